@@ -1,0 +1,40 @@
+"""Every error spoton raises on purpose, in one place.
+
+Each is a mistake its reader can correct, so each message says three things: what was found, what was
+expected, and what to do next. The command line prints the message alone and exits with code 2.
+
+This is not the place for bugs: a broken invariant inside spoton stays a `ValueError`, an `AssertionError` or
+whatever Python raises, with its traceback.
+"""
+
+
+class SpotonError(Exception):
+    """A mistake the user can correct."""
+
+
+class DataError(SpotonError):
+    """A task's examples, columns, labels or splits cannot be used as they are."""
+
+
+class PromptError(SpotonError):
+    """A soft prompt is missing, damaged, of the wrong shape, or belongs to another model."""
+
+
+class ModelError(SpotonError):
+    """A frozen model cannot be found, loaded, or used in the way asked."""
+
+
+class LibraryError(SpotonError):
+    """A prompt library cannot do what was asked: a name is taken or unknown, or the library is read-only."""
+
+
+class RecipeError(SpotonError):
+    """A recipe holds a value, or a combination of values, that cannot be tuned with."""
+
+
+class DownloadError(SpotonError):
+    """A file could not be fetched, or what arrived is not the file that was expected."""
+
+
+class DivergenceError(SpotonError):
+    """Tuning produced a loss or a prompt that is not finite."""

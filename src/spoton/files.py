@@ -1,0 +1,161 @@
+"""Files that are either whole or absent: atomic writes, content hashes, and the cache folder.
+
+Knows nothing of prompts, tasks or models; it deals in bytes and paths.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+import platformdirs
+
+from spoton.errors import SpotonError
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+def cache_folder() -> Path:
+    """The folder for what can be fetched or computed again, created if need be.
+
+    Returns:
+        `$SPOTON_CACHE` if set, else the user's cache folder of this platform (`~/.cache/spoton` on Linux).
+
+    Raises:
+        SpotonError: The folder cannot be created.
+    """
+    chosen = os.environ.get("SPOTON_CACHE")
+    folder = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("spoton")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpotonError(
+            f"Cannot create the cache folder {folder}: {_reason(error)}. "
+            "Set SPOTON_CACHE to a folder you can write to."
+        ) from error
+    return folder
+
+
+def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
+    """Write a file so that no reader, and no crash, ever meets half of it.
+
+    The bytes go to a temporary file in the same folder, reach the disk, and only then take the final name.
+    Missing parent folders are created. Whatever interrupts the write (a full disk, Ctrl-C) removes the
+    temporary file; only a killed process can leave one behind, under a hidden name ending in `.tmp`.
+
+    Args:
+        path: Where the file shall be.
+        data: Its whole content.
+        overwrite: Whether an existing file is replaced. With False, exactly one of many processes that
+            write the same path at once succeeds.
+
+    Raises:
+        FileExistsError: `path` exists and `overwrite` is False.
+        SpotonError: The folder is not writable, the disk is full, or `path` is a folder or a device. A file
+            that was there before is untouched.
+    """
+    if path.exists() and not path.is_file():  # a rename would put a file in the place of, say, /dev/null
+        raise SpotonError(f"Cannot write {path}: it is not a regular file. Choose the path of a file.")
+    temporary = path.parent / f".spoton-{secrets.token_hex(8)}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _write_through(temporary, data)
+            taken = not _publish(temporary, path, overwrite)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise SpotonError(f"Cannot write {path}: {_reason(error)}. {_next_step(error)}") from error
+    if taken:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits, read in pieces so that size does not matter."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_text(parts: Iterable[str]) -> str:
+    """SHA-256 of a sequence of strings, 64 hex digits.
+
+    Each part is preceded by its length, so where one part ends and the next begins matters: `["ab", "c"]` and
+    `["a", "bc"]` hash differently.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        # Text read from JSON may hold lone surrogates, which strict UTF-8 refuses.
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """Create `path`, which must not exist, and return once `data` is on the disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
+    """Give a finished file its name; False if the name is taken and may not be overwritten."""
+    if overwrite:
+        temporary.replace(path)
+        return True
+    try:
+        path.hardlink_to(
+            temporary
+        )  # fails if `path` exists, in one step: a test before a rename would be a race
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        return _publish_by_claim(temporary, path)
+    return True
+
+
+def _publish_by_claim(temporary: Path, path: Path) -> bool:
+    """`_publish` where there are no hard links (exFAT, some network disks): an empty file claims the name."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    try:
+        temporary.replace(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in `folder` survive a power cut, where the system allows it (Windows does not).
+
+    A refusal is no error: the file is whole and in its place by now.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileExistsError):  # from creating a folder
+        return f"{error.filename} is a file, not a folder"
+    return (error.strerror or str(error)).lower()
+
+
+def _next_step(error: OSError) -> str:
+    if error.errno in _NO_SPACE:
+        return "Free some space, or choose a path on another disk."
+    return "Choose a path in a folder you can write to."
