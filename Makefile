@@ -1,0 +1,44 @@
+# Everything a contributor runs. A clean clone needs only make and Python 3.11; each target sets itself up.
+PYTHON ?= python3.11
+VENV ?= .venv
+# Options of pip for torch alone, such as the index of CPU-only builds.
+TORCH_FLAGS ?=
+# Options of pytest, such as `make test TESTS="tests/prompts -m 'not slow'"`.
+TESTS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup test lint demo starter-library clean
+
+setup: $(INSTALLED)
+
+# torch comes first and alone: it is by far the largest download, and the one whose build is chosen per machine.
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(TORCH_FLAGS) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	touch $@
+
+test: setup
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports
+
+# A target task with 100 training examples, sources from the starter library, three seeds an arm.
+demo: setup
+	mkdir -p build/demo
+	$(BIN)/spoton adapt news_sentiment --train-size 100 --seeds 3 --out build/demo/prompt.safetensors \
+	    --json > build/demo/result.json
+
+# Tunes the source prompts that the package ships, from the bundled tasks.
+starter-library: setup
+	$(BIN)/python scripts/starter_library.py
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
