@@ -1,0 +1,77 @@
+"""spoton adapts a frozen language model to a new task by reusing soft prompts learned on other tasks.
+
+This module is the public surface and nothing else: every name is imported from its room when it is first
+used, so that `import spoton` needs neither torch nor transformers.
+
+Example:
+    >>> import spoton
+    >>> model = spoton.load_model("smollm2-135m")
+    >>> task = spoton.resolve_task("reviews.csv", input="text", target="label")
+    >>> tuned = spoton.tune(model, task, spoton.PRESETS["default"])
+    >>> tuned.prompt.save("reviews.safetensors")
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spoton.errors import SpotonError
+    from spoton.models import list_models, load_model
+    from spoton.prompts import Card, PromptLibrary, SoftPrompt, starter_library
+    from spoton.tasks import Example, Task, load_task, resolve_task
+    from spoton.transfer import adapt, retrieve, similarity
+    from spoton.tuning import PRESETS, Recipe, diagnose, evaluate, predict, tune
+
+__all__ = [
+    "PRESETS",
+    "Card",
+    "Example",
+    "PromptLibrary",
+    "Recipe",
+    "SoftPrompt",
+    "SpotonError",
+    "Task",
+    "__version__",
+    "adapt",
+    "diagnose",
+    "evaluate",
+    "list_models",
+    "load_model",
+    "load_task",
+    "predict",
+    "resolve_task",
+    "retrieve",
+    "similarity",
+    "starter_library",
+    "tune",
+]
+
+__version__: str = version("spoton")
+
+_ROOMS = {
+    "spoton.errors": ("SpotonError",),
+    "spoton.models": ("list_models", "load_model"),
+    "spoton.prompts": ("Card", "PromptLibrary", "SoftPrompt", "starter_library"),
+    "spoton.tasks": ("Example", "Task", "load_task", "resolve_task"),
+    "spoton.transfer": ("adapt", "retrieve", "similarity"),
+    "spoton.tuning": ("PRESETS", "Recipe", "diagnose", "evaluate", "predict", "tune"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name from its room on first use (PEP 562).
+
+    Raises:
+        AttributeError: if `name` is not public.
+    """
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'spoton' has no attribute {name!r}")
+    value = getattr(import_module(_ROOM_OF[name]), name)
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
