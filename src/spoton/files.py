@@ -58,10 +58,10 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
         SpotonError: The folder is not writable, the disk is full, or `path` is a folder or a device. A file
             that was there before is untouched.
     """
-    if path.exists() and not path.is_file():  # a rename would put a file in the place of, say, /dev/null
-        raise SpotonError(f"Cannot write {path}: it is not a regular file. Choose the path of a file.")
     temporary = path.parent / f".spoton-{secrets.token_hex(8)}.tmp"
     try:
+        if path.exists() and not path.is_file():  # a rename would put a file in the place of, say, /dev/null
+            raise SpotonError(f"Cannot write {path}: it is not a regular file. Choose the path of a file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             _write_through(temporary, data)

@@ -1,0 +1,45 @@
+"""What is learned: the soft prompt and its card, how a prompt begins, and the library that keeps prompts.
+
+This room holds plain values and their files. It knows nothing of models, tasks or tuning.
+"""
+
+from spoton.prompts.card import Card, Parent
+from spoton.prompts.formats import import_npy, load_t5x
+from spoton.prompts.initial import (
+    common_token_ids,
+    from_combination,
+    from_label_words,
+    from_prompt,
+    from_text,
+    from_uniform,
+    from_vocabulary,
+)
+from spoton.prompts.library import (
+    Entry,
+    PromptLibrary,
+    Verification,
+    default_library_path,
+    starter_library,
+)
+from spoton.prompts.soft_prompt import SoftPrompt, resize_prompt
+
+__all__ = [
+    "Card",
+    "Entry",
+    "Parent",
+    "PromptLibrary",
+    "SoftPrompt",
+    "Verification",
+    "common_token_ids",
+    "default_library_path",
+    "from_combination",
+    "from_label_words",
+    "from_prompt",
+    "from_text",
+    "from_uniform",
+    "from_vocabulary",
+    "import_npy",
+    "load_t5x",
+    "resize_prompt",
+    "starter_library",
+]

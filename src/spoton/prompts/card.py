@@ -1,0 +1,92 @@
+"""The card of a soft prompt: where it came from, what it was made for, and how well it does.
+
+A card is provenance only. It holds no tensors and runs nothing; scores, hashes and fingerprints are computed
+elsewhere and written down here.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
+
+Text = Annotated[str, Field(min_length=1)]
+Score = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Parent(BaseModel):
+    """One source prompt that a transferred prompt was initialized from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Text
+    """Name of the source prompt in its library."""
+    weight: FiniteFloat
+    """Its share in the initialization; 1 if it was the only source."""
+    similarity: FiniteFloat | None = None
+    """Similarity of its key to the target's key; None if the source was chosen by hand."""
+    hash: str
+    """`SoftPrompt.content_hash()` of the source prompt."""
+
+
+class Card(BaseModel):
+    """Provenance of one soft prompt. Everything but the first four fields has a default.
+
+    Example:
+        >>> card = Card(name="news", task="news_sentiment", model="smollm2-135m", model_fingerprint="9f2c")
+        >>> card.scores
+        {}
+    """
+
+    # `model` and `model_fingerprint` are field names here, which pydantic otherwise keeps for itself.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: Text
+    """What the prompt is called; in a library, the name of its file."""
+    task: Text
+    """The task it was tuned on."""
+    model: Text
+    """Name of the frozen model it was tuned with."""
+    model_fingerprint: Text
+    """Fingerprint of that model: a prompt means nothing to any other."""
+    family: str = ""
+    """The task's family, such as sentiment."""
+    data_hash: str = ""
+    """Hash of all rows of the task."""
+    template: str = ""
+    """The template that turned rows into inputs."""
+    labels: list[str] | None = None
+    """Label words in their fixed order; None for open targets."""
+    recipe: dict[str, JsonValue] = {}
+    """The resolved recipe."""
+    seed: int | None = None
+    """Seed of the tuning run."""
+    scores: dict[str, dict[str, Score]] = {}
+    """Split, metric, value in percent: `{"validation": {"accuracy": 81.0}}`; correlations -100 to 100."""
+    evaluation: str = ""
+    """How the scores were obtained: `rank` or `generate`."""
+    metric: str = ""
+    """The main metric, by which the value was chosen."""
+    splits: dict[str, int] = {}
+    """Number of examples per split."""
+    steps: int | None = None
+    """Tuning steps taken."""
+    best_step: int | None = None
+    """The step whose checkpoint is the value."""
+    key_step: int | None = None
+    """The step whose checkpoint is the key."""
+    parents: list[Parent] = []
+    """The source prompts it was initialized from, if any."""
+    versions: dict[str, str] = {}
+    """Package name to version, as installed when it was tuned."""
+    created: str = Field(default_factory=_now)
+    """When, as ISO 8601 in UTC."""
+    license: str = ""
+    """License of the prompt."""
+    source: str = ""
+    """Where it came from, if it was imported."""
+    notes: str = ""
+    """Anything a reader should know."""

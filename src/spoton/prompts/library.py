@@ -1,0 +1,261 @@
+"""A prompt library: a folder of prompt files, safe to share between processes.
+
+There is no index to go stale: the folder is the library, and listing it reads the head of each file. A file
+takes its name in one step and never changes afterwards, so nothing needs a lock.
+
+The library stores prompts and finds them by what their cards say. It does not compare them: similarity and
+retrieval belong to transfer.
+"""
+
+import difflib
+import importlib.resources
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace as changed
+from pathlib import Path
+
+import platformdirs
+
+from spoton.errors import LibraryError, PromptError
+from spoton.files import atomic_write
+from spoton.prompts.card import Card
+from spoton.prompts.soft_prompt import SoftPrompt, read_header
+
+SUFFIX = ".safetensors"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One prompt of a library, without its tensors.
+
+    Attributes:
+        name: Its name in the library: the file's name without `.safetensors`.
+        path: The file.
+        card: Its card.
+        length: P.
+        dim: D.
+        has_key: Whether it can be retrieved by similarity.
+        size_bytes: Size of the file.
+    """
+
+    name: str
+    path: Path
+    card: Card
+    length: int
+    dim: int
+    has_key: bool
+    size_bytes: int
+
+
+Entries = list[Entry]  # inside the class below, `list` is the method
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `PromptLibrary.verify` found.
+
+    Attributes:
+        ok: Names of the whole prompts.
+        damaged: Name to reason of the others.
+    """
+
+    ok: list[str]
+    damaged: dict[str, str]
+
+
+class PromptLibrary:
+    """A folder of prompt files, `<name>.safetensors` each. The folder appears with the first prompt.
+
+    Attributes:
+        folder: Where the files are.
+        readonly: Whether `add` and `remove` are refused.
+        damaged: Name to reason of the files that the last `list` or `search` had to skip.
+
+    Raises:
+        LibraryError: `folder` is a file.
+
+    Example:
+        >>> library = PromptLibrary("my-prompts")
+        >>> _ = library.add(prompt, name="news")
+        >>> [entry.name for entry in library.search("news")]
+        ['news']
+    """
+
+    def __init__(self, folder: Path | str, readonly: bool = False) -> None:
+        self.folder = Path(folder)
+        self.readonly = readonly
+        self.damaged: dict[str, str] = {}
+        if self.folder.is_file():
+            raise LibraryError(f"{self.folder} is a file; expected the folder of a library. Give its folder.")
+
+    def add(self, prompt: SoftPrompt, *, name: str | None = None, replace: bool = False) -> Path:
+        """Save a prompt in the library. Its card takes the name it gets there.
+
+        Any number of processes may add at once: each file appears whole, and of several that want one name
+        exactly one gets it.
+
+        Args:
+            prompt: The prompt.
+            name: Lower-case letters, digits, dots, underscores and dashes; the name on the card if not given.
+            replace: Whether a prompt of that name may be replaced.
+
+        Returns:
+            The file written.
+
+        Raises:
+            LibraryError: The name is malformed or taken, or the library is read-only.
+            SpotonError: The folder is not writable, or the disk is full.
+        """
+        self._require_writable()
+        name = prompt.card.name if name is None else name
+        path = self._path(name)
+        renamed = changed(prompt, card=prompt.card.model_copy(update={"name": name}))
+        try:
+            atomic_write(path, renamed.to_bytes(), overwrite=replace)
+        except FileExistsError as error:
+            raise LibraryError(
+                f"The library {self.folder} already has a prompt {name!r}. "
+                "Choose another name, remove it first, or ask to replace it."
+            ) from error
+        return path
+
+    def get(self, name: str) -> SoftPrompt:
+        """Load one prompt.
+
+        Raises:
+            LibraryError: There is no such prompt; the message names the nearest.
+            PromptError: Its file is damaged.
+        """
+        path = self._path(name)
+        if not path.exists():
+            raise self._unknown(name)
+        return SoftPrompt.load(path)
+
+    def list(self) -> Entries:
+        """All prompts, sorted by name. Damaged files are skipped, and told in `damaged`."""
+        entries: Entries = []
+        damaged: dict[str, str] = {}
+        for path in self._files():
+            try:
+                entries.append(_entry(path))
+            except FileNotFoundError:
+                continue  # removed by another process since the folder was read
+            except PromptError as error:
+                if path.exists():
+                    damaged[path.stem] = str(error)
+        self.damaged = damaged
+        return entries
+
+    def search(
+        self,
+        text: str = "",
+        family: str | None = None,
+        task: str | None = None,
+        model_fingerprint: str | None = None,
+    ) -> Entries:
+        """The prompts that meet every condition given.
+
+        Args:
+            text: Words that all occur, in any case, in the name, task, family, labels, source or notes.
+            family: Exact task family.
+            task: Exact task name.
+            model_fingerprint: Exact fingerprint of the frozen model.
+        """
+        words = text.lower().split()
+        return [
+            entry
+            for entry in self.list()
+            if family in (None, entry.card.family)
+            and task in (None, entry.card.task)
+            and model_fingerprint in (None, entry.card.model_fingerprint)
+            and all(word in _searchable(entry) for word in words)
+        ]
+
+    def verify(self) -> Verification:
+        """Read every file in full and check it against its checksum."""
+        found = Verification(ok=[], damaged={})
+        for path in self._files():
+            try:
+                SoftPrompt.load(path)
+            except PromptError as error:
+                if path.exists():
+                    found.damaged[path.stem] = str(error)
+            else:
+                found.ok.append(path.stem)
+        return found
+
+    def remove(self, name: str) -> None:
+        """Delete one prompt, damaged or not.
+
+        Raises:
+            LibraryError: There is no such prompt, or the library is read-only or not writable.
+        """
+        self._require_writable()
+        try:
+            self._path(name).unlink()
+        except FileNotFoundError as error:
+            raise self._unknown(name) from error
+        except OSError as error:
+            raise LibraryError(
+                f"Cannot remove {name!r} from {self.folder}: {error.strerror}. Check its permissions."
+            ) from error
+
+    def _files(self) -> Sequence[Path]:
+        paths = self.folder.glob(f"*{SUFFIX}")
+        return sorted(path for path in paths if not path.name.startswith("."))
+
+    def _path(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise LibraryError(
+                f"{name!r} cannot be a prompt's name; expected lower-case letters, digits, '.', '_' and '-', "
+                "a letter or digit first, 200 at most. Give such a name."
+            )
+        return self.folder / f"{name}{SUFFIX}"
+
+    def _require_writable(self) -> None:
+        if self.readonly:
+            raise LibraryError(
+                f"The library {self.folder} is read-only. "
+                f"Use a library of your own, such as {default_library_path()}."
+            )
+
+    def _unknown(self, name: str) -> LibraryError:
+        names = [path.stem for path in self._files()]
+        near = difflib.get_close_matches(name, names, n=3) or names[:10]
+        hint = f"Did you mean {', '.join(near)}?" if near else "It is empty: add a prompt first."
+        return LibraryError(f"The library {self.folder} has no prompt {name!r}. {hint}")
+
+
+def starter_library() -> PromptLibrary:
+    """The prompts that come with spoton, for its default model. Read-only."""
+    folder = importlib.resources.files("spoton") / "prompts" / "starter"
+    return PromptLibrary(Path(str(folder)), readonly=True)
+
+
+def default_library_path() -> Path:
+    """Where a user's prompts are kept: `$SPOTON_LIBRARY`, else `library` in the user's data folder."""
+    chosen = os.environ.get("SPOTON_LIBRARY")
+    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("spoton") / "library"
+
+
+def _entry(path: Path) -> Entry:
+    header = read_header(path)
+    return Entry(
+        name=path.stem,
+        path=path,
+        card=header.card,
+        length=header.length,
+        dim=header.dim,
+        has_key=header.has_key,
+        size_bytes=path.stat().st_size,
+    )
+
+
+def _searchable(entry: Entry) -> str:
+    card = entry.card
+    return " ".join(
+        [entry.name, card.task, card.family, *(card.labels or []), card.source, card.notes]
+    ).lower()

@@ -1,0 +1,285 @@
+"""The soft prompt: a plain value, and the one file it is kept in.
+
+A prompt file is a safetensors file with the tensors `value` and, if known, `key`. Its metadata has one entry,
+`spoton`: JSON with the format's name, a checksum, and the card. The same prompt always gives the same bytes.
+
+This module knows nothing of models: it compares fingerprints, and never computes one. Nor does it tune,
+choose or combine prompts.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from spoton.errors import PromptError
+from spoton.files import atomic_write, sha256_of_text
+from spoton.prompts.card import Card
+
+FORMAT = "spoton-prompt-1"
+
+
+@dataclass(frozen=True, eq=False)
+class SoftPrompt:
+    """A tuned prompt: P virtual tokens in the embedding space of one frozen model.
+
+    Tensors are copied on the way in, to float32 on the CPU, so a prompt does not change when the tensor it
+    was made from is tuned further.
+
+    Attributes:
+        value: `[P, D]` the prompt to use: the best checkpoint.
+        card: Its provenance.
+        key: `[Q, D]` the task embedding: an early checkpoint, by which the prompt is retrieved, if known.
+
+    Raises:
+        PromptError: A tensor is not a finite matrix with at least one row, or key and value differ in D.
+
+    Example:
+        >>> card = Card(name="news", task="news_sentiment", model="smollm2-135m", model_fingerprint="9f2c")
+        >>> prompt = SoftPrompt(torch.zeros(20, 576), card)
+        >>> prompt.length, prompt.dim
+        (20, 576)
+        >>> SoftPrompt.load(prompt.save("news.safetensors")).card == card
+        True
+    """
+
+    value: Tensor
+    card: Card
+    key: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", _matrix("value", self.value))
+        if self.key is None:
+            return
+        object.__setattr__(self, "key", _matrix("key", self.key))
+        if self.key.shape[1] != self.dim:
+            raise PromptError(
+                f"The key has dimension {self.key.shape[1]} and the value {self.dim}; expected rows of one "
+                "embedding space. Take both from the same tuning run."
+            )
+
+    @property
+    def length(self) -> int:
+        """P, the number of virtual tokens of the value."""
+        return self.value.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """D, the dimension of the model's embeddings."""
+        return self.value.shape[1]
+
+    def content_hash(self) -> str:
+        """What the prompt is, whatever its card says: 16 hex digits over shapes and bytes of its tensors."""
+        return _hash_of(self._tensors())[:16]
+
+    def require_model(self, fingerprint: str, model_name: str) -> None:
+        """Refuse a model that the prompt was not tuned with.
+
+        Args:
+            fingerprint: Fingerprint of the model about to be used.
+            model_name: Its name.
+
+        Raises:
+            PromptError: The fingerprints differ; the message names both models.
+        """
+        card = self.card
+        if fingerprint != card.model_fingerprint:
+            raise PromptError(
+                f"Prompt {card.name!r} was tuned with {card.model} (fingerprint {card.model_fingerprint}) "
+                f"and works with no other, but the model in use is {model_name} (fingerprint {fingerprint}). "
+                f"Use {card.model}, or tune a prompt for {model_name}."
+            )
+
+    def to_bytes(self) -> bytes:
+        """The prompt file's content."""
+        tensors = self._tensors()
+        card = self.card.model_dump(mode="json")
+        record = {"format": FORMAT, "checksum": _checksum(card, tensors), "card": card}
+        # One entry on purpose: safetensors writes several in random order, and no two files would be equal.
+        return safetensors.torch.save(tensors, metadata={"spoton": json.dumps(record, ensure_ascii=False)})
+
+    def save(self, path: Path | str) -> Path:
+        """Write the prompt to one file, atomically, replacing what was there.
+
+        Returns:
+            The path written.
+
+        Raises:
+            SpotonError: The file cannot be written; nothing half-written is left behind.
+        """
+        path = Path(path)
+        atomic_write(path, self.to_bytes())
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a prompt file, and check every bit of it.
+
+        Raises:
+            PromptError: The file is missing, damaged, cut short, or not a prompt file.
+        """
+        path = Path(path)
+        with _opened(path) as file:
+            record = _read_record(path, file)
+            card = _read_card(path, record)
+            _read_shape(path, file)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if record.get("checksum") != _checksum(record["card"], tensors):
+            raise _damaged(path, "its content does not match its checksum")
+        return cls(tensors["value"], card, tensors.get("key"))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"value": self.value} if self.key is None else {"key": self.key, "value": self.value}
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a prompt file says of itself, read without its tensors.
+
+    Attributes:
+        card: The prompt's card.
+        length: P.
+        dim: D.
+        has_key: Whether the file holds a key.
+    """
+
+    card: Card
+    length: int
+    dim: int
+    has_key: bool
+
+
+def read_header(path: Path) -> Header:
+    """Read the card and shape of a prompt file. The tensors are neither read nor checked.
+
+    Raises:
+        PromptError: The file is missing, cut short, or not a prompt file.
+    """
+    with _opened(path) as file:
+        card = _read_card(path, _read_record(path, file))
+        length, dim = _read_shape(path, file)
+        return Header(card, length, dim, has_key="key" in file.keys())
+
+
+def resize_prompt(value: Tensor, length: int) -> Tensor:
+    """Bring a prompt to another length, keeping every row as it was learned.
+
+    A shorter prompt is the first `length` rows; a longer one repeats the rows from the start. No row is
+    averaged or interpolated: virtual tokens are nearly orthogonal, and no mean of two was ever tuned.
+
+    Args:
+        value: `[P, D]`.
+        length: The wanted number of rows, at least 1.
+
+    Returns:
+        `[length, D]`, a copy.
+
+    Raises:
+        PromptError: `length` is less than 1.
+    """
+    if length < 1:
+        raise PromptError(f"A prompt of length {length} was asked for. Choose a length of at least 1.")
+    return value[torch.arange(length, device=value.device) % value.shape[0]]
+
+
+def _matrix(name: str, tensor: Tensor) -> Tensor:
+    if tensor.dim() != 2 or 0 in tensor.shape or not tensor.is_floating_point():
+        raise PromptError(
+            f"The prompt's {name} has shape {list(tensor.shape)} and type {tensor.dtype}; expected floating "
+            "point numbers [P, D], P and D at least 1. Pass one row per virtual token."
+        )
+    copy = tensor.detach().to("cpu", torch.float32, copy=True, memory_format=torch.contiguous_format)
+    if not copy.isfinite().all():
+        raise PromptError(
+            f"The prompt's {name} holds numbers that are not finite in float32, so its tuning diverged. "
+            "Tune again with a smaller learning rate."
+        )
+    return copy
+
+
+def _hash_of(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {list(tensor.shape)} ".encode())
+        digest.update(tensor.numpy().astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _checksum(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    # Over the card as written, not as parsed: fields that later versions add must not spoil today's files.
+    return sha256_of_text([json.dumps(card, sort_keys=True), _hash_of(tensors)])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:  # Any: the methods of `safe_open` carry no types
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except FileNotFoundError as error:
+        raise PromptError(f"There is no prompt file {path}. Check the path.") from error
+    except OSError as error:
+        reason = "it is a folder" if path.is_dir() else str(error)
+        raise PromptError(
+            f"Cannot read {path}: {reason}. Give the path of a readable prompt file."
+        ) from error
+    except SafetensorError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _read_record(path: Path, file: Any) -> dict[str, Any]:
+    text = (file.metadata() or {}).get("spoton")
+    if text is None:
+        raise PromptError(
+            f"{path} is a safetensors file without a card, so it was not written by spoton. "
+            "Give a prompt file, or import the tensor with a card of its own."
+        )
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise _damaged(path, f"its card is not JSON: {error}") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else record
+        raise PromptError(
+            f"{path} has format {found!r}; expected {FORMAT!r}. Upgrade spoton, or fetch it again."
+        )
+    return record
+
+
+def _read_card(path: Path, record: Mapping[str, Any]) -> Card:
+    try:
+        return Card.model_validate(record.get("card"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in ("card", *first["loc"]))
+        raise PromptError(
+            f"{path} has a card that cannot be used: {field}: {first['msg']}. "
+            "Upgrade spoton if a newer version wrote it; otherwise fetch or tune the prompt again."
+        ) from error
+
+
+def _read_shape(path: Path, file: Any) -> tuple[int, int]:
+    """P and D of the value, having checked which tensors there are, their type and their shapes."""
+    slices = {name: file.get_slice(name) for name in file.keys()}
+    if "value" not in slices or not slices.keys() <= {"value", "key"}:
+        raise _damaged(path, f"it holds the tensors {sorted(slices)}, expected value and perhaps key")
+    shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    matrices = all(len(shape) == 2 and 0 not in shape for shape in shapes.values())
+    if not matrices or len({shape[1] for shape in shapes.values()}) != 1:
+        raise _damaged(path, f"its tensors have shapes {shapes}, expected [P, D] with one D")
+    if any(part.get_dtype() != "F32" for part in slices.values()):
+        raise _damaged(path, "its tensors are not float32")
+    length, dim = shapes["value"]
+    return length, dim
+
+
+def _damaged(path: Path, reason: str) -> PromptError:
+    return PromptError(f"{path} is damaged or not a prompt file: {reason}. Fetch or tune the prompt again.")
