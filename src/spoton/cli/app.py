@@ -1,0 +1,43 @@
+"""The `spoton` command: the tree of commands, and nothing they do."""
+
+from typing import Annotated
+
+import typer
+
+import spoton
+from spoton.cli import library, models, retrieve, tasks
+from spoton.cli.command import SpotonGroup
+from spoton.cli.output import stdout
+
+app = typer.Typer(
+    cls=SpotonGroup,
+    help="Adapt a frozen language model to a new task by reusing soft prompts learned on other tasks.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verbs in (retrieve,):
+    app.add_typer(verbs.app)
+for noun in (library, tasks, models):
+    app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        stdout().print(f"spoton {spoton.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()

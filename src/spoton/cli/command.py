@@ -1,0 +1,118 @@
+"""How a function becomes a command: option groups, examples in `--help`, and one way to report errors.
+
+This module knows typer and the errors, but no command.
+"""
+
+import inspect
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from functools import wraps
+from typing import Any, get_type_hints
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from spoton.cli.output import emit, stderr
+from spoton.errors import SpotonError
+
+USER_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class SpotonGroup(TyperGroup):
+    """The root of the command tree: reports the user's mistakes in one message instead of a traceback.
+
+    With `--json` the message is also the JSON document on stdout, `{"error": ..., "kind": ...}`. With the
+    environment variable `SPOTON_DEBUG=1` the traceback is printed as well.
+    """
+
+    def invoke(self, ctx: Any) -> Any:  # the class that typer passes is private to it
+        """Run the command; turn errors into messages and exit codes."""
+        as_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except TyperException as error:  # a wrong option or argument, which typer explains on stderr
+            if as_json:
+                _emit_error(error.format_message(), "UsageError")
+            raise
+        except SpotonError as error:
+            _report(str(error), type(error).__name__, as_json=as_json)
+            raise typer.Exit(USER_ERROR) from error
+        except KeyboardInterrupt as error:
+            _report(str(error) or "Interrupted.", "Interrupted", as_json=as_json)
+            raise typer.Exit(INTERRUPTED) from error
+
+
+def command(
+    app: typer.Typer, *examples: str, name: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a function as a command of `app`.
+
+    Parameters whose type is a dataclass of options become one option per field, so a group of options is
+    declared once and every command that takes it has the same flags, defaults and help.
+
+    Args:
+        app: Where to register.
+        examples: Command lines shown at the end of `--help`.
+        name: The command's name; the function's if not given.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        lines = ["[bold]Examples[/bold]", *(f"$ {example}" for example in examples)]
+        app.command(name, epilog="\n\n".join(lines))(_flattened(function))
+        return function
+
+    return register
+
+
+def _flattened(function: Callable[..., None]) -> Callable[..., None]:
+    """A function like the given one that takes the fields of its option groups one by one."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints[parameter.name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            groups[parameter.name] = hint
+            parameters += _fields_as_parameters(hint)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint))
+
+    @wraps(function)
+    def run(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        function(**values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions have it (PEP 362)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _fields_as_parameters(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
+
+
+def _report(message: str, kind: str, *, as_json: bool) -> None:
+    if os.environ.get("SPOTON_DEBUG") == "1":
+        stderr().print(traceback.format_exc(), markup=False, highlight=False)
+    stderr().print("[bold red]Error:[/bold red]", end=" ")
+    stderr().print(message, markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        _emit_error(message, kind)
+
+
+def _emit_error(message: str, kind: str) -> None:
+    emit({"error": message, "kind": kind}, message, as_json=True)

@@ -1,0 +1,82 @@
+"""Which libraries a command reads from, and how a prompt is named on the command line.
+
+A prompt is a file, or a name in one of the libraries. Heavy rooms are imported when a library is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spoton.cli.output import note
+from spoton.errors import LibraryError
+
+if TYPE_CHECKING:
+    from spoton.prompts import PromptLibrary, SoftPrompt
+
+STARTER = "starter"
+
+
+def own_library(folder: Path | None) -> PromptLibrary:
+    """The library at `folder`, or the user's own."""
+    from spoton.prompts import PromptLibrary, default_library_path
+
+    return PromptLibrary(folder or default_library_path())
+
+
+def open_libraries(places: Sequence[str] | None) -> list[PromptLibrary]:
+    """The libraries at `places`; not given: the user's own, if there is one, and the starter library.
+
+    Args:
+        places: Folders, or `starter`.
+
+    Raises:
+        LibraryError: a folder does not exist.
+    """
+    from spoton.prompts import PromptLibrary, default_library_path, starter_library
+
+    if not places:
+        own = default_library_path()
+        return [*([PromptLibrary(own, readonly=True)] if own.is_dir() else []), starter_library()]
+    for place in places:
+        if place != STARTER and not Path(place).is_dir():
+            raise LibraryError(
+                f"There is no prompt library at {place}: no such folder. "
+                f"Give a folder of prompt files, or `{STARTER}` for the one that comes with spoton."
+            )
+    return [
+        starter_library() if place == STARTER else PromptLibrary(place, readonly=True) for place in places
+    ]
+
+
+def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
+    """A prompt by file or by name.
+
+    Args:
+        spec: A path, or a name in one of the libraries, of which the first that has it wins.
+        places: See `open_libraries`.
+
+    Raises:
+        PromptError: the file cannot be used.
+        LibraryError: no library has the name.
+    """
+    from spoton.prompts import SoftPrompt
+
+    if Path(spec).exists() or "/" in spec or spec.endswith(".safetensors"):
+        return SoftPrompt.load(Path(spec))
+    libraries = open_libraries(places)
+    for library in libraries:
+        if spec in {entry.name for entry in library.list()}:
+            return library.get(spec)
+    folders = ", ".join(str(library.folder) for library in libraries)
+    raise LibraryError(
+        f"{spec!r} is neither a prompt file nor a name in {folders}. "
+        "`spoton library list` shows the names; `--library` looks elsewhere."
+    )
+
+
+def note_damaged(library: PromptLibrary) -> None:
+    """Name the damaged files that a listing left out."""
+    for name, reason in library.damaged.items():
+        note(f"Skipped {name} in {library.folder}: {reason}")

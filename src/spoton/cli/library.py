@@ -1,0 +1,136 @@
+"""`spoton library`: list, show, add, remove and verify tuned prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spoton.cli.command import USER_ERROR, command
+from spoton.cli.libraries import find_prompt, note_damaged, open_libraries, own_library
+from spoton.cli.options import Json, Library, OwnLibrary, PromptSpec
+from spoton.cli.output import emit, facts, table
+
+if TYPE_CHECKING:
+    from spoton.prompts import Card, Entry
+
+app = typer.Typer(help="List, show, add, remove and verify tuned prompts.", no_args_is_help=True)
+
+
+@command(app, "spoton library list", "spoton library list --family sentiment --json", name="list")
+def list_prompts(
+    text: Annotated[str, typer.Argument(help="Only prompts whose card mentions this.")] = "",
+    family: Annotated[str | None, typer.Option(help="Only prompts of this family of tasks.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only prompts of this task.")] = None,
+    library: Library = None,
+    json: Json = False,
+) -> None:
+    """List prompts with their tasks and scores."""
+    entries = []
+    for opened in open_libraries(library):
+        entries += opened.search(text, family=family, task=task)
+        note_damaged(opened)
+    columns = ("name", "task", "family", "model", "P", "validation", "test", "key", "kB")
+    rows = [
+        (
+            entry.name,
+            entry.card.task,
+            entry.card.family,
+            entry.card.model,
+            entry.length,
+            _main_score(entry.card, "validation"),
+            _main_score(entry.card, "test"),
+            "yes" if entry.has_key else "no",
+            round(entry.size_bytes / 1000),
+        )
+        for entry in entries
+    ]
+    text_form = table(columns, rows, numbers=("P", "validation", "test", "kB")) if rows else "No prompts."
+    emit([_entry_document(entry) for entry in entries], text_form, as_json=json)
+
+
+@command(app, "spoton library show movie_sentiment", "spoton library show reviews.safetensors --json")
+def show(prompt: PromptSpec, library: Library = None, json: Json = False) -> None:
+    """Show a prompt's card: task, model, recipe, scores, parents."""
+    found = find_prompt(prompt, library)
+    document: dict[str, Any] = {
+        "length": found.length,
+        "dim": found.dim,
+        "has_key": found.key is not None,
+        "hash": found.content_hash(),
+        "card": found.card.model_dump(mode="json"),
+    }
+    shape = [("shape", f"{found.length} tokens x {found.dim}"), ("hash", found.content_hash())]
+    emit(document, facts([*shape, *_card_facts(found.card)]), as_json=json)
+
+
+@command(
+    app, "spoton library add reviews.safetensors", "spoton library add p.safetensors --name reviews --replace"
+)
+def add(
+    prompt: Annotated[Path, typer.Argument(help="The prompt file to add.")],
+    name: Annotated[str | None, typer.Option(help="Name in the library. Not given: the card's.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a prompt of that name.")] = False,
+    library: OwnLibrary = None,
+    json: Json = False,
+) -> None:
+    """Add a prompt file to a library."""
+    path = own_library(library).add(find_prompt(str(prompt)), name=name, replace=replace)
+    emit({"name": path.stem, "path": path}, f"Added {path}", as_json=json)
+
+
+@command(app, "spoton library remove reviews")
+def remove(
+    name: Annotated[str, typer.Argument(help="Name of the prompt in the library.")],
+    library: OwnLibrary = None,
+    json: Json = False,
+) -> None:
+    """Remove a prompt from a library."""
+    opened = own_library(library)
+    opened.remove(name)
+    emit({"name": name, "library": opened.folder}, f"Removed {name} from {opened.folder}", as_json=json)
+
+
+@command(app, "spoton library verify", "spoton library verify --library prompts/ --json")
+def verify(library: Library = None, json: Json = False) -> None:
+    """Read every prompt in full and report damaged ones. Exit code 2 if there are any."""
+    ok: list[str] = []
+    damaged: dict[str, str] = {}
+    for opened in open_libraries(library):
+        checked = opened.verify()
+        ok += checked.ok
+        damaged |= checked.damaged
+    rows = [*((name, "ok") for name in ok), *damaged.items()]
+    emit({"ok": ok, "damaged": damaged}, table(("name", "state"), rows), as_json=json)
+    if damaged:
+        raise typer.Exit(USER_ERROR)
+
+
+def _main_score(card: Card, split: str) -> float | None:
+    return card.scores.get(split, {}).get(card.metric)
+
+
+def _entry_document(entry: Entry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "path": entry.path,
+        "length": entry.length,
+        "dim": entry.dim,
+        "has_key": entry.has_key,
+        "size_bytes": entry.size_bytes,
+        "card": entry.card.model_dump(mode="json"),
+    }
+
+
+def _card_facts(card: Card) -> list[tuple[str, object]]:
+    plain = {
+        name: value for name, value in card.model_dump(mode="json").items() if value not in ("", None, [], {})
+    }
+    return [(name, _one_line(value)) for name, value in plain.items()]
+
+
+def _one_line(value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_one_line(part)}" for name, part in value.items())
+    return value

@@ -1,0 +1,205 @@
+"""Every option and argument that more than one command takes, declared once.
+
+A flag has the name of the field or parameter it sets. A group is a dataclass; `spoton.cli.command` spreads it
+into single options. Nothing here has a default of its own where its room has one: None means "not given".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from spoton.cli.output import note, quiet_stdout
+
+if TYPE_CHECKING:
+    from spoton.models import FrozenModel
+    from spoton.tasks import Task
+    from spoton.tuning import Recipe
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")
+]
+Library = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--library",
+        help="Folder of prompts, or `starter`; may be given several times. "
+        "Not given: your own library and the starter library.",
+        rich_help_panel="Library",
+    ),
+]
+OwnLibrary = Annotated[
+    Path | None,
+    typer.Option(
+        "--library", help="Folder of prompts. Not given: your own library.", rich_help_panel="Library"
+    ),
+]
+Metric = Annotated[
+    Literal["average_tokens", "per_token_average", "maximum_token"],
+    typer.Option(help="How two prompts are compared.", rich_help_panel="Retrieval"),
+]
+PromptSpec = Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt file, or a name in a library.")]
+
+_DATA = "Data"
+_MODEL = "Model"
+_RECIPE = "Recipe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """Which examples: a file with its columns, a bundled task, or a data set of the Hub."""
+
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA|TASK",
+            help="CSV, TSV, JSONL or Parquet file, bundled task (`spoton tasks list`), or hub:owner/name.",
+        ),
+    ]
+    input: Annotated[str | None, typer.Option(help="Column of the input text.", rich_help_panel=_DATA)] = None
+    target: Annotated[str | None, typer.Option(help="Column of the target.", rich_help_panel=_DATA)] = None
+    template: Annotated[
+        str | None,
+        typer.Option(help="Jinja template of the input over the row's columns.", rich_help_panel=_DATA),
+    ] = None
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Label words, separated by commas. Not given: from the data.", rich_help_panel=_DATA
+        ),
+    ] = None
+    validation: Annotated[
+        Path | None, typer.Option(help="File of the validation split.", rich_help_panel=_DATA)
+    ] = None
+    test: Annotated[Path | None, typer.Option(help="File of the test split.", rich_help_panel=_DATA)] = None
+    encoding: Annotated[
+        str | None, typer.Option(help="Text encoding of the file.", rich_help_panel=_DATA)
+    ] = None
+    split_seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the split and of the samples below.", rich_help_panel=_DATA),
+    ] = None
+    k_shot: Annotated[
+        int | None, typer.Option(min=1, help="Training examples per label.", rich_help_panel=_DATA)
+    ] = None
+    train_size: Annotated[
+        int | None, typer.Option(min=1, help="At most so many training examples.", rich_help_panel=_DATA)
+    ] = None
+    validation_size: Annotated[
+        int | None, typer.Option(min=1, help="At most so many validation examples.", rich_help_panel=_DATA)
+    ] = None
+    test_size: Annotated[
+        int | None, typer.Option(min=1, help="At most so many test examples.", rich_help_panel=_DATA)
+    ] = None
+
+    def load(self) -> Task:
+        """The task these options describe.
+
+        Raises:
+            DataError: the file, columns, labels or splits cannot be used.
+        """
+        from spoton.tasks import resolve_task
+
+        given: dict[str, Any] = {
+            "input": self.input,
+            "target": self.target,
+            "template": self.template,
+            "labels": [label.strip() for label in self.labels.split(",")] if self.labels else None,
+            "validation": self.validation,
+            "test": self.test,
+            "encoding": self.encoding,
+            "seed": self.split_seed,
+        }
+        task = resolve_task(self.data, **{name: value for name, value in given.items() if value is not None})
+        seed = self.split_seed or 0
+        if self.k_shot is not None:
+            task = task.k_shot(self.k_shot, seed)
+        if (self.train_size, self.validation_size, self.test_size) != (None, None, None):
+            task = task.limited(self.train_size, self.validation_size, self.test_size, seed)
+        return task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which frozen model, and how it is held."""
+
+    model: Annotated[
+        str,
+        typer.Option(help="Embedded model, Hugging Face id, folder, or GGUF file.", rich_help_panel=_MODEL),
+    ] = "smollm2-135m"
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Type of the weights; auto: bfloat16 where it is fast.", rich_help_panel=_MODEL),
+    ] = "auto"
+    device: Annotated[
+        str, typer.Option(help="A torch device; auto: a GPU if there is one.", rich_help_panel=_MODEL)
+    ] = "auto"
+
+    def load(self) -> FrozenModel:
+        """The model these options describe; says on stderr what was chosen.
+
+        Raises:
+            ModelError: it cannot be found, read, or held in that type.
+            DownloadError: an embedded model could not be fetched.
+        """
+        from spoton.models import load_model
+
+        with quiet_stdout():
+            return load_model(self.model, dtype=self.dtype, device=self.device, on_message=note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """How the prompt is tuned: a preset and what to change in it."""
+
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Recipe to start from: decoder, paper-t5, ...", rich_help_panel=_RECIPE),
+    ] = None
+    length: Annotated[
+        int | None, typer.Option(help="Virtual tokens of the prompt (P).", rich_help_panel=_RECIPE)
+    ] = None
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="vocabulary, labels, uniform, text:..., or the path of a prompt.", rich_help_panel=_RECIPE
+        ),
+    ] = None
+    optimizer: Annotated[
+        Literal["adamw", "adafactor"] | None, typer.Option(help="The optimizer.", rich_help_panel=_RECIPE)
+    ] = None
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Constant over the run.", rich_help_panel=_RECIPE)
+    ] = None
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(help="Per step, not multiplied by the learning rate.", rich_help_panel=_RECIPE),
+    ] = None
+    steps: Annotated[int | None, typer.Option(help="Tuning steps.", rich_help_panel=_RECIPE)] = None
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.", rich_help_panel=_RECIPE)] = None
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the start and of the order.", rich_help_panel=_RECIPE)
+    ] = None
+    key_step: Annotated[
+        int | None, typer.Option(help="Step whose checkpoint is the key.", rich_help_panel=_RECIPE)
+    ] = None
+    evaluate_every: Annotated[
+        int | None, typer.Option(help="Steps between two validations.", rich_help_panel=_RECIPE)
+    ] = None
+    max_input_tokens: Annotated[
+        int | None, typer.Option(help="Longer inputs lose their middle.", rich_help_panel=_RECIPE)
+    ] = None
+
+    def recipe(self) -> Recipe:
+        """The preset with these changes.
+
+        Raises:
+            RecipeError: there is no such preset, or a value does not fit.
+        """
+        from spoton.tuning import Recipe
+
+        changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
+        return Recipe.preset(self.preset or "decoder", **changes)

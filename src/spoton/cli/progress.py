@@ -1,0 +1,91 @@
+"""Live progress on stderr: a bar on a terminal, a line per news in a file or a pipe.
+
+It shows what a run tells (`spoton.tuning.events.Progress`) and computes nothing of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+
+from spoton.cli.output import quiet_stdout, stderr
+
+if TYPE_CHECKING:
+    from spoton.tuning.events import OnEvent, Progress
+
+# Without a terminal: seconds of silence after which a line is written even if nothing was evaluated.
+_SILENCE = 15.0
+
+
+@contextmanager
+def live_progress() -> Iterator[OnEvent]:
+    """Shows the events it is given until the block ends; libraries' prints go to stderr meanwhile."""
+    console = stderr()
+    with quiet_stdout():
+        if console.is_terminal:
+            with Bars(
+                TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[news]}"),
+                console=console, transient=True, redirect_stdout=False,
+            ) as bars:  # fmt: skip
+                yield _BarPerPhase(bars)
+        else:
+            yield _LinePerNews(console)
+
+
+class _BarPerPhase:
+    """The running phase as a bar; a finished one as a line above it."""
+
+    def __init__(self, bars: Bars) -> None:
+        self.bars = bars
+        self.bar: TaskID | None = None
+        self.last: Progress | None = None
+
+    def __call__(self, event: Progress) -> None:
+        if self.bar is not None and self.last is not None and self.last.phase != event.phase:
+            self.bars.remove_task(self.bar)
+            self.bar = None
+        if self.bar is None:
+            self.bar = self.bars.add_task(event.phase, news="")
+        self.bars.update(self.bar, total=event.total, completed=event.done, news=_news(event))
+        if event.done == event.total:
+            self.bars.console.print(f"{event.phase}  {_news(event)}", markup=False, highlight=False)
+            self.bars.remove_task(self.bar)
+            self.bar = None
+        self.last = event
+
+
+class _LinePerNews:
+    """A line when a phase starts or ends, a new validation score arrives, or it was silent for a while."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.last: tuple[str, float | None] | None = None
+        self.written = 0.0
+
+    def __call__(self, event: Progress) -> None:
+        now = time.monotonic()
+        news = (event.phase, event.validation)
+        if news != self.last or event.done == event.total or now - self.written > _SILENCE:
+            self.console.print(f"{event.phase}  {_news(event)}", markup=False, highlight=False)
+            self.last, self.written = news, now
+
+
+def _news(event: Progress) -> str:
+    parts = [f"{event.unit} {event.done}/{event.total}"]
+    if event.loss is not None:
+        parts.append(f"loss {event.loss:.3f}")
+    if event.validation is not None:
+        best = f" (best {event.best:.1f})" if event.best is not None else ""
+        parts.append(f"validation {event.metric} {event.validation:.1f}{best}")
+    if event.tokens_per_second is not None:
+        parts.append(f"{event.tokens_per_second:,.0f} tokens/s")
+    if event.seconds_left is not None and event.done < event.total:
+        parts.append(f"{timedelta(seconds=round(event.seconds_left))} left")
+    return "  ".join(parts)

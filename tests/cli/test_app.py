@@ -1,0 +1,122 @@
+"""The tree of commands, how mistakes are reported, and what may stand on stdout."""
+
+import inspect
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer
+from tests.cli.conftest import Run
+from typer.main import get_command
+
+import spoton
+from spoton.cli.app import app
+from spoton.cli.command import SpotonGroup, command
+from spoton.cli.options import RecipeOptions
+from spoton.errors import DataError
+
+COMMANDS = {
+    "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor",
+    "library list", "library show", "library add", "library remove", "library verify",
+    "tasks list", "tasks show", "models list", "models pull",
+}  # fmt: skip
+
+
+def leaves(group: Any, path: str = "") -> dict[str, Any]:
+    """Every command by the words that call it."""
+    found: dict[str, Any] = {}
+    for name, child in group.commands.items():
+        words = f"{path} {name}".strip()
+        found |= leaves(child, words) if hasattr(child, "commands") else {words: child}
+    return found
+
+
+def test_the_commands_are_exactly_these() -> None:
+    assert set(leaves(get_command(app))) == COMMANDS
+
+
+@pytest.mark.parametrize("words", sorted(COMMANDS))
+def test_every_command_has_json_examples_and_help(words: str, run: Run) -> None:
+    found = leaves(get_command(app))[words]
+    assert "--json" in {flag for parameter in found.params for flag in parameter.opts}
+    assert f"spoton {words}" in found.epilog
+    undocumented = [parameter.name for parameter in found.params if not parameter.help]
+    assert not undocumented
+    helped = run(*words.split(), "--help")
+    assert helped.code == 0 and "Examples" in helped.stdout
+
+
+def test_version() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "spoton", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"spoton {spoton.__version__}\n"
+    assert done.stderr == ""
+
+
+def test_every_field_of_a_recipe_has_its_flag() -> None:
+    flags = set(inspect.signature(RecipeOptions).parameters) - {"preset"}
+    assert flags == set(spoton.Recipe.model_fields)
+
+
+@pytest.fixture
+def failing() -> typer.Typer:
+    """An app whose only command makes the mistake it is told to."""
+    broken = typer.Typer(cls=SpotonGroup)
+    broken.callback()(lambda: None)
+
+    @command(broken, "broken fail")
+    def fail(kind: str, json: bool = False) -> None:
+        if kind == "data":
+            raise DataError("Found [3] columns, expected 'text'. Pass --input.")
+        if kind == "interrupt":
+            raise KeyboardInterrupt
+        raise RuntimeError("a bug")
+
+    return broken
+
+
+def invoke(broken: typer.Typer, *args: str) -> Any:
+    from typer.testing import CliRunner
+
+    return CliRunner().invoke(broken, ["fail", *args])
+
+
+def test_a_mistake_is_one_message_and_exit_code_2(failing: typer.Typer) -> None:
+    ran = invoke(failing, "data")
+    assert ran.exit_code == 2
+    assert ran.stdout == ""
+    assert ran.stderr == "Error: Found [3] columns, expected 'text'. Pass --input.\n"
+
+
+def test_with_json_the_mistake_is_the_document(failing: typer.Typer) -> None:
+    import json
+
+    ran = invoke(failing, "data", "--json")
+    assert ran.exit_code == 2
+    assert json.loads(ran.stdout) == {
+        "error": "Found [3] columns, expected 'text'. Pass --input.",
+        "kind": "DataError",
+    }
+    ran = invoke(failing, "--json")
+    assert ran.exit_code == 2
+    assert json.loads(ran.stdout)["kind"] == "UsageError"
+
+
+def test_the_traceback_is_there_when_asked_for(failing: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOTON_DEBUG", "1")
+    ran = invoke(failing, "data")
+    assert ran.exit_code == 2
+    assert "Traceback" in ran.stderr
+
+
+def test_control_c_exits_with_130(failing: typer.Typer) -> None:
+    ran = invoke(failing, "interrupt")
+    assert ran.exit_code == 130
+    assert "Interrupted" in ran.stderr
+
+
+def test_a_bug_keeps_its_traceback(failing: typer.Typer) -> None:
+    ran = invoke(failing, "bug")
+    assert isinstance(ran.exception, RuntimeError)
