@@ -1,0 +1,165 @@
+"""Which examples go where: splits and samples that depend on nothing but the examples and a seed.
+
+The order of examples is decided by hashing each one with the seed, not by a random generator, so it is the
+same on every machine and Python version, and a smaller sample is always part of a larger one of the same seed.
+Knows nothing of files or of tasks as a whole.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TypeVar
+
+from spoton.errors import DataError
+from spoton.files import sha256_of_text
+from spoton.tasks.example import Example
+
+FRACTIONS = (0.8, 0.1, 0.1)
+AT_MOST = (500, 1000)
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+def stratified_split(
+    examples: Sequence[Example],
+    *,
+    labels: Sequence[str] | None,
+    fractions: tuple[float, float, float] = FRACTIONS,
+    at_most: tuple[int, int] = AT_MOST,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
+    """Divide examples into train, validation and test, each label in proportion.
+
+    Examples of one group never fall in two splits; where `groups` is not given, the input is the group, so the
+    same text cannot be both tuned on and tested on. Each label gets at least one example in every split.
+
+    Args:
+        examples: All examples.
+        labels: The closed set of targets, or None for open targets (then there is one stratum).
+        fractions: Shares of train, validation and test; a share of 0 leaves that split empty.
+        at_most: Largest validation and test split, because both cost time at every run; the rest is train.
+        groups: One key an example, for examples that share more than their input (a passage, a contract).
+        seed: Decides who goes where.
+
+    Raises:
+        DataError: A label has too few different inputs to appear in each split.
+    """
+    strata = _strata(examples, labels, groups or [example.input for example in examples], seed)
+    wanted = sum(share > 0 for share in fractions)
+    _require_enough(strata, examples, wanted)
+    shares = [
+        _share(fractions[1], at_most[0], len(examples)),
+        _share(fractions[2], at_most[1], len(examples)),
+    ]
+    splits: list[list[Example]] = [[], [], []]
+    for stratum in strata.values():
+        count = sum(len(group) for group in stratum)
+        waiting = stratum
+        for split, share in ((2, shares[1]), (1, shares[0])):
+            taken, waiting = _take(waiting, math.floor(share * count), share > 0)
+            splits[split] += [examples[i] for group in taken for i in group]
+        splits[0] += [examples[i] for group in waiting for i in group]
+    train, validation, test = (tuple(interleaved(split, labels, seed)) for split in splits)
+    return train, validation, test
+
+
+def stratified_sample(
+    examples: Sequence[Example], size: int, labels: Sequence[str] | None, seed: int
+) -> tuple[Example, ...]:
+    """`size` examples (all, if there are fewer), each label in proportion."""
+    return tuple(interleaved(examples, labels, seed)[:size])
+
+
+def k_per_label(
+    examples: Sequence[Example], k: int, labels: Sequence[str] | None, seed: int
+) -> tuple[Example, ...]:
+    """`k` examples of each label, or `k` in all where targets are open.
+
+    Raises:
+        DataError: `k` is below 1, or a label has fewer than `k` examples.
+    """
+    if k < 1:
+        raise DataError(f"k-shot sampling needs k of at least 1, found {k}. Choose a larger k.")
+    chosen: list[Example] = []
+    for label in labels if labels is not None else [None]:
+        ordered = _hashed(
+            (example for example in examples if label is None or example.target == label), "k-shot", seed
+        )
+        if len(ordered) < k:
+            what = "train examples" if label is None else f"train examples with label {label!r}"
+            raise DataError(
+                f"Asked for {k}, found {len(ordered)} {what}. Choose k of at most {len(ordered)}."
+            )
+        chosen += ordered[:k]
+    return tuple(interleaved(chosen, labels, seed))
+
+
+def interleaved(examples: Iterable[Example], labels: Sequence[str] | None, seed: int) -> list[Example]:
+    """The examples in an order any beginning of which holds the labels in proportion."""
+    ordered = _hashed(examples, "order", seed)
+    if labels is None:
+        return ordered
+    by_label = _grouped((example.target, example) for example in ordered)
+    placed = [
+        ((position + 0.5) / len(same), labels.index(label), example)
+        for label, same in by_label.items()
+        for position, example in enumerate(same)
+    ]
+    return [example for _, _, example in sorted(placed, key=lambda each: each[:2])]
+
+
+def _strata(
+    examples: Sequence[Example], labels: Sequence[str] | None, groups: Sequence[str], seed: int
+) -> dict[str, list[list[int]]]:
+    """Label -> its groups in the order of the seed, each a list of indices; its first label counts."""
+    members = _grouped(zip(groups, range(len(examples)), strict=True))
+    order = sorted(members, key=lambda group: sha256_of_text(["split", str(seed), group]))
+    return _grouped(
+        (examples[members[group][0]].target if labels is not None else "", members[group]) for group in order
+    )
+
+
+def _require_enough(strata: dict[str, list[list[int]]], examples: Sequence[Example], wanted: int) -> None:
+    inputs: dict[str, int] = {label: len(groups) for label, groups in strata.items()}
+    for label in {example.target for example in examples} if "" not in strata else ():
+        inputs.setdefault(label, 0)
+    small = {label: count for label, count in sorted(inputs.items()) if count < wanted}
+    if small:
+        found = ", ".join(f"{label!r} has {count}" if label else str(count) for label, count in small.items())
+        raise DataError(
+            f"Too few different inputs to split: {found}; at least {wanted} are needed for each label. "
+            "Add rows, merge rare labels, or give separate files with --validation and --test."
+        )
+
+
+def _share(fraction: float, most: int, count: int) -> float:
+    return min(fraction, most / count) if count else 0.0
+
+
+def _take(groups: list[list[int]], room: int, at_least_one: bool) -> tuple[list[list[int]], list[list[int]]]:
+    """The first groups that fit into `room` examples, and the rest."""
+    taken: list[list[int]] = []
+    rest: list[list[int]] = []
+    for group in groups:
+        if len(group) <= room or (at_least_one and not taken):
+            taken.append(group)
+            room -= len(group)
+        else:
+            rest.append(group)
+    return taken, rest
+
+
+def _hashed(examples: Iterable[Example], purpose: str, seed: int) -> list[Example]:
+    # The purpose keeps, say, the k-shot choice of a seed independent of the split of the same seed.
+    return sorted(
+        examples, key=lambda example: sha256_of_text([purpose, str(seed), example.input, example.target])
+    )
+
+
+def _grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
+    groups: dict[K, list[V]] = defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return dict(groups)

@@ -1,0 +1,123 @@
+"""The task: text-to-text examples, their splits, their label words and their metrics.
+
+A plain value. It neither reads files (see `files`, `catalog`, `hub`) nor scores answers (see `metrics`).
+"""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from spoton.errors import DataError
+from spoton.files import sha256_of_text
+from spoton.tasks.example import Example
+from spoton.tasks.metrics import METRICS
+from spoton.tasks.splits import k_per_label, stratified_sample
+
+__all__ = ["Example", "Task"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples in three splits and how answers to them are judged.
+
+    Raises:
+        DataError: A target is not among the labels, there are fewer than two labels, a metric is unknown, or
+            the train split is empty.
+    """
+
+    name: str
+    family: str
+    """What kind of task it is ("sentiment", "commonsense", ...); retrieval never reads it, people do."""
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    labels: tuple[str, ...] | None
+    """The label words in their fixed order, or None if targets are open."""
+    metrics: tuple[str, ...]
+    """Names in `METRICS`; the first is the main metric."""
+    template: str
+    """The Jinja template that made the inputs, for the record."""
+    source: str
+    """Where the examples came from: `bundled:...`, `file:...` or `hub:...`."""
+    license: str = ""
+    notes: tuple[str, ...] = ()
+    """What a user should know about how the data was read, one sentence each."""
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be tuned or scored."""
+        if not self.train:
+            raise DataError(f"Task {self.name!r} has no train examples. Give it at least a few.")
+        unknown = [metric for metric in self.metrics if metric not in METRICS]
+        if unknown or not self.metrics:
+            raise DataError(
+                f"Task {self.name!r} names the metrics {list(self.metrics)}; choose from {', '.join(METRICS)}."
+            )
+        if self.labels is not None:
+            self._check_labels(self.labels)
+
+    @property
+    def metric(self) -> str:
+        """The main metric."""
+        return self.metrics[0]
+
+    def splits(self) -> dict[str, int]:
+        """Number of examples in each split."""
+        return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+
+    def data_hash(self) -> str:
+        """16 hex digits over every example of every split, in order."""
+        parts: list[str] = []
+        for name, split in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            parts += [name, str(len(split))]
+            for example in split:
+                parts += [example.input, example.target]
+        return sha256_of_text(parts)[:16]
+
+    def limited(
+        self,
+        train: int | None = None,
+        validation: int | None = None,
+        test: int | None = None,
+        seed: int = 0,
+    ) -> "Task":
+        """The same task with at most so many examples in each split, each label in proportion.
+
+        None keeps a split as it is. The sample of a smaller number is part of that of a larger one.
+        """
+        return replace(
+            self,
+            train=self._sample(self.train, train, seed),
+            validation=self._sample(self.validation, validation, seed),
+            test=self._sample(self.test, test, seed),
+        )
+
+    def k_shot(self, k: int, seed: int = 0) -> "Task":
+        """The same task with `k` train examples of each label (`k` in all where targets are open).
+
+        Raises:
+            DataError: A label has fewer than `k` train examples.
+        """
+        return replace(self, train=k_per_label(self.train, k, self.labels, seed))
+
+    def _sample(self, split: tuple[Example, ...], size: int | None, seed: int) -> tuple[Example, ...]:
+        if size is None or size >= len(split):
+            return split
+        if size < 0:
+            raise DataError(f"A split cannot have {size} examples. Give 0 or more.")
+        return stratified_sample(split, size, self.labels, seed)
+
+    def _check_labels(self, labels: tuple[str, ...]) -> None:
+        if len(set(labels)) < 2 or len(set(labels)) != len(labels) or "" in labels:
+            raise DataError(
+                f"Task {self.name!r} has labels {list(labels)}; expected at least two, "
+                "all different, none empty."
+            )
+        targets = Counter(
+            example.target for split in (self.train, self.validation, self.test) for example in split
+        )
+        strange = sorted(targets.keys() - set(labels))
+        if strange:
+            shown = ", ".join(f"{target!r} ({targets[target]} times)" for target in strange[:5])
+            raise DataError(
+                f"Task {self.name!r} has targets that are not among its labels {list(labels)}: {shown}. "
+                "Add them to the labels or correct the rows."
+            )
