@@ -5,6 +5,7 @@ It shows what a run tells (`spoton.tuning.events.Progress`) and computes nothing
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,6 +87,6 @@ def _news(event: Progress) -> str:
         parts.append(f"validation {event.metric} {event.validation:.1f}{best}")
     if event.tokens_per_second is not None:
         parts.append(f"{event.tokens_per_second:,.0f} tokens/s")
-    if event.seconds_left is not None and event.done < event.total:
+    if event.seconds_left is not None and math.isfinite(event.seconds_left) and event.done < event.total:
         parts.append(f"{timedelta(seconds=round(event.seconds_left))} left")
     return "  ".join(parts)
