@@ -16,8 +16,11 @@ from spoton.cli.output import note, quiet_stdout
 
 if TYPE_CHECKING:
     from spoton.models import FrozenModel
+    from spoton.prompts import SoftPrompt
     from spoton.tasks import Task
     from spoton.tuning import Recipe
+
+DEFAULT_MODEL = "smollm2-135m"
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")
@@ -40,6 +43,14 @@ OwnLibrary = Annotated[
 Metric = Annotated[
     Literal["average_tokens", "per_token_average", "maximum_token"],
     typer.Option(help="How two prompts are compared.", rich_help_panel="Retrieval"),
+]
+Evaluation = Annotated[
+    Literal["rank", "generate"] | None,
+    typer.Option(
+        "--evaluation",
+        help="How answers are found; not given: rank for a closed set of labels, else generate.",
+        rich_help_panel="Evaluation",
+    ),
 ]
 PromptSpec = Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt file, or a name in a library.")]
 
@@ -123,13 +134,27 @@ class TaskOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetOptions(TaskOptions):
+    """A task, or a prompt that was learned on it."""
+
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA|TASK|PROMPT", help="Data or task, as for `spoton tune`, or a prompt."),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Which frozen model, and how it is held."""
 
     model: Annotated[
-        str,
-        typer.Option(help="Embedded model, Hugging Face id, folder, or GGUF file.", rich_help_panel=_MODEL),
-    ] = "smollm2-135m"
+        str | None,
+        typer.Option(
+            help="Embedded model, Hugging Face id, folder, or GGUF file. "
+            f"Not given: that of the prompt, else {DEFAULT_MODEL}.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option(help="Type of the weights; auto: bfloat16 where it is fast.", rich_help_panel=_MODEL),
@@ -138,17 +163,25 @@ class ModelOptions:
         str, typer.Option(help="A torch device; auto: a GPU if there is one.", rich_help_panel=_MODEL)
     ] = "auto"
 
-    def load(self) -> FrozenModel:
+    def load(self, prompt: SoftPrompt | None = None) -> FrozenModel:
         """The model these options describe; says on stderr what was chosen.
+
+        Args:
+            prompt: What will be used with it.
 
         Raises:
             ModelError: it cannot be found, read, or held in that type.
             DownloadError: an embedded model could not be fetched.
+            PromptError: the prompt belongs to another model.
         """
         from spoton.models import load_model
 
+        name = self.model or (prompt.card.model if prompt else DEFAULT_MODEL)
         with quiet_stdout():
-            return load_model(self.model, dtype=self.dtype, device=self.device, on_message=note)
+            model = load_model(name, dtype=self.dtype, device=self.device, on_message=note)
+            if prompt is not None:
+                prompt.require_model(model.fingerprint, model.name)
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)
