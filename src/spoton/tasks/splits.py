@@ -1,8 +1,8 @@
 """Which examples go where: splits and samples that depend on nothing but the examples and a seed.
 
 The order of examples is decided by hashing each one with the seed, not by a random generator, so it is the
-same on every machine and Python version, and a smaller sample is always part of a larger one of the same seed.
-Knows nothing of files or of tasks as a whole.
+same on every machine and Python version, and a smaller sample is always part of a larger one of the same
+seed. Knows nothing of files or of tasks as a whole.
 """
 
 import math
@@ -32,8 +32,8 @@ def stratified_split(
 ) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
     """Divide examples into train, validation and test, each label in proportion.
 
-    Examples of one group never fall in two splits; where `groups` is not given, the input is the group, so the
-    same text cannot be both tuned on and tested on. Each label gets at least one example in every split.
+    Examples of one group never fall in two splits; where `groups` is not given, the input is the group, so
+    the same text cannot be both tuned on and tested on. Each label gets at least one example in every split.
 
     Args:
         examples: All examples.
@@ -46,9 +46,9 @@ def stratified_split(
     Raises:
         DataError: A label has too few different inputs to appear in each split.
     """
-    strata = _strata(examples, labels, groups or [example.input for example in examples], seed)
-    wanted = sum(share > 0 for share in fractions)
-    _require_enough(strata, examples, wanted)
+    groups = groups if groups is not None else [example.input for example in examples]
+    _require_enough(examples, labels, groups, sum(share > 0 for share in fractions))
+    strata = _strata(examples, labels, groups, seed)
     shares = [
         _share(fractions[1], at_most[0], len(examples)),
         _share(fractions[2], at_most[1], len(examples)),
@@ -121,15 +121,17 @@ def _strata(
     )
 
 
-def _require_enough(strata: dict[str, list[list[int]]], examples: Sequence[Example], wanted: int) -> None:
-    inputs: dict[str, int] = {label: len(groups) for label, groups in strata.items()}
-    for label in {example.target for example in examples} if "" not in strata else ():
-        inputs.setdefault(label, 0)
-    small = {label: count for label, count in sorted(inputs.items()) if count < wanted}
-    if small:
+def _require_enough(
+    examples: Sequence[Example], labels: Sequence[str] | None, groups: Sequence[str], wanted: int
+) -> None:
+    pairs = zip((example.target if labels is not None else "" for example in examples), groups, strict=True)
+    counts = {label: len(set(same)) for label, same in _grouped(pairs).items()}
+    small = {label: count for label, count in sorted(counts.items()) if count < wanted}
+    if small or not counts:
         found = ", ".join(f"{label!r} has {count}" if label else str(count) for label, count in small.items())
         raise DataError(
-            f"Too few different inputs to split: {found}; at least {wanted} are needed for each label. "
+            f"Too few different inputs to split: {found or 0}; at least {wanted} are needed"
+            f"{' for each label' if labels is not None else ''}. "
             "Add rows, merge rare labels, or give separate files with --validation and --test."
         )
 

@@ -49,7 +49,7 @@ class Task:
         unknown = [metric for metric in self.metrics if metric not in METRICS]
         if unknown or not self.metrics:
             raise DataError(
-                f"Task {self.name!r} names the metrics {list(self.metrics)}; choose from {', '.join(METRICS)}."
+                f"Task {self.name!r} has metrics {list(self.metrics)}; choose from {', '.join(METRICS)}."
             )
         if self.labels is not None:
             self._check_labels(self.labels)
