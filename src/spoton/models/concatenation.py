@@ -1,0 +1,87 @@
+"""The plain engine for decoder-only models: the prompt is put before every row, padded on the right, run in full.
+
+It is the reference that defines what is right, the fallback for models the packed engine does not fit, and the one
+way of generating. It is not fast, and need not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from spoton.models.engine import Batch, Scorer
+from spoton.models.frozen import FrozenModel
+
+
+class ConcatenationEngine:
+    """Runs prompts by concatenation, exactly as the formula says: ``[P; X]`` for each row.
+
+    Args:
+        model: The frozen model.
+    """
+
+    name = "concatenation"
+
+    def __init__(self, model: FrozenModel) -> None:
+        self.model = model
+
+    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+        """See `Engine.losses`."""
+        texts = [[*i, *t[:-1]] for i, t in zip(batch.inputs, batch.targets, strict=True)]
+        embedded, mask, positions = self._concatenated(prompts, texts, batch.rows, left=False)
+        logits = self.model.network(
+            inputs_embeds=embedded, attention_mask=mask, position_ids=positions, use_cache=False
+        ).logits
+        losses = []
+        for b, target in enumerate(batch.targets):
+            end = int(mask[b].sum())
+            likelihood = torch.log_softmax(logits[b, end - len(target) : end].float(), dim=-1)
+            losses.append(-likelihood.gather(1, torch.tensor(target, device=logits.device)[:, None]).sum())
+        return torch.stack(losses)
+
+    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+        """See `Engine.scorer`; every label is a pass of its own."""
+
+        @torch.no_grad()
+        def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+            passes = [Batch(batch.inputs, [label] * len(batch), batch.prompt) for label in labels]
+            return torch.stack([-self.losses(prompts, one) for one in passes], dim=1)
+
+        return score
+
+    @torch.no_grad()
+    def generate(self, prompts: Tensor | Sequence[Tensor], batch: Batch, max_tokens: int) -> list[list[int]]:
+        """See `Engine.generate`. Rows are padded on the left, where the mask hides it."""
+        embedded, mask, _ = self._concatenated(prompts, batch.inputs, batch.rows, left=True)
+        end = self.model.end_token
+        with torch.random.fork_rng(enabled=False):
+            tokens = self.model.network.generate(
+                inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, num_beams=1,
+                eos_token_id=end, pad_token_id=end, repetition_penalty=1.0,
+            )  # fmt: skip
+        rows = [[int(token) for token in row] for row in tokens]
+        return [row[: row.index(end)] if end in row else row for row in rows]
+
+    def _concatenated(
+        self,
+        prompts: Tensor | Sequence[Tensor],
+        texts: Sequence[Sequence[int]],
+        rows: Sequence[int],
+        *,
+        left: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings ``[B, P + L, D]`` of prompt and text, their mask and their positions ``[B, P + L]``."""
+        model = self.model
+        embed = model.network.get_input_embeddings()
+        sequences = []
+        for text, row in zip(texts, rows, strict=True):
+            tokens = embed(torch.tensor(list(text), device=model.device))
+            sequences.append(torch.cat([prompts[row].to(tokens), tokens]))
+        side = "left" if left else "right"
+        embedded = pad_sequence(sequences, batch_first=True, padding_side=side)
+        ones = [torch.ones(len(s), dtype=torch.long, device=model.device) for s in sequences]
+        mask = pad_sequence(ones, batch_first=True, padding_side=side)
+        return embedded, mask, (mask.cumsum(1) - 1).clamp(min=0)

@@ -1,0 +1,95 @@
+"""The engine for encoder-decoder models: the prompt stands before the embedded encoder input.
+
+The encoder sees prompt and input in both directions, so nothing is shared between rows; the decoder is untouched
+(Lester et al. 2021, section 2). Target positions only: the decoder never sees the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers.modeling_outputs import BaseModelOutput
+
+from spoton.models.engine import Batch, Scorer
+from spoton.models.frozen import FrozenModel
+
+
+class EncoderDecoderEngine:
+    """Runs prompts through T5, BART and their kin.
+
+    Args:
+        model: The frozen model.
+    """
+
+    name = "encoder-decoder"
+
+    def __init__(self, model: FrozenModel) -> None:
+        self.model = model
+
+    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+        """See `Engine.losses`."""
+        states, mask = self._encode(prompts, batch)
+        return self._target_losses(states, mask, batch.targets)
+
+    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+        """See `Engine.scorer`; the encoder runs once for all labels."""
+
+        @torch.no_grad()
+        def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+            states, mask = self._encode(prompts, batch)
+            columns = [-self._target_losses(states, mask, [label] * len(batch)) for label in labels]
+            return torch.stack(columns, dim=1)
+
+        return score
+
+    @torch.no_grad()
+    def generate(self, prompts: Tensor | Sequence[Tensor], batch: Batch, max_tokens: int) -> list[list[int]]:
+        """See `Engine.generate`."""
+        states, mask = self._encode(prompts, batch)
+        end = self.model.end_token
+        tokens = self.model.network.generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask,
+            max_new_tokens=max_tokens, do_sample=False, num_beams=1, eos_token_id=end,
+        )  # fmt: skip
+        special = {end, self._start_token, self.model.network.config.pad_token_id}
+        return [[int(token) for token in row if int(token) not in special] for row in tokens]
+
+    @property
+    def _start_token(self) -> int:
+        config = self.model.network.config
+        return int(
+            config.pad_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
+        )
+
+    def _encode(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Encoder states ``[B, P + L, D]`` and their mask."""
+        model = self.model
+        embed = model.network.get_input_embeddings()
+        sequences = []
+        for text, row in zip(batch.inputs, batch.rows, strict=True):
+            tokens = embed(torch.tensor(list(text), device=model.device))
+            sequences.append(torch.cat([prompts[row].to(tokens), tokens]))
+        embedded = pad_sequence(sequences, batch_first=True)
+        ones = [torch.ones(len(s), dtype=torch.long, device=model.device) for s in sequences]
+        mask = pad_sequence(ones, batch_first=True)
+        states: Tensor = model.network.get_encoder()(
+            inputs_embeds=embedded, attention_mask=mask
+        ).last_hidden_state
+        return states, mask
+
+    def _target_losses(self, states: Tensor, mask: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+        """``[B]`` negative log-likelihood of targets given encoder states; teacher forcing, right padding."""
+        device = states.device
+        wanted = pad_sequence([torch.tensor(list(t), device=device) for t in targets], batch_first=True)
+        real = pad_sequence([torch.ones(len(t), device=device) for t in targets], batch_first=True)
+        start = torch.full_like(wanted[:, :1], self._start_token)
+        decoder_inputs = torch.cat([start, wanted[:, :-1]], dim=1)
+        logits = self.model.network(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask,
+            decoder_input_ids=decoder_inputs, use_cache=False,
+        ).logits  # fmt: skip
+        likelihood = torch.log_softmax(logits.float(), dim=-1).gather(2, wanted[..., None])[..., 0]
+        return -(likelihood * real).sum(dim=1)

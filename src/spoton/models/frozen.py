@@ -1,0 +1,149 @@
+"""The frozen model: a pretrained network that never changes, its tokenizer and what identifies it.
+
+It tokenizes and describes itself. How prompts run through it is the engines' business (``engine.py``), and where it
+comes from that of ``loading.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from spoton.errors import ModelError
+
+# What makes two networks of one family interchangeable for a prompt, beside the embedding matrix itself.
+_ARCHITECTURE = (
+    "model_type", "hidden_size", "d_model", "num_hidden_layers", "num_layers", "num_attention_heads", "num_heads",
+    "num_key_value_heads", "intermediate_size", "d_ff", "head_dim", "vocab_size", "hidden_act", "tie_word_embeddings",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenModel:
+    """A pretrained model whose weights never change.
+
+    Attributes:
+        name: How the user named it: an embedded model, a Hugging Face id, a folder or a file.
+        network: The transformers model, in evaluation mode, no weight requiring a gradient.
+        tokenizer: Its tokenizer.
+
+    Example:
+        >>> import spoton
+        >>> model = spoton.load_model("smollm2-135m")  # doctest: +SKIP
+        >>> model.dim  # doctest: +SKIP
+        576
+    """
+
+    name: str
+    network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    def __post_init__(self) -> None:
+        self.network.eval()
+        self.network.requires_grad_(False)
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model has an encoder that reads the input and a decoder that writes the target."""
+        return bool(self.network.config.is_encoder_decoder)
+
+    @property
+    def embeddings(self) -> Tensor:
+        """``[V, D]`` the input embedding matrix."""
+        weight = self.network.get_input_embeddings().weight
+        if not isinstance(weight, Tensor):
+            raise ModelError(
+                f"{self.name} has no plain input embedding matrix; spoton cannot put a prompt before it."
+            )
+        return weight
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the embedding space."""
+        return int(self.embeddings.shape[1])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type the weights are held in."""
+        return self.embeddings.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embedding matrix lies."""
+        return self.embeddings.device
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest sequence the positions allow, or None where they are relative (T5)."""
+        config = self.network.config.get_text_config()
+        for field in ("max_position_embeddings", "n_positions"):
+            value = getattr(config, field, None)
+            if isinstance(value, int) and config.model_type not in ("t5", "mt5", "umt5"):
+                return value
+        return None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the frozen model, 16 hex digits: its embedding matrix and the architecture fields of its config.
+
+        The matrix is rounded to bfloat16 first, so that one checkpoint loaded in two precisions stays one model.
+        """
+        config = self.network.config.get_text_config().to_dict()
+        fields = {key: config[key] for key in _ARCHITECTURE if config.get(key) is not None}
+        digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
+        rounded = self.embeddings.detach().to("cpu", torch.bfloat16).contiguous()
+        digest.update(rounded.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def encode_input(self, text: str) -> list[int]:
+        """Token ids of an input text, with the special tokens the model expects around one (BOS, for T5 its EOS)."""
+        return [int(i) for i in self.tokenizer.encode(text)]
+
+    def encode_target(self, text: str, *, end: bool) -> list[int]:
+        """Token ids of a target text.
+
+        Args:
+            text: The target. Decoder-only models see it behind one space, as a word that continues the input.
+            end: Whether the end-of-sequence token follows (always for encoder-decoder models, as in T5).
+        """
+        joined = text if self.is_encoder_decoder else f" {text}"
+        ids = [int(i) for i in self.tokenizer.encode(joined, add_special_tokens=False)]
+        if end or self.is_encoder_decoder:
+            ids.append(self.end_token)
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of token ids, special tokens left out, without surrounding white space."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+    @property
+    def end_token(self) -> int:
+        """Id of the end-of-sequence token.
+
+        Raises:
+            ModelError: The tokenizer has none.
+        """
+        if self.tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"The tokenizer of {self.name} has no end-of-sequence token; spoton needs one to stop."
+            )
+        return int(self.tokenizer.eos_token_id)
+
+    def describe(self) -> dict[str, Any]:
+        """What a person wants to know of it, as plain values."""
+        return {
+            "name": self.name,
+            "family": self.network.config.model_type,
+            "parameters": self.network.num_parameters(),
+            "dim": self.dim,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "fingerprint": self.fingerprint,
+        }

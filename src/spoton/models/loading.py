@@ -1,0 +1,122 @@
+"""Loading a frozen model: an embedded one, a Hugging Face checkpoint by id or folder, or a GGUF file.
+
+This file decides where the weights come from, in which type and on which device they are held. What is done with them
+is the engines' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from spoton.errors import ModelError
+from spoton.models.embedded import list_models, pull_model
+from spoton.models.frozen import FrozenModel
+
+DEFAULT_MODEL = "smollm2-135m"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_model(
+    name: str = DEFAULT_MODEL,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    revision: str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> FrozenModel:
+    """Loads a pretrained model and freezes it.
+
+    Args:
+        name: An embedded model (``smollm2-135m``), a folder, a ``.gguf`` file or a Hugging Face id, decoder-only or
+            encoder-decoder.
+        dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``: bfloat16 where the processor computes in it, else
+            float32.
+        device: A torch device or ``auto``: CUDA if there is one, else the CPU.
+        revision: Branch, tag or commit of a Hugging Face id.
+        device_map: Passed to transformers for models that one device does not hold (needs accelerate).
+        on_message: Told what happens, in words.
+
+    Raises:
+        ModelError: The model cannot be found or read, or cannot be held in that type.
+        DownloadError: An embedded model could not be fetched.
+
+    Example:
+        >>> model = load_model("smollm2-135m")  # doctest: +SKIP
+        >>> model.describe()["family"]  # doctest: +SKIP
+        'llama'
+    """
+    tell = on_message or (lambda message: None)
+    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    kind = _choose_dtype(dtype, place)
+    source = Path(name).expanduser()
+    options: dict[str, Any] = {}
+    if name in {info.name for info in list_models()} and not source.exists():
+        folder: str | Path = pull_model(name, on_message=on_message)
+    elif source.suffix == ".gguf" and source.is_file():
+        folder, options["gguf_file"] = source.parent, source.name
+    else:
+        folder = source if source.exists() else name
+        options["revision"] = revision
+    try:
+        model = _read(name, folder, kind, options, device_map)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(_not_loaded(name, source, error)) from error
+    if device_map is None:
+        model.network.to(place)  # type: ignore[arg-type]  # transformers wraps `to` and loses its overloads
+    tell(
+        f"{name}: {model.network.num_parameters() / 1e6:.0f}M parameters, {str(kind).removeprefix('torch.')} on {place}"
+    )
+    return model
+
+
+def _read(
+    name: str, folder: str | Path, kind: torch.dtype, options: dict[str, Any], device_map: Any
+) -> FrozenModel:
+    """Reads config, tokenizer and weights."""
+    transformers_logging.disable_progress_bar()
+    config = AutoConfig.from_pretrained(folder, **options)
+    if config.is_encoder_decoder and config.model_type in ("t5", "mt5", "umt5") and kind == torch.float16:
+        raise ModelError(
+            f"{name} overflows in float16 (T5 was trained in bfloat16). Use --dtype bfloat16 or float32."
+        )
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    if device_map is not None:
+        options = {**options, "device_map": device_map}
+    network = auto.from_pretrained(folder, dtype=kind, **options)
+    options.pop("device_map", None)
+    return FrozenModel(name, network, AutoTokenizer.from_pretrained(folder, **options))
+
+
+def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The type to hold weights in; ``auto`` asks whether the hardware multiplies in bfloat16."""
+    if dtype != "auto":
+        if dtype not in _DTYPES:
+            raise ModelError(f"Unknown dtype {dtype!r}; there is: auto, {', '.join(_DTYPES)}.")
+        return _DTYPES[dtype]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        abilities = torch.cpu.get_capabilities()
+        fast = bool(abilities.get("amx_bf16") or abilities.get("avx512_bf16") or abilities.get("bf16"))
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _not_loaded(name: str, source: Path, error: Exception) -> str:
+    """What to tell a user whose model did not load."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if source.exists():
+        return f"{source} could not be read as a model: {reason}. Expected a folder with config.json or a .gguf file."
+    known = ", ".join(info.name for info in list_models())
+    return (
+        f"No model {name!r} here, and it could not be had from the Hugging Face hub: {reason}. "
+        f"Give a folder, a .gguf file, a hub id, or an embedded model ({known})."
+    )

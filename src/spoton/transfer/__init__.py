@@ -1,0 +1,6 @@
+"""What SPoT adds: how alike prompts are, which of them to start from, and adapting a model to a task with them."""
+
+from spoton.transfer.retrieval import Retrieved as Retrieved
+from spoton.transfer.retrieval import retrieve as retrieve
+from spoton.transfer.similarity import METRICS as METRICS
+from spoton.transfer.similarity import similarity as similarity

@@ -1,0 +1,87 @@
+"""Ranking the prompts of a library for a target task, by the similarity of keys.
+
+The key of a prompt is its early checkpoint; the key of a new task is the prompt after as many steps of a probe
+(SPoT, section 3.2). Which of the retrieved prompts is used, and how, is ``adapt.py``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from spoton.errors import LibraryError
+from spoton.prompts.library import Entry, PromptLibrary
+from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.transfer.similarity import Metric, similarity
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """One prompt of a library and how similar its key is to the target's.
+
+    Attributes:
+        name: Its name in the library.
+        similarity: By the metric asked for.
+        prompt: The prompt itself.
+    """
+
+    name: str
+    similarity: float
+    prompt: SoftPrompt
+
+    def to_json(self) -> dict[str, Any]:
+        """Name, similarity and what the card says of the source, as plain values."""
+        card = self.prompt.card
+        return {"name": self.name, "similarity": self.similarity, "task": card.task, "family": card.family}
+
+
+def sources_for(
+    libraries: Iterable[PromptLibrary], fingerprint: str, *, task: str = "", data_hash: str = ""
+) -> list[tuple[PromptLibrary, Entry]]:
+    """The prompts that can be sources: of this model, with a key, and not of the target task itself.
+
+    A name that stands in two libraries is taken from the first.
+
+    Args:
+        libraries: Where to look.
+        fingerprint: Of the frozen model.
+        task: Name of the target task; its own prompts are left out, since finding them would be no transfer.
+        data_hash: Hash of the target's rows; prompts tuned on the same rows are left out.
+    """
+    found: dict[str, tuple[PromptLibrary, Entry]] = {}
+    for library in libraries:
+        for entry in library.search(model_fingerprint=fingerprint):
+            own = entry.card.task == task or (data_hash and entry.card.data_hash == data_hash)
+            if entry.has_key and not own:
+                found.setdefault(entry.name, (library, entry))
+    return list(found.values())
+
+
+def retrieve(
+    key: Tensor, sources: Sequence[tuple[PromptLibrary, Entry]], k: int, metric: Metric = "average_tokens"
+) -> list[Retrieved]:
+    """The k sources whose keys are most similar to a target's key, most similar first.
+
+    Args:
+        key: ``[P, D]`` of the target task.
+        sources: From `sources_for`.
+        k: How many; fewer come back if there are fewer.
+        metric: Which similarity.
+
+    Raises:
+        LibraryError: There is no source at all.
+    """
+    if not sources:
+        raise LibraryError(
+            "No library holds a source prompt of this model with a key. Tune one with `spoton tune TASK --out P` and "
+            "`spoton library add P`, or use the embedded model, for which a starter library comes with spoton."
+        )
+    ranked = []
+    for library, entry in sources:
+        prompt = library.get(entry.name)
+        assert prompt.key is not None
+        ranked.append(Retrieved(entry.name, similarity(key, prompt.key, metric), prompt))
+    return sorted(ranked, key=lambda one: (-one.similarity, one.name))[:k]

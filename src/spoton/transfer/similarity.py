@@ -1,0 +1,67 @@
+"""How alike two prompts are, as task embeddings (SPoT, section 3.2). Plain matrices in, one number out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from spoton.errors import PromptError
+
+Metric = Literal["average_tokens", "per_token_average", "maximum_token"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+
+
+def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float:
+    """Similarity of two prompts, in [-1, 1]; symmetric; lengths may differ.
+
+    - ``average_tokens``: cosine of the mean token of each (SPoT, section 3.2).
+    - ``per_token_average``: mean cosine over all pairs of tokens (SPoT, section 3.2). Not 1 for a prompt with itself.
+    - ``maximum_token``: each token's highest cosine in the other prompt, averaged over the tokens of both (the
+      pairwise maximum of Lin et al. 2024, arXiv 2407.16245, made symmetric).
+
+    Args:
+        a: ``[P, D]``.
+        b: ``[Q, D]``.
+        metric: Which similarity.
+
+    Raises:
+        PromptError: The prompts differ in width, or the metric is unknown.
+
+    Example:
+        >>> import torch
+        >>> round(similarity(torch.eye(2), torch.ones(3, 2)), 3)
+        1.0
+    """
+    if metric not in _SIMILARITIES:
+        raise PromptError(f"Unknown similarity {metric!r}; there is: {', '.join(METRICS)}.")
+    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
+        raise PromptError(
+            f"Prompts of shapes {list(a.shape)} and {list(b.shape)} cannot be compared: they need one width D, "
+            "which prompts of one model share."
+        )
+    return float(_SIMILARITIES[metric](a.double(), b.double()))
+
+
+def _average_tokens(a: Tensor, b: Tensor) -> Tensor:
+    return cosine_similarity(a.mean(dim=0), b.mean(dim=0), dim=0)
+
+
+def _per_token_average(a: Tensor, b: Tensor) -> Tensor:
+    # The mean over all pairs is the product of the mean unit tokens: P + Q rows instead of P * Q pairs.
+    return normalize(a, dim=1).mean(dim=0) @ normalize(b, dim=1).mean(dim=0)
+
+
+def _maximum_token(a: Tensor, b: Tensor) -> Tensor:
+    cosines = normalize(a, dim=1) @ normalize(b, dim=1).T
+    return torch.cat([cosines.amax(dim=1), cosines.amax(dim=0)]).mean()
+
+
+_SIMILARITIES: dict[Metric, Callable[[Tensor, Tensor], Tensor]] = {
+    "average_tokens": _average_tokens,
+    "per_token_average": _per_token_average,
+    "maximum_token": _maximum_token,
+}

@@ -1,0 +1,95 @@
+"""From examples to token ids and from a step number to the rows of its batch.
+
+Stateless: the batch of a step follows from seed and step alone, which is what makes a resumed run equal an
+uninterrupted one. Nothing here runs the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spoton.errors import DataError
+from spoton.models.engine import Batch
+from spoton.models.frozen import FrozenModel
+from spoton.tasks.task import Example
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples as token ids.
+
+    Attributes:
+        inputs: Input tokens of each example.
+        targets: Target tokens of each example.
+        truncated: How many inputs lost their middle.
+    """
+
+    inputs: list[list[int]]
+    targets: list[list[int]]
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The examples at ``rows`` as one batch."""
+        return Batch([self.inputs[row] for row in rows], [self.targets[row] for row in rows])
+
+
+def encode(
+    model: FrozenModel, examples: Sequence[Example], *, end: bool, prompt_length: int, max_input_tokens: int
+) -> Encoded:
+    """Tokenizes examples and shortens inputs that are too long.
+
+    A long input loses its middle: it keeps its first three quarters and the end, where a template asks its question.
+
+    Args:
+        model: Whose tokens.
+        examples: What to encode.
+        end: Whether targets of a decoder-only model carry the end token (open targets need it to stop).
+        prompt_length: P, to stay within the model's positions.
+        max_input_tokens: The longest input to keep.
+
+    Raises:
+        DataError: A target leaves no room for its input in the model's context, or an input has no token.
+    """
+    targets = [model.encode_target(example.target, end=end) for example in examples]
+    longest = max(map(len, targets), default=0)
+    room = max_input_tokens
+    if model.max_length is not None:
+        room = min(room, model.max_length - prompt_length - longest)
+    if room < 8:
+        raise DataError(
+            f"The longest target has {longest} tokens; with {prompt_length} prompt tokens that leaves {max(room, 0)} "
+            f"of the {model.max_length} positions of {model.name} for an input. Shorten the labels or the prompt."
+        )
+    inputs, truncated = [], 0
+    for number, example in enumerate(examples, start=1):
+        ids = model.encode_input(example.input)
+        if not ids:
+            raise DataError(
+                f"Example {number} has an empty input after its template was filled. Remove such rows."
+            )
+        if len(ids) > room:
+            head = room * 3 // 4
+            ids = ids[:head] + ids[head - room :]
+            truncated += 1
+        inputs.append(ids)
+    return Encoded(inputs, targets, truncated)
+
+
+def rows_of_step(n_examples: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """Rows of the batch of ``step`` (from 0): consecutive slices of one freshly shuffled epoch after another."""
+    rows = []
+    for place in range(step * batch_size, (step + 1) * batch_size):
+        epoch, index = divmod(place, n_examples)
+        rows.append(int(_order(n_examples, seed, epoch)[index]))
+    return rows
+
+
+def _order(n_examples: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of examples in one epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(n_examples)

@@ -1,0 +1,42 @@
+"""What a long run tells whoever watches it. Plain values; how they are shown is the watcher's business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One moment of a long run.
+
+    Attributes:
+        phase: What is running, in words ("tuning", "zero-shot validation", ...).
+        done: Steps or examples finished.
+        total: Steps or examples in all.
+        unit: "step" or "example".
+        loss: Mean training loss of the last step, nats a target token.
+        metric: Name of the task's main metric.
+        validation: Its newest value on the validation split, 0 to 100.
+        best: Its best value so far.
+        tokens_per_second: Text tokens trained on a second.
+        seconds_left: Expected time to the end of this phase.
+    """
+
+    phase: str
+    done: int
+    total: int
+    unit: str
+    loss: float | None = None
+    metric: str = ""
+    validation: float | None = None
+    best: float | None = None
+    tokens_per_second: float | None = None
+    seconds_left: float | None = None
+
+
+OnEvent = Callable[[Progress], None]
+
+
+def silent(event: Progress) -> None:
+    """Watches nothing."""

@@ -1,0 +1,77 @@
+"""The optimizers a recipe can name: torch's AdamW, and Adafactor with the semantics of the reference code.
+
+The reference (T5X, as used for prompt tuning) differs from the common PyTorch ports in what matters for a prompt:
+weight decay is not multiplied by the learning rate, the second moment is never factored, updates are clipped by their
+RMS over the whole matrix, and nothing is scaled by the size of the parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spoton.tuning.recipe import Recipe
+
+
+class Adafactor(torch.optim.Optimizer):
+    """Adafactor as the reference prompt tuning runs it (Shazeer & Stern 2018, with the settings of Vu et al. 2022).
+
+    With g the gradient at step i = 0, 1, ...::
+
+        beta2 = 1 - (i + 1) ** -0.8
+        v     = beta2 * v + (1 - beta2) * (g * g + 1e-30)
+        y     = g / sqrt(v);  y /= max(1, RMS(y) / clipping)
+        p     = (1 - weight_decay) * p - learning_rate * y
+
+    Args:
+        params: Prompt matrices ``[P, D]``.
+        lr: Learning rate, constant.
+        weight_decay: Share of the parameter lost every step, independent of ``lr``.
+        decay: Exponent of the second moment's schedule.
+        clipping: Largest RMS of an update before the learning rate.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 0.3,
+        weight_decay: float = 1e-5,
+        decay: float = 0.8,
+        clipping: float = 1.0,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "weight_decay": weight_decay, "decay": decay, "clipping": clipping}
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Takes one step; there is no closure (``override``: torch's overloads ask for a float with one)."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state: dict[str, Any] = self.state[p]
+                if not state:
+                    state["step"], state["v"] = torch.tensor(0.0), torch.zeros_like(p)
+                beta2 = 1.0 - (float(state["step"]) + 1.0) ** -group["decay"]
+                state["v"].mul_(beta2).add_(p.grad.square() + 1e-30, alpha=1.0 - beta2)
+                update = p.grad / state["v"].sqrt()
+                update /= max(1.0, float(update.square().mean().sqrt()) / group["clipping"])
+                p.mul_(1.0 - group["weight_decay"]).add_(update, alpha=-group["lr"])
+                state["step"] += 1.0
+
+
+def make_optimizer(recipe: Recipe, prompt: Tensor) -> torch.optim.Optimizer:
+    """The recipe's optimizer for one prompt ``[P, D]``.
+
+    torch's AdamW multiplies weight decay by the learning rate, so it is divided by it first: in a recipe weight decay
+    means the same for both optimizers.
+    """
+    if recipe.optimizer == "adafactor":
+        return Adafactor([prompt], lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(
+        [prompt], lr=recipe.learning_rate, weight_decay=recipe.weight_decay / recipe.learning_rate
+    )

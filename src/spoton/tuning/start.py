@@ -1,0 +1,62 @@
+"""Where a prompt starts: turns a recipe's ``init`` into a matrix, with the model's own tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from spoton.errors import RecipeError
+from spoton.models.frozen import FrozenModel
+from spoton.prompts.card import Parent
+from spoton.prompts.initial import (
+    common_token_ids,
+    from_label_words,
+    from_prompt,
+    from_text,
+    from_uniform,
+    from_vocabulary,
+)
+from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.tasks.task import Task
+from spoton.tuning.recipe import Recipe
+
+# SPoT, appendix C: the 5,000 most common tokens.
+_COMMON_TOKENS = 5000
+
+
+def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Tensor, list[Parent]]:
+    """The first prompt ``[P, D]`` of a run and the prompts it descends from.
+
+    Raises:
+        RecipeError: ``init`` is none of the strategies and no file either.
+        PromptError: The prompt to start from is damaged or belongs to another model.
+    """
+    length, seed, init = recipe.length, recipe.seed, recipe.init
+    if init == "uniform":
+        return from_uniform(length, model.dim, seed), []
+    if init.startswith("text:"):
+        ids = model.encode_target(init.removeprefix("text:").strip(), end=False)
+        return from_text(_embeddings(model), ids, length), []
+    if init == "vocabulary" or (init == "labels" and task.labels is None):
+        return from_vocabulary(_embeddings(model), _common(model), length, seed), []
+    if init == "labels":
+        labels = [model.encode_target(label, end=False) for label in task.labels or ()]
+        return from_label_words(_embeddings(model), labels, _common(model), length, seed), []
+    if not Path(init).is_file():
+        raise RecipeError(
+            f"init is {init!r}: expected vocabulary, labels, uniform, text:... or the path of a prompt. "
+            "If it is a path, there is no such file."
+        )
+    source = SoftPrompt.load(init)
+    source.require_model(model.fingerprint, model.name)
+    parent = Parent(name=source.card.name, weight=1.0, hash=source.content_hash())
+    return from_prompt(source.value, length), [parent]
+
+
+def _common(model: FrozenModel) -> list[int]:
+    return common_token_ids(model.tokenizer, _COMMON_TOKENS)
+
+
+def _embeddings(model: FrozenModel) -> Tensor:
+    return model.embeddings.detach().float().cpu()
