@@ -110,9 +110,7 @@ def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
         temporary.replace(path)
         return True
     try:
-        path.hardlink_to(
-            temporary
-        )  # fails if `path` exists, in one step: a test before a rename would be a race
+        path.hardlink_to(temporary)  # looks and links in one step: a test before a rename would be a race
     except FileExistsError:
         return False
     except OSError as error:

@@ -4,7 +4,7 @@ The strategies of Lester et al. 2021 (section 3.2: random uniform, sampled vocab
 and the two of soft prompt transfer: another prompt, or a weighted combination of several.
 
 Everything here deals in embedding matrices and token ids; nothing loads a model or turns text into ids.
-Results are float32 on the CPU, and all randomness comes from the seed: the same arguments give the same prompt.
+Results are float32 on the CPU. All randomness comes from the seed: equal arguments give equal prompts.
 """
 
 from collections.abc import Sequence
@@ -183,8 +183,8 @@ def common_token_ids(tokenizer: Tokenizer, count: int = 5000) -> list[int]:
     BPE vocabulary are in merge order: frequent pairs come first, but the earliest are fragments ("th", "er")
     that later merges swallow and text hardly shows. Only tokens that begin a word and are all letters are
     kept: mostly words, where an early merge means a frequent word. The letters are a to z, as byte-level
-    vocabularies spell other scripts in bytes, and parts of characters would slip in. A vocabulary without word
-    marks gives its ids in order.
+    vocabularies spell other scripts in bytes, and parts of characters would slip in. A vocabulary without
+    word marks gives its ids in order.
 
     Special and added tokens are always left out.
 
