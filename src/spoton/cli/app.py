@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import spoton
-from spoton.cli import library, models, retrieve, tasks
+from spoton.cli import evaluate, library, models, retrieve, tasks
 from spoton.cli.command import SpotonGroup
 from spoton.cli.output import stdout
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verbs in (retrieve,):
+for verbs in (evaluate, retrieve):
     app.add_typer(verbs.app)
 for noun in (library, tasks, models):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])

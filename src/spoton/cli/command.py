@@ -83,9 +83,11 @@ def _flattened(function: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(function)
     def run(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        function(**values)
+        grouped = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        function(**values, **grouped)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions have it (PEP 362)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -9,7 +9,7 @@ import typer
 from spoton.cli.command import command
 from spoton.cli.libraries import find_prompt
 from spoton.cli.options import Evaluation, Json, Library, ModelOptions, PromptSpec, TaskOptions
-from spoton.cli.output import emit, facts, quiet_stdout
+from spoton.cli.output import emit, facts
 from spoton.cli.progress import live_progress
 
 app = typer.Typer()
@@ -36,8 +36,7 @@ def evaluate(
     from spoton.tuning import evaluate as score
 
     found = find_prompt(prompt, library)
-    with quiet_stdout():
-        asked = task.load()
+    asked = task.load()
     frozen = model.load(found)
     with live_progress() as on_event:
         scored = score(frozen, found.value, getattr(asked, split), asked, evaluation, on_event=on_event)

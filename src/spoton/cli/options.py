@@ -44,6 +44,9 @@ Metric = Annotated[
     Literal["average_tokens", "per_token_average", "maximum_token"],
     typer.Option(help="How two prompts are compared.", rich_help_panel="Retrieval"),
 ]
+K = Annotated[
+    int, typer.Option("--k", "-k", min=1, help="How many prompts to retrieve.", rich_help_panel="Retrieval")
+]
 Evaluation = Annotated[
     Literal["rank", "generate"] | None,
     typer.Option(
@@ -86,6 +89,16 @@ class TaskOptions:
         Path | None, typer.Option(help="File of the validation split.", rich_help_panel=_DATA)
     ] = None
     test: Annotated[Path | None, typer.Option(help="File of the test split.", rich_help_panel=_DATA)] = None
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Metrics, separated by commas; the first decides.", rich_help_panel=_DATA),
+    ] = None
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of a data set on the Hub.", rich_help_panel=_DATA)
+    ] = None
+    revision: Annotated[
+        str | None, typer.Option(help="Revision of a data set on the Hub.", rich_help_panel=_DATA)
+    ] = None
     encoding: Annotated[
         str | None, typer.Option(help="Text encoding of the file.", rich_help_panel=_DATA)
     ] = None
@@ -118,13 +131,18 @@ class TaskOptions:
             "input": self.input,
             "target": self.target,
             "template": self.template,
-            "labels": [label.strip() for label in self.labels.split(",")] if self.labels else None,
+            "labels": _words(self.labels),
+            "metrics": _words(self.metrics),
+            "config": self.config,
+            "revision": self.revision,
             "validation": self.validation,
             "test": self.test,
             "encoding": self.encoding,
             "seed": self.split_seed,
         }
-        task = resolve_task(self.data, **{name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in given.items() if value is not None}
+        with quiet_stdout():
+            task = resolve_task(self.data, on_message=note, **given)
         seed = self.split_seed or 0
         if self.k_shot is not None:
             task = task.k_shot(self.k_shot, seed)
@@ -236,3 +254,7 @@ class RecipeOptions:
 
         changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
         return Recipe.preset(self.preset or "decoder", **changes)
+
+
+def _words(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",")]

@@ -1,15 +1,58 @@
 """`spoton similarity` and `spoton retrieve`: which learned prompts are near a prompt or a task."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spoton.cli.command import command
-from spoton.cli.libraries import find_prompt
-from spoton.cli.options import Json, Library, Metric
-from spoton.cli.output import emit
+from spoton.cli.libraries import find_prompt, open_libraries
+from spoton.cli.options import Json, K, Library, Metric, ModelOptions, RecipeOptions, TargetOptions
+from spoton.cli.output import emit, table
+from spoton.cli.progress import live_progress
+from spoton.errors import PromptError
+
+if TYPE_CHECKING:
+    from spoton.prompts import SoftPrompt
 
 app = typer.Typer()
+
+
+@command(
+    app,
+    "spoton retrieve reviews.csv --input text --target label -k 3",
+    "spoton retrieve reviews.safetensors --json",
+)
+def retrieve(
+    target: TargetOptions,
+    model: ModelOptions,
+    recipe: RecipeOptions,
+    k: K = 5,
+    metric: Metric = "average_tokens",
+    library: Library = None,
+    json: Json = False,
+) -> None:
+    """Rank learned prompts by how near their keys are to a target's.
+
+    A prompt file brings its key. That of a task is found by a probe: the first `--key-step` steps of tuning.
+    """
+    from spoton.prompts import SoftPrompt
+    from spoton.transfer.retrieval import retrieve as rank
+    from spoton.transfer.retrieval import sources_for
+
+    is_file = target.data.endswith(".safetensors")
+    probe = SoftPrompt.load(target.data) if is_file else _probe(target, model, recipe)
+    if probe.key is None:
+        raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
+    card = probe.card
+    sources = sources_for(
+        open_libraries(library), card.model_fingerprint, task=card.task, data_hash=card.data_hash
+    )
+    ranked = [found.to_json() for found in rank(probe.key, sources, k, metric)]
+    document = {"target": card.task, "model": card.model, "metric": metric, "retrieved": ranked}
+    rows = [(one["name"], f"{one['similarity']:.4f}", one["task"], one["family"]) for one in ranked]
+    emit(document, table(("name", "similarity", "task", "family"), rows), as_json=json)
 
 
 @command(
@@ -25,10 +68,23 @@ def similarity(
     json: Json = False,
 ) -> None:
     """Compare two prompts by cosine: their keys if both have one, else their values."""
-    from spoton.transfer import similarity as similarity_of
+    from spoton.transfer import similarity as compare
 
     first, second = find_prompt(a, library), find_prompt(b, library)
-    keys = first.key is not None and second.key is not None
-    found = similarity_of(*((p.key if keys else p.value) for p in (first, second)), metric=metric)
-    document = {"a": a, "b": b, "metric": metric, "of": "key" if keys else "value", "similarity": found}
+    if first.key is not None and second.key is not None:
+        of, found = "key", compare(first.key, second.key, metric)
+    else:
+        of, found = "value", compare(first.value, second.value, metric)
+    document = {"a": a, "b": b, "metric": metric, "of": of, "similarity": found}
     emit(document, f"{found:.4f}", as_json=json)
+
+
+def _probe(target: TargetOptions, model: ModelOptions, recipe: RecipeOptions) -> SoftPrompt:
+    from spoton.tuning import tune
+
+    task = target.load()
+    chosen = recipe.recipe()
+    short = chosen.changed(steps=chosen.key_step, evaluate_every=chosen.key_step)
+    frozen = model.load()
+    with live_progress() as on_event:
+        return tune(frozen, task, short, on_event=on_event, phase="probe").prompt

@@ -8,7 +8,7 @@ import typer
 
 from spoton.cli.command import command
 from spoton.cli.options import Json, TaskOptions
-from spoton.cli.output import emit, facts, quiet_stdout, table
+from spoton.cli.output import emit, facts, table
 
 if TYPE_CHECKING:
     from spoton.tasks import Task
@@ -42,12 +42,11 @@ def list_bundled(
             info.family,
             ", ".join(info.labels or ["(open)"]),
             info.metrics[0],
-            info.license,
-            info.description,
+            info.description.split(". ")[0],
         )
         for info in infos
     ]
-    columns = ("name", "family", "labels", "metric", "license", "description")
+    columns = ("name", "family", "labels", "metric", "description")
     emit(document, table(columns, rows) if rows else "No tasks.", as_json=json)
 
 
@@ -62,8 +61,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a task as the model will see it: splits, labels, metrics, examples."""
-    with quiet_stdout():
-        found = task.load()
+    found = task.load()
     document = _document(found, examples)
     shown = [
         (f"example {i + 1}", f"{row['input']} [{row['target']}]")
