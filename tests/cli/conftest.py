@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from spoton.cli.app import app
@@ -67,3 +69,47 @@ def library(tmp_path: Path) -> PromptLibrary:
     filled.add(a_prompt("news"))
     filled.add(a_prompt("quiz", seed=1, family="question answering"))
     return filled
+
+
+GOOD = (
+    "a lovely warm film",
+    "the best show of the year",
+    "bright and funny songs",
+    "what a great little story",
+)
+BAD = ("a dull cold film", "the worst show of the year", "slow and sad songs", "what a poor little story")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random Llama of 2 layers and a tokenizer that knows the words of the reviews below."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(
+        [f" {text} good bad" for text in GOOD + BAD] * 5, 400, 2, special_tokens=["</s>"]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer, eos_token="</s>", pad_token="</s>"
+    )
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=256, bos_token_id=None, eos_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """A CSV of 80 reviews, `text` and `label`."""
+    rows = [
+        (f"{text}, part {i}", label)
+        for i in range(10)
+        for label, texts in (("good", GOOD), ("bad", BAD))
+        for text in texts
+    ]
+    file = tmp_path / "reviews.csv"
+    file.write_text("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in rows))
+    return file

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import typer
-from tests.cli.conftest import Run
 from typer.main import get_command
 
 import spoton
@@ -15,6 +14,7 @@ from spoton.cli.app import app
 from spoton.cli.command import SpotonGroup, command
 from spoton.cli.options import RecipeOptions
 from spoton.errors import DataError
+from tests.cli.conftest import Run
 
 COMMANDS = {
     "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor",

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from tests.cli.conftest import Run, a_prompt
-
 from spoton.prompts import PromptLibrary
+from tests.cli.conftest import Run, a_prompt
 
 
 def test_list_shows_names_tasks_and_scores(run: Run, library: PromptLibrary) -> None:

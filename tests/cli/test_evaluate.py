@@ -1,0 +1,86 @@
+"""`spoton evaluate` and `spoton retrieve` with a tiny model and a file of reviews."""
+
+from pathlib import Path
+
+import pytest
+
+from spoton.models import load_model
+from spoton.prompts import PromptLibrary, SoftPrompt
+from tests.cli.conftest import Run, a_prompt
+
+
+@pytest.fixture
+def prompts(tiny_model: Path, tmp_path: Path) -> PromptLibrary:
+    """Two prompts of the tiny model."""
+    model = load_model(str(tiny_model))
+    library = PromptLibrary(tmp_path / "prompts")
+    for seed, name in enumerate(("news", "quiz")):
+        drawn = a_prompt(name, seed, model=str(tiny_model), model_fingerprint=model.fingerprint)
+        wide = SoftPrompt(drawn.value.repeat(1, 2), drawn.card, drawn.key.repeat(1, 2))  # D = 16
+        library.add(wide)
+    return library
+
+
+def test_evaluate_names_mode_metric_and_model(run: Run, prompts: PromptLibrary, reviews: Path) -> None:
+    ran = run("evaluate", "news", reviews, "--library", prompts.folder, "--json")
+    assert ran.code == 0
+    document = ran.document
+    assert (document["evaluation"], document["metric"], document["split"]) == ("rank", "accuracy", "test")
+    assert document["examples"] == 8
+    assert 0 <= document["scores"]["accuracy"] <= 100
+    assert "tiny-llama" in document["model"]  # taken from the card
+
+
+def test_evaluate_by_generate_on_another_split(run: Run, prompts: PromptLibrary, reviews: Path) -> None:
+    file = prompts.folder / "news.safetensors"
+    ran = run("evaluate", file, reviews, "--split", "validation", "--evaluation", "generate", "--json")
+    assert ran.document["evaluation"] == "generate"
+
+
+def test_a_prompt_of_another_model_is_refused(
+    run: Run, tmp_path: Path, tiny_model: Path, reviews: Path
+) -> None:
+    foreign = a_prompt().save(tmp_path / "foreign.safetensors")
+    ran = run("evaluate", foreign, reviews, "--model", tiny_model, "--json")
+    assert ran.code == 2
+    assert ran.document["kind"] == "PromptError"
+    assert "tiny-llama" in ran.document["error"] and "f00d" in ran.document["error"]
+
+
+def test_a_missing_column_names_those_there(run: Run, prompts: PromptLibrary, reviews: Path) -> None:
+    ran = run("evaluate", prompts.folder / "news.safetensors", reviews, "--target", "stars", "--json")
+    assert ran.code == 2
+    assert ran.document["kind"] == "DataError"
+    assert "stars" in ran.document["error"] and "label" in ran.document["error"]
+
+
+def test_retrieve_by_a_prompt_needs_no_model(run: Run, prompts: PromptLibrary, tmp_path: Path) -> None:
+    near = prompts.get("quiz")
+    file = SoftPrompt(near.value, near.card.model_copy(update={"task": "mine"}), near.key).save(
+        tmp_path / "p.safetensors"
+    )
+    ran = run("retrieve", file, "--library", prompts.folder, "-k", 1, "--json")
+    (first,) = ran.document["retrieved"]
+    assert first["name"] == "quiz"
+    assert first["similarity"] == pytest.approx(1.0)
+
+
+def test_retrieve_by_a_task_probes_it(
+    run: Run, prompts: PromptLibrary, reviews: Path, tiny_model: Path
+) -> None:
+    ran = run(
+        "retrieve", reviews, "--model", tiny_model, "--library", prompts.folder, "--key-step", 2,
+        "--length", 4, "--json",
+    )  # fmt: skip
+    assert {one["name"] for one in ran.document["retrieved"]} == {"news", "quiz"}
+    assert "probe" in ran.stderr
+
+
+def test_similarity(run: Run, prompts: PromptLibrary) -> None:
+    same = run("similarity", "news", "news", "--library", prompts.folder, "--json").document
+    other = run("similarity", "news", "quiz", "--library", prompts.folder, "--json").document
+    assert same["of"] == "key"
+    assert same["similarity"] == pytest.approx(1.0)
+    assert other["similarity"] < 0.99
+    ran = run("similarity", "news", "quiz", "--library", prompts.folder, "--metric", "euclid")
+    assert ran.code == 2 and "euclid" in ran.stderr
