@@ -37,7 +37,7 @@ demo: setup
 
 # Tunes the source prompts that the package ships, from the bundled tasks.
 starter-library: setup
-	$(BIN)/python scripts/starter_library.py
+	$(BIN)/python experiments/starter_library.py
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
