@@ -142,7 +142,7 @@ def load_task(name: str, seed: int = 0, *, on_message: Callable[[str], None] | N
         test=test,
         labels=info.labels,
         metrics=info.metrics,
-        template="\n---\n".join(_templates(info.doc_to_text)),
+        template=_templates(info.doc_to_text)[0],  # where there are several they differ in a column only
         source=info.source,
         license=info.license,
     )

@@ -81,7 +81,8 @@ def pearson(
 ) -> float:
     """Linear correlation of predicted and target numbers; 0 where either is constant.
 
-    A prediction that is no number takes the target farthest from its own, the worst it could have said.
+    Taken over the predictions that are numbers and multiplied by their share, so that each one that is none
+    draws the score towards 0.
     """
     from scipy import stats
 
@@ -141,25 +142,17 @@ def _correlation(
     measure: Callable[..., object], predictions: Sequence[Prediction], targets: Sequence[str]
 ) -> float:
     wanted = [number(target) for target in targets]
-    truth = [value for value in wanted if value is not None]
-    if len(truth) < len(wanted):
+    if None in wanted:
         strange = targets[wanted.index(None)]
         raise DataError(f"Correlation needs numbers as targets, found {strange!r}. Choose another metric.")
-    low, high = min(truth), max(truth)
-    said = [
-        value if value is not None else _worst(true, low, high)
-        for value, true in zip(map(number, predictions), truth, strict=True)
-    ]
-    if len(set(said)) < 2 or len(set(truth)) < 2:
+    valid = [pair for pair in zip(map(number, predictions), wanted, strict=True) if pair[0] is not None]
+    said, true = [pair[0] for pair in valid], [pair[1] for pair in valid]
+    if len(set(said)) < 2 or len(set(true)) < 2:
         return 0.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy wonders about nearly constant input
-        value = float(measure(said, truth).statistic)  # type: ignore[attr-defined]  # both results of scipy have it
-    return value if math.isfinite(value) else 0.0
-
-
-def _worst(true: float, low: float, high: float) -> float:
-    return low if true - low > high - true else high
+        value = float(measure(said, true).statistic)  # type: ignore[attr-defined]  # both scipy results have it
+    return value * len(valid) / len(targets) if math.isfinite(value) else 0.0
 
 
 def _normalized(text: str) -> str:

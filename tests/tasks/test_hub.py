@@ -1,0 +1,80 @@
+"""Data sets of the Hub: columns and class names from data in memory; loading from a folder of files."""
+
+from pathlib import Path
+
+import datasets
+import pytest
+
+from spoton.errors import DataError, DownloadError
+from spoton.tasks import load_hub_task
+from spoton.tasks.hub import task_from_datasets
+
+FEATURES = datasets.Features(
+    {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "neutral", "pos"])}
+)
+
+
+def data(count: int, labels: tuple[int, ...] = (0, 2)) -> datasets.Dataset:
+    rows = {"text": [f"s{i}" for i in range(count)], "label": [labels[i % len(labels)] for i in range(count)]}
+    return datasets.Dataset.from_dict(rows, features=FEATURES)
+
+
+@pytest.mark.parametrize("target", ["label", None])
+def test_class_numbers_become_names_in_the_order_of_the_data_set(target: str | None) -> None:
+    task = task_from_datasets({"train": data(20)}, name="t", source="hub:o/t", target=target)
+    assert task.labels == ("neg", "neutral", "pos")  # also the one that no row has
+    assert {row.target for row in task.train} == {"neg", "pos"}
+    assert task.splits() == {"train": 16, "validation": 2, "test": 2}
+
+
+def test_hidden_labels_are_dropped_and_noted() -> None:
+    task = task_from_datasets(
+        {"train": data(20), "test": data(10, (0, -1))},
+        name="t",
+        source="hub:o/t",
+        input="text",
+        target="label",
+    )
+    assert task.splits()["test"] == 5
+    assert "5 of 10 test rows were dropped: their input or target is empty." in task.notes
+
+
+def test_wholly_hidden_labels_are_an_error() -> None:
+    with pytest.raises(DataError, match="None of the 10 test rows"):
+        task_from_datasets({"train": data(20), "test": data(10, (-1,))}, name="t", source="s", target="label")
+
+
+def test_class_names_in_a_template() -> None:
+    task = task_from_datasets(
+        {"train": data(20)}, name="t", source="s", template="{{ text }} is {{ label }}", target="label"
+    )
+    assert any(row.input == "s0 is neg" for row in (*task.train, *task.validation, *task.test))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A data set as `datasets` finds it in a folder, which it loads the way it loads one of the Hub."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "reviews").mkdir()
+    for split, count in (("train", 30), ("test", 6)):
+        rows = "".join(f"{split} {i},{'ab'[i % 2]}\n" for i in range(count))
+        (tmp_path / "reviews" / f"{split}.csv").write_text("text,label\n" + rows)
+    return str(tmp_path / "reviews")
+
+
+def test_load_with_a_given_test_split(folder: str) -> None:
+    task = load_hub_task(folder, input="text", target="label", test_split="test")
+    assert task.splits() == {"train": 28, "validation": 2, "test": 6}
+    assert (task.name, task.labels) == ("reviews", ("a", "b"))
+    assert task.source == f"hub:{folder}"
+
+
+def test_an_unknown_split_is_named_with_those_there(folder: str) -> None:
+    with pytest.raises(DataError, match=r"no split 'dev'\. Splits there: train, test"):
+        load_hub_task(folder, validation_split="dev")
+
+
+def test_a_data_set_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DownloadError, match=r"nobody/nothing.*network"):
+        load_hub_task("nobody/nothing")
