@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from spoton.cli.app import app
+from spoton.models import load_model
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 
 
@@ -113,3 +114,15 @@ def reviews(tmp_path: Path) -> Path:
     file = tmp_path / "reviews.csv"
     file.write_text("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in rows))
     return file
+
+
+@pytest.fixture
+def prompts(tiny_model: Path, tmp_path: Path) -> PromptLibrary:
+    """Two prompts of the tiny model."""
+    model = load_model(str(tiny_model))
+    library = PromptLibrary(tmp_path / "prompts")
+    for seed, name in enumerate(("news", "quiz")):
+        drawn = a_prompt(name, seed, model=str(tiny_model), model_fingerprint=model.fingerprint)
+        wide = SoftPrompt(drawn.value.repeat(1, 2), drawn.card, drawn.key.repeat(1, 2))  # D = 16
+        library.add(wide)
+    return library

@@ -4,21 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from spoton.models import load_model
 from spoton.prompts import PromptLibrary, SoftPrompt
 from tests.cli.conftest import Run, a_prompt
-
-
-@pytest.fixture
-def prompts(tiny_model: Path, tmp_path: Path) -> PromptLibrary:
-    """Two prompts of the tiny model."""
-    model = load_model(str(tiny_model))
-    library = PromptLibrary(tmp_path / "prompts")
-    for seed, name in enumerate(("news", "quiz")):
-        drawn = a_prompt(name, seed, model=str(tiny_model), model_fingerprint=model.fingerprint)
-        wide = SoftPrompt(drawn.value.repeat(1, 2), drawn.card, drawn.key.repeat(1, 2))  # D = 16
-        library.add(wide)
-    return library
 
 
 def test_evaluate_names_mode_metric_and_model(run: Run, prompts: PromptLibrary, reviews: Path) -> None:

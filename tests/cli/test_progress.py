@@ -34,7 +34,7 @@ def test_without_a_terminal_there_is_a_line_per_news(capsys: pytest.CaptureFixtu
 
 def test_on_a_terminal_a_finished_phase_leaves_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    terminal = Console(file=screen, force_terminal=True, width=160)
+    terminal = Console(file=screen, force_terminal=True, width=160, highlight=False)
     monkeypatch.setattr(progress, "stderr", lambda: terminal)
     with progress.live_progress() as on_event:
         for event in [*steps("probe"), *steps("transfer")[:5]]:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import spoton
-from spoton.cli import evaluate, library, models, retrieve, tasks
+from spoton.cli import adapt, doctor, evaluate, library, models, predict, retrieve, tasks, tune
 from spoton.cli.command import SpotonGroup
 from spoton.cli.output import stdout
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verbs in (evaluate, retrieve):
+for verbs in (adapt, tune, evaluate, predict, retrieve, doctor):
     app.add_typer(verbs.app)
 for noun in (library, tasks, models):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
@@ -25,7 +25,7 @@ for noun in (library, tasks, models):
 
 def _show_version(asked: bool) -> None:
     if asked:
-        stdout().print(f"spoton {spoton.__version__}", highlight=False)
+        stdout().print(f"spoton {spoton.__version__}")
         raise typer.Exit
 
 

@@ -109,9 +109,9 @@ def _fields_as_parameters(group: type) -> list[inspect.Parameter]:
 
 def _report(message: str, kind: str, *, as_json: bool) -> None:
     if os.environ.get("SPOTON_DEBUG") == "1":
-        stderr().print(traceback.format_exc(), markup=False, highlight=False)
-    stderr().print("[bold red]Error:[/bold red]", end=" ")
-    stderr().print(message, markup=False, highlight=False, soft_wrap=True)
+        stderr().print(traceback.format_exc())
+    stderr().print("Error:", style="bold red", end=" ")
+    stderr().print(message, soft_wrap=True)
     if as_json:
         _emit_error(message, kind)
 

@@ -42,7 +42,7 @@ def emit(document: object, text: RenderableType, *, as_json: bool) -> None:
 
 def note(message: str) -> None:
     """Write one line to stderr: a choice made, a warning, a path written."""
-    stderr().print(message, style="dim", markup=False, highlight=False)
+    stderr().print(message, style="dim")
 
 
 @contextmanager
@@ -81,12 +81,11 @@ def facts(pairs: Iterable[tuple[str, object]]) -> Table:
 def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"
-    text = f"{value:.2f}" if isinstance(value, float) else str(value)
-    return text.replace("[", r"\[")  # data is not markup
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr)
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False)  # data is not markup
     if not console.is_terminal:
         console.width = _WIDTH_WITHOUT_TERMINAL
     return console

@@ -32,7 +32,8 @@ def live_progress() -> Iterator[OnEvent]:
     with quiet_stdout():
         if console.is_terminal:
             with Bars(
-                TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[news]}"),
+                TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+                TextColumn("{task.fields[news]}", markup=False),
                 console=console, transient=True, redirect_stdout=False,
             ) as bars:  # fmt: skip
                 yield _BarPerPhase(bars)
@@ -56,7 +57,7 @@ class _BarPerPhase:
             self.bar = self.bars.add_task(event.phase, news="")
         self.bars.update(self.bar, total=event.total, completed=event.done, news=_news(event))
         if event.done == event.total:
-            self.bars.console.print(f"{event.phase}  {_news(event)}", markup=False, highlight=False)
+            self.bars.console.print(f"{event.phase}  {_news(event)}")
             self.bars.remove_task(self.bar)
             self.bar = None
         self.last = event
@@ -74,7 +75,7 @@ class _LinePerNews:
         now = time.monotonic()
         news = (event.phase, event.validation)
         if news != self.last or event.done == event.total or now - self.written > _SILENCE:
-            self.console.print(f"{event.phase}  {_news(event)}", markup=False, highlight=False)
+            self.console.print(f"{event.phase}  {_news(event)}")
             self.last, self.written = news, now
 
 

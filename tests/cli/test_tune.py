@@ -1,0 +1,166 @@
+"""`spoton tune`, `predict` and `doctor` with a tiny model: what they print, what they leave, how they stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spoton.prompts import SoftPrompt
+from tests.cli.conftest import Run
+
+RECIPE = ("--length", "4", "--steps", "6", "--key-step", "2", "--evaluate-every", "3", "--batch-size", "4")
+
+
+@pytest.fixture
+def tuned(run: Run, reviews: Path, tiny_model: Path, tmp_path: Path) -> Path:
+    """A prompt tuned by the command."""
+    out = tmp_path / "out" / "reviews.safetensors"
+    ran = run("tune", reviews, "--model", tiny_model, "--out", out, *RECIPE)
+    assert ran.code == 0, ran.stderr
+    return out
+
+
+def test_tune_leaves_prompt_curve_and_record(tuned: Path) -> None:
+    assert {path.name for path in tuned.parent.iterdir()} == {
+        "reviews.safetensors", "reviews.png", "reviews.json",
+    }  # fmt: skip
+    record = json.loads(tuned.with_suffix(".json").read_text())
+    prompt = SoftPrompt.load(tuned)
+    assert (prompt.length, prompt.dim) == (4, 16)
+    assert prompt.key is not None
+    assert prompt.card.scores == record["scores"]
+    assert set(record["scores"]) == {"validation", "test"}
+    assert record["splits"] == {"train": 64, "validation": 8, "test": 8}
+    assert record["recipe"]["steps"] == 6
+
+
+def test_tune_prints_one_document(run: Run, reviews: Path, tiny_model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "p.safetensors"
+    ran = run("tune", reviews, "--model", tiny_model, "--out", out, *RECIPE, "--init", "labels", "--json")
+    assert ran.document["prompt"] == str(out)
+    assert ran.document["stopped"] == "finished"
+    assert "tuning" in ran.stderr and "float" in ran.stderr  # progress, and the type that was chosen
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "words"),
+    [
+        (("--target", "stars"), "DataError", "stars"),
+        (("--length", "0"), "RecipeError", "length"),
+        (("--preset", "best"), "RecipeError", "decoder"),
+        (("--init", "nowhere.safetensors"), "RecipeError", "nowhere.safetensors"),
+        (("--model", "/no/such/model"), "ModelError", "/no/such/model"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(
+    flags: tuple[str, str], kind: str, words: str, run: Run, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out" / "p.safetensors"
+    ran = run("tune", reviews, "--model", tiny_model, "--out", out, *RECIPE, *flags, "--json")
+    assert ran.code == 2
+    assert ran.document["kind"] == kind
+    assert words in ran.document["error"]
+    assert not out.parent.exists() or not list(out.parent.iterdir())
+
+
+def test_an_unwritable_place_is_found_out_before_tuning(
+    run: Run, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    ran = run(
+        "tune",
+        reviews,
+        "--model",
+        tiny_model,
+        "--out",
+        tmp_path / "file" / "p.safetensors",
+        *RECIPE,
+        "--json",
+    )
+    assert ran.code == 2
+    assert str(tmp_path / "file") in ran.document["error"]
+    assert "tuning" not in ran.stderr
+
+
+def test_control_c_keeps_the_best_and_resume_goes_on(
+    run: Run, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """The real thing: a process, SIGINT in mid-tuning, and the same command again."""
+    long = (
+        "--length",
+        "4",
+        "--steps",
+        "400",
+        "--key-step",
+        "2",
+        "--evaluate-every",
+        "20",
+        "--batch-size",
+        "4",
+    )
+    out, whole = tmp_path / "cut.safetensors", tmp_path / "whole.safetensors"
+    command = ["tune", str(reviews), "--model", str(tiny_model), *long]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spoton", *command, "--out", str(out), "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not out.with_suffix(".checkpoint").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert json.loads(stdout)["kind"] == "Interrupted"
+    assert str(out) in stderr and "--resume" in stderr
+    SoftPrompt.load(out)
+    assert not out.with_suffix(".json").exists()  # the record says that a run is complete
+
+    assert run(*command, "--out", out, "--resume").code == 0
+    assert run(*command, "--out", whole).code == 0
+    assert SoftPrompt.load(out).content_hash() == SoftPrompt.load(whole).content_hash()
+
+
+def test_predict_takes_arguments_stdin_and_files(run: Run, tuned: Path, tmp_path: Path) -> None:
+    texts = ["a lovely warm film", "a dull cold film"]
+    by_argument = run("predict", tuned, *texts, "--json").document["predictions"]
+    assert [set(one["probabilities"]) for one in by_argument] == [{"good", "bad"}] * 2
+    assert sum(by_argument[0]["probabilities"].values()) == pytest.approx(1.0)
+
+    assert run("predict", tuned, "--json", stdin="\n".join(texts)).document["predictions"] == by_argument
+    (tmp_path / "new.csv").write_text("text,stars\n" + "".join(f"{text},5\n" for text in texts))
+    for file in (tmp_path / "new.csv",):
+        assert run("predict", tuned, "--file", file, "--json").document["predictions"] == by_argument
+    (tmp_path / "new.txt").write_text("\n\n".join(texts) + "\n")
+    assert (
+        run("predict", tuned, "--file", tmp_path / "new.txt", "--json").document["predictions"] == by_argument
+    )
+    assert (
+        run("predict", tuned, '{"text": "a lovely warm film"}', "--json").document["predictions"]
+        == by_argument[:1]
+    )
+
+    shown = run("predict", tuned, *texts).stdout.splitlines()
+    assert len(shown) == 3 and "a dull cold film" in shown[2]
+
+
+def test_predict_without_texts_says_how_to_give_them(run: Run, tuned: Path, tmp_path: Path) -> None:
+    ran = run("predict", tuned, stdin="\n")
+    assert ran.code == 2 and "--file" in ran.stderr
+    ran = run("predict", tuned, "--file", tmp_path / "nowhere.txt")
+    assert ran.code == 2 and "nowhere.txt" in ran.stderr
+
+
+def test_doctor_shows_what_the_model_sees(run: Run, reviews: Path, tiny_model: Path) -> None:
+    ran = run("doctor", reviews, "--model", tiny_model, "--length", "4", "--batch-size", "4", "--json")
+    assert ran.document["balance"] == {"good": 0.5, "bad": 0.5}
+    assert set(ran.document["label_tokens"]) == {"good", "bad"}
+    assert len(ran.document["rates"]) >= 3
+    shown = run("doctor", reviews, "--model", tiny_model, "--length", "4", "--batch-size", "4")
+    assert "learning rate" in shown.stdout and "good 50%" in shown.stdout
