@@ -38,3 +38,7 @@ class DownloadError(SpotonError):
 
 class DivergenceError(SpotonError):
     """Tuning produced a loss or a prompt that is not finite."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of a run, after what was reached has been saved; the message says where."""

@@ -4,7 +4,7 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError
+from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -58,3 +58,21 @@ def column_template(column: str, cue: str = "Answer:") -> str:
     """The default template of one column: its text, and the cue on a line of its own."""
     plain = column.isidentifier() and column not in _RESERVED
     return f"{{{{ {column if plain else f'row[{column!r}]'} }}}}\n{cue}"
+
+
+def template_columns(source: str) -> list[str]:
+    """The columns a template reads, by name or through `row[...]`, in the order of their first use.
+
+    Raises:
+        DataError: It is not valid Jinja.
+    """
+    compile_template(source)
+    tree = _environment.parse(source)
+    free = meta.find_undeclared_variables(tree) - {"row"}
+    named = [node.name for node in tree.find_all(nodes.Name) if node.name in free]
+    subscripts = [
+        str(node.arg.value)
+        for node in tree.find_all(nodes.Getitem)
+        if isinstance(node.node, nodes.Name) and node.node.name == "row" and isinstance(node.arg, nodes.Const)
+    ]
+    return list(dict.fromkeys([*named, *subscripts]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -40,7 +41,13 @@ class Encoded:
 
 
 def encode(
-    model: FrozenModel, examples: Sequence[Example], *, end: bool, prompt_length: int, max_input_tokens: int
+    model: FrozenModel,
+    examples: Sequence[Example],
+    *,
+    end: bool,
+    prompt_length: int,
+    max_input_tokens: int,
+    labels: Sequence[str] | None = None,
 ) -> Encoded:
     """Tokenizes examples and shortens inputs that are too long.
 
@@ -52,12 +59,14 @@ def encode(
         end: Whether targets of a decoder-only model carry the end token (open targets need it to stop).
         prompt_length: P, to stay within the model's positions.
         max_input_tokens: The longest input to keep.
+        labels: Label words that will stand behind the inputs, whether or not an example has them as target.
 
     Raises:
         DataError: A target leaves no room for its input in the model's context, or an input has no token.
     """
     targets = [model.encode_target(example.target, end=end) for example in examples]
-    longest = max(map(len, targets), default=0)
+    words = [model.encode_target(label, end=end) for label in labels or ()]
+    longest = max(map(len, [*targets, *words]), default=0)
     room = max_input_tokens
     if model.max_length is not None:
         room = min(room, model.max_length - prompt_length - longest)
@@ -81,6 +90,18 @@ def encode(
     return Encoded(inputs, targets, truncated)
 
 
+def needs_end(model: FrozenModel, labels: Sequence[str] | None) -> bool:
+    """Whether targets of a decoder-only model carry the end token.
+
+    Open targets do, to know where to stop. Label words do only where one begins another ("yes", "yes and no"): without
+    an end the shorter one would never be the less likely.
+    """
+    if labels is None:
+        return True
+    ids = [model.encode_target(label, end=False) for label in labels]
+    return any(a is not b and b[: len(a)] == a for a in ids for b in ids)
+
+
 def rows_of_step(n_examples: int, batch_size: int, step: int, seed: int) -> list[int]:
     """Rows of the batch of ``step`` (from 0): consecutive slices of one freshly shuffled epoch after another."""
     rows = []
@@ -90,6 +111,7 @@ def rows_of_step(n_examples: int, batch_size: int, step: int, seed: int) -> list
     return rows
 
 
+@lru_cache(maxsize=4)  # a large data set is not shuffled anew for every row
 def _order(n_examples: int, seed: int, epoch: int) -> np.ndarray:
     """The order of examples in one epoch."""
     return np.random.default_rng([seed, epoch]).permutation(n_examples)

@@ -8,6 +8,7 @@ of the longest one, and must then be, or begin with, exactly one label. Nothing 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +22,13 @@ from spoton.models.engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.tasks.metrics import compute
 from spoton.tasks.task import Example, Task
-from spoton.tuning.batches import Encoded, encode
+from spoton.tuning.batches import Encoded, encode, needs_end
 from spoton.tuning.events import OnEvent, Progress, silent
 
 Mode = Literal["rank", "generate"]
 
 # Rows scored at once. Sorted by length, 32 short texts keep two cores busy; more only adds memory.
 _BATCH = 32
-# Room for an open answer where the task's own targets do not say how long one gets.
-_OPEN_ANSWER_TOKENS = 32
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,14 @@ def evaluate(
             f"{task.name} has open targets, so there are no labels to rank. Evaluate it by generate."
         )
     value = torch.zeros(0, model.dim) if prompt is None else prompt
+    end = needs_end(model, task.labels)
     encoded = encode(
-        model, examples, end=task.labels is None, prompt_length=len(value), max_input_tokens=max_input_tokens
+        model,
+        examples,
+        end=end,
+        prompt_length=len(value),
+        max_input_tokens=max_input_tokens,
+        labels=task.labels,
     )
     watch = _Watch(on_event, phase, len(examples))
     targets = [example.target for example in examples]
@@ -112,7 +117,7 @@ def evaluate(
         gold = torch.tensor([labels.index(target) for target in targets])
         loss = float(torch.nn.functional.cross_entropy(scores, gold))
     else:
-        longest = max(map(len, encoded.targets)) if task.labels or targets else _OPEN_ANSWER_TOKENS
+        longest = max(len(model.encode_target(target, end=end)) for target in task.labels or targets)
         texts = generate_texts(model, value, encoded, longest, watch)
         predictions = [_as_label(text, task.labels) for text in texts] if task.labels else list(texts)
     found = compute(task.metrics, predictions, targets, task.labels)
@@ -126,9 +131,7 @@ def label_log_likelihoods(
 
     Decoder-only models score labels without an end token, unless one label begins another.
     """
-    ids = [model.encode_target(label, end=False) for label in labels]
-    if any(a != b and b[: len(a)] == a for a in ids for b in ids):
-        ids = [model.encode_target(label, end=True) for label in labels]
+    ids = [model.encode_target(label, end=needs_end(model, labels)) for label in labels]
     with torch.no_grad():
         score = engine_for(model).scorer(value[None])
         found = torch.zeros(len(encoded), len(labels))
@@ -156,7 +159,7 @@ def generate_texts(
 
 def _as_label(text: str, labels: Sequence[str]) -> str | None:
     """The label a generated text is, or begins with as whole words; the longest if several; None if there is none."""
-    fitting = [label for label in labels if text == label or text.startswith((f"{label} ", f"{label}\n"))]
+    fitting = [label for label in labels if re.match(rf"{re.escape(label)}(?!\w)", text)]
     return max(fitting, key=len) if fitting else None
 
 

@@ -24,7 +24,7 @@ from spoton.prompts.card import Card, Parent
 from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
-from spoton.tuning.batches import Encoded, encode, rows_of_step
+from spoton.tuning.batches import Encoded, encode, needs_end, rows_of_step
 from spoton.tuning.checkpoint import State, read_checkpoint, write_checkpoint
 from spoton.tuning.evaluation import Mode, default_mode, evaluate
 from spoton.tuning.events import OnEvent, Progress, silent
@@ -101,15 +101,15 @@ def tune(
     assert first is not None
     state = State(prompt=first.to(model.device).requires_grad_())
     optimizer = make_optimizer(recipe, state.prompt)
-    identity = _identity(model, task, recipe, mode, first)
+    identity = run_identity(model, task, recipe, mode, first)
     if resume and checkpoint is not None and checkpoint.is_file():
         state = read_checkpoint(checkpoint, optimizer, identity)
         with torch.no_grad():  # the optimizer holds the tensor, so its values are replaced, not the tensor
             optimizer.param_groups[0]["params"][0].copy_(state.prompt)
         state.prompt = optimizer.param_groups[0]["params"][0]
     train = encode(
-        model, task.train, end=task.labels is None, prompt_length=recipe.length,
-        max_input_tokens=recipe.max_input_tokens,
+        model, task.train, end=needs_end(model, task.labels), prompt_length=recipe.length,
+        max_input_tokens=recipe.max_input_tokens, labels=task.labels,
     )  # fmt: skip
 
     def look() -> None:
@@ -122,6 +122,8 @@ def tune(
             mode,
             max_input_tokens=recipe.max_input_tokens,
         )
+        if found.loss is not None and math.isnan(found.loss):
+            return  # nothing was learned from this look, and the next step will say so
         loss = math.inf if found.loss is None else found.loss
         entry = {"step": float(state.step), "validation": found.score}
         state.history.append(entry if found.loss is None else entry | {"validation_loss": loss})
@@ -174,7 +176,7 @@ def tune(
 def _step(
     model: FrozenModel, optimizer: torch.optim.Optimizer, prompt: Tensor, train: Encoded, rows: list[int]
 ) -> float:
-    """One optimizer step on the mean loss a target token of ``rows``; returns that loss. No step if it is not finite."""
+    """One optimizer step on the mean loss a target token of ``rows``; returns that loss, NaN if it cannot go on."""
     optimizer.zero_grad(set_to_none=True)
     batch = train.batch(rows)
     losses = engine_for(model).losses(prompt[None], batch)
@@ -182,7 +184,8 @@ def _step(
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     if torch.isfinite(loss) and prompt.grad is not None and torch.isfinite(prompt.grad).all():
         optimizer.step()
-        return float(loss.detach())
+        if torch.isfinite(prompt).all():
+            return float(loss.detach())
     return math.nan
 
 
@@ -194,7 +197,7 @@ def _divergence(state: State, recipe: Recipe, loss: float) -> str:
     )
 
 
-def _identity(model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, first: Tensor) -> str:
+def run_identity(model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, first: Tensor) -> str:
     """Hash of all that decides a run, so that only the same run resumes."""
     parts = [model.fingerprint, task.data_hash(), recipe.model_dump_json(), mode, str(first.tolist())]
     return sha256_of_text(parts)[:16]
@@ -218,12 +221,12 @@ class _Clock:
     """Wall time of a run and what it predicts."""
 
     def __init__(self, before: float) -> None:
-        self._start, self._before = time.monotonic(), before
+        self._start, self._before = time.perf_counter(), before
         self._tokens, self._first_step = 0, -1
 
     def elapsed(self) -> float:
         """Seconds spent, those before a resume included."""
-        return self._before + time.monotonic() - self._start
+        return self._before + time.perf_counter() - self._start
 
     def progress(
         self, phase: str, state: State, recipe: Recipe, metric: str, loss: float, tokens: int
@@ -232,7 +235,7 @@ class _Clock:
         if self._first_step < 0:
             self._first_step = state.step - 1
         self._tokens += tokens
-        spent = time.monotonic() - self._start
+        spent = time.perf_counter() - self._start
         looks = [entry["validation"] for entry in state.history if "validation" in entry]
         return Progress(
             phase, state.step, recipe.steps, "step", loss=loss, metric=metric,

@@ -59,4 +59,4 @@ def _common(model: FrozenModel) -> list[int]:
 
 
 def _embeddings(model: FrozenModel) -> Tensor:
-    return model.embeddings.detach().float().cpu()
+    return model.token_vectors()

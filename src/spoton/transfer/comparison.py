@@ -1,0 +1,62 @@
+"""What transfer gained over starting from scratch: means, deviations over seeds, and an honest sentence.
+
+Numbers in, numbers and words out; nothing is tuned here.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One arm's main metric over seeds, 0 to 100.
+
+    Attributes:
+        validation: Best validation score of each seed.
+        test: Test score of each seed; empty if there is no test split.
+    """
+
+    validation: tuple[float, ...]
+    test: tuple[float, ...]
+
+    def means(self) -> dict[str, float | None]:
+        """Mean over seeds, by split; None where there is nothing."""
+        return {split: statistics.mean(found) if found else None for split, found in self._splits()}
+
+    def seeds(self) -> dict[str, Any]:
+        """Every seed's score, their mean and sample standard deviation (None for one seed), by split."""
+        return {
+            split: {"scores": list(found), "mean": statistics.mean(found), "std": deviation(found)}
+            for split, found in self._splits()
+            if found
+        }
+
+    def _splits(self) -> list[tuple[str, tuple[float, ...]]]:
+        return [("validation", self.validation), ("test", self.test)]
+
+
+def deviation(found: Sequence[float]) -> float | None:
+    """Sample standard deviation; None for fewer than two numbers."""
+    return statistics.stdev(found) if len(found) > 1 else None
+
+
+def verdict(scratch: Scores, transfer: Scores, metric: str) -> str:
+    """One sentence on whether transfer helped, from the test split if there is one, else from validation.
+
+    A difference counts if it is larger than the standard deviation over seeds of either arm; one seed decides nothing.
+    """
+    split = "test" if scratch.test and transfer.test else "validation"
+    before, after = getattr(scratch, split), getattr(transfer, split)
+    gain = statistics.mean(after) - statistics.mean(before)
+    told = f"{split} {metric} {statistics.mean(after):.1f} with transfer, {statistics.mean(before):.1f} from scratch"
+    if len(before) < 2 or len(after) < 2:
+        return f"{told} ({gain:+.1f}): one seed, so this may be chance; --seeds 3 tells more."
+    noise = max(statistics.stdev(before), statistics.stdev(after))
+    if abs(gain) <= noise:
+        return f"{told} ({gain:+.1f}): within noise (standard deviation over {len(before)} seeds up to {noise:.1f})."
+    which = "transfer helped" if gain > 0 else "transfer hurt"
+    return f"{told} ({gain:+.1f}): {which}, beyond the standard deviation over {len(before)} seeds ({noise:.1f})."

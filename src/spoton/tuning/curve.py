@@ -1,0 +1,75 @@
+"""The learning curve of a run as a picture, and the look that all of spoton's pictures share."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spoton.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = ("#4c72b0", "#dd8452")
+_SMOOTHING = 5
+
+
+def figure(panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side. No display is needed and none is touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(4.8 * panels, 3.4), layout="constrained", dpi=120)
+    FigureCanvasAgg(drawing)
+    axes = [drawing.add_subplot(1, panels, i + 1) for i in range(panels)]
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.25)
+    return drawing, axes
+
+
+def save_figure(drawing: Figure, path: Path) -> Path:
+    """Writes a figure as PNG, atomically."""
+    data = io.BytesIO()
+    drawing.savefig(data, format="png")
+    atomic_write(path, data.getvalue())
+    return path
+
+
+def losses(history: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
+    """Steps and training losses of a history."""
+    found = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    return [step for step, _ in found], [loss for _, loss in found]
+
+
+def looks(history: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
+    """Steps and validation scores of a history."""
+    found = [(entry["step"], entry["validation"]) for entry in history if "validation" in entry]
+    return [step for step, _ in found], [score for _, score in found]
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """Mean over the last few values at each place."""
+    return [float(np.mean(values[max(0, i - _SMOOTHING + 1) : i + 1])) for i in range(len(values))]
+
+
+def draw_curve(history: Sequence[dict[str, float]], metric: str, task: str, path: Path) -> Path:
+    """Draws training loss and validation score of one run and writes the PNG."""
+    drawing, (axes,) = figure(1)
+    steps, values = losses(history)
+    axes.plot(steps, values, color=COLORS[0], alpha=0.3, linewidth=0.8)
+    axes.plot(steps, smooth(values), color=COLORS[0], linewidth=2, label="training loss")
+    axes.set(xlabel="optimizer steps", ylabel="training loss (nats a token)", title=task)
+    axes.set_yscale("log")
+    score = axes.twinx()
+    score.spines[["top"]].set_visible(False)
+    score.plot(*looks(history), color=COLORS[1], linewidth=2, marker="o", label=f"validation {metric}")
+    score.set_ylabel(f"validation {metric}")
+    lines = [*axes.get_lines()[1:], *score.get_lines()]
+    axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False, fontsize=8)
+    return save_figure(drawing, path)

@@ -1,0 +1,188 @@
+"""The doctor: why is nothing learned? Looks at the data as the model sees it and tries to overfit one batch."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from spoton.models.engine import engine_for
+from spoton.models.frozen import FrozenModel
+from spoton.tasks.task import Task
+from spoton.tuning.batches import Encoded, encode, rows_of_step
+from spoton.tuning.events import OnEvent, Progress, silent
+from spoton.tuning.optimizer import make_optimizer
+from spoton.tuning.recipe import Recipe
+from spoton.tuning.start import starting_prompt
+
+# Around the recipe's own rate, a factor of about four apart.
+_RATE_FACTORS = (0.25, 1.0, 4.0)
+_RATE_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes:
+        task: Name of the task.
+        splits: Examples of each split.
+        balance: Share of each target in the training split, the most frequent first; at most 20.
+        label_tokens: Each label's tokens as the model sees them.
+        input_tokens: Quantiles of the inputs' lengths in tokens.
+        truncated: Training inputs that lose their middle under the recipe.
+        rates: For each learning rate the loss on one batch before and after a few steps on it.
+        findings: What to know and what to do, a sentence each; empty if nothing is amiss.
+    """
+
+    task: str
+    splits: dict[str, int]
+    balance: dict[str, float]
+    label_tokens: dict[str, list[str]]
+    input_tokens: dict[str, int]
+    truncated: int
+    rates: list[dict[str, float]]
+    findings: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return asdict(self)
+
+
+def diagnose(
+    model: FrozenModel, task: Task, recipe: Recipe | None = None, *, on_event: OnEvent = silent
+) -> Diagnosis:
+    """Examines a task and a recipe with a model.
+
+    The overfitting check takes one batch and a few steps at three learning rates: a prompt that cannot even
+    fit one batch will not learn a task.
+
+    Args:
+        model: The frozen model.
+        task: Whose training split is examined.
+        recipe: How it would be tuned; None: the default.
+        on_event: Watches the progress.
+
+    Raises:
+        DataError: An input is empty or a target does not fit the model's context.
+    """
+    recipe = recipe or Recipe()
+    train = encode(
+        model, task.train, end=task.labels is None, prompt_length=recipe.length,
+        max_input_tokens=recipe.max_input_tokens,
+    )  # fmt: skip
+    lengths = [len(model.encode_input(example.input)) for example in task.train]
+    counts = Counter(example.target for example in task.train).most_common(20)
+    balance = {target: count / len(task.train) for target, count in counts}
+    label_tokens = {
+        label: [str(model.tokenizer.decode([i])) for i in model.encode_target(label, end=False)]
+        for label in task.labels or ()
+    }
+    quantiles = {
+        name: int(np.quantile(lengths, q)) for name, q in (("median", 0.5), ("95%", 0.95), ("longest", 1))
+    }
+    rates = _rates(model, task, recipe, train, on_event)
+    findings = [
+        *_about_data(task, balance),
+        *_about_tokens(label_tokens, train, recipe),
+        *_about_rates(rates, recipe),
+    ]
+    return Diagnosis(
+        task.name, task.splits(), balance, label_tokens, quantiles, train.truncated, rates, findings
+    )
+
+
+def _rates(
+    model: FrozenModel, task: Task, recipe: Recipe, train: Encoded, on_event: OnEvent
+) -> list[dict[str, float]]:
+    """Loss on one batch before and after a few steps on it, at each learning rate."""
+    rows = rows_of_step(len(train), min(recipe.batch_size, len(train)), 0, recipe.seed)
+    batch = train.batch(rows)
+    tokens = sum(len(target) for target in batch.targets)
+    engine = engine_for(model)
+    found = []
+    for i, factor in enumerate(_RATE_FACTORS):
+        tried = recipe.changed(learning_rate=recipe.learning_rate * factor)
+        prompt = starting_prompt(model, task, tried)[0].to(model.device).requires_grad_()
+        optimizer = make_optimizer(tried, prompt)
+        losses = []
+        for step in range(_RATE_STEPS):
+            optimizer.zero_grad(set_to_none=True)
+            loss = engine.losses(prompt[None], batch).sum() / tokens
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            optimizer.step()
+            losses.append(float(loss.detach()))
+            done = i * _RATE_STEPS + step + 1
+            on_event(
+                Progress(
+                    "overfitting one batch", done, len(_RATE_FACTORS) * _RATE_STEPS, "step", loss=losses[-1]
+                )
+            )
+        found.append({"learning_rate": tried.learning_rate, "before": losses[0], "after": min(losses[-3:])})
+    return found
+
+
+def _about_data(task: Task, balance: dict[str, float]) -> list[str]:
+    """Findings on examples and targets."""
+    findings = []
+    if not task.validation:
+        findings.append("There is no validation split, so the best step cannot be chosen.")
+    elif len(task.validation) < 30:
+        findings.append(
+            f"{len(task.validation)} validation examples: scores move by several points by chance."
+        )
+    top, share = max(balance.items(), key=lambda one: one[1])
+    if task.labels and share > 0.8:
+        findings.append(f"{share:.0%} of the training targets are {top!r}: judge by macro F1, not accuracy.")
+    missing = [label for label in task.labels or () if label not in balance]
+    if missing and len(balance) < 20:
+        findings.append(f"No training example has the label {', '.join(map(repr, missing))}.")
+    return findings
+
+
+def _about_tokens(label_tokens: dict[str, list[str]], train: Encoded, recipe: Recipe) -> list[str]:
+    """Findings on how labels and inputs are tokenized."""
+    findings = []
+    firsts = Counter(tokens[0] for tokens in label_tokens.values() if tokens)
+    shared = [token for token, count in firsts.items() if count > 1]
+    if shared:
+        findings.append(
+            f"Several labels begin with the same token ({', '.join(map(repr, shared))}); words that differ at once "
+            "are learned faster."
+        )
+    long = [label for label, tokens in label_tokens.items() if len(tokens) > 4]
+    if long:
+        findings.append(
+            f"Labels of many tokens ({', '.join(map(repr, long))}): a single common word is easier."
+        )
+    if train.truncated:
+        findings.append(
+            f"{train.truncated} of {len(train)} training inputs are longer than {recipe.max_input_tokens} tokens and "
+            "lose their middle. Raise --max-input-tokens if the middle matters."
+        )
+    return findings
+
+
+def _about_rates(rates: Sequence[dict[str, float]], recipe: Recipe) -> list[str]:
+    """Findings on the learning rate."""
+    own = next(rate for rate in rates if rate["learning_rate"] == recipe.learning_rate)
+    fitting = [rate for rate in rates if math.isfinite(rate["after"])]
+    if not fitting:
+        return ["The loss is not a number at any learning rate tried: load the model with --dtype float32."]
+    best = min(fitting, key=lambda rate: rate["after"])
+    findings = []
+    if not math.isfinite(own["after"]) or best["after"] < 0.5 * own["after"]:
+        findings.append(
+            f"On one batch, learning rate {best['learning_rate']:g} reaches a loss of {best['after']:.2f} in "
+            f"{_RATE_STEPS} steps, yours ({recipe.learning_rate:g}) {own['after']:.2f}: try the former."
+        )
+    if best["after"] > 0.8 * best["before"]:
+        findings.append(
+            "No learning rate tried lowers the loss of a single batch much. Check that inputs hold what targets "
+            "ask for (`spoton tasks show`), and try a longer prompt or --init labels."
+        )
+    return findings

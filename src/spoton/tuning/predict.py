@@ -1,0 +1,102 @@
+"""Answers for new texts from a tuned prompt: a label with probabilities, or generated text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spoton.errors import DataError
+from spoton.models.frozen import FrozenModel
+from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.tasks.example import Example
+from spoton.tasks.template import compile_template, render, template_columns
+from spoton.tuning.batches import encode
+from spoton.tuning.evaluation import generate_texts, label_log_likelihoods
+
+TEMPLATE_BREAK = "\n---\n"
+"""Separates the templates of a task that makes several examples of a row."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one text.
+
+    Attributes:
+        input: What the model read, template filled in.
+        answer: The most likely label, or the generated text.
+        probabilities: Of every label, summing to 1; None where the text was generated.
+    """
+
+    input: str
+    answer: str
+    probabilities: dict[str, float] | None
+
+
+def predict(
+    model: FrozenModel,
+    prompt: SoftPrompt,
+    rows: Sequence[str | Mapping[str, Any]],
+    *,
+    max_tokens: int = 32,
+) -> list[Prediction]:
+    """Answers ``rows`` with a tuned prompt.
+
+    Args:
+        model: The model the prompt was tuned for.
+        prompt: The tuned prompt; its card's template makes inputs of rows, its labels are the possible
+            answers.
+        rows: A text each, or a mapping of column names to values where the template has several columns.
+        max_tokens: The longest generated answer, where there are no labels.
+
+    Raises:
+        PromptError: The prompt belongs to another model.
+        DataError: A row lacks a column, is empty, or is a plain text though the template has several columns.
+
+    Example:
+        >>> predict(model, prompt, ["A joy from start to end."])[0].answer  # doctest: +SKIP
+        'positive'
+    """
+    prompt.require_model(model.fingerprint, model.name)
+    if not rows:
+        return []
+    inputs = fill(prompt.card.template, rows)
+    labels = prompt.card.labels
+    limit = int(prompt.card.recipe.get("max_input_tokens", 256))
+    encoded = encode(
+        model, [Example(text, "") for text in inputs], end=labels is None, prompt_length=prompt.length,
+        max_input_tokens=limit,
+    )  # fmt: skip
+    if labels is None:
+        texts = generate_texts(model, prompt.value, encoded, max_tokens)
+        return [Prediction(text, answer, None) for text, answer in zip(inputs, texts, strict=True)]
+    chances = label_log_likelihoods(model, prompt.value, encoded, labels).softmax(dim=1)
+    return [
+        Prediction(text, labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
+        for text, row in zip(inputs, chances, strict=True)
+    ]
+
+
+def fill(template: str, rows: Sequence[str | Mapping[str, Any]]) -> list[str]:
+    """Inputs from rows by a card's template; without a template a text is the input itself.
+
+    Raises:
+        DataError: A row does not fit the template.
+    """
+    first = template.split(TEMPLATE_BREAK)[0]
+    columns = template_columns(first) if first else []
+    compiled = compile_template(first) if first else None
+    inputs = []
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, str):
+            if len(columns) > 1:
+                raise DataError(
+                    f"Text {number} is one text, but this prompt was tuned on several columns: {', '.join(columns)}. "
+                    'Give JSON objects, such as {"' + columns[0] + '": "...", ...}.'
+                )
+            row = {columns[0]: row} if columns else {"text": row}
+        text = render(compiled, row) if compiled is not None else str(row.get("text", "")).strip()
+        if not any(str(value).strip() for value in row.values()):
+            raise DataError(f"Text {number} is empty. Remove it, or give a text.")
+        inputs.append(text)
+    return inputs
