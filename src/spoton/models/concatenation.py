@@ -57,11 +57,10 @@ class ConcatenationEngine:
         """See `Engine.generate`. Rows are padded on the left, where the mask hides it."""
         embedded, mask, _ = self._concatenated(prompts, batch.inputs, batch.rows, left=True)
         end = self.model.end_token
-        with torch.random.fork_rng(enabled=False):
-            tokens = self.model.network.generate(
-                inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False, num_beams=1,
-                eos_token_id=end, pad_token_id=end, repetition_penalty=1.0,
-            )  # fmt: skip
+        tokens = self.model.network.generate(  # type: ignore[operator]  # transformers mixes `generate` in
+            inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False,
+            eos_token_id=end, pad_token_id=end,
+        )  # fmt: skip
         rows = [[int(token) for token in row] for row in tokens]
         return [row[: row.index(end)] if end in row else row for row in rows]
 

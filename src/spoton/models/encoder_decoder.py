@@ -50,12 +50,15 @@ class EncoderDecoderEngine:
         """See `Engine.generate`."""
         states, mask = self._encode(prompts, batch)
         end = self.model.end_token
-        tokens = self.model.network.generate(
+        tokens = self.model.network.generate(  # type: ignore[operator]  # transformers mixes `generate` in
             encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask,
-            max_new_tokens=max_tokens, do_sample=False, num_beams=1, eos_token_id=end,
+            max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=end,
+            decoder_start_token_id=self._start_token,
         )  # fmt: skip
-        special = {end, self._start_token, self.model.network.config.pad_token_id}
-        return [[int(token) for token in row if int(token) not in special] for row in tokens]
+        rows = [
+            [int(token) for token in row[1:]] for row in tokens
+        ]  # the start token is no part of the answer
+        return [row[: row.index(end)] if end in row else row for row in rows]
 
     @property
     def _start_token(self) -> int:

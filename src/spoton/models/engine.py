@@ -98,7 +98,7 @@ _CHECK_LENGTHS = ((5, 2), (1, 1), (9, 3))
 
 
 def _agree(packed: Engine, plain: Engine, model: FrozenModel) -> bool:
-    """Whether two engines give the same losses on a few random rows with two prompts."""
+    """Whether two engines give the same losses and label scores on a few random rows with two prompts."""
     draw = torch.Generator().manual_seed(0)
     vocabulary, dim = model.embeddings.shape
     ids = [torch.randint(vocabulary, (n + m,), generator=draw).tolist() for n, m in _CHECK_LENGTHS]
@@ -109,9 +109,15 @@ def _agree(packed: Engine, plain: Engine, model: FrozenModel) -> bool:
     )
     scale = float(model.embeddings[:1000].float().std())
     prompts = torch.randn(2, 6, dim, generator=draw) * scale
+    labels = [row[n:] for row, (n, _) in zip(ids, _CHECK_LENGTHS, strict=True)]
+
+    def numbers(engine: Engine) -> Tensor:
+        """Losses and label scores of the rows."""
+        return torch.cat([engine.losses(prompts, batch), engine.scorer(prompts)(batch, labels).flatten()])
+
     try:
         with torch.no_grad():
-            expected = plain.losses(prompts, batch)
+            expected = numbers(plain)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ModelError(
             f"{model.name} ({model.network.config.model_type}) does not accept input embeddings, so a soft prompt "
@@ -119,7 +125,7 @@ def _agree(packed: Engine, plain: Engine, model: FrozenModel) -> bool:
         ) from error
     try:
         with torch.no_grad():
-            found = packed.losses(prompts, batch)
+            found = numbers(packed)
     except Exception:  # whatever an unknown architecture raises, it means: not this way
         return False
     tolerance = 1e-4 if model.dtype == torch.float32 else 0.05

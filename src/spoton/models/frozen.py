@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from spoton.errors import ModelError
 
@@ -22,6 +22,10 @@ from spoton.errors import ModelError
 _ARCHITECTURE = (
     "model_type", "hidden_size", "d_model", "num_hidden_layers", "num_layers", "num_attention_heads", "num_heads",
     "num_key_value_heads", "intermediate_size", "d_ff", "head_dim", "vocab_size", "hidden_act", "tie_word_embeddings",
+    # GPT-2, Bloom, MPT, Falcon, OPT, T5 and BART name the same things differently.
+    "n_embd", "n_layer", "n_layers", "n_head", "n_heads", "n_inner", "activation_function", "num_kv_heads",
+    "ffn_hidden_size", "ffn_dim", "num_decoder_layers", "d_kv", "feed_forward_proj", "encoder_layers",
+    "decoder_layers", "encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim",
 )  # fmt: skip
 
 
@@ -46,8 +50,11 @@ class FrozenModel:
     tokenizer: PreTrainedTokenizerBase
 
     def __post_init__(self) -> None:
-        self.network.eval()
+        self.network.train(False)
         self.network.requires_grad_(False)
+        # Checkpoints bring settings for chats and summaries (penalties, forced tokens, beams, a least length);
+        # transformers would mix them into every generation, which then is not the model's own likeliest text.
+        self.network.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # transformers' own
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -63,6 +70,16 @@ class FrozenModel:
                 f"{self.name} has no plain input embedding matrix; spoton cannot put a prompt before it."
             )
         return weight
+
+    @torch.no_grad()
+    def token_vectors(self) -> Tensor:
+        """``[V, D]`` what every token looks like where a prompt stands, float32 on the CPU.
+
+        These are the rows of `embeddings`, times a constant in models that scale them (Gemma, some BARTs).
+        """
+        ids = torch.arange(self.embeddings.shape[0], device=self.device)
+        vectors: Tensor = self.network.get_input_embeddings()(ids)
+        return vectors.float().cpu()
 
     @property
     def dim(self) -> int:
@@ -83,7 +100,7 @@ class FrozenModel:
     def max_length(self) -> int | None:
         """The longest sequence the positions allow, or None where they are relative (T5)."""
         config = self.network.config.get_text_config()
-        for field in ("max_position_embeddings", "n_positions"):
+        for field in ("max_position_embeddings", "n_positions", "max_seq_len"):
             value = getattr(config, field, None)
             if isinstance(value, int) and config.model_type not in ("t5", "mt5", "umt5"):
                 return value

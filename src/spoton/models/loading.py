@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -66,7 +67,8 @@ def load_model(
         options["revision"] = revision
     try:
         model = _read(name, folder, kind, options, device_map)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError, SafetensorError) as error:
+        # That many, since every reader (JSON, safetensors, GGUF, tokenizers) meets damage in its own way.
         raise ModelError(_not_loaded(name, source, error)) from error
     if device_map is None:
         model.network.to(place)  # type: ignore[arg-type]  # transformers wraps `to` and loses its overloads
@@ -80,7 +82,7 @@ def _read(
     name: str, folder: str | Path, kind: torch.dtype, options: dict[str, Any], device_map: Any
 ) -> FrozenModel:
     """Reads config, tokenizer and weights."""
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     config = AutoConfig.from_pretrained(folder, **options)
     if config.is_encoder_decoder and config.model_type in ("t5", "mt5", "umt5") and kind == torch.float16:
         raise ModelError(

@@ -1,0 +1,113 @@
+"""The encoder-decoder engine against the naive formula, and generation against one argmax after the other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import GenerationConfig
+
+from spoton.models import Batch, FrozenModel, engine_for
+from tests.models.naive import (
+    INPUTS,
+    TARGETS,
+    assert_equal_gradients,
+    assert_equal_losses,
+    naive_continuation,
+    naive_loss,
+    naive_losses,
+    ragged,
+)
+from tests.tiny import VOCABULARY, WIDTH, draw, tiny, tokenizer
+
+FAMILIES = ("t5", "bart")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_losses_and_gradient_equal_the_naive_formula(family: str) -> None:
+    model, value = tiny(family), draw(5, WIDTH).requires_grad_()
+    engine = engine_for(model)
+    assert engine.name == "encoder-decoder"
+    found, expected = engine.losses(value[None], ragged()), naive_losses(model, [value], ragged())
+    assert_equal_losses(found, expected)
+    ours, theirs = (torch.autograd.grad(losses.sum(), value)[0] for losses in (found, expected))
+    assert_equal_gradients(ours, theirs)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_prompts_of_unlike_lengths_in_one_batch(family: str) -> None:
+    model, batch = tiny(family), ragged([0, 1, 1, 0])
+    prompts = [draw(5, WIDTH).requires_grad_(), draw(2, WIDTH, seed=1).requires_grad_()]
+    found, expected = engine_for(model).losses(prompts, batch), naive_losses(model, prompts, batch)
+    assert_equal_losses(found, expected)
+    ours, theirs = (torch.autograd.grad(losses.sum(), prompts) for losses in (found, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        assert_equal_gradients(one, other)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_prompt_is_the_bare_model(family: str) -> None:
+    model, nothing = tiny(family), torch.zeros(0, WIDTH)
+    found = engine_for(model).losses(nothing[None], ragged())
+    with_ids = [
+        model.network(input_ids=torch.tensor([text]), labels=torch.tensor([target])).loss * len(target)
+        for text, target in zip(INPUTS, TARGETS, strict=True)
+    ]
+    assert_equal_losses(found, torch.stack(with_ids))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_label_scores_equal_one_loss_at_a_time(family: str) -> None:
+    model, value, labels = tiny(family), draw(3, WIDTH), [[30], [31, 32], [33, 34, 35]]
+    scores = engine_for(model).scorer(value[None])(ragged(), labels)
+    expected = [[-naive_loss(model, value, text, label) for label in labels] for text in INPUTS]
+    assert_equal_losses(scores, torch.tensor(expected))
+
+
+@pytest.mark.parametrize("length", [0, 4])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_generation_equals_the_likeliest_token_again_and_again(family: str, length: int) -> None:
+    model, value = tiny(family), draw(length, WIDTH)
+    found = engine_for(model).generate(value[None], ragged(), 6)
+    assert found == [naive_continuation(model, value, text, 6) for text in INPUTS]
+
+
+def test_generation_ignores_what_a_checkpoint_sets_for_summaries() -> None:
+    """bart-large-cnn forces its first token, forbids repetition and demands a least length."""
+    network = tiny("bart").network
+    network.generation_config = GenerationConfig(
+        forced_bos_token_id=2, no_repeat_ngram_size=1, min_length=5, num_beams=4, length_penalty=2.0,
+        early_stopping=True, decoder_start_token_id=0,
+    )  # fmt: skip
+    model, value = FrozenModel("summaries", network, tokenizer()), draw(4, WIDTH)
+    found = engine_for(model).generate(value[None], ragged(), 6)
+    assert found == [naive_continuation(model, value, text, 6) for text in INPUTS]
+
+
+tokens = st.integers(3, VOCABULARY - 1)
+row = st.tuples(
+    st.lists(tokens, min_size=1, max_size=9), st.lists(tokens, min_size=1, max_size=4), st.integers(0, 1)
+)
+
+
+@pytest.fixture(scope="module")
+def t5() -> FrozenModel:
+    return tiny("t5")
+
+
+@settings(deadline=None, max_examples=25)
+@given(rows=st.lists(row, min_size=1, max_size=5))
+def test_a_row_does_not_depend_on_its_batch(
+    t5: FrozenModel, rows: list[tuple[list[int], list[int], int]]
+) -> None:
+    engine, prompts = engine_for(t5), [draw(5, WIDTH), draw(2, WIDTH, seed=1)]
+
+    def losses(chosen: list[tuple[list[int], list[int], int]]) -> Tensor:
+        inputs, targets, own = zip(*chosen, strict=True)
+        return engine.losses(prompts, Batch(list(inputs), list(targets), list(own)))
+
+    together = losses(rows)
+    assert_equal_losses(together, torch.cat([losses([one]) for one in rows]))
+    assert_equal_losses(losses(rows[::-1]), together.flip(0))

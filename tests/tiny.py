@@ -1,0 +1,149 @@
+"""Tiny real things to test with: a tokenizer trained here, networks with random weights, a toy task.
+
+Nothing is downloaded and nothing is imitated: these are transformers' own classes, only small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
+
+from spoton.models import FrozenModel
+from spoton.tasks import Example, Task
+
+GOOD = ("lovely", "bright", "warm", "clever")
+BAD = ("dreadful", "dull", "cold", "silly")
+NOUNS = ("film", "book", "song", "play", "meal")
+
+VOCABULARY = 320
+WIDTH = 48
+
+_LLAMA_LIKE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": WIDTH,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "max_position_embeddings": 128,
+    # The ids that the tokenizer below gives.
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": 1,
+}
+_GROUPED = _LLAMA_LIKE | {"num_key_value_heads": 2}
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("LlamaConfig", _GROUPED),
+    "gpt2": (
+        "GPT2Config",
+        {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": 2, "n_head": 4, "n_positions": 128,
+         "bos_token_id": 0, "eos_token_id": 0},
+    ),
+    "qwen2": ("Qwen2Config", _GROUPED),
+    "qwen3": ("Qwen3Config", _GROUPED | {"head_dim": 8}),
+    "mistral": ("MistralConfig", _GROUPED | {"sliding_window": None}),
+    "gemma2": ("Gemma2Config", _GROUPED | {"head_dim": 8}),
+    "gemma3": ("Gemma3TextConfig", _GROUPED | {"head_dim": 8}),
+    "phi": ("PhiConfig", _LLAMA_LIKE),
+    "gpt_neox": ("GPTNeoXConfig", _LLAMA_LIKE),
+    "opt": (
+        "OPTConfig",
+        {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "word_embed_proj_dim": WIDTH, "num_hidden_layers": 2,
+         "ffn_dim": 64, "num_attention_heads": 4, "max_position_embeddings": 128,
+         "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1},
+    ),
+    "mpt": (
+        "MptConfig",
+        {"vocab_size": VOCABULARY, "d_model": WIDTH, "n_heads": 4, "n_layers": 2, "max_seq_len": 128},
+    ),
+    "bloom": (
+        "BloomConfig",
+        {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "n_layer": 2, "n_head": 4,
+         "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1},
+    ),
+    "falcon_alibi": (
+        "FalconConfig", _LLAMA_LIKE | {"alibi": True, "new_decoder_architecture": False},
+    ),
+    "t5": (
+        "T5Config",
+        {"vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
+         "eos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 1},
+    ),
+    "bart": (
+        "BartConfig",
+        {"vocab_size": VOCABULARY, "d_model": WIDTH, "encoder_layers": 2, "decoder_layers": 2,
+         "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64,
+         "decoder_ffn_dim": 64, "max_position_embeddings": 128, "bos_token_id": 2, "eos_token_id": 0,
+         "pad_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 0},
+    ),
+}  # fmt: skip
+
+
+@cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that knows the words of the toy task: ``</s>`` is 0, ``<pad>`` 1, ``<s>`` 2."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["</s>", "<pad>", "<s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    text = [f" The {noun} was {word}." for noun in NOUNS for word in (*GOOD, *BAD)]
+    bpe.train_from_iterator([*text, *[" Verdict: yes no maybe"] * 40], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="</s>", pad_token="<pad>", bos_token="<s>")
+
+
+def config(family: str, **changes: Any) -> PreTrainedConfig:
+    """The config of a tiny network of one family."""
+    name, fields = FAMILIES[family]
+    kind: Callable[..., PreTrainedConfig] = getattr(transformers, name)
+    return kind(**(fields | changes))
+
+
+def tiny(family: str = "llama", seed: int = 0, **changes: Any) -> FrozenModel:
+    """A frozen model with random weights, large enough that attention is far from even."""
+    wanted = config(family, **changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        auto = AutoModelForSeq2SeqLM if wanted.is_encoder_decoder else AutoModelForCausalLM
+        network = auto.from_config(wanted)
+        for weight in network.parameters():
+            if weight.dim() > 1:
+                torch.nn.init.normal_(weight, std=0.15)
+    return FrozenModel(f"tiny-{family}", network, tokenizer())
+
+
+def draw(*shape: int, seed: int = 0, scale: float = 0.3) -> torch.Tensor:
+    """Random numbers for a prompt."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def toy_task(labels: tuple[str, ...] | None = ("yes", "no"), **changes: Any) -> Task:
+    """Whether something is praised: 24 training, 8 validation and 8 test examples; open targets if no labels."""
+    words = labels or ("yes", "no")
+    rows = [
+        Example(f"The {noun} was {word}.\nVerdict:", words[word in BAD])
+        for noun in NOUNS
+        for pair in zip(GOOD, BAD, strict=True)
+        for word in pair
+    ]
+    fields: dict[str, Any] = {
+        "name": "toy", "family": "sentiment", "train": tuple(rows[:24]), "validation": tuple(rows[24:32]),
+        "test": tuple(rows[32:]), "labels": labels, "metrics": ("accuracy",) if labels else ("exact_match",),
+        "template": "{{ text }}", "source": "file:toy",
+    }  # fmt: skip
+    return Task(**(fields | changes))
