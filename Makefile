@@ -29,11 +29,14 @@ lint: setup
 	$(BIN)/mypy --strict src
 	$(BIN)/lint-imports
 
-# A target task with 100 training examples, sources from the starter library, three seeds an arm.
+# A target task with 100 training examples, sources from the starter library, three seeds an arm, 40 steps each.
+DEMO := news_sentiment --train-size 100 --validation-size 50 --test-size 200 --steps 40 --seeds 3 --library starter
+
 demo: setup
 	mkdir -p build/demo
-	$(BIN)/spoton adapt news_sentiment --train-size 100 --seeds 3 --out build/demo/prompt.safetensors \
-	    --json > build/demo/result.json
+	$(BIN)/spoton adapt $(DEMO) --out build/demo/prompt.safetensors --json > build/demo/result.json
+	@$(BIN)/python -c "import json; print('\n' + json.load(open('build/demo/result.json'))['verdict'])"
+	@echo "Learning curves of both arms: build/demo/prompt.png. All numbers: build/demo/result.json."
 
 # Tunes the source prompts that the package ships, from the bundled tasks.
 starter-library: setup

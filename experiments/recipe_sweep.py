@@ -32,7 +32,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "learning rate 0.1": {"learning_rate": 0.1},
     "Adafactor 0.05": {"optimizer": "adafactor"},
     "P=5": {"length": 5},
-    "P=50": {"length": 50},
 }
 TASKS = ("news_sentiment", "crows_pairs_bias_type", "stereoset_relation")
 SEEDS = (0, 1, 2)

@@ -1,6 +1,6 @@
 """Tunes the prompts of the starter library: sources for SmolLM2-135M that ship with spoton.
 
-Nine bundled tasks of four families, each with one recipe and its scores on validation and test on its card. A prompt
+Eight bundled tasks of four families, each with one recipe and its scores on validation and test on its card. A prompt
 that is there already is not tuned again (``--replace`` does). ``make starter-library`` runs this.
 
 ``news_sentiment`` and ``disambiguation_qa`` are left out on purpose: they are the targets of the demo and of the
@@ -20,8 +20,8 @@ from spoton.tasks.catalog import load_task
 FOLDER = Path(__file__).parents[1] / "src" / "spoton" / "prompts" / "starter"
 RECIPE = Recipe(length=20, steps=80, batch_size=8, key_step=20, evaluate_every=40, seed=0)
 TASKS = (
-    "movie_sentiment", "tweet_sentiment", "stereoset_bias_type", "product_sentiment", "stereoset_relation",
-    "medical_subject", "factual_summary_pairs", "privacy_policy", "commonsense_qa",
+    "movie_sentiment", "tweet_sentiment", "product_sentiment", "stereoset_bias_type", "crows_pairs_bias_type",
+    "medical_subject", "stereoset_relation", "openbookqa",
 )  # fmt: skip
 # Looks at these many examples: enough to rank checkpoints, and a test score with a standard error of about 3 points.
 VALIDATION, TEST = 100, 200
