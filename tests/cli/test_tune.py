@@ -14,6 +14,7 @@ import pytest
 
 from spoton.prompts import SoftPrompt
 from tests.cli.conftest import Run
+from tests.tiny import WIDTH
 
 RECIPE = ("--length", "4", "--steps", "6", "--key-step", "2", "--evaluate-every", "3", "--batch-size", "4")
 
@@ -33,7 +34,7 @@ def test_tune_leaves_prompt_curve_and_record(tuned: Path) -> None:
     }  # fmt: skip
     record = json.loads(tuned.with_suffix(".json").read_text())
     prompt = SoftPrompt.load(tuned)
-    assert (prompt.length, prompt.dim) == (4, 16)
+    assert (prompt.length, prompt.dim) == (4, WIDTH)
     assert prompt.key is not None
     assert prompt.card.scores == record["scores"]
     assert set(record["scores"]) == {"validation", "test"}
@@ -128,26 +129,25 @@ def test_control_c_keeps_the_best_and_resume_goes_on(
 
 
 def test_predict_takes_arguments_stdin_and_files(run: Run, tuned: Path, tmp_path: Path) -> None:
-    texts = ["a lovely warm film", "a dull cold film"]
+    texts = ["The film was lovely.", "The film was dull."]
     by_argument = run("predict", tuned, *texts, "--json").document["predictions"]
     assert [set(one["probabilities"]) for one in by_argument] == [{"good", "bad"}] * 2
     assert sum(by_argument[0]["probabilities"].values()) == pytest.approx(1.0)
 
     assert run("predict", tuned, "--json", stdin="\n".join(texts)).document["predictions"] == by_argument
     (tmp_path / "new.csv").write_text("text,stars\n" + "".join(f"{text},5\n" for text in texts))
-    for file in (tmp_path / "new.csv",):
-        assert run("predict", tuned, "--file", file, "--json").document["predictions"] == by_argument
+    assert (
+        run("predict", tuned, "--file", tmp_path / "new.csv", "--json").document["predictions"] == by_argument
+    )
     (tmp_path / "new.txt").write_text("\n\n".join(texts) + "\n")
     assert (
         run("predict", tuned, "--file", tmp_path / "new.txt", "--json").document["predictions"] == by_argument
     )
-    assert (
-        run("predict", tuned, '{"text": "a lovely warm film"}', "--json").document["predictions"]
-        == by_argument[:1]
-    )
+    (as_columns,) = run("predict", tuned, '{"text": "The film was dull."}', "--json").document["predictions"]
+    assert as_columns["input"] == by_argument[1]["input"]
 
     shown = run("predict", tuned, *texts).stdout.splitlines()
-    assert len(shown) == 3 and "a dull cold film" in shown[2]
+    assert len(shown) == 3 and "The film was dull." in shown[2]
 
 
 def test_predict_without_texts_says_how_to_give_them(run: Run, tuned: Path, tmp_path: Path) -> None:
