@@ -159,6 +159,18 @@ def test_a_device_or_folder_is_never_replaced(path: str) -> None:
     assert not Path(path).is_file()
 
 
+def test_writability_is_known_before_writing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.bin"
+    files.require_writable(path)
+    assert list(path.parent.iterdir()) == []
+    path.write_bytes(b"old")
+    files.require_writable(path)
+    assert path.read_bytes() == b"old"
+    for wrong in (path / "below", path.parent, Path("/proc/none/file.bin")):
+        with pytest.raises(SpotonError, match=f"Cannot write {wrong}: "):
+            files.require_writable(wrong)
+
+
 def test_cache_folder_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPOTON_CACHE", str(tmp_path / "cache"))
     assert files.cache_folder() == tmp_path / "cache"

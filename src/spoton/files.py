@@ -58,11 +58,9 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
         SpotonError: The folder is not writable, the disk is full, or `path` is a folder or a device. A file
             that was there before is untouched.
     """
-    temporary = path.parent / f".spoton-{secrets.token_hex(8)}.tmp"
+    temporary = _temporary(path)
     try:
-        if path.exists() and not path.is_file():  # a rename would put a file in the place of, say, /dev/null
-            raise SpotonError(f"Cannot write {path}: it is not a regular file. Choose the path of a file.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _prepare(path)
         try:
             _write_through(temporary, data)
             taken = not _publish(temporary, path, overwrite)
@@ -70,9 +68,28 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
-        raise SpotonError(f"Cannot write {path}: {_reason(error)}. {_next_step(error)}") from error
+        raise _cannot_write(path, error) from error
     if taken:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def require_writable(path: Path) -> None:
+    """Find out before hours of work, not after, that a file cannot be written.
+
+    Missing parent folders are created; the file itself is left as it is.
+
+    Raises:
+        SpotonError: As in `atomic_write`.
+    """
+    temporary = _temporary(path)
+    try:
+        _prepare(path)
+        try:
+            _write_through(temporary, b"")
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def sha256_of_file(path: Path) -> str:
@@ -94,6 +111,17 @@ def sha256_of_text(parts: Iterable[str]) -> str:
         digest.update(len(encoded).to_bytes(8, "big"))
         digest.update(encoded)
     return digest.hexdigest()
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".spoton-{secrets.token_hex(8)}.tmp"
+
+
+def _prepare(path: Path) -> None:
+    """Create the folder of `path`; refuse a path that is there and no file."""
+    if path.exists() and not path.is_file():  # a rename would put a file in the place of, say, /dev/null
+        raise SpotonError(f"Cannot write {path}: it is not a regular file. Choose the path of a file.")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _write_through(path: Path, data: bytes) -> None:
@@ -145,6 +173,10 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _cannot_write(path: Path, error: OSError) -> SpotonError:
+    return SpotonError(f"Cannot write {path}: {_reason(error)}. {_next_step(error)}")
 
 
 def _reason(error: OSError) -> str:

@@ -62,3 +62,16 @@ def test_a_budget_smaller_than_the_probe_is_a_mistake(
     )
     assert ran.code == 2
     assert ran.document["kind"] == "RecipeError" and "--steps" in ran.document["error"]
+
+
+def test_an_unwritable_place_is_found_out_before_anything_runs(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "p.safetensors"
+    ran = run(
+        "adapt", reviews, "--model", tiny_model, "--library", prompts.folder, "--out", out, *RECIPE, "--json"
+    )
+    assert ran.code == 2
+    assert str(out) in ran.document["error"]
+    assert "seed 0" not in ran.stderr

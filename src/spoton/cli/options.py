@@ -148,6 +148,8 @@ class TaskOptions:
             task = task.k_shot(self.k_shot, seed)
         if (self.train_size, self.validation_size, self.test_size) != (None, None, None):
             task = task.limited(self.train_size, self.validation_size, self.test_size, seed)
+        for told in task.notes:
+            note(told)
         return task
 
 

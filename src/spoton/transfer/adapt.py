@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from spoton.errors import Interrupted, RecipeError
+from spoton.files import require_writable
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.library import Entry, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
@@ -122,8 +123,9 @@ def adapt(
     sources = sources_for(libraries, model.fingerprint, task=task.name, data_hash=task.data_hash())
     _check_budget(recipe, method, k, len(sources), seeds)
     work = None if out is None else out.with_suffix(".work")
-    if work is not None:
-        work.mkdir(parents=True, exist_ok=True)
+    if out is not None and work is not None:
+        require_writable(out)
+        work.mkdir(exist_ok=True)
     arms = Arms(model, task, mode, work, on_event)
     runs: list[SeedRuns] = []
     scratch: Run | None = None

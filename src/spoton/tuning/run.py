@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import Interrupted
-from spoton.files import atomic_write
+from spoton.files import require_writable
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
@@ -55,7 +55,7 @@ def tune_to_file(
     """
     mode = evaluation or default_mode(task)
     checkpoint = out.with_suffix(".checkpoint")
-    _require_writable(out)
+    require_writable(out)
     tuned = tune(model, task, recipe, mode=mode, checkpoint=checkpoint, resume=resume, on_event=on_event)
     if tuned.stopped == "interrupted":
         raise _interrupted(tuned.message, tuned.prompt, out)
@@ -69,13 +69,6 @@ def tune_to_file(
     write_record(out.with_suffix(".json"), record)
     checkpoint.unlink(missing_ok=True)
     return record
-
-
-def _require_writable(out: Path) -> None:
-    """Find out before hours of tuning, not after, that `out` cannot be written."""
-    probe = out.with_name(f".{out.name}.probe")
-    atomic_write(probe, b"")
-    probe.unlink(missing_ok=True)
 
 
 def _interrupted(message: str, prompt: SoftPrompt, out: Path) -> Interrupted:
