@@ -41,7 +41,7 @@ def load_model(
             float32.
         device: A torch device or ``auto``: CUDA if there is one, else the CPU.
         revision: Branch, tag or commit of a Hugging Face id.
-        device_map: Passed to transformers for models that one device does not hold (needs accelerate).
+        device_map: Passed to transformers for models that one device does not hold.
         on_message: Told what happens, in words.
 
     Raises:
