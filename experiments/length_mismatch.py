@@ -27,7 +27,9 @@ SOURCES = ("movie_sentiment", "tweet_sentiment", "product_sentiment")
 
 def main() -> None:
     """Runs all of it and writes one record."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2, help="processor threads")
     parser.add_argument("--examples", type=int, default=150, help="validation examples to score on")
     arguments = parser.parse_args()
@@ -38,7 +40,9 @@ def main() -> None:
     for length in LENGTHS:
         values = {name: resize_prompt(library.get(name).value, length) for name in SOURCES}
         values |= {
-            f"sampled vocabulary, seed {seed}": starting_prompt(model, task, Recipe(length=length, seed=seed))[0]
+            f"sampled vocabulary, seed {seed}": starting_prompt(
+                model, task, Recipe(length=length, seed=seed)
+            )[0]
             for seed in range(2)
         }
         for name, value in values.items():
@@ -47,7 +51,9 @@ def main() -> None:
             sys.stderr.write(f"{rows[-1]}\n")
         sources = [row["validation"] for row in rows if row["length"] == length and row["start"] in SOURCES]
         sys.stderr.write(f"P = {length}: mean of the sources {statistics.mean(sources):.1f}\n")
-    write_record(RESULT, {"task": task.name, "examples": arguments.examples, "rows": rows, "versions": versions()})
+    write_record(
+        RESULT, {"task": task.name, "examples": arguments.examples, "rows": rows, "versions": versions()}
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Recipe(BaseModel):
     """Where it starts: ``vocabulary``, ``labels``, ``uniform``, ``text:...`` or the path of a prompt."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     """``adafactor`` is the reference's variant: no factoring, no parameter scaling, clipped by RMS."""
-    learning_rate: float = Field(default=0.02, gt=0)
+    learning_rate: float = Field(default=0.05, gt=0)
     """Constant over the run (Lester et al. 2021, section 3.1)."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Per step, not multiplied by the learning rate."""
