@@ -112,8 +112,8 @@ def tune(
         max_input_tokens=recipe.max_input_tokens, labels=task.labels,
     )  # fmt: skip
 
-    def look() -> None:
-        """Scores the current prompt on the validation split and keeps it if it is the best."""
+    def look() -> bool:
+        """Scores the prompt on the validation split and keeps it if it is the best; False if it is no number."""
         found = evaluate(
             model,
             state.prompt.detach(),
@@ -122,14 +122,15 @@ def tune(
             mode,
             max_input_tokens=recipe.max_input_tokens,
         )
-        if found.loss is not None and math.isnan(found.loss):
-            return  # nothing was learned from this look, and the next step will say so
+        if found.loss is not None and not math.isfinite(found.loss):
+            return False
         loss = math.inf if found.loss is None else found.loss
         entry = {"step": float(state.step), "validation": found.score}
         state.history.append(entry if found.loss is None else entry | {"validation_loss": loss})
         if (found.score, -loss) > (state.best_score, -state.best_loss):
             state.best, state.best_step = state.prompt.detach().clone(), state.step
             state.best_score, state.best_loss = found.score, loss
+        return True
 
     stopped: Stopped = "finished"
     message = ""
@@ -141,14 +142,16 @@ def tune(
             rows = rows_of_step(len(train), recipe.batch_size, state.step, recipe.seed)
             loss = _step(model, optimizer, state.prompt, train, rows)
             if not math.isfinite(loss):
-                stopped, message = "diverged", _divergence(state, recipe, loss)
+                stopped, message = "diverged", _divergence(state, recipe, state.step + 1)
                 break
             state.step += 1
             state.history.append({"step": float(state.step), "loss": loss})
             if state.step == recipe.key_step:
                 state.key = state.prompt.detach().clone()
             if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps:
-                look()
+                if not look():
+                    stopped, message = "diverged", _divergence(state, recipe, state.step)
+                    break
                 state.seconds = clock.elapsed()
                 if checkpoint is not None:
                     write_checkpoint(checkpoint, state, optimizer, identity)
@@ -189,10 +192,10 @@ def _step(
     return math.nan
 
 
-def _divergence(state: State, recipe: Recipe, loss: float) -> str:
+def _divergence(state: State, recipe: Recipe, step: int) -> str:
     kept = f"The best prompt so far (step {state.best_step}) is kept. " if state.best is not None else ""
     return (
-        f"The loss or its gradient stopped being a number at step {state.step + 1}. {kept}"
+        f"The loss or its gradient stopped being a number at step {step}. {kept}"
         f"Lower the learning rate (it was {recipe.learning_rate}), or load the model in float32."
     )
 

@@ -13,6 +13,7 @@ from spoton.tasks.example import Example
 from spoton.tasks.template import compile_template, render, template_columns
 from spoton.tuning.batches import encode
 from spoton.tuning.evaluation import generate_texts, label_log_likelihoods
+from spoton.tuning.recipe import Recipe
 
 TEMPLATE_BREAK = "\n---\n"
 """Separates the templates of a task that makes several examples of a row."""
@@ -62,10 +63,10 @@ def predict(
         return []
     inputs = fill(prompt.card.template, rows)
     labels = prompt.card.labels
-    limit = int(prompt.card.recipe.get("max_input_tokens", 256))
+    limit = prompt.card.recipe.get("max_input_tokens")
     encoded = encode(
         model, [Example(text, "") for text in inputs], end=labels is None, prompt_length=prompt.length,
-        max_input_tokens=limit,
+        max_input_tokens=limit if isinstance(limit, int) else Recipe().max_input_tokens,
     )  # fmt: skip
     if labels is None:
         texts = generate_texts(model, prompt.value, encoded, max_tokens)

@@ -1,0 +1,115 @@
+"""The frozen model: never changed, recognized by its fingerprint, and exact about tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from spoton.errors import ModelError
+from spoton.models import FrozenModel
+from tests.tiny import FAMILIES, VOCABULARY, WIDTH, tiny, tokenizer
+
+
+def test_no_weight_requires_a_gradient_and_nothing_drops_out() -> None:
+    model = tiny("llama")
+    assert not any(weight.requires_grad for weight in model.network.parameters())
+    assert not model.network.training
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])
+def test_fingerprint_is_the_same_in_bfloat16(family: str) -> None:
+    model, half = tiny(family), tiny(family)
+    half.network.to(torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    assert half.fingerprint == model.fingerprint
+    assert len(model.fingerprint) == 16 and int(model.fingerprint, 16) >= 0
+
+
+def test_fingerprint_of_the_embedded_family_is_pinned() -> None:
+    """Prompts that were saved must be usable by every later version."""
+    model = tiny("llama")
+    with torch.no_grad():
+        model.embeddings.copy_(torch.arange(VOCABULARY * WIDTH).view(VOCABULARY, WIDTH) / 1000)
+    assert model.fingerprint == "PINNED"
+
+
+def test_fingerprint_differs_for_other_weights() -> None:
+    assert tiny("llama", seed=1).fingerprint != tiny("llama", seed=0).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("llama", {"num_hidden_layers": 2}),
+        ("llama", {"num_attention_heads": 4}),
+        ("gpt2", {"n_layer": 1}),
+        ("gpt2", {"n_head": 2}),
+        ("gpt2", {"activation_function": "relu"}),
+        ("opt", {"ffn_dim": 32}),
+        ("bloom", {"n_layer": 1}),
+        ("mpt", {"n_layers": 1}),
+        ("t5", {"num_decoder_layers": 1}),
+        ("bart", {"encoder_layers": 1}),
+        ("bart", {"decoder_attention_heads": 2}),
+    ],
+)
+def test_fingerprint_differs_for_another_architecture(family: str, change: dict[str, Any]) -> None:
+    """Also where the embedding matrix is the very same."""
+    one, other = tiny(family), tiny(family, **change)
+    with torch.no_grad():
+        other.embeddings.copy_(one.embeddings)
+    assert one.fingerprint != other.fingerprint
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_token_vectors_are_what_the_network_reads(family: str) -> None:
+    model = tiny(family)
+    vectors = model.token_vectors()
+    assert vectors.shape == (VOCABULARY, WIDTH) and vectors.dtype == torch.float32
+    ids = torch.tensor([[5, 6, 7, 0]])
+    options = {"decoder_input_ids": torch.tensor([[1]])} if model.is_encoder_decoder else {}
+    with torch.no_grad():
+        by_ids = model.network(input_ids=ids, **options).logits
+        by_vectors = model.network(inputs_embeds=vectors[ids], **options).logits
+    torch.testing.assert_close(by_vectors, by_ids, rtol=1e-5, atol=1e-5)
+
+
+def test_longest_sequence() -> None:
+    assert tiny("llama").max_length == 128
+    assert tiny("gpt2").max_length == 128
+    assert tiny("mpt").max_length == 128
+    assert tiny("bart").max_length == 128
+    assert tiny("t5").max_length is None  # relative positions
+
+
+def test_a_target_continues_the_input_as_a_word() -> None:
+    model = tiny("llama")
+    assert model.tokenizer.convert_ids_to_tokens(model.encode_target("yes", end=False)) == ["Ġyes"]
+    assert model.encode_target("yes", end=True) == [*model.encode_target("yes", end=False), 0]
+    assert model.decode(model.encode_target("yes no", end=True)) == "yes no"
+
+
+def test_an_encoder_decoder_target_stands_alone_and_always_ends() -> None:
+    model = tiny("t5")
+    for end in (False, True):
+        ids = model.encode_target("no", end=end)
+        assert ids[-1] == model.end_token and model.decode(ids) == "no"
+        assert ids[:-1] == model.tokenizer.encode("no")
+
+
+def test_a_tokenizer_without_an_end_token_is_refused() -> None:
+    endless = tokenizer().__class__(tokenizer_object=tokenizer().backend_tokenizer)
+    model = FrozenModel("endless", tiny("llama").network, endless)
+    with pytest.raises(ModelError, match="endless has no end-of-sequence token"):
+        model.encode_target("yes", end=True)
+
+
+def test_describe_names_what_matters() -> None:
+    model = tiny("llama")
+    facts = model.describe()
+    assert facts["name"] == "tiny-llama" and facts["family"] == "llama"
+    assert facts["dim"] == WIDTH and facts["dtype"] == "float32" and facts["device"] == "cpu"
+    assert facts["parameters"] == sum(weight.numel() for weight in model.network.parameters())
+    assert facts["fingerprint"] == model.fingerprint
