@@ -33,7 +33,7 @@ from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import versions, write_record
 
-# k = 1: at a small budget every further candidate shortens the tuning of all (docs/experiments.md).
+# Every further candidate shortens the tuning of all, and the budget is small; larger k is not measured yet.
 DEFAULT_K = 1
 
 
@@ -226,7 +226,7 @@ def _test(arms: Arms, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str, Sco
 
 
 def _best(runs: Sequence[SeedRuns]) -> tuple[str, Run, int]:
-    """The best run by validation over arms and seeds: its arm, itself, its seed's index. Ties go to transfer: max keeps the first."""
+    """The best run by validation over arms and seeds: arm, run, index of the seed. Ties go to transfer (the first)."""
     transferred = [("transfer", pair.transfer, i) for i, pair in enumerate(runs)]
     from_scratch = [("prompt_tuning", pair.scratch, i) for i, pair in enumerate(runs)]
     return max([*transferred, *from_scratch], key=lambda one: one[1].rank)
