@@ -1,0 +1,33 @@
+"""The optimizers against their formulas."""
+
+import numpy as np
+import pytest
+import torch
+
+from spoton.tuning import Recipe
+from spoton.tuning.optimizer import Adafactor, make_optimizer
+
+
+def test_adafactor_follows_the_reference_formula() -> None:
+    rng = np.random.default_rng(0)
+    p, v = rng.normal(size=(3, 4)), np.zeros((3, 4))
+    prompt = torch.tensor(p, requires_grad=True)
+    optimizer = Adafactor([prompt], lr=0.3, weight_decay=1e-2)
+    for i, size in enumerate((1.0, 5.0, 0.1)):
+        g = rng.normal(size=(3, 4)) * size
+        prompt.grad = torch.tensor(g)
+        optimizer.step()
+        beta2 = 1 - (i + 1.0) ** -0.8
+        v = beta2 * v + (1 - beta2) * (g * g + 1e-30)
+        y = g / np.sqrt(v)
+        y /= max(1.0, np.sqrt((y**2).mean()))
+        p = (1 - 1e-2) * p - 0.3 * y
+        np.testing.assert_allclose(prompt.detach().numpy(), p, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_weight_decay_is_not_multiplied_by_the_learning_rate(name: str) -> None:
+    prompt = torch.full((2, 3), 2.0, requires_grad=True)
+    prompt.grad = torch.zeros(2, 3)
+    make_optimizer(Recipe(optimizer=name, learning_rate=0.01, weight_decay=0.25), prompt).step()
+    torch.testing.assert_close(prompt.detach(), torch.full((2, 3), 1.5))
