@@ -9,5 +9,6 @@ def test_every_error_is_a_spoton_error_and_says_when_it_is_raised() -> None:
     classes = [value for _, value in inspect.getmembers(errors, inspect.isclass)]
     assert len(classes) >= 8
     for cls in classes:
-        assert issubclass(cls, errors.SpotonError)
+        # Ctrl-C stays a KeyboardInterrupt, so that no `except Exception` swallows it.
+        assert issubclass(cls, KeyboardInterrupt if cls is errors.Interrupted else errors.SpotonError)
         assert cls.__doc__

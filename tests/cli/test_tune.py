@@ -111,6 +111,8 @@ def test_control_c_keeps_the_best_and_resume_goes_on(
     process = subprocess.Popen(
         [sys.executable, "-m", "spoton", *command, "--out", str(out), "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        # A runner in the background ignores Ctrl-C, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not out.with_suffix(".checkpoint").exists() and time.monotonic() < deadline:
