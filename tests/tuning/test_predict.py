@@ -1,0 +1,57 @@
+"""Predictions of a tiny model: probabilities, templates of several columns, mistakes."""
+
+import pytest
+
+from spoton.errors import DataError, PromptError
+from spoton.prompts import Card, SoftPrompt
+from spoton.tuning import predict
+from tests.tiny import WIDTH, draw, tiny
+
+
+def prompt(
+    fingerprint: str, labels: list[str] | None = None, template: str = "{{ text }}\nVerdict:"
+) -> SoftPrompt:
+    card = Card(
+        name="toy",
+        task="toy",
+        model="tiny-llama",
+        model_fingerprint=fingerprint,
+        labels=labels,
+        template=template,
+    )
+    return SoftPrompt(draw(4, WIDTH), card)
+
+
+def test_labels_come_with_probabilities() -> None:
+    model = tiny("llama")
+    texts = ["The film was lovely.", "The meal was cold."]
+    found = predict(model, prompt(model.fingerprint, ["yes", "no"]), texts)
+    assert [one.input for one in found] == [f"{text}\nVerdict:" for text in texts]
+    for one in found:
+        assert one.probabilities is not None and sum(one.probabilities.values()) == pytest.approx(1)
+        assert one.answer == max(one.probabilities, key=one.probabilities.__getitem__)
+    alone = predict(model, prompt(model.fingerprint, ["yes", "no"]), texts[1:])
+    assert alone[0].probabilities == pytest.approx(found[1].probabilities, abs=1e-5)
+
+
+def test_open_answers_are_generated() -> None:
+    model = tiny("llama")
+    (found,) = predict(model, prompt(model.fingerprint), ["The film was lovely."], max_tokens=3)
+    assert found.probabilities is None and isinstance(found.answer, str)
+
+
+def test_several_columns_need_objects() -> None:
+    model = tiny("llama")
+    pair = prompt(model.fingerprint, ["yes", "no"], "{{ first }} {{ second }}\nVerdict:")
+    assert predict(model, pair, [{"first": "A", "second": "B"}])[0].input == "A B\nVerdict:"
+    with pytest.raises(DataError, match="first, second"):
+        predict(model, pair, ["A B"])
+
+
+def test_mistakes() -> None:
+    model = tiny("llama")
+    with pytest.raises(DataError, match="empty"):
+        predict(model, prompt(model.fingerprint, ["yes", "no"]), [" "])
+    with pytest.raises(PromptError):
+        predict(model, prompt("another"), ["text"])
+    assert predict(model, prompt(model.fingerprint), []) == []
