@@ -41,7 +41,7 @@ def test_commands_that_need_no_model_run(line: str) -> None:
     assert CliRunner().invoke(app, shlex.split(line)[1:]).exit_code == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/experiments.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/experiments.md", "docs/index.md"])
 def test_links_lead_somewhere(page: str) -> None:
     text = (CHECKOUT / page).read_text()
     targets = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
