@@ -118,7 +118,7 @@ def test_control_c_keeps_the_best_and_resume_goes_on(
     while not out.with_suffix(".checkpoint").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=150)
     assert process.returncode == 130, stderr
     assert json.loads(stdout)["kind"] == "Interrupted"
     assert str(out) in stderr and "--resume" in stderr
