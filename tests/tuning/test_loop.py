@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from spoton.errors import DataError, RecipeError
-from spoton.tuning import Progress, Recipe, tune
-from tests.tiny import tiny, toy_task
+from spoton.errors import DataError, DivergenceError, RecipeError
+from spoton.prompts import Parent
+from spoton.tuning import Progress, Recipe, evaluate, tune
+from tests.tiny import draw, tiny, toy_task
 
 RECIPE = Recipe(length=4, steps=12, key_step=5, evaluate_every=4, batch_size=4, learning_rate=0.1)
 CHECKOUT = Path(__file__).parents[2]
@@ -59,6 +61,91 @@ def test_divergence_keeps_the_best_and_explains() -> None:
     assert broken.stopped == "diverged" and steps[-1] == 6
     assert "learning rate" in broken.message and "step 4" in broken.message
     assert torch.isfinite(broken.prompt.value).all()
+
+
+@pytest.mark.parametrize(
+    ("family", "optimizer", "rate"),
+    [("gpt2", "adamw", 1e30), ("gpt2", "adafactor", 1e30), ("llama", "adafactor", 3e38)],
+)
+def test_a_learning_rate_out_of_all_bounds_keeps_the_best_and_explains(
+    family: str, optimizer: str, rate: float
+) -> None:
+    """Nothing is tampered with: the steps are so large that numbers overflow, at a look or in the prompt itself."""
+    model = tiny(family)
+    parent = Parent(name="source", weight=1.0, hash="0123456789abcdef")  # so that the start is looked at, too
+    recipe = RECIPE.changed(learning_rate=rate, optimizer=optimizer, evaluate_every=1)
+    broken = tune(model, toy_task(), recipe, initial=draw(4, model.dim), parents=[parent])
+    assert broken.stopped == "diverged" and broken.steps < RECIPE.steps
+    assert "stopped being a number" in broken.message and str(rate) in broken.message
+    assert "is kept" in broken.message and torch.isfinite(broken.prompt.value).all()
+    assert math.isfinite(broken.prompt.card.scores["validation"]["accuracy"])
+
+
+def test_divergence_before_there_is_anything_to_keep_is_an_error() -> None:
+    model = tiny("llama")
+    model.network.get_input_embeddings().weight.data[5:].fill_(float("inf"))
+    with pytest.raises(DivergenceError, match=r"step 1\..*learning rate"):
+        tune(model, toy_task(), RECIPE.changed(init="uniform"))
+
+
+def test_more_than_nine_in_ten_are_right_on_the_toy_task() -> None:
+    """Words are the same in all splits, so a prompt that works on training nouns works on the others."""
+    model = tiny("llama")
+    tuned = tune(model, toy_task(), RECIPE.changed(steps=120, evaluate_every=20, batch_size=24))
+    assert tuned.prompt.card.scores["validation"]["accuracy"] > 90
+    assert evaluate(model, tuned.prompt.value, toy_task().train, toy_task()).score > 90
+
+
+@pytest.mark.parametrize(
+    ("family", "optimizer"), [("gpt2", "adafactor"), ("t5", "adamw"), ("bloom", "adamw")]
+)
+def test_every_kind_of_engine_learns(family: str, optimizer: str) -> None:
+    recipe = RECIPE.changed(optimizer=optimizer, steps=24, evaluate_every=24)
+    tuned = tune(tiny(family), toy_task(), recipe)
+    losses = [entry["loss"] for entry in tuned.history if "loss" in entry]
+    assert sum(losses[-4:]) < sum(losses[:4])
+
+
+def test_equal_scores_are_decided_by_loss() -> None:
+    """One validation example is right or wrong, so most looks tie."""
+    task = toy_task(validation=toy_task().validation[3:4])
+    tuned = tune(tiny("llama"), task, RECIPE.changed(evaluate_every=1, learning_rate=0.01))
+    looks = [entry for entry in tuned.history if "validation" in entry]
+    top = [entry for entry in looks if entry["validation"] == max(one["validation"] for one in looks)]
+    assert len(top) > 1
+    assert (
+        tuned.prompt.card.best_step
+        == min(top, key=lambda entry: entry["validation_loss"])["step"]
+        != top[0]["step"]
+    )
+
+
+def test_a_transferred_prompt_that_tuning_only_spoils_is_kept() -> None:
+    model, good = tiny("llama"), tune(tiny("llama"), toy_task(), RECIPE.changed(steps=60)).prompt
+    parent = Parent(name="good", weight=1.0, hash=good.content_hash())
+    spoiling = RECIPE.changed(learning_rate=5.0)
+    tuned = tune(model, toy_task(), spoiling, initial=good.value, parents=[parent])
+    assert tuned.prompt.card.best_step == 0 and tuned.prompt.card.parents == [parent]
+    assert torch.equal(tuned.prompt.value, good.value)
+
+
+def test_ctrl_c_before_the_first_look_keeps_the_prompt_so_far() -> None:
+    def stop(event: Progress) -> None:
+        raise KeyboardInterrupt
+
+    tuned = tune(tiny("llama"), toy_task(), RECIPE, on_event=stop)
+    assert (tuned.stopped, tuned.steps, tuned.prompt.card.best_step) == ("interrupted", 1, 1)
+    assert tuned.prompt.card.scores == {} and tuned.prompt.key is None
+
+
+def test_progress_tells_of_every_step() -> None:
+    seen: list[Progress] = []
+    tune(tiny("llama"), toy_task(), RECIPE, on_event=seen.append)
+    assert [event.done for event in seen] == list(range(1, 13))
+    last = seen[-1]
+    assert (last.total, last.unit, last.metric) == (12, "step", "accuracy")
+    assert last.best is not None and last.validation is not None and last.best >= last.validation
+    assert last.tokens_per_second is not None and last.tokens_per_second > 0 and last.seconds_left == 0
 
 
 def test_ctrl_c_keeps_the_best_so_far() -> None:

@@ -28,9 +28,9 @@ class Recipe(BaseModel):
     """Where it starts: ``vocabulary``, ``labels``, ``uniform``, ``text:...`` or the path of a prompt."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     """``adafactor`` is the reference's variant: no factoring, no parameter scaling, clipped by RMS."""
-    learning_rate: float = Field(default=0.05, gt=0)
+    learning_rate: float = Field(default=0.05, gt=0, allow_inf_nan=False)
     """Constant over the run (Lester et al. 2021, section 3.1)."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
     """Per step, not multiplied by the learning rate."""
     steps: int = Field(default=60, ge=1)
     """Optimizer steps."""
