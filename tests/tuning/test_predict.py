@@ -55,3 +55,10 @@ def test_mistakes() -> None:
     with pytest.raises(PromptError):
         predict(model, prompt("another"), ["text"])
     assert predict(model, prompt(model.fingerprint), []) == []
+
+
+def test_the_longest_label_has_room_behind_a_long_text() -> None:
+    model = tiny("gpt2")  # 128 positions, learned: one more is an error
+    labels = ["yes", "no maybe " * 10]
+    (found,) = predict(model, prompt(model.fingerprint, labels), ["The film was cold. " * 60])
+    assert found.probabilities is not None and found.probabilities.keys() == set(labels)

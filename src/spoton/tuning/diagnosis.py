@@ -13,7 +13,7 @@ import numpy as np
 from spoton.models.engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.tasks.task import Task
-from spoton.tuning.batches import Encoded, encode, rows_of_step
+from spoton.tuning.batches import Encoded, encode, needs_end, rows_of_step
 from spoton.tuning.events import OnEvent, Progress, silent
 from spoton.tuning.optimizer import make_optimizer
 from spoton.tuning.recipe import Recipe
@@ -72,8 +72,8 @@ def diagnose(
     """
     recipe = recipe or Recipe()
     train = encode(
-        model, task.train, end=task.labels is None, prompt_length=recipe.length,
-        max_input_tokens=recipe.max_input_tokens,
+        model, task.train, end=needs_end(model, task.labels), prompt_length=recipe.length,
+        max_input_tokens=recipe.max_input_tokens, labels=task.labels,
     )  # fmt: skip
     lengths = [len(model.encode_input(example.input)) for example in task.train]
     counts = Counter(example.target for example in task.train).most_common(20)

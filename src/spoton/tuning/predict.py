@@ -11,7 +11,7 @@ from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.example import Example
 from spoton.tasks.template import compile_template, render, template_columns
-from spoton.tuning.batches import encode
+from spoton.tuning.batches import encode, needs_end
 from spoton.tuning.evaluation import generate_texts, label_log_likelihoods
 from spoton.tuning.recipe import Recipe
 
@@ -65,8 +65,8 @@ def predict(
     labels = prompt.card.labels
     limit = prompt.card.recipe.get("max_input_tokens")
     encoded = encode(
-        model, [Example(text, "") for text in inputs], end=labels is None, prompt_length=prompt.length,
-        max_input_tokens=limit if isinstance(limit, int) else Recipe().max_input_tokens,
+        model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
+        max_input_tokens=limit if isinstance(limit, int) else Recipe().max_input_tokens, labels=labels,
     )  # fmt: skip
     if labels is None:
         texts = generate_texts(model, prompt.value, encoded, max_tokens)
