@@ -129,3 +129,26 @@ def test_a_name_in_two_libraries_is_taken_from_the_first(library: PromptLibrary,
 def test_no_source_at_all_says_how_to_get_one() -> None:
     with pytest.raises(LibraryError, match=r"No library holds.*spoton tune.*spoton library add"):
         retrieve(TARGET, [], k=1)
+
+
+def spoil(library: PromptLibrary, name: str) -> None:
+    """Flips a bit of the last number, which leaves the head of the file as it was."""
+    file = library.folder / f"{name}.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def test_a_damaged_prompt_is_skipped_and_told(library: PromptLibrary) -> None:
+    spoil(library, "same")
+    found = retrieve(TARGET, sources_for([library], "f00d"), k=2)
+    assert [one.name for one in found] == ["near", "middle"]
+    assert library.damaged.keys() == {"same"} and "checksum" in library.damaged["same"]
+
+
+def test_nothing_but_damaged_prompts_is_no_source_at_all(tmp_path: Path) -> None:
+    library = PromptLibrary(tmp_path)
+    library.add(a_prompt("only", TARGET))
+    spoil(library, "only")
+    with pytest.raises(LibraryError, match="No library holds"):
+        retrieve(TARGET, sources_for([library], "f00d"), k=1)

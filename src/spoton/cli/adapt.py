@@ -9,7 +9,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from spoton.cli.command import command
-from spoton.cli.libraries import open_libraries
+from spoton.cli.libraries import note_damaged, open_libraries
 from spoton.cli.options import (
     Evaluation,
     Json,
@@ -64,6 +64,8 @@ def adapt(
             frozen, asked, libraries, chosen, method=method, k=k, metric=metric, seeds=seeds,
             evaluation=evaluation, out=out, on_event=on_event,
         )  # fmt: skip
+    for opened in libraries:
+        note_damaged(opened)
     document = adapted.to_json()
     emit(document, _report(document), as_json=json)
 

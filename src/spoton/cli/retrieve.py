@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoton.cli.command import command
-from spoton.cli.libraries import find_prompt, open_libraries
+from spoton.cli.libraries import find_prompt, note_damaged, open_libraries
 from spoton.cli.options import Json, K, Library, Metric, ModelOptions, RecipeOptions, TargetOptions
 from spoton.cli.output import emit, table
 from spoton.cli.progress import live_progress
@@ -46,10 +46,11 @@ def retrieve(
     if probe.key is None:
         raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
     card = probe.card
-    sources = sources_for(
-        open_libraries(library), card.model_fingerprint, task=card.task, data_hash=card.data_hash
-    )
+    libraries = open_libraries(library)
+    sources = sources_for(libraries, card.model_fingerprint, task=card.task, data_hash=card.data_hash)
     ranked = [found.to_json() for found in rank(probe.key, sources, k, metric)]
+    for opened in libraries:
+        note_damaged(opened)
     document = {"target": card.task, "model": card.model, "metric": metric, "retrieved": ranked}
     rows = [(one["name"], f"{one['similarity']:.4f}", one["task"], one["family"]) for one in ranked]
     emit(document, table(("name", "similarity", "task", "family"), rows), as_json=json)

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spoton.errors import LibraryError
+from spoton.errors import LibraryError, PromptError
 from spoton.prompts.library import Entry, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.transfer.similarity import Metric, similarity
@@ -65,6 +65,8 @@ def retrieve(
 ) -> list[Retrieved]:
     """The k sources whose keys are most similar to a target's key, most similar first.
 
+    A damaged file is skipped, and told in its library's `damaged`.
+
     Args:
         key: ``[P, D]`` of the target task.
         sources: From `sources_for`.
@@ -74,14 +76,18 @@ def retrieve(
     Raises:
         LibraryError: There is no source at all.
     """
-    if not sources:
+    ranked = []
+    for library, entry in sources:
+        try:
+            prompt = library.get(entry.name)
+        except PromptError as error:  # a head can be whole, which is all that a listing reads
+            library.damaged[entry.name] = str(error)
+            continue
+        assert prompt.key is not None
+        ranked.append(Retrieved(entry.name, similarity(key, prompt.key, metric), prompt))
+    if not ranked:
         raise LibraryError(
             "No library holds a source prompt of this model with a key. Tune one with `spoton tune TASK --out P` and "
             "`spoton library add P`, or use the embedded model, for which a starter library comes with spoton."
         )
-    ranked = []
-    for library, entry in sources:
-        prompt = library.get(entry.name)
-        assert prompt.key is not None
-        ranked.append(Retrieved(entry.name, similarity(key, prompt.key, metric), prompt))
     return sorted(ranked, key=lambda one: (-one.similarity, one.name))[:k]
