@@ -49,8 +49,12 @@ class Diagnosis:
     findings: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        return asdict(self)
+        """All of it as plain values; a loss that is no number is None, since JSON has no word for it."""
+        rates = [
+            {name: number if math.isfinite(number) else None for name, number in rate.items()}
+            for rate in self.rates
+        ]
+        return asdict(self) | {"rates": rates}
 
 
 def diagnose(
@@ -160,9 +164,15 @@ def _about_tokens(label_tokens: dict[str, list[str]], train: Encoded, recipe: Re
             f"Labels of many tokens ({', '.join(map(repr, long))}): a single common word is easier."
         )
     if train.truncated:
+        room = max(map(len, train.inputs))
+        advice = (
+            "Raise --max-input-tokens if the middle matters."
+            if room == recipe.max_input_tokens
+            else "The model's context has no more; a shorter prompt or shorter labels leave a little."
+        )
         findings.append(
-            f"{train.truncated} of {len(train)} training inputs are longer than {recipe.max_input_tokens} tokens and "
-            "lose their middle. Raise --max-input-tokens if the middle matters."
+            f"{train.truncated} of {len(train)} training inputs are longer than {room} tokens and "
+            f"lose their middle. {advice}"
         )
     return findings
 
