@@ -17,7 +17,6 @@ from typing import Any
 from torch import Tensor
 
 from spoton.errors import Interrupted, RecipeError
-from spoton.files import require_writable
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.library import Entry, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
@@ -31,7 +30,7 @@ from spoton.transfer.similarity import Metric
 from spoton.tuning.evaluation import Mode, default_mode, evaluate
 from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.recipe import Recipe
-from spoton.tuning.record import versions, write_record
+from spoton.tuning.record import require_place, save_prompt, versions, write_record
 
 # Every further candidate shortens the tuning of all, and the budget is small; larger k is not measured yet.
 DEFAULT_K = 1
@@ -110,6 +109,7 @@ def adapt(
     Raises:
         RecipeError: The budget is too small for the probe and the candidates.
         LibraryError: There is no source for this model.
+        SpotonError: `out` is no name for a prompt or cannot be written, which is found out first.
         Interrupted: Ctrl-C. The best prompt so far is saved at ``out`` and the message says so.
 
     Example:
@@ -122,11 +122,9 @@ def adapt(
     began = time.monotonic()
     sources = sources_for(libraries, model.fingerprint, task=task.name, data_hash=task.data_hash())
     _check_budget(recipe, method, k, len(sources), seeds)
-    work = None if out is None else out.with_suffix(".work")
-    if out is not None and work is not None:
-        require_writable(out)
-        work.mkdir(exist_ok=True)
-    arms = Arms(model, task, mode, work, on_event)
+    if out is not None:
+        require_place(out)
+    arms = Arms(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
     runs: list[SeedRuns] = []
     scratch: Run | None = None
     try:
@@ -154,7 +152,7 @@ def adapt(
         "versions": versions(),
     }  # fmt: skip
     if out is not None:
-        prompt.save(out)
+        save_prompt(prompt, out)
         draw_arms(
             [run.scratch.history for run in runs], [run.transfer.history for run in runs],
             probe=recipe.key_step, metric=task.metric, task=task.name, zero_shot=zero_shot["validation"],
@@ -262,6 +260,6 @@ def _interrupted(stop: BaseException, runs: Sequence[SeedRuns], scratch: Run | N
         f"{told} Finished parts are kept in {out.with_suffix('.work')}; the same command goes on from there."
     )
     if found:
-        max(found, key=lambda run: run.rank).prompt.save(out)
+        save_prompt(max(found, key=lambda run: run.rank).prompt, out)
         kept += f" The best prompt so far is at {out}."
     return kept

@@ -1,6 +1,6 @@
 """The record of a run: recipe, versions, hashes, scores and time, as JSON beside its prompt.
 
-It is written last, so that its existence means the run is complete.
+It is written last, so that its existence means the run is complete; before a prompt is replaced, its record goes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from spoton.files import atomic_write
+from spoton.errors import SpotonError
+from spoton.files import atomic_write, require_writable
+from spoton.prompts.soft_prompt import SoftPrompt
+
+PROMPT_SUFFIX = ".safetensors"
 
 
 def versions() -> dict[str, str]:
@@ -28,3 +32,34 @@ def write_record(path: Path, record: dict[str, Any]) -> Path:
     """
     atomic_write(path, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
     return path
+
+
+def require_place(out: Path) -> None:
+    """Finds out before a run, not after, that its prompt cannot be written or would be in the way of other files.
+
+    The name has to end in ``.safetensors``: record, curves and unfinished work go beside it under other endings.
+
+    Raises:
+        SpotonError: The name ends in something else, or the file cannot be written.
+    """
+    if out.suffix != PROMPT_SUFFIX:
+        better = out / "prompt" if out.is_dir() else out.with_suffix("")
+        raise SpotonError(
+            f"{out} cannot be the file of a prompt: expected a name that ends in {PROMPT_SUFFIX}, beside which its "
+            f"record and curves go. Use --out {better}{PROMPT_SUFFIX}."
+        )
+    require_writable(out)
+
+
+def save_prompt(prompt: SoftPrompt, out: Path) -> None:
+    """Saves the prompt of a run. The record of an earlier run goes first, since it tells of another prompt.
+
+    Raises:
+        SpotonError: The file cannot be written.
+    """
+    record = out.with_suffix(".json")
+    try:
+        record.unlink(missing_ok=True)
+    except OSError as error:
+        raise SpotonError(f"Cannot replace {record}: {error.strerror}. Choose another place.") from error
+    prompt.save(out)

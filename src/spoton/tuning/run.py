@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import Interrupted
-from spoton.files import require_writable
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
@@ -20,7 +19,7 @@ from spoton.tuning.evaluation import Mode, default_mode, evaluate
 from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.loop import Tuned, tune
 from spoton.tuning.recipe import Recipe
-from spoton.tuning.record import versions, write_record
+from spoton.tuning.record import require_place, save_prompt, versions, write_record
 
 
 def tune_to_file(
@@ -48,14 +47,14 @@ def tune_to_file(
         The record, as plain values.
 
     Raises:
-        SpotonError: `out` cannot be written, which is found out before tuning begins.
+        SpotonError: `out` is no name for a prompt or cannot be written, which is found out before tuning begins.
         DataError: The task has no training or validation examples.
         DivergenceError: Tuning diverged before there was anything to keep.
         Interrupted: Ctrl-C. The best prompt so far is saved; the message says how to go on.
     """
     mode = evaluation or default_mode(task)
+    require_place(out)
     checkpoint = out.with_suffix(".checkpoint")
-    require_writable(out)
     tuned = tune(model, task, recipe, mode=mode, checkpoint=checkpoint, resume=resume, on_event=on_event)
     if tuned.stopped == "interrupted":
         raise _interrupted(tuned.message, tuned.prompt, out)
@@ -63,7 +62,7 @@ def tune_to_file(
         prompt = _tested(model, task, recipe, mode, tuned, on_event)
     except KeyboardInterrupt as stop:
         raise _interrupted("Interrupted before the test was finished.", tuned.prompt, out) from stop
-    prompt.save(out)
+    save_prompt(prompt, out)
     curves = draw_curve(tuned.history, task.metric, task.name, out.with_suffix(".png"))
     record = _record(prompt, tuned, task, out) | {"curves": str(curves)}
     write_record(out.with_suffix(".json"), record)
@@ -72,7 +71,7 @@ def tune_to_file(
 
 
 def _interrupted(message: str, prompt: SoftPrompt, out: Path) -> Interrupted:
-    prompt.save(out)
+    save_prompt(prompt, out)
     return Interrupted(
         f"{message} The best prompt so far is at {out}. The same command with --resume goes on from the last "
         "look at the validation split."
