@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from spoton.prompts import PromptLibrary, SoftPrompt
 from tests.cli.conftest import Run
@@ -75,3 +84,58 @@ def test_an_unwritable_place_is_found_out_before_anything_runs(
     assert ran.code == 2
     assert str(out) in ran.document["error"]
     assert "seed 0" not in ran.stderr
+
+
+def started(folder: Path, *command: object) -> subprocess.Popen[str]:
+    """`spoton` in a process of its own, in a folder of its own, on one thread."""
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "spoton", *map(str, command)], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """The document that a process printed, without the time it took."""
+    stdout, stderr = process.communicate(timeout=200)
+    assert process.returncode == 0, stderr
+    document: dict[str, Any] = json.loads(stdout)
+    assert document.pop("seconds") > 0
+    return document
+
+
+def killed(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    """Kills a process, which cannot tidy up, once it has come so far."""
+    deadline = time.monotonic() + 120
+    while not reached() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, stderr
+    assert stdout == ""
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    """Killed for good while it tunes from scratch and again while it tunes a candidate."""
+    command = (
+        "adapt", reviews, "--model", tiny_model, "--library", prompts.folder, "-k", "2", "--length", "4",
+        "--steps", "120", "--key-step", "2", "--evaluate-every", "10", "--batch-size", "4",
+        "--out", "p.safetensors", "--json",
+    )  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    work = cut / "p.work"
+
+    killed(started(cut, *command), lambda: any(work.glob("*.checkpoint")))
+    assert not any(work.glob("*.safetensors"))
+    killed(started(cut, *command), lambda: any(work.glob("*.safetensors")) and any(work.glob("*.checkpoint")))
+    assert {path.name for path in cut.iterdir()} == {"p.work"}
+
+    again = finished(started(cut, *command))
+    assert again == finished(started(whole, *command))
+    hashes = {SoftPrompt.load(folder / "p.safetensors").content_hash() for folder in (cut, whole)}
+    assert len(hashes) == 1
+    assert {path.name for path in cut.iterdir()} == {"p.safetensors", "p.json", "p.png"}
+    assert json.loads((cut / "p.json").read_text()).keys() == again.keys() | {"seconds"}
