@@ -75,6 +75,8 @@ def _report(document: dict[str, Any]) -> RenderableType:
     rows = [(arm, found["validation"], found["test"], steps.get(arm)) for arm, found in scores.items()]
     columns = ("arm", "validation", "test", "steps")
     sources = ", ".join(f"{one['name']} ({one['similarity']:.3f})" for one in document["retrieved"])
-    names = ("task", "model", "metric", "evaluation", "chosen", "prompt", "curves", "seconds")
+    names = (
+        "task", "model", "metric", "evaluation", "truncated", "chosen", "prompt", "curves", "seconds",
+    )  # fmt: skip
     pairs = [("retrieved", sources), *((name, document.get(name)) for name in names)]
     return Group(table(columns, rows, numbers=columns[1:]), "", facts(pairs), "", document["verdict"])

@@ -25,7 +25,7 @@ from spoton.transfer.arms import Arms, Run
 from spoton.transfer.combine import Method, starts
 from spoton.transfer.comparison import Scores, verdict
 from spoton.transfer.curves import draw_arms
-from spoton.transfer.retrieval import Retrieved, retrieve, sources_for
+from spoton.transfer.retrieval import Retrieved, require_sources, retrieve, sources_for
 from spoton.transfer.similarity import Metric
 from spoton.tuning.evaluation import Mode, default_mode, evaluate
 from spoton.tuning.events import OnEvent, silent
@@ -121,6 +121,7 @@ def adapt(
     mode = evaluation or default_mode(task)
     began = time.monotonic()
     sources = sources_for(libraries, model.fingerprint, task=task.name, data_hash=task.data_hash())
+    require_sources(sources)
     _check_budget(recipe, method, k, len(sources), seeds)
     if out is not None:
         require_place(out)
@@ -138,7 +139,8 @@ def adapt(
     chosen, best, index = _best(runs)
     prompt = _final(task, best, scores[chosen].test, index, runs[index].scratch.prompt.key)
     document = {
-        "task": task.name, "model": model.name, "model_fingerprint": model.fingerprint, "metric": task.metric,
+        "task": task.name, "model": model.name, "model_fingerprint": model.fingerprint,
+        "dtype": str(model.dtype).removeprefix("torch."), "metric": task.metric,
         "evaluation": mode, "splits": task.splits(),
         "scores": {"zero_shot": zero_shot} | {arm: found.means() for arm, found in scores.items()},
         "seeds": {"n": seeds} | {arm: found.seeds() for arm, found in scores.items()},
@@ -146,6 +148,7 @@ def adapt(
         "steps": _steps(recipe, runs), "method": method, "similarity": metric,
         "retrieved": [one.to_json() for one in runs[index].retrieved],
         "retrieved_by_seed": [[one.to_json() for one in run.retrieved] for run in runs],
+        "truncated": runs[0].scratch.truncated,
         "chosen": chosen, "prompt": None if out is None else str(out),
         "notes": [*task.notes, *(run.message for pair in runs for run in (pair.scratch, pair.transfer) if run.message)],
         "seconds": time.monotonic() - began, "recipe": recipe.model_dump(), "data_hash": task.data_hash(),

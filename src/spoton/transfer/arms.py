@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from spoton.errors import Interrupted
+from spoton.files import sha256_of_text
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Parent
 from spoton.prompts.soft_prompt import SoftPrompt
@@ -35,12 +36,14 @@ class Run:
         history: Losses and looks, by step.
         steps: Steps taken.
         message: What a user should know of its end.
+        truncated: Training inputs that lost their middle.
     """
 
     prompt: SoftPrompt
     history: list[dict[str, float]]
     steps: int
     message: str = ""
+    truncated: int = 0
 
     @property
     def validation(self) -> float:
@@ -95,7 +98,9 @@ class Arms:
 
     def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
         """The main metric on the test split; looked up if this prompt was tested before."""
-        name = f"test-{prompt.content_hash() if prompt else 'zero-shot'}-{self.mode}-{self.task.data_hash()}"
+        which = prompt.content_hash() if prompt else "zero-shot"
+        held = [self.model.fingerprint, str(self.model.dtype), self.task.data_hash(), self.mode]
+        name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"
         if path is not None and path.is_file():
             return float(json.loads(path.read_text())["score"])
@@ -114,10 +119,12 @@ class Arms:
         return Run(SoftPrompt.load(self.folder / f"{name}.safetensors"), **record)
 
     def _keep(self, name: str, tuned: Tuned) -> Run:
-        run = Run(tuned.prompt, tuned.history, tuned.steps, tuned.message)
+        run = Run(tuned.prompt, tuned.history, tuned.steps, tuned.message, tuned.truncated)
         if self.folder is not None:
             run.prompt.save(self.folder / f"{name}.safetensors")
-            record = {"history": run.history, "steps": run.steps, "message": run.message}
+            record = {
+                "history": run.history, "steps": run.steps, "message": run.message, "truncated": run.truncated,
+            }  # fmt: skip
             write_record(self.folder / f"{name}.json", record)  # last: it says the run is complete
             (self.folder / f"{name}.checkpoint").unlink(missing_ok=True)
         return run

@@ -60,6 +60,19 @@ def sources_for(
     return list(found.values())
 
 
+def require_sources(found: Sequence[object]) -> None:
+    """Refuses to go on without any source.
+
+    Raises:
+        LibraryError: There is none; says how to get one.
+    """
+    if not found:
+        raise LibraryError(
+            "No library holds a source prompt of this model with a key. Tune one with `spoton tune TASK --out P` and "
+            "`spoton library add P`, or use the embedded model, for which a starter library comes with spoton."
+        )
+
+
 def retrieve(
     key: Tensor, sources: Sequence[tuple[PromptLibrary, Entry]], k: int, metric: Metric = "average_tokens"
 ) -> list[Retrieved]:
@@ -85,9 +98,5 @@ def retrieve(
             continue
         assert prompt.key is not None
         ranked.append(Retrieved(entry.name, similarity(key, prompt.key, metric), prompt))
-    if not ranked:
-        raise LibraryError(
-            "No library holds a source prompt of this model with a key. Tune one with `spoton tune TASK --out P` and "
-            "`spoton library add P`, or use the embedded model, for which a starter library comes with spoton."
-        )
+    require_sources(ranked)
     return sorted(ranked, key=lambda one: (-one.similarity, one.name))[:k]
