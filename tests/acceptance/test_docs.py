@@ -1,4 +1,4 @@
-"""README and docs/ say only what is there: their commands parse, their links lead somewhere, their Python compiles."""
+"""README and docs/ say only what is there: commands parse, links lead somewhere, Python compiles or runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typer.main import get_command
 
 from spoton.cli.app import app
 from tests.acceptance.pages import CHECKOUT, PAGES, blocks, commands, links, words
+from tests.tiny import BAD, GOOD, NOUNS, tiny, tokenizer
 
 
 def test_there_is_something_to_check() -> None:
@@ -60,6 +61,23 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_python_compiles(page: Path) -> None:
     for number, block in enumerate(blocks(page, "python"), start=1):
         compile(block, f"{page.name}, block {number}", "exec")
+
+
+def test_the_page_on_python_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From top to bottom, in a folder with two CSV files and a tiny model in the place of the embedded one."""
+    monkeypatch.chdir(tmp_path)
+    tiny("llama").network.save_pretrained("smollm2-135m")
+    tokenizer().save_pretrained("smollm2-135m")
+    for name, prefix in (("reviews", "The"), ("complaints", "Again the")):
+        rows = [f"{prefix} {noun} was {word}.,{word in GOOD}" for noun in NOUNS for word in (*GOOD, *BAD)]
+        Path(f"{name}.csv").write_text("\n".join(["text,label", *rows]))
+    names: dict[str, object] = {}
+    for block in blocks(CHECKOUT / "docs" / "how-to" / "use-from-python.md", "python"):
+        exec(compile(block, "use-from-python.md", "exec"), names)
+    assert "with transfer" in capsys.readouterr().out
+    assert Path("complaints.safetensors").is_file()
 
 
 def parse(arguments: list[str]) -> None:
