@@ -92,10 +92,14 @@ def test_one_scorer_serves_many_batches() -> None:
 def _is_packed(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Notes every packed forward pass of ``model``."""
     passes: list[str] = []
-    packed = PackedEngine._logits
-    monkeypatch.setattr(
-        PackedEngine, "_logits", lambda self, *args: passes.append("packed") or packed(self, *args)
-    )
+    packed = PackedEngine._run
+
+    def noted(self: PackedEngine, *args: object, **options: object) -> object:
+        """The real pass."""
+        passes.append("packed")
+        return packed(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PackedEngine, "_run", noted)
     return passes
 
 

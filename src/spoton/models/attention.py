@@ -72,7 +72,9 @@ def attention(
     if layout.cache is not None:
         layer = int(module.layer_idx)  # type: ignore[arg-type]
         cached = {number: pair for (at, number), pair in layout.cache.entries.items() if at == layer}
-    mixed: Tensor = _Attention.apply(query[0], key[0], value[0], layout, cached, scale, softcap)
+    mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        query[0], key[0], value[0], layout, cached, scale, softcap
+    )
     return mixed[None], None
 
 
@@ -98,8 +100,9 @@ class _Attention(torch.autograd.Function):
         for chunk in layout.chunks:
             keys, values = _context(key, value, chunk, layout, cached)
             scores = torch.bmm(_folded(query, chunk, kv_heads), keys.transpose(1, 2)).mul_(scale)
-            capped = None if softcap is None else scores.div_(softcap).tanh_()
-            if capped is not None:
+            capped: Tensor | None = None
+            if softcap is not None:
+                capped = scores.div_(softcap).tanh_()
                 scores = capped * softcap
             n = chunk.stop - chunk.start
             scores.view(kv_heads, -1, n, keys.shape[1]).add_(chunk.bias)
@@ -112,7 +115,7 @@ class _Attention(torch.autograd.Function):
         return mixed
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch leaves it untyped
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of query, key and value."""
         query, key, value, *kept = ctx.saved_tensors
@@ -130,7 +133,7 @@ class _Attention(torch.autograd.Function):
             n = chunk.stop - chunk.start
             weights = next(saved)
             out = _folded(grad_heads, chunk, kv_heads)
-            to_scores = torch._softmax_backward_data(  # type: ignore[attr-defined]  # torch's own, without a public name
+            to_scores = torch._softmax_backward_data(
                 torch.bmm(out, values.transpose(1, 2)), weights, -1, weights.dtype
             )
             if ctx.softcap is not None:

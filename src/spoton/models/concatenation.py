@@ -24,6 +24,7 @@ class ConcatenationEngine:
     """
 
     name = "concatenation"
+    repeats_prompts = True
 
     def __init__(self, model: FrozenModel) -> None:
         self.model = model

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from spoton.models.attention import packed_attention
@@ -18,6 +18,7 @@ from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.engine import Batch, Scorer
 from spoton.models.frozen import FrozenModel
 from spoton.models.packing import Layout, PromptCache, lay_out
+from spoton.models.target_loss import head_of, target_losses
 
 
 class PackedEngine:
@@ -28,10 +29,12 @@ class PackedEngine:
     """
 
     name = "packed"
+    repeats_prompts = False
 
     def __init__(self, model: FrozenModel) -> None:
         self.model = model
         self._plain = ConcatenationEngine(model)
+        self._head = head_of(model.network)
         config = model.network.config.get_text_config()
         uses_window = getattr(config, "use_sliding_window", True)
         self._window: int | None = getattr(config, "sliding_window", None) if uses_window else None
@@ -46,11 +49,18 @@ class PackedEngine:
         counts = [len(target) for target in batch.targets]
         ends = [start + len(text) for start, text in zip(layout.starts, texts, strict=True)]
         places = [p for end, n in zip(ends, counts, strict=True) for p in range(end - n, end)]
-        logits = self._logits(prompts, [texts[row] for row in layout.order], layout, places)
-        wanted = torch.tensor([token for target in batch.targets for token in target], device=logits.device)
-        token_losses = functional.cross_entropy(logits.float(), wanted, reduction="none")
-        row = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts)).to(logits.device)
-        return torch.zeros(len(batch), device=logits.device).index_add(0, row, token_losses)
+        packed = [texts[row] for row in layout.order]
+        device = self.model.device
+        wanted = torch.tensor([token for target in batch.targets for token in target], device=device)
+        if self._head is None:
+            logits = self._logits(prompts, packed, layout, places)
+            token_losses = functional.cross_entropy(logits.float(), wanted, reduction="none")
+        else:
+            hidden = self._run(self.model.network.base_model, prompts, packed, layout).last_hidden_state
+            hidden = hidden[0, torch.tensor(places, device=device)]
+            token_losses = target_losses(hidden, wanted, self._head, self.model.embeddings.shape[0])
+        row = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts)).to(device)
+        return torch.zeros(len(batch), device=device).index_add(0, row, token_losses)
 
     @torch.no_grad()
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
@@ -144,17 +154,28 @@ class PackedEngine:
         places: list[int],
     ) -> Tensor:
         """Logits ``[N, V]`` at N places of the packed row."""
+        network = self.model.network
+        keep = torch.tensor(places, device=self.model.device)
+        logits: Tensor = self._run(network, prompts, texts, layout, logits_to_keep=keep).logits[0]
+        if logits.shape[0] != len(places):
+            raise NotImplementedError(f"{network.config.model_type} ignores logits_to_keep")
+        return logits
+
+    def _run(
+        self,
+        network: nn.Module,
+        prompts: Tensor | Sequence[Tensor],
+        texts: Sequence[Sequence[int]],
+        layout: Layout,
+        **options: Any,
+    ) -> Any:
+        """Output of the model, or of the part below its head, for a packed row."""
         model = self.model
         ids = torch.tensor([token for text in texts for token in text], device=model.device)
         embedded = model.network.get_input_embeddings()(ids)
         if layout.cache is None:
             embedded = torch.cat([*(prompt.to(embedded) for prompt in prompts), embedded])
-        keep: dict[str, Any] = {"logits_to_keep": torch.tensor(places, device=model.device)}
         with packed_attention(model.network, layout):
-            output = model.network(
-                inputs_embeds=embedded[None], position_ids=layout.position_ids, use_cache=False, **keep
+            return network(
+                inputs_embeds=embedded[None], position_ids=layout.position_ids, use_cache=False, **options
             )
-        logits: Tensor = output.logits[0]
-        if logits.shape[0] != len(places):
-            raise NotImplementedError(f"{model.network.config.model_type} ignores logits_to_keep")
-        return logits

@@ -25,6 +25,7 @@ class EncoderDecoderEngine:
     """
 
     name = "encoder-decoder"
+    repeats_prompts = True
 
     def __init__(self, model: FrozenModel) -> None:
         self.model = model

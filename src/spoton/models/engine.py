@@ -57,6 +57,8 @@ class Engine(Protocol):
     """
 
     name: str
+    repeats_prompts: bool
+    """Whether a prompt runs once a row, rather than once a pass."""
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
         """Negative log-likelihood of each row's target, summed over its tokens: ``[B]`` float32, in nats."""

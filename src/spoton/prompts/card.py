@@ -52,6 +52,8 @@ class Card(BaseModel):
     """Name of the frozen model it was tuned with."""
     model_fingerprint: Text
     """Fingerprint of that model: a prompt means nothing to any other."""
+    dtype: str = ""
+    """Type the model's weights were held in while it was tuned: `bfloat16`, `float32`, ..."""
     family: str = ""
     """The task's family, such as sentiment."""
     data_hash: str = ""

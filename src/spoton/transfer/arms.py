@@ -21,7 +21,8 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
 from spoton.tuning.evaluation import Mode, evaluate
 from spoton.tuning.events import OnEvent
-from spoton.tuning.loop import Tuned, run_identity, tune
+from spoton.tuning.job import Tuned, run_identity
+from spoton.tuning.loop import tune
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import write_record
 from spoton.tuning.start import starting_prompt

@@ -6,8 +6,10 @@ from spoton.tuning.diagnosis import diagnose as diagnose
 from spoton.tuning.evaluation import Evaluation as Evaluation
 from spoton.tuning.evaluation import evaluate as evaluate
 from spoton.tuning.events import Progress as Progress
-from spoton.tuning.loop import Tuned as Tuned
+from spoton.tuning.job import Job as Job
+from spoton.tuning.job import Tuned as Tuned
 from spoton.tuning.loop import tune as tune
+from spoton.tuning.loop import tune_together as tune_together
 from spoton.tuning.predict import Prediction as Prediction
 from spoton.tuning.predict import predict as predict
 from spoton.tuning.recipe import PRESETS as PRESETS

@@ -1,62 +1,27 @@
-"""The tuning loop: one plain loop over steps that learns a prompt for a frozen model.
+"""The tuning loop: prompts are learned for a frozen model, one or several in every pass through it.
 
-It reads top to bottom: start, step, look at the validation split, keep key and best, finish. Batches, optimizer,
-evaluation and checkpoints are next door; what becomes of the tuned prompt is the caller's business.
+It reads top to bottom: next rows of every prompt, losses, gradients, a step of each. What belongs to one prompt alone
+(its data, optimizer, validation, checkpoint, end) is in ``job.py``.
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from spoton.errors import DataError, DivergenceError
-from spoton.files import sha256_of_text
-from spoton.models.engine import engine_for
+from spoton.errors import DivergenceError
+from spoton.models.engine import Batch, engine_for
 from spoton.models.frozen import FrozenModel
-from spoton.prompts.card import Card, Parent
-from spoton.prompts.initial import from_prompt
-from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.prompts.card import Parent
 from spoton.tasks.task import Task
-from spoton.tuning.batches import Encoded, encode, needs_end, rows_of_step
-from spoton.tuning.checkpoint import State, read_checkpoint, write_checkpoint
-from spoton.tuning.evaluation import Mode, default_mode, evaluate
-from spoton.tuning.events import OnEvent, Progress, silent
-from spoton.tuning.optimizer import make_optimizer
+from spoton.tuning.evaluation import Mode
+from spoton.tuning.events import OnEvent, silent
+from spoton.tuning.job import Job, Running, Tuned
+from spoton.tuning.memory import SHARE_OF_FREE, count_kept, free_bytes, split
 from spoton.tuning.recipe import Recipe
-from spoton.tuning.record import versions
-from spoton.tuning.start import starting_prompt
-
-Stopped = Literal["finished", "interrupted", "diverged"]
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The result of a tuning run.
-
-    Attributes:
-        prompt: Key, best value by validation, and card.
-        history: One entry a step (``step``, ``loss``) and a look (``step``, ``validation``).
-        stopped: Why it ended.
-        steps: Steps taken.
-        truncated: Training inputs that lost their middle.
-        seconds: Wall time, that before a resume included.
-        message: What a user should know of the end, or nothing.
-    """
-
-    prompt: SoftPrompt
-    history: list[dict[str, float]]
-    stopped: Stopped
-    steps: int
-    truncated: int
-    seconds: float
-    message: str = ""
 
 
 def tune(
@@ -93,156 +58,124 @@ def tune(
         DataError: The task has no training or validation examples.
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
     """
-    if not task.train or not task.validation:
-        raise DataError(f"{task.name} needs training and validation examples; found {task.splits()}.")
-    mode = mode or default_mode(task)
-    start, ancestors = (None, []) if initial is not None else starting_prompt(model, task, recipe)
-    first = from_prompt(initial, recipe.length) if initial is not None else start
-    assert first is not None
-    state = State(prompt=first.to(model.device).requires_grad_())
-    optimizer = make_optimizer(recipe, state.prompt)
-    identity = run_identity(model, task, recipe, mode, first)
-    if resume and checkpoint is not None and checkpoint.is_file():
-        state = read_checkpoint(checkpoint, optimizer, identity)
-        with torch.no_grad():  # the optimizer holds the tensor, so its values are replaced, not the tensor
-            optimizer.param_groups[0]["params"][0].copy_(state.prompt)
-        state.prompt = optimizer.param_groups[0]["params"][0]
-    train = encode(
-        model, task.train, end=needs_end(model, task.labels), prompt_length=recipe.length,
-        max_input_tokens=recipe.max_input_tokens, labels=task.labels,
-    )  # fmt: skip
+    job = Job(task, recipe, initial, parents, mode, checkpoint, resume, on_event, phase)
+    (tuned,) = tune_together(model, [job])
+    if isinstance(tuned, DivergenceError):
+        raise tuned
+    return tuned
 
-    def look() -> bool:
-        """Scores the prompt on the validation split and keeps it if it is the best; False if it is no number."""
-        found = evaluate(
-            model,
-            state.prompt.detach(),
-            task.validation,
-            task,
-            mode,
-            max_input_tokens=recipe.max_input_tokens,
-        )
-        if found.loss is not None and not math.isfinite(found.loss):
-            return False
-        loss = math.inf if found.loss is None else found.loss
-        entry = {"step": float(state.step), "validation": found.score}
-        state.history.append(entry if found.loss is None else entry | {"validation_loss": loss})
-        if (found.score, -loss) > (state.best_score, -state.best_loss):
-            state.best, state.best_step = state.prompt.detach().clone(), state.step
-            state.best_score, state.best_loss = found.score, loss
-        return True
 
-    stopped: Stopped = "finished"
-    message = ""
-    clock = _Clock(state.seconds)
+def tune_together(
+    model: FrozenModel, jobs: Sequence[Job], *, activation_limit: float | None = None
+) -> list[Tuned | DivergenceError]:
+    """Tunes several prompts in every pass over one copy of the model: seeds, learning rates, starts or tasks.
+
+    Each goes as it would alone (same examples, optimizer state, validation, end), up to the order in which floating
+    point numbers are summed. One that ends early leaves the passes of the others.
+
+    Args:
+        model: The frozen model.
+        jobs: What to tune.
+        activation_limit: Bytes that a pass may keep for its backward pass; a larger step is split and its gradients
+            are added up. None: half of what is free when the first step is taken.
+
+    Returns:
+        The result of each job, in order; a `DivergenceError` where a loss was NaN before there was anything to keep.
+
+    Raises:
+        DataError: A task has no training or validation examples.
+    """
+    runs = [Running(model, job) for job in jobs]
+    passes = _Passes(model, activation_limit)
     try:
-        if state.step == 0 and (parents or ancestors):
-            look()  # a transferred prompt may already be the best; a random one never is
-        while state.step < recipe.steps:
-            rows = rows_of_step(len(train), recipe.batch_size, state.step, recipe.seed)
-            loss = _step(model, optimizer, state.prompt, train, rows)
-            if not math.isfinite(loss):
-                stopped, message = "diverged", _divergence(state, recipe, state.step + 1)
-                break
-            state.step += 1
-            state.history.append({"step": float(state.step), "loss": loss})
-            if state.step == recipe.key_step:
-                state.key = state.prompt.detach().clone()
-            if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps:
-                if not look():
-                    stopped, message = "diverged", _divergence(state, recipe, state.step)
-                    break
-                state.seconds = clock.elapsed()
-                if checkpoint is not None:
-                    write_checkpoint(checkpoint, state, optimizer, identity)
-            on_event(
-                clock.progress(
-                    phase, state, recipe, task.metric, loss, sum(len(train.inputs[r]) for r in rows)
-                )
-            )
+        for run in runs:
+            run.start()
+        while active := [run for run in runs if run.stopped is None]:
+            for run, loss in zip(active, passes.gradients(active), strict=True):
+                run.activation_bytes = passes.most
+                run.step(loss)
     except KeyboardInterrupt:
-        stopped, message = "interrupted", f"Interrupted after {state.step} of {recipe.steps} steps."
-    if state.best is None:
-        if stopped == "diverged":
-            raise DivergenceError(message)
-        state.best, state.best_step = (
-            state.prompt.detach().clone(),
-            state.step,
-        )  # interrupted before the first look
-        state.best_score = math.nan
-    card = _card(model, task, recipe, mode, state, [*parents, *ancestors])
-    key = None if state.key is None else state.key.cpu()
-    prompt = SoftPrompt(value=state.best.cpu(), card=card, key=key)
-    return Tuned(prompt, state.history, stopped, state.step, train.truncated, clock.elapsed(), message)
+        for run in runs:
+            if run.stopped is None:
+                run.interrupt()
+    return [_result(run) for run in runs]
 
 
-def _step(
-    model: FrozenModel, optimizer: torch.optim.Optimizer, prompt: Tensor, train: Encoded, rows: list[int]
-) -> float:
-    """One optimizer step on the mean loss a target token of ``rows``; returns that loss, NaN if it cannot go on."""
-    optimizer.zero_grad(set_to_none=True)
-    batch = train.batch(rows)
-    losses = engine_for(model).losses(prompt[None], batch)
-    loss = losses.sum() / sum(len(target) for target in batch.targets)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    if torch.isfinite(loss) and prompt.grad is not None and torch.isfinite(prompt.grad).all():
-        optimizer.step()
-        if torch.isfinite(prompt).all():
-            return float(loss.detach())
-    return math.nan
+def _result(run: Running) -> Tuned | DivergenceError:
+    try:
+        return run.result()
+    except DivergenceError as error:
+        return error
 
 
-def _divergence(state: State, recipe: Recipe, step: int) -> str:
-    kept = f"The best prompt so far (step {state.best_step}) is kept. " if state.best is not None else ""
-    return (
-        f"The loss or its gradient stopped being a number at step {step}. {kept}"
-        f"Lower the learning rate (it was {recipe.learning_rate}), or load the model in float32."
-    )
+class _Passes:
+    """Losses and gradients of a step, in as many passes as memory asks for.
 
+    Args:
+        model: The frozen model.
+        limit: Bytes that a pass may keep; None: found out at the first step.
 
-def run_identity(model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, first: Tensor) -> str:
-    """Hash of all that decides a run, so that only the same run resumes."""
-    parts = [model.fingerprint, task.data_hash(), recipe.model_dump_json(), mode, str(first.tolist())]
-    return sha256_of_text(parts)[:16]
+    Attributes:
+        most: Most bytes that a pass has kept so far.
+    """
 
+    def __init__(self, model: FrozenModel, limit: float | None) -> None:
+        self._model, self._engine, self._limit = model, engine_for(model), limit
+        self._bytes_per_token, self._most_tokens = 0.0, 0
+        self.most = 0
 
-def _card(
-    model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, state: State, parents: Sequence[Parent]
-) -> Card:
-    score = {} if math.isnan(state.best_score) else {"validation": {task.metric: state.best_score}}
-    return Card(
-        name=task.name, task=task.name, family=task.family, data_hash=task.data_hash(), template=task.template,
-        labels=None if task.labels is None else list(task.labels), model=model.name,
-        model_fingerprint=model.fingerprint, recipe=recipe.model_dump(), seed=recipe.seed, scores=score,
-        evaluation=mode, metric=task.metric, splits=task.splits(), steps=state.step, best_step=state.best_step,
-        key_step=recipe.key_step if state.key is not None else None, parents=list(parents), versions=versions(),
-        license=task.license, source=task.source,
-    )  # fmt: skip
+    def gradients(self, runs: Sequence[Running]) -> list[float]:
+        """Adds the gradient of every run's mean loss to its prompt; returns these losses, nats a target token."""
+        inputs: list[list[int]] = []
+        targets: list[list[int]] = []
+        own: list[int] = []
+        weights: list[float] = []
+        for number, run in enumerate(runs):
+            run.state.prompt.grad = None
+            rows = run.next_rows()
+            total = sum(len(run.train.targets[row]) for row in rows)
+            inputs += [run.train.inputs[row] for row in rows]
+            targets += [run.train.targets[row] for row in rows]
+            own += [number] * len(rows)
+            weights += [1.0 / total] * len(rows)
+        prompts = [run.state.prompt for run in runs]
+        shared = 0 if self._engine.repeats_prompts else sum(map(len, prompts))
+        tokens = [len(i) + len(t) for i, t in zip(inputs, targets, strict=True)]
+        if self._engine.repeats_prompts:
+            tokens = [n + len(prompts[k]) for n, k in zip(tokens, own, strict=True)]
+        losses = [0.0] * len(runs)
+        for part in split(tokens, self._room(prompts, inputs, targets, own) - shared):
+            batch = Batch([inputs[i] for i in part], [targets[i] for i in part], [own[i] for i in part])
+            found = self._losses(prompts, batch, shared + sum(tokens[i] for i in part))
+            weighted = found * torch.tensor([weights[i] for i in part], device=found.device)
+            weighted.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            for i, value in zip(part, weighted.tolist(), strict=True):
+                losses[own[i]] += value
+        return losses
 
+    def _losses(self, prompts: Sequence[Tensor], batch: Batch, tokens: int) -> Tensor:
+        """The engine's losses; what they keep is counted whenever a pass is larger than all before it."""
+        if tokens <= self._most_tokens:
+            return self._engine.losses(prompts, batch)
+        with count_kept(self._model.network) as kept:
+            found = self._engine.losses(prompts, batch)
+        self.most, self._most_tokens = max(self.most, kept.bytes), tokens
+        return found
 
-class _Clock:
-    """Wall time of a run and what it predicts."""
-
-    def __init__(self, before: float) -> None:
-        self._start, self._before = time.perf_counter(), before
-        self._tokens, self._first_step = 0, -1
-
-    def elapsed(self) -> float:
-        """Seconds spent, those before a resume included."""
-        return self._before + time.perf_counter() - self._start
-
-    def progress(
-        self, phase: str, state: State, recipe: Recipe, metric: str, loss: float, tokens: int
-    ) -> Progress:
-        """The event of one finished step."""
-        if self._first_step < 0:
-            self._first_step = state.step - 1
-        self._tokens += tokens
-        spent = time.perf_counter() - self._start
-        looks = [entry["validation"] for entry in state.history if "validation" in entry]
-        return Progress(
-            phase, state.step, recipe.steps, "step", loss=loss, metric=metric,
-            validation=looks[-1] if looks else None, best=state.best_score if looks else None,
-            tokens_per_second=self._tokens / spent,
-            seconds_left=spent / (state.step - self._first_step) * (recipe.steps - state.step),
-        )  # fmt: skip
+    def _room(
+        self,
+        prompts: Sequence[Tensor],
+        inputs: Sequence[Sequence[int]],
+        targets: Sequence[Sequence[int]],
+        own: Sequence[int],
+    ) -> float:
+        """How many tokens a pass may have, from what the first row of the first step keeps."""
+        if not self._bytes_per_token:
+            prompt = prompts[own[0]]
+            with count_kept(self._model.network) as kept:
+                self._engine.losses([prompt], Batch([inputs[0]], [targets[0]]))
+            self._bytes_per_token = max(1.0, kept.bytes / (len(prompt) + len(inputs[0]) + len(targets[0])))
+            if self._limit is None:
+                self._limit = SHARE_OF_FREE * free_bytes(self._model.device)
+        assert self._limit is not None
+        return self._limit / self._bytes_per_token

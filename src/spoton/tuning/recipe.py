@@ -42,6 +42,8 @@ class Recipe(BaseModel):
     """The step whose prompt is kept as key (task embedding), whatever the task or batch size (SPoT, section 3)."""
     evaluate_every: int = Field(default=20, ge=1)
     """Steps between two looks at the validation split."""
+    patience: int | None = Field(default=None, ge=1)
+    """Looks without anything better after which the run ends, once it has its key; None: it takes all its steps."""
     max_input_tokens: int = Field(default=256, ge=8)
     """Longer inputs lose their middle; how many did is counted and said."""
 

@@ -17,7 +17,8 @@ from spoton.tasks.task import Task
 from spoton.tuning.curve import draw_curve
 from spoton.tuning.evaluation import Mode, default_mode, evaluate
 from spoton.tuning.events import OnEvent, silent
-from spoton.tuning.loop import Tuned, tune
+from spoton.tuning.job import Tuned
+from spoton.tuning.loop import tune
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import require_place, save_prompt, versions, write_record
 

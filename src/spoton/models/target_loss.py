@@ -1,0 +1,81 @@
+"""Losses of target tokens from hidden states, in memory that does not grow with the number of targets.
+
+Logits are made for a few positions at a time and turned into losses and gradients at once, since a frozen output layer
+needs no gradient of its own; nothing as large as the vocabulary is kept for the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+# Logits made at once; about 16 MB in float32, and products of 85 rows with a vocabulary of 49,152.
+_LOGITS_AT_ONCE = 2**22
+
+Head = Callable[[Tensor], Tensor]
+"""From hidden states ``[N, D]`` to logits ``[N, V]``."""
+
+
+def head_of(network: PreTrainedModel) -> Head | None:
+    """What turns the last hidden states of ``network`` into logits; None where that is more than is known here."""
+    config = network.config.get_text_config()
+    output = network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    if output is None or any(hasattr(config, name) for name in ("logit_scale", "logits_scaling")):
+        return None
+    cap = getattr(config, "final_logit_softcapping", None)
+
+    def head(hidden: Tensor) -> Tensor:
+        """Logits, with Gemma 2's cap."""
+        logits: Tensor = output(hidden)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    return head
+
+
+def target_losses(hidden: Tensor, wanted: Tensor, head: Head, vocabulary: int) -> Tensor:
+    """Negative log-likelihood of each target token: ``[N]`` float32, in nats.
+
+    Args:
+        hidden: ``[N, D]`` last hidden states at the positions that predict the targets.
+        wanted: ``[N]`` target tokens.
+        head: See `head_of`.
+        vocabulary: V, to bound memory.
+    """
+    found: Tensor = _TargetLosses.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        hidden, wanted, head, max(1, _LOGITS_AT_ONCE // vocabulary)
+    )
+    return found
+
+
+class _TargetLosses(torch.autograd.Function):
+    """Gradients are made in the forward pass, while the logits are there."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, wanted: Tensor, head: Head, at_once: int) -> Tensor:
+        """``[N, D]``, ``[N]`` -> ``[N]``."""
+        needed = ctx.needs_input_grad[0]
+        losses, gradient = [], []
+        for start in range(0, len(hidden), at_once):
+            states, targets = hidden[start : start + at_once], wanted[start : start + at_once]
+            with torch.set_grad_enabled(needed):
+                states = states.detach().requires_grad_(needed)
+                loss = functional.cross_entropy(head(states).float(), targets, reduction="none")
+                if needed:
+                    gradient.append(torch.autograd.grad(loss.sum(), states)[0])
+            losses.append(loss.detach())
+        if needed:
+            ctx.save_for_backward(torch.cat(gradient))
+        return torch.cat(losses)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Each loss depends on its own hidden state only."""
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad[:, None].to(gradient.dtype), None, None, None
