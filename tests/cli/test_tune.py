@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from spoton.cli.options import ModelOptions
+from spoton.errors import ModelError
 from spoton.prompts import SoftPrompt
 from tests.cli.conftest import Run
 from tests.tiny import WIDTH
@@ -58,6 +61,7 @@ def test_tune_prints_one_document(run: Run, reviews: Path, tiny_model: Path, tmp
         (("--preset", "best"), "RecipeError", "decoder"),
         (("--init", "nowhere.safetensors"), "RecipeError", "nowhere.safetensors"),
         (("--model", "/no/such/model"), "ModelError", "/no/such/model"),
+        (("--device", "foo"), "ModelError", "'foo'; there is: auto, cpu"),
     ],
 )
 def test_mistakes_leave_nothing_behind(
@@ -69,6 +73,20 @@ def test_mistakes_leave_nothing_behind(
     assert ran.document["kind"] == kind
     assert words in ran.document["error"]
     assert not out.parent.exists() or not list(out.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("devices", "asked", "there"),
+    [(0, "cuda", "auto, cpu"), (2, "cuda:2", "auto, cpu, cuda, cuda:0, cuda:1")],
+)
+def test_a_device_that_is_not_there_is_a_mistake_that_names_those_that_are(
+    devices: int, asked: str, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: devices > 0)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: devices)
+    with pytest.raises(ModelError, match=f"'{asked}'; there is: {there}[.]"):
+        ModelOptions(device=asked).load()
 
 
 def test_an_unwritable_place_is_found_out_before_tuning(

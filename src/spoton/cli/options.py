@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from spoton.cli.output import note, quiet_stdout
+from spoton.errors import ModelError
 
 if TYPE_CHECKING:
     from spoton.models import FrozenModel
@@ -190,12 +191,13 @@ class ModelOptions:
             prompt: What will be used with it.
 
         Raises:
-            ModelError: it cannot be found, read, or held in that type.
+            ModelError: it cannot be found, read, or held in that type, or there is no such device.
             DownloadError: an embedded model could not be fetched.
             PromptError: the prompt belongs to another model.
         """
         from spoton.models import load_model
 
+        _require_device(self.device)
         name = self.model or (prompt.card.model if prompt else DEFAULT_MODEL)
         with quiet_stdout():
             model = load_model(name, dtype=self.dtype, device=self.device, on_message=note)
@@ -256,6 +258,21 @@ class RecipeOptions:
 
         changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
         return Recipe.preset(self.preset or "decoder", **changes)
+
+
+def _require_device(device: str) -> None:
+    """Refuse a device that is not there, before anything is downloaded for it."""
+    import torch
+
+    there = ["auto", "cpu"]
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None:
+        places = range(torch.accelerator.device_count())
+        there += [accelerator.type, *(f"{accelerator.type}:{place}" for place in places)]
+    if device not in there:
+        raise ModelError(
+            f"There is no device {device!r}; there is: {', '.join(there)}. Choose one of these with --device."
+        )
 
 
 def _words(text: str | None) -> list[str] | None:
