@@ -67,8 +67,8 @@ def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
         return SoftPrompt.load(Path(spec))
     libraries = open_libraries(places)
     for library in libraries:
-        if spec in {entry.name for entry in library.list()}:
-            return library.get(spec)
+        if spec in {entry.name for entry in library.list()} or spec in library.damaged:
+            return library.get(spec)  # of a damaged one this says what is wrong with it
     folders = ", ".join(str(library.folder) for library in libraries)
     raise LibraryError(
         f"{spec!r} is neither a prompt file nor a name in {folders}. "
