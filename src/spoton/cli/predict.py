@@ -55,7 +55,7 @@ def predict(
     found = find_prompt(prompt, library)
     frozen = model.load(found)
     with quiet_stdout():
-        predictions = answer(frozen, found, rows, max_tokens=max_tokens)
+        predictions = answer(frozen, found, rows, max_tokens=max_tokens, on_message=note)
     document = {
         "prompt": prompt,
         "task": found.card.task,
@@ -71,11 +71,16 @@ def _rows(file: Path | None, encoding: str) -> list[str | Mapping[str, Any]]:
     if file is None:
         if sys.stdin.isatty():
             note("Reading texts from stdin, one a line; end with Ctrl-D.")
-        return _lines(sys.stdin)
+        try:
+            return _lines(sys.stdin)
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"stdin is not {error.encoding}: {error}. Convert it, or give a --file."
+            ) from error
     if file.suffix in ("", ".txt"):
         try:
             return _lines(file.read_text(encoding).splitlines())
-        except (OSError, UnicodeDecodeError, LookupError) as error:
+        except (OSError, UnicodeError, LookupError) as error:
             raise DataError(f"{file} cannot be read: {error}. Check the path and --encoding.") from error
     return list(read_rows(file, encoding))
 
@@ -90,7 +95,7 @@ def _row(text: str) -> str | Mapping[str, Any]:
         return text.strip()
     try:
         columns: dict[str, Any] = json_format.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.strip()
     return columns
 

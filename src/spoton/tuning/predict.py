@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ def predict(
     rows: Sequence[str | Mapping[str, Any]],
     *,
     max_tokens: int = 32,
+    on_message: Callable[[str], None] | None = None,
 ) -> list[Prediction]:
     """Answers ``rows`` with a tuned prompt.
 
@@ -49,6 +50,7 @@ def predict(
             answers.
         rows: A text each, or a mapping of column names to values where the template has several columns.
         max_tokens: The longest generated answer, where there are no labels.
+        on_message: Told how many inputs lost their middle, if any did.
 
     Raises:
         PromptError: The prompt belongs to another model.
@@ -68,6 +70,11 @@ def predict(
         model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
         max_input_tokens=limit if isinstance(limit, int) else Recipe().max_input_tokens, labels=labels,
     )  # fmt: skip
+    if encoded.truncated and on_message:
+        room = max(map(len, encoded.inputs))
+        on_message(
+            f"{encoded.truncated} of {len(inputs)} inputs are longer than {room} tokens and lose their middle."
+        )
     if labels is None:
         texts = generate_texts(model, prompt.value, encoded, max_tokens)
         return [Prediction(text, answer, None) for text, answer in zip(inputs, texts, strict=True)]
@@ -96,6 +103,7 @@ def fill(template: str, rows: Sequence[str | Mapping[str, Any]]) -> list[str]:
                     'Give JSON objects, such as {"' + columns[0] + '": "...", ...}.'
                 )
             row = {columns[0]: row} if columns else {"text": row}
+        row = {name: "" if value is None else value for name, value in row.items()}  # as when it was tuned
         text = render(compiled, row) if compiled is not None else str(row.get("text", "")).strip()
         if not any(str(value).strip() for value in row.values()):
             raise DataError(f"Text {number} is empty. Remove it, or give a text.")
