@@ -62,8 +62,10 @@ def encode(
         labels: Label words that will stand behind the inputs, whether or not an example has them as target.
 
     Raises:
-        DataError: A target leaves no room for its input in the model's context, or an input has no token.
+        DataError: A target leaves no room for its input in the model's context, an input has no token, or a text holds
+            half of a character.
     """
+    _require_whole_characters("Example", [f"{example.input} {example.target}" for example in examples])
     targets = [model.encode_target(example.target, end=end) for example in examples]
     words = [model.encode_target(label, end=end) for label in labels or ()]
     longest = max(map(len, [*targets, *words]), default=0)
@@ -90,14 +92,30 @@ def encode(
     return Encoded(inputs, targets, truncated)
 
 
+def _require_whole_characters(what: str, texts: Sequence[str]) -> None:
+    """Refuses lone surrogates, which JSON and the command line let through and no tokenizer reads."""
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{what} {number} holds half of a character (U+{ord(text[error.start]):04X}), such as a cut emoji "
+                "leaves. Repair it, or remove its row."
+            ) from error
+
+
 def needs_end(model: FrozenModel, labels: Sequence[str] | None) -> bool:
     """Whether targets of a decoder-only model carry the end token.
 
     Open targets do, to know where to stop. Label words do only where one begins another ("yes", "yes and no"): without
     an end the shorter one would never be the less likely.
+
+    Raises:
+        DataError: A label holds half of a character.
     """
     if labels is None:
         return True
+    _require_whole_characters("Label", labels)
     ids = [model.encode_target(label, end=False) for label in labels]
     return any(a is not b and b[: len(a)] == a for a in ids for b in ids)
 
