@@ -129,10 +129,11 @@ def adapt(
     runs: list[SeedRuns] = []
     scratch: Run | None = None
     try:
-        zero_shot = _zero_shot(arms, recipe)
         for seed in range(recipe.seed, recipe.seed + seeds):
             scratch = arms.tuned(f"seed {seed}: from scratch", recipe.changed(seed=seed))
             runs.append(_transferred(arms, scratch, sources, recipe.changed(seed=seed), method, k, metric))
+        # Last, since what is wrong with a recipe shows at the first step of tuning.
+        zero_shot = _zero_shot(arms, recipe)
         scores = _test(arms, runs, recipe)
     except KeyboardInterrupt as stop:
         raise Interrupted(_interrupted(stop, runs, scratch, out)) from stop
