@@ -4,6 +4,7 @@ from pathlib import Path
 
 from spoton.prompts import PromptLibrary
 from tests.cli.conftest import Run, a_prompt
+from tests.tiny import WIDTH
 
 
 def test_list_shows_names_tasks_and_scores(run: Run, library: PromptLibrary) -> None:
@@ -33,6 +34,19 @@ def test_list_names_damaged_files_on_stderr(run: Run, library: PromptLibrary) ->
     assert ran.code == 0
     assert [entry["name"] for entry in ran.document] == ["news", "quiz"]
     assert "cut" in ran.stderr
+
+
+def test_badly_named_files_are_in_nobodys_way(run: Run, prompts: PromptLibrary, tmp_path: Path) -> None:
+    bad = prompts.folder / "My Prompt.safetensors"
+    bad.write_bytes((prompts.folder / "news.safetensors").read_bytes())
+    asked = a_prompt("mine", width=WIDTH, model_fingerprint=prompts.get("news").card.model_fingerprint)
+    file = asked.save(tmp_path / "mine.safetensors")
+    ran = run("retrieve", file, "--library", prompts.folder, "--json")
+    assert ran.code == 0
+    assert {one["name"] for one in ran.document["retrieved"]} == {"news", "quiz"}
+    assert "Skipped My Prompt" in ran.stderr and "Rename" in ran.stderr
+    ran = run("library", "verify", "--library", prompts.folder, "--json")
+    assert ran.code == 2 and "My Prompt" in ran.stdout
 
 
 def test_a_missing_folder_is_a_mistake(run: Run, tmp_path: Path) -> None:

@@ -91,6 +91,20 @@ def test_damaged_files_are_named_and_skipped(library: PromptLibrary, prompt: Sof
     assert library.list() and library.damaged == {}
 
 
+def test_badly_named_files_are_told_and_skipped(library: PromptLibrary, prompt: SoftPrompt) -> None:
+    good = library.add(prompt)
+    (library.folder / "My Prompt.safetensors").write_bytes(good.read_bytes())
+
+    assert [entry.name for entry in library.list()] == ["movies"]
+    assert library.damaged.keys() == {"My Prompt"}
+    assert "cannot be a prompt's name" in library.damaged["My Prompt"]
+    assert "Rename the file" in library.damaged["My Prompt"]
+    found = library.verify()
+    assert (found.ok, found.damaged) == (["movies"], library.damaged)
+    with pytest.raises(LibraryError, match=r"Did you mean movies\?"):
+        library.get("my-prompt")
+
+
 def test_search(library: PromptLibrary, prompt: SoftPrompt) -> None:
     library.add(named(prompt, name="movies"))
     library.add(named(prompt, name="boolq", task="boolq", family="qa", labels=["yes", "no"], notes="Wiki"))

@@ -25,6 +25,7 @@ from spoton.prompts.soft_prompt import SoftPrompt, read_header
 
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
+_NAME_RULE = "expected lower-case letters, digits, '.', '_' and '-', a letter or digit first, 200 at most"
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,9 @@ class PromptLibrary:
         return SoftPrompt.load(path)
 
     def list(self) -> Entries:
-        """All prompts, sorted by name. Damaged files are skipped, and told in `damaged`."""
+        """All prompts, sorted by name. Damaged and badly named files are skipped, and told in `damaged`."""
         entries: Entries = []
-        damaged: dict[str, str] = {}
+        damaged = self._badly_named()
         for path in self._files():
             try:
                 entries.append(_entry(path))
@@ -175,8 +176,8 @@ class PromptLibrary:
         ]
 
     def verify(self) -> Verification:
-        """Read every file in full and check it against its checksum."""
-        found = Verification(ok=[], damaged={})
+        """Read every file in full and check it against its checksum; names are checked too."""
+        found = Verification(ok=[], damaged=self._badly_named())
         for path in self._files():
             try:
                 SoftPrompt.load(path)
@@ -203,16 +204,25 @@ class PromptLibrary:
                 f"Cannot remove {name!r} from {self.folder}: {error.strerror}. Check its permissions."
             ) from error
 
-    def _files(self) -> Sequence[Path]:
+    def _files(self, *, well_named: bool = True) -> Sequence[Path]:
+        """The prompt files whose name can be asked for; with False those that nobody can ask for."""
         paths = self.folder.glob(f"*{SUFFIX}")
-        return sorted(path for path in paths if not path.name.startswith("."))
+        return sorted(
+            path
+            for path in paths
+            if not path.name.startswith(".") and bool(_NAME.fullmatch(path.stem)) == well_named
+        )
+
+    def _badly_named(self) -> dict[str, str]:
+        """Name to reason of the files that nobody can ask for."""
+        return {
+            path.stem: f"{path.stem!r} cannot be a prompt's name; {_NAME_RULE}. Rename the file."
+            for path in self._files(well_named=False)
+        }
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
-            raise LibraryError(
-                f"{name!r} cannot be a prompt's name; expected lower-case letters, digits, '.', '_' and '-', "
-                "a letter or digit first, 200 at most. Give such a name."
-            )
+            raise LibraryError(f"{name!r} cannot be a prompt's name; {_NAME_RULE}. Give such a name.")
         return self.folder / f"{name}{SUFFIX}"
 
     def _require_writable(self) -> None:
