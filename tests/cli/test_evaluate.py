@@ -24,6 +24,21 @@ def test_evaluate_by_generate_on_another_split(run: Run, prompts: PromptLibrary,
     assert ran.document["evaluation"] == "generate"
 
 
+def test_evaluate_truncates_as_the_prompt_was_tuned(
+    run: Run, prompts: PromptLibrary, reviews: Path, tmp_path: Path
+) -> None:
+    made = prompts.get("news")
+    card = made.card.model_copy(update={"recipe": {"max_input_tokens": 8}})
+    file = SoftPrompt(made.value, card, made.key).save(tmp_path / "short.safetensors")
+    short = run("evaluate", file, reviews, "--json").document
+    assert (short["truncated"], short["max_input_tokens"]) == (8, 8)
+    longer = run("evaluate", file, reviews, "--max-input-tokens", 64, "--json").document
+    assert (longer["truncated"], longer["max_input_tokens"]) == (0, 64)
+    unknown = run("evaluate", "news", reviews, "--library", prompts.folder, "--json").document
+    assert unknown["max_input_tokens"] == 256  # a card without a recipe
+    assert run("evaluate", file, reviews, "--max-input-tokens", 7).code == 2
+
+
 def test_a_prompt_of_another_model_is_refused(
     run: Run, tmp_path: Path, tiny_model: Path, reviews: Path
 ) -> None:

@@ -29,17 +29,30 @@ def evaluate(
         typer.Option(help="Which examples.", rich_help_panel="Evaluation"),
     ] = "test",
     evaluation: Evaluation = None,
+    max_input_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            help="Longer inputs lose their middle. Not given: as the prompt was tuned.",
+            rich_help_panel="Evaluation",
+        ),
+    ] = None,
     library: Library = None,
     json: Json = False,
 ) -> None:
     """Score a prompt on a split of a task."""
     from spoton.tuning import evaluate as score
+    from spoton.tuning.evaluation import input_limit
 
     found = find_prompt(prompt, library)
     asked = task.load()
     frozen = model.load(found)
+    limit = max_input_tokens or input_limit(found.card)
     with live_progress() as on_event:
-        scored = score(frozen, found.value, getattr(asked, split), asked, evaluation, on_event=on_event)
+        scored = score(
+            frozen, found.value, getattr(asked, split), asked, evaluation,
+            max_input_tokens=limit, on_event=on_event,
+        )  # fmt: skip
     document = {
         "prompt": prompt,
         "task": asked.name,
@@ -50,6 +63,7 @@ def evaluate(
         "metric": scored.metric,
         "scores": scored.scores,
         "truncated": scored.truncated,
+        "max_input_tokens": limit,
     }
     pairs = [(name, value) for name, value in document.items() if name not in ("scores", "prompt")]
     emit(document, facts([*scored.scores.items(), *pairs]), as_json=json)

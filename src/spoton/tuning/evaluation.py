@@ -20,10 +20,12 @@ from torch import Tensor
 from spoton.errors import DataError
 from spoton.models.engine import engine_for
 from spoton.models.frozen import FrozenModel
+from spoton.prompts.card import Card
 from spoton.tasks.metrics import compute
 from spoton.tasks.task import Example, Task
 from spoton.tuning.batches import Encoded, encode, needs_end
 from spoton.tuning.events import OnEvent, Progress, silent
+from spoton.tuning.recipe import Recipe
 
 Mode = Literal["rank", "generate"]
 
@@ -62,6 +64,12 @@ class Evaluation:
 def default_mode(task: Task) -> Mode:
     """``rank`` where the labels are a closed set, ``generate`` where any text may be right."""
     return "generate" if task.labels is None else "rank"
+
+
+def input_limit(card: Card) -> int:
+    """Tokens of the longest input that a prompt was tuned on; the default recipe's if the card has no recipe."""
+    limit = card.recipe.get("max_input_tokens")
+    return limit if isinstance(limit, int) else Recipe().max_input_tokens
 
 
 def evaluate(

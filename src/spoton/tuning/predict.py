@@ -12,8 +12,7 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.example import Example
 from spoton.tasks.template import compile_template, render, template_columns
 from spoton.tuning.batches import encode, needs_end
-from spoton.tuning.evaluation import generate_texts, label_log_likelihoods
-from spoton.tuning.recipe import Recipe
+from spoton.tuning.evaluation import generate_texts, input_limit, label_log_likelihoods
 
 TEMPLATE_BREAK = "\n---\n"
 """Separates the templates of a task that makes several examples of a row."""
@@ -65,10 +64,9 @@ def predict(
         return []
     inputs = fill(prompt.card.template, rows)
     labels = prompt.card.labels
-    limit = prompt.card.recipe.get("max_input_tokens")
     encoded = encode(
         model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
-        max_input_tokens=limit if isinstance(limit, int) else Recipe().max_input_tokens, labels=labels,
+        max_input_tokens=input_limit(prompt.card), labels=labels,
     )  # fmt: skip
     if encoded.truncated and on_message:
         room = max(map(len, encoded.inputs))
