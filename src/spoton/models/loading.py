@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.utils import logging as transformers_logging
 
 from spoton.errors import ModelError
+from spoton.models.compiled import compile_layers
 from spoton.models.embedded import list_models, pull_model
 from spoton.models.frozen import FrozenModel
 
@@ -30,6 +31,7 @@ def load_model(
     device: str = "auto",
     revision: str | None = None,
     device_map: str | dict[str, Any] | None = None,
+    compile: bool = False,
     on_message: Callable[[str], None] | None = None,
 ) -> FrozenModel:
     """Loads a pretrained model and freezes it.
@@ -42,10 +44,11 @@ def load_model(
         device: A torch device or ``auto``: CUDA if there is one, else the CPU.
         revision: Branch, tag or commit of a Hugging Face id.
         device_map: Passed to transformers for models that one device does not hold.
+        compile: Compile the layers (`torch.compile`): steps get faster, the first ones take a minute or two.
         on_message: Told what happens, in words.
 
     Raises:
-        ModelError: The model cannot be found or read, or cannot be held in that type.
+        ModelError: The model cannot be found, read, held in that type, or compiled.
         DownloadError: An embedded model could not be fetched.
 
     Example:
@@ -75,6 +78,8 @@ def load_model(
     tell(
         f"{name}: {model.network.num_parameters() / 1e6:.0f}M parameters, {str(kind).removeprefix('torch.')} on {place}"
     )
+    if compile:
+        compile_layers(model, tell)
     return model
 
 
