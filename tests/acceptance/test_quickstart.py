@@ -20,7 +20,8 @@ from spoton.models import pull_model
 from spoton.prompts import SoftPrompt
 from tests.acceptance.pages import CHECKOUT, commands, words
 
-pytestmark = [pytest.mark.slow, pytest.mark.network]
+# A minute where nothing else runs; the timeout is for machines where much does.
+pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(600)]
 
 LINES = commands(CHECKOUT / "README.md", "spoton")
 SMALLER = {
