@@ -6,12 +6,14 @@ into single options. Nothing here has a default of its own where its room has on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from spoton.cli.libraries import find_library, is_file
 from spoton.cli.output import note, quiet_stdout
 from spoton.errors import ModelError
 
@@ -183,6 +185,12 @@ class ModelOptions:
     device: Annotated[
         str, typer.Option(help="A torch device; auto: a GPU if there is one.", rich_help_panel=_MODEL)
     ] = "auto"
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Compile the layers: for runs of hundreds of steps.", rich_help_panel=_MODEL
+        ),
+    ] = False
 
     def load(self, prompt: SoftPrompt | None = None) -> FrozenModel:
         """The model these options describe; says on stderr what was chosen.
@@ -200,7 +208,9 @@ class ModelOptions:
         _require_device(self.device)
         name = self.model or (prompt.card.model if prompt else DEFAULT_MODEL)
         with quiet_stdout():
-            model = load_model(name, dtype=self.dtype, device=self.device, on_message=note)
+            model = load_model(
+                name, dtype=self.dtype, device=self.device, compile=self.compile, on_message=note
+            )
             if prompt is not None:
                 prompt.require_model(model.fingerprint, model.name)
         return model
@@ -220,7 +230,8 @@ class RecipeOptions:
     init: Annotated[
         str | None,
         typer.Option(
-            help="vocabulary, labels, uniform, text:..., or the path of a prompt.", rich_help_panel=_RECIPE
+            help="vocabulary, labels, uniform, text:..., or a prompt: a file, or a name in a library.",
+            rich_help_panel=_RECIPE,
         ),
     ] = None
     optimizer: Annotated[
@@ -248,16 +259,32 @@ class RecipeOptions:
         int | None, typer.Option(help="Longer inputs lose their middle.", rich_help_panel=_RECIPE)
     ] = None
 
-    def recipe(self) -> Recipe:
+    def recipe(self, library: Sequence[str] | None) -> Recipe:
         """The preset with these changes.
+
+        Args:
+            library: Where a prompt to start from is looked up by name.
 
         Raises:
             RecipeError: there is no such preset, or a value does not fit.
+            LibraryError: a start is looked up in a folder that does not exist.
         """
         from spoton.tuning import Recipe
 
         changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
+        if self.init is not None:
+            changes["init"] = _start(self.init, library)
         return Recipe.preset(self.preset or "decoder", **changes)
+
+
+def _start(init: str, places: Sequence[str] | None) -> str:
+    """The name of a prompt in a library as the path of its file; all else as it is, for the recipe to judge."""
+    from spoton.tuning.start import STRATEGIES
+
+    if init in STRATEGIES or init.startswith("text:") or is_file(init):
+        return init
+    library = find_library(init, places)
+    return init if library is None else str(library.path(init))
 
 
 def _require_device(device: str) -> None:
