@@ -67,6 +67,37 @@ def test_retrieve_by_a_prompt_needs_no_model(run: Run, prompts: PromptLibrary, t
     assert first["similarity"] == pytest.approx(1.0)
 
 
+def test_retrieve_by_the_name_of_a_prompt_in_a_library(run: Run, prompts: PromptLibrary) -> None:
+    ran = run("retrieve", "news", "--library", prompts.folder, "--json")
+    assert ran.code == 0, ran.stderr
+    assert ran.document["target"] == "news_task"
+    assert [one["name"] for one in ran.document["retrieved"]] == ["quiz"]  # not itself
+
+
+def test_a_bundled_task_wins_over_a_prompt_of_its_name(run: Run, prompts: PromptLibrary) -> None:
+    prompts.add(prompts.get("news"), name="boolq")
+    ran = run("retrieve", "boolq", "--input", "text", "--library", prompts.folder, "--json")
+    assert ran.code == 2 and "a bundled task" in ran.document["error"]
+
+
+def test_what_is_neither_task_nor_prompt(run: Run, prompts: PromptLibrary) -> None:
+    ran = run("retrieve", "nwes", "--library", prompts.folder, "--json")
+    assert ran.code == 2 and "nwes" in ran.document["error"]
+
+
+def test_a_folder_shadows_neither_a_prompt_nor_a_task(
+    run: Run, prompts: PromptLibrary, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("news", "boolq"):
+        Path(name).mkdir()
+    assert run("library", "show", "news", "--library", prompts.folder).code == 0
+    assert run("evaluate", "news", reviews, "--library", prompts.folder).code == 0
+    assert run("retrieve", "news", "--library", prompts.folder).code == 0
+    ran = run("retrieve", "boolq", "--input", "text", "--library", prompts.folder, "--json")
+    assert "a bundled task" in ran.document["error"]
+
+
 def test_retrieve_by_a_task_probes_it(
     run: Run, prompts: PromptLibrary, reviews: Path, tiny_model: Path
 ) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from spoton.cli.options import ModelOptions
 from spoton.errors import ModelError
-from spoton.prompts import SoftPrompt
+from spoton.prompts import PromptLibrary, SoftPrompt
 from tests.cli.conftest import Run
 from tests.tiny import WIDTH
 
@@ -53,6 +53,22 @@ def test_tune_prints_one_document(run: Run, reviews: Path, tiny_model: Path, tmp
     assert "tuning" in ran.stderr and "float" in ran.stderr  # progress, and the type that was chosen
 
 
+def test_init_takes_the_name_of_a_prompt_in_a_library(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("news").mkdir()  # a folder is no prompt
+    ran = run(
+        "tune", reviews, "--model", tiny_model, "--out", "p.safetensors", *RECIPE, "--init", "news",
+        "--library", prompts.folder, "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    assert ran.document["recipe"]["init"] == str(prompts.folder / "news.safetensors")
+    (parent,) = SoftPrompt.load("p.safetensors").card.parents
+    assert (parent.name, parent.hash) == ("news", prompts.get("news").content_hash())
+
+
 @pytest.mark.parametrize(
     ("flags", "kind", "words"),
     [
@@ -60,6 +76,7 @@ def test_tune_prints_one_document(run: Run, reviews: Path, tiny_model: Path, tmp
         (("--length", "0"), "RecipeError", "length"),
         (("--preset", "best"), "RecipeError", "decoder"),
         (("--init", "nowhere.safetensors"), "RecipeError", "nowhere.safetensors"),
+        (("--init", "nowhere"), "RecipeError", "name of a prompt in a library"),
         (("--model", "/no/such/model"), "ModelError", "/no/such/model"),
         (("--device", "foo"), "ModelError", "'foo'; there is: auto, cpu"),
     ],

@@ -56,7 +56,7 @@ def adapt(
     from spoton.transfer import adapt as transfer
 
     asked = task.load()
-    chosen = recipe.recipe()
+    chosen = recipe.recipe(library)
     libraries = open_libraries(library)
     frozen = model.load()
     with live_progress() as on_event:

@@ -8,7 +8,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from spoton.cli.command import command
-from spoton.cli.options import Json, ModelOptions, RecipeOptions, TaskOptions
+from spoton.cli.options import Json, Library, ModelOptions, RecipeOptions, TaskOptions
 from spoton.cli.output import emit, facts, table
 from spoton.cli.progress import live_progress
 
@@ -23,12 +23,18 @@ app = typer.Typer()
     "spoton doctor reviews.csv --input text --target label",
     "spoton doctor news_sentiment --learning-rate 0.3 --json",
 )
-def doctor(task: TaskOptions, model: ModelOptions, recipe: RecipeOptions, json: Json = False) -> None:
+def doctor(
+    task: TaskOptions,
+    model: ModelOptions,
+    recipe: RecipeOptions,
+    library: Library = None,
+    json: Json = False,
+) -> None:
     """Examine a task: class balance, label tokens, truncation, and whether one batch can be overfitted."""
     from spoton.tuning import diagnose
 
     asked = task.load()
-    chosen = recipe.recipe()
+    chosen = recipe.recipe(library)
     frozen = model.load()
     with live_progress() as on_event:
         found = diagnose(frozen, asked, chosen, on_event=on_event)

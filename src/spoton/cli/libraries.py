@@ -63,17 +63,29 @@ def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
     """
     from spoton.prompts import SoftPrompt
 
-    if Path(spec).exists() or "/" in spec or spec.endswith(".safetensors"):
+    if is_file(spec):
         return SoftPrompt.load(Path(spec))
-    libraries = open_libraries(places)
-    for library in libraries:
-        if spec in {entry.name for entry in library.list()} or spec in library.damaged:
-            return library.get(spec)  # of a damaged one this says what is wrong with it
-    folders = ", ".join(str(library.folder) for library in libraries)
+    library = find_library(spec, places)
+    if library is not None:
+        return library.get(spec)  # of a damaged one this says what is wrong with it
+    folders = ", ".join(str(library.folder) for library in open_libraries(places))
     raise LibraryError(
         f"{spec!r} is neither a prompt file nor a name in {folders}. "
         "`spoton library list` shows the names; `--library` looks elsewhere."
     )
+
+
+def find_library(name: str, places: Sequence[str] | None = None) -> PromptLibrary | None:
+    """The first of the libraries that has a prompt of that name, damaged or not; None if none has."""
+    for library in open_libraries(places):
+        if name in {entry.name for entry in library.list()} or name in library.damaged:
+            return library
+    return None
+
+
+def is_file(spec: str) -> bool:
+    """Whether a word on the command line means a file; a folder of that name does not make it one."""
+    return Path(spec).is_file() or "/" in spec or spec.endswith(".safetensors")
 
 
 def note_damaged(library: PromptLibrary) -> None:

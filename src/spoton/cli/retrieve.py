@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spoton.cli.command import command
-from spoton.cli.libraries import find_prompt, note_damaged, open_libraries
+from spoton.cli.libraries import find_library, find_prompt, note_damaged, open_libraries
 from spoton.cli.options import Json, K, Library, Metric, ModelOptions, RecipeOptions, TargetOptions
 from spoton.cli.output import emit, table
 from spoton.cli.progress import live_progress
@@ -35,14 +37,13 @@ def retrieve(
 ) -> None:
     """Rank learned prompts by how near their keys are to a target's.
 
-    A prompt file brings its key. That of a task is found by a probe: the first `--key-step` steps of tuning.
+    A prompt brings its key. That of a task is found by a probe: the first `--key-step` steps of tuning.
+    A name that a bundled task and a prompt share means the task.
     """
-    from spoton.prompts import SoftPrompt
     from spoton.transfer.retrieval import retrieve as rank
     from spoton.transfer.retrieval import sources_for
 
-    is_file = target.data.endswith(".safetensors")
-    probe = SoftPrompt.load(target.data) if is_file else _probe(target, model, recipe)
+    probe = _prompt(target.data, library) or _probe(target, model, recipe, library)
     if probe.key is None:
         raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
     card = probe.card
@@ -80,11 +81,26 @@ def similarity(
     emit(document, f"{found:.4f}", as_json=json)
 
 
-def _probe(target: TargetOptions, model: ModelOptions, recipe: RecipeOptions) -> SoftPrompt:
+def _prompt(spec: str, places: Sequence[str] | None) -> SoftPrompt | None:
+    """The prompt that the target is, or None if it is a task or nothing at all."""
+    from spoton.prompts import SoftPrompt
+    from spoton.tasks import list_tasks
+
+    if spec.endswith(".safetensors"):
+        return SoftPrompt.load(spec)
+    if Path(spec).is_file() or "/" in spec or spec in {info.name for info in list_tasks()}:
+        return None
+    library = find_library(spec, places)
+    return None if library is None else library.get(spec)
+
+
+def _probe(
+    target: TargetOptions, model: ModelOptions, recipe: RecipeOptions, library: Sequence[str] | None
+) -> SoftPrompt:
     from spoton.tuning import tune
 
     task = target.load()
-    chosen = recipe.recipe()
+    chosen = recipe.recipe(library)
     short = chosen.changed(steps=chosen.key_step, evaluate_every=chosen.key_step)
     frozen = model.load()
     with live_progress() as on_event:

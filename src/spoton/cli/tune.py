@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from spoton.cli.command import USER_ERROR, command
-from spoton.cli.options import Evaluation, Json, ModelOptions, RecipeOptions, TaskOptions
+from spoton.cli.options import Evaluation, Json, Library, ModelOptions, RecipeOptions, TaskOptions
 from spoton.cli.output import emit, facts, note
 from spoton.cli.progress import live_progress
 
@@ -18,7 +18,7 @@ app = typer.Typer()
 @command(
     app,
     "spoton tune reviews.csv --input text --target label --out reviews.safetensors",
-    "spoton tune news_sentiment --init movie.safetensors --steps 100 --out news.safetensors",
+    "spoton tune news_sentiment --init movie_sentiment --steps 100 --out news.safetensors",
 )
 def tune(
     task: TaskOptions,
@@ -27,13 +27,14 @@ def tune(
     out: Annotated[Path, typer.Option(help="Where to save the prompt; its curve and record go beside it.")],
     evaluation: Evaluation = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command stopped.")] = False,
+    library: Library = None,
     json: Json = False,
 ) -> None:
     """Learn a soft prompt for a task, from scratch or from another prompt."""
     from spoton.tuning.run import tune_to_file
 
     asked = task.load()
-    chosen = recipe.recipe()
+    chosen = recipe.recipe(library)
     frozen = model.load()
     with live_progress() as on_event:
         record = tune_to_file(
@@ -45,7 +46,8 @@ def tune(
         for name, score in found.items()
     ]
     names = ("task", "model", "evaluation", "best_step", "steps", "truncated", "prompt", "curves", "seconds")
-    emit(record, facts([*scores, *((name, record[name]) for name in names)]), as_json=json)
+    memory = ("memory a step", f"{record['activation_bytes'] / 1e6:,.0f} MB beside the model")
+    emit(record, facts([*scores, *((name, record[name]) for name in names), memory]), as_json=json)
     if record["stopped"] == "diverged":
         note(record["message"])
         raise typer.Exit(USER_ERROR)

@@ -112,7 +112,7 @@ class PromptLibrary:
         """
         self._require_writable()
         name = prompt.card.name if name is None else name
-        path = self._path(name)
+        path = self.path(name)
         renamed = changed(prompt, card=prompt.card.model_copy(update={"name": name}))
         try:
             atomic_write(path, renamed.to_bytes(), overwrite=replace)
@@ -130,10 +130,20 @@ class PromptLibrary:
             LibraryError: There is no such prompt; the message names the nearest.
             PromptError: Its file is damaged.
         """
-        path = self._path(name)
+        path = self.path(name)
         if not path.exists():
             raise self._unknown(name)
         return SoftPrompt.load(path)
+
+    def path(self, name: str) -> Path:
+        """The file of a prompt, whether it is there or not.
+
+        Raises:
+            LibraryError: The name is malformed.
+        """
+        if not _NAME.fullmatch(name):
+            raise LibraryError(f"{name!r} cannot be a prompt's name; {_NAME_RULE}. Give such a name.")
+        return self.folder / f"{name}{SUFFIX}"
 
     def list(self) -> Entries:
         """All prompts, sorted by name. Damaged and badly named files are skipped, and told in `damaged`."""
@@ -196,7 +206,7 @@ class PromptLibrary:
         """
         self._require_writable()
         try:
-            self._path(name).unlink()
+            self.path(name).unlink()
         except FileNotFoundError as error:
             raise self._unknown(name) from error
         except OSError as error:
@@ -219,11 +229,6 @@ class PromptLibrary:
             path.stem: f"{path.stem!r} cannot be a prompt's name; {_NAME_RULE}. Rename the file."
             for path in self._files(well_named=False)
         }
-
-    def _path(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
-            raise LibraryError(f"{name!r} cannot be a prompt's name; {_NAME_RULE}. Give such a name.")
-        return self.folder / f"{name}{SUFFIX}"
 
     def _require_writable(self) -> None:
         if self.readonly:

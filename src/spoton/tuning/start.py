@@ -21,6 +21,9 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
 from spoton.tuning.recipe import Recipe
 
+STRATEGIES = ("vocabulary", "labels", "uniform")
+"""Values of ``init`` that are words of their own; the others are ``text:...`` and the path of a prompt."""
+
 # SPoT, appendix C: the 5,000 most common tokens.
 _COMMON_TOKENS = 5000
 
@@ -45,8 +48,8 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
         return from_label_words(_embeddings(model), labels, _common(model), length, seed), []
     if not Path(init).is_file():
         raise RecipeError(
-            f"init is {init!r}: expected vocabulary, labels, uniform, text:... or the path of a prompt. "
-            "If it is a path, there is no such file."
+            f"init is {init!r}: expected {', '.join(STRATEGIES)}, text:... or the path of a prompt, or with --init the "
+            "name of a prompt in a library. If it is a path, there is no such file."
         )
     source = SoftPrompt.load(init)
     source.require_model(model.fingerprint, model.name)
