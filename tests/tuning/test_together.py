@@ -68,6 +68,7 @@ def test_a_step_that_does_not_fit_is_split_with_the_same_result() -> None:
     for one, other in zip(whole, split, strict=True):
         assert_equal_runs(one, other)
         assert isinstance(one, Tuned) and isinstance(other, Tuned)
+        assert (one.passes, other.passes) == (1, 8)
         assert 0 < other.activation_bytes < 0.6 * one.activation_bytes
 
 

@@ -88,6 +88,8 @@ def _news(event: Progress) -> str:
         parts.append(f"validation {event.metric} {event.validation:.1f}{best}")
     if event.tokens_per_second is not None:
         parts.append(f"{event.tokens_per_second:,.0f} tokens/s")
+    if event.passes > 1:
+        parts.append(f"in {event.passes} passes, to fit into memory")
     if event.seconds_left is not None and math.isfinite(event.seconds_left) and event.done < event.total:
         parts.append(f"{timedelta(seconds=round(event.seconds_left))} left")
     return "  ".join(parts)

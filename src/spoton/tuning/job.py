@@ -48,6 +48,7 @@ class Tuned:
         message: What a user should know of the end, or nothing.
         activation_bytes: Most bytes that a step kept for its backward pass, the passes of all prompts tuned
             together included; 0 if no step was taken.
+        passes: Into how many passes memory asked to split the largest step; 1: it fitted.
     """
 
     prompt: SoftPrompt
@@ -58,6 +59,7 @@ class Tuned:
     seconds: float
     message: str = ""
     activation_bytes: int = 0
+    passes: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Running:
         )  # fmt: skip
         self.stopped: Stopped | None = None
         self.message = ""
-        self.activation_bytes = 0
+        self.activation_bytes, self.passes = 0, 1
         self._clock = _Clock(self.state)
         self._rows: list[int] = []
 
@@ -159,7 +161,9 @@ class Running:
         self._end_if_done()
         tokens = sum(len(self.train.inputs[row]) for row in self._rows)
         self.job.on_event(
-            self._clock.progress(self.job.phase, state, recipe, self.job.task.metric, loss, tokens)
+            self._clock.progress(
+                self.job.phase, state, recipe, self.job.task.metric, loss, tokens, self.passes
+            )
         )
 
     def interrupt(self) -> None:
@@ -186,7 +190,7 @@ class Running:
         prompt = SoftPrompt(value=state.best.cpu(), card=self._card(), key=key)
         return Tuned(
             prompt, state.history, stopped, state.step, self.train.truncated, self._clock.elapsed(), self.message,
-            self.activation_bytes,
+            self.activation_bytes, self.passes,
         )  # fmt: skip
 
     def _resume(self, checkpoint: Path) -> None:
@@ -280,7 +284,7 @@ class _Clock:
         return self._before + time.perf_counter() - self._start
 
     def progress(
-        self, phase: str, state: State, recipe: Recipe, metric: str, loss: float, tokens: int
+        self, phase: str, state: State, recipe: Recipe, metric: str, loss: float, tokens: int, passes: int
     ) -> Progress:
         """The event of one finished step."""
         self._tokens += tokens
@@ -289,6 +293,6 @@ class _Clock:
         return Progress(
             phase, state.step, recipe.steps, "step", loss=loss, metric=metric,
             validation=looks[-1] if looks else None, best=state.best_score if looks else None,
-            tokens_per_second=self._tokens / spent,
+            tokens_per_second=self._tokens / spent, passes=passes,
             seconds_left=spent / (state.step - self._first_step) * (recipe.steps - state.step),
         )  # fmt: skip

@@ -92,7 +92,7 @@ def tune_together(
             run.start()
         while active := [run for run in runs if run.stopped is None]:
             for run, loss in zip(active, passes.gradients(active), strict=True):
-                run.activation_bytes = passes.most
+                run.activation_bytes, run.passes = passes.most_bytes, passes.most_passes
                 run.step(loss)
     except KeyboardInterrupt:
         for run in runs:
@@ -116,13 +116,14 @@ class _Passes:
         limit: Bytes that a pass may keep; None: found out at the first step.
 
     Attributes:
-        most: Most bytes that a pass has kept so far.
+        most_bytes: Most bytes that a pass has kept so far.
+        most_passes: Most passes that a step has taken so far.
     """
 
     def __init__(self, model: FrozenModel, limit: float | None) -> None:
         self._model, self._engine, self._limit = model, engine_for(model), limit
         self._bytes_per_token, self._most_tokens = 0.0, 0
-        self.most = 0
+        self.most_bytes, self.most_passes = 0, 1
 
     def gradients(self, runs: Sequence[Running]) -> list[float]:
         """Adds the gradient of every run's mean loss to its prompt; returns these losses, nats a target token."""
@@ -144,7 +145,9 @@ class _Passes:
         if self._engine.repeats_prompts:
             tokens = [n + len(prompts[k]) for n, k in zip(tokens, own, strict=True)]
         losses = [0.0] * len(runs)
-        for part in split(tokens, self._room(prompts, inputs, targets, own) - shared):
+        parts = split(tokens, self._room(prompts, inputs, targets, own) - shared)
+        self.most_passes = max(self.most_passes, len(parts))
+        for part in parts:
             batch = Batch([inputs[i] for i in part], [targets[i] for i in part], [own[i] for i in part])
             found = self._losses(prompts, batch, shared + sum(tokens[i] for i in part))
             weighted = found * torch.tensor([weights[i] for i in part], device=found.device)
@@ -159,7 +162,7 @@ class _Passes:
             return self._engine.losses(prompts, batch)
         with count_kept(self._model.network) as kept:
             found = self._engine.losses(prompts, batch)
-        self.most, self._most_tokens = max(self.most, kept.bytes), tokens
+        self.most_bytes, self._most_tokens = max(self.most_bytes, kept.bytes), tokens
         return found
 
     def _room(

@@ -101,7 +101,8 @@ def _record(prompt: SoftPrompt, tuned: Tuned, task: Task, out: Path) -> dict[str
         "task": task.name, "model": card.model, "model_fingerprint": card.model_fingerprint,
         "metric": card.metric, "evaluation": card.evaluation, "splits": task.splits(), "scores": card.scores,
         "steps": tuned.steps, "best_step": card.best_step, "key_step": card.key_step, "stopped": tuned.stopped,
-        "message": tuned.message, "truncated": tuned.truncated, "notes": list(task.notes),
+        "message": tuned.message, "truncated": tuned.truncated,
+        "activation_bytes": tuned.activation_bytes, "passes": tuned.passes, "notes": list(task.notes),
         "prompt": str(out), "seconds": tuned.seconds, "recipe": card.recipe, "data_hash": card.data_hash,
         "versions": versions(), "history": tuned.history,
     }  # fmt: skip
