@@ -36,7 +36,7 @@ class Recipe(BaseModel):
     """Optimizer steps."""
     batch_size: int = Field(default=8, ge=1)
     """Examples a step."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides the start, the order of examples and nothing else."""
     key_step: int = Field(default=20, ge=1)
     """The step whose prompt is kept as key (task embedding), whatever the task or batch size (SPoT, section 3)."""
