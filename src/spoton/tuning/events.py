@@ -20,8 +20,8 @@ class Progress:
         validation: Its newest value on the validation split, 0 to 100.
         best: Its best value so far.
         tokens_per_second: Text tokens trained on a second.
-        passes: Into how many passes memory asks to split a step.
         seconds_left: Expected time to the end of this phase.
+        passes: Into how many passes memory asks to split a step.
     """
 
     phase: str
@@ -33,8 +33,8 @@ class Progress:
     validation: float | None = None
     best: float | None = None
     tokens_per_second: float | None = None
-    passes: int = 1
     seconds_left: float | None = None
+    passes: int = 1
 
 
 OnEvent = Callable[[Progress], None]
