@@ -61,6 +61,7 @@ def test_a_library_without_sources_for_the_model_is_a_mistake(
     ran = run("adapt", reviews, "--model", tiny_model, "--library", library.folder, *RECIPE, "--json")
     assert ran.code == 2
     assert ran.document["kind"] == "LibraryError"
+    assert "Left out: 2 of another model." in ran.document["error"]
 
 
 def test_a_budget_smaller_than_the_probe_is_a_mistake(

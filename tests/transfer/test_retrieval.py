@@ -131,6 +131,20 @@ def test_no_source_at_all_says_how_to_get_one() -> None:
         retrieve(TARGET, [], k=1)
 
 
+def test_no_source_says_what_there_is_and_why_it_was_left_out(tmp_path: Path) -> None:
+    library, other = PromptLibrary(tmp_path / "library"), PromptLibrary(tmp_path / "other")
+    library.add(a_prompt("own", TARGET, task="mine"))
+    library.add(a_prompt("own-rows", TARGET, data_hash="0123"))
+    library.add(a_prompt("imported", None))
+    other.add(a_prompt("foreign", None, model_fingerprint="beef", task="mine"))
+    (other.folder / "cut.safetensors").write_bytes(b"no prompt")
+    left_out = "2 of the same task or the same rows, 1 without a key, 1 damaged, 1 of another model"
+    with pytest.raises(LibraryError, match=rf"No library holds.* Left out: {left_out}\. Tune one"):
+        sources_for([library, other], "f00d", task="mine", data_hash="0123")
+    with pytest.raises(LibraryError, match=r"No library holds [^.]*\. Tune one"):
+        sources_for([PromptLibrary(tmp_path / "empty")], "f00d")
+
+
 def spoil(library: PromptLibrary, name: str) -> None:
     """Flips a bit of the last number, which leaves the head of the file as it was."""
     file = library.folder / f"{name}.safetensors"
@@ -150,5 +164,5 @@ def test_nothing_but_damaged_prompts_is_no_source_at_all(tmp_path: Path) -> None
     library = PromptLibrary(tmp_path)
     library.add(a_prompt("only", TARGET))
     spoil(library, "only")
-    with pytest.raises(LibraryError, match="No library holds"):
+    with pytest.raises(LibraryError, match=r"No library holds.* Left out: 1 damaged\."):
         retrieve(TARGET, sources_for([library], "f00d"), k=1)

@@ -25,7 +25,7 @@ from spoton.transfer.arms import Arms, Run
 from spoton.transfer.combine import Method, starts
 from spoton.transfer.comparison import Scores, verdict
 from spoton.transfer.curves import draw_arms
-from spoton.transfer.retrieval import Retrieved, require_sources, retrieve, sources_for
+from spoton.transfer.retrieval import Retrieved, retrieve, sources_for
 from spoton.transfer.similarity import Metric
 from spoton.tuning.evaluation import Mode, default_mode, evaluate
 from spoton.tuning.events import OnEvent, silent
@@ -108,7 +108,7 @@ def adapt(
 
     Raises:
         RecipeError: The budget is too small for the probe and the candidates.
-        LibraryError: There is no source for this model.
+        LibraryError: There is no source; says how many prompts were left out, and why.
         SpotonError: `out` is no name for a prompt or cannot be written, which is found out first.
         Interrupted: Ctrl-C. The best prompt so far is saved at ``out`` and the message says so.
 
@@ -121,7 +121,6 @@ def adapt(
     mode = evaluation or default_mode(task)
     began = time.monotonic()
     sources = sources_for(libraries, model.fingerprint, task=task.name, data_hash=task.data_hash())
-    require_sources(sources)
     _check_budget(recipe, method, k, len(sources), seeds)
     if out is not None:
         require_place(out)

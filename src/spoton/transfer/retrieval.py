@@ -6,6 +6,7 @@ The key of a prompt is its early checkpoint; the key of a new task is the prompt
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,27 +51,41 @@ def sources_for(
         fingerprint: Of the frozen model.
         task: Name of the target task; its own prompts are left out, since finding them would be no transfer.
         data_hash: Hash of the target's rows; prompts tuned on the same rows are left out.
+
+    Raises:
+        LibraryError: There is none; says how many prompts were left out, and why.
     """
     found: dict[str, tuple[PromptLibrary, Entry]] = {}
+    left_out: Counter[str] = Counter()
     for library in libraries:
-        for entry in library.search(model_fingerprint=fingerprint):
-            own = entry.card.task == task or (data_hash and entry.card.data_hash == data_hash)
-            if entry.has_key and not own:
+        for entry in library.list():
+            card = entry.card
+            if card.model_fingerprint != fingerprint:
+                left_out["of another model"] += 1
+            elif card.task == task or (data_hash and card.data_hash == data_hash):
+                left_out["of the same task or the same rows"] += 1
+            elif not entry.has_key:
+                left_out["without a key"] += 1
+            else:
                 found.setdefault(entry.name, (library, entry))
+        left_out["damaged"] += len(library.damaged)
+    if not found:
+        raise _no_source(left_out)
     return list(found.values())
 
 
-def require_sources(found: Sequence[object]) -> None:
-    """Refuses to go on without any source.
+def _no_source(left_out: Counter[str]) -> LibraryError:
+    """What to tell a user without any source: what there is instead, and how to get one.
 
-    Raises:
-        LibraryError: There is none; says how to get one.
+    Args:
+        left_out: Number of prompts that cannot be sources, by what they are.
     """
-    if not found:
-        raise LibraryError(
-            "No library holds a source prompt of this model with a key. Tune one with `spoton tune TASK --out P` and "
-            "`spoton library add P`, or use the embedded model, for which a starter library comes with spoton."
-        )
+    told = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common() if count)
+    return LibraryError(
+        f"No library holds a source prompt for this task and model.{f' Left out: {told}.' if told else ''} Tune one "
+        "with `spoton tune TASK --out P` and `spoton library add P`, or use the embedded model, for which a starter "
+        "library comes with spoton."
+    )
 
 
 def retrieve(
@@ -98,5 +113,6 @@ def retrieve(
             continue
         assert prompt.key is not None
         ranked.append(Retrieved(entry.name, similarity(key, prompt.key, metric), prompt))
-    require_sources(ranked)
+    if not ranked:
+        raise _no_source(Counter(damaged=len(sources)))
     return sorted(ranked, key=lambda one: (-one.similarity, one.name))[:k]
