@@ -47,8 +47,10 @@ def test_tune_leaves_prompt_curve_and_record(tuned: Path) -> None:
 
 def test_tune_prints_one_document(run: Run, reviews: Path, tiny_model: Path, tmp_path: Path) -> None:
     out = tmp_path / "p.safetensors"
-    ran = run("tune", reviews, "--model", tiny_model, "--out", out, *RECIPE, "--init", "labels", "--json")
+    own = ("--init", "labels", "--family", "sentiment")
+    ran = run("tune", reviews, "--model", tiny_model, "--out", out, *RECIPE, *own, "--json")
     assert ran.document["prompt"] == str(out)
+    assert SoftPrompt.load(out).card.family == "sentiment"
     assert ran.document["stopped"] == "finished"
     assert "tuning" in ran.stderr and "float" in ran.stderr  # progress, and the type that was chosen
 

@@ -63,9 +63,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_load_with_a_given_test_split(folder: str) -> None:
-    task = load_hub_task(folder, input="text", target="label", test_split="test")
+    task = load_hub_task(folder, input="text", target="label", test_split="test", family="f")
     assert task.splits() == {"train": 28, "validation": 2, "test": 6}
-    assert (task.name, task.labels) == ("reviews", ("a", "b"))
+    assert (task.name, task.family, task.labels) == ("reviews", "f", ("a", "b"))
     assert task.source == f"hub:{folder}"
 
 

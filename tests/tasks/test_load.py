@@ -19,6 +19,8 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file(reviews: Path) -> None:
     assert resolve_task("reviews.csv").source == "file:reviews.csv"
     assert resolve_task(str(reviews), input="text", target="label", seed=1).name == "reviews"
+    assert resolve_task("reviews.csv").family == ""
+    assert resolve_task("reviews.csv", family="sentiment").family == "sentiment"
 
 
 def test_a_typing_error_gets_the_nearest_names() -> None:
@@ -42,6 +44,8 @@ def test_a_folder(reviews: Path) -> None:
 def test_options_that_do_not_apply_are_refused() -> None:
     with pytest.raises(DataError, match="a bundled task, to which input and target never apply"):
         resolve_task("boolq", input="text", target="label")
+    with pytest.raises(DataError, match="family never applies"):  # it has one
+        resolve_task("boolq", family="reading")
 
 
 @pytest.mark.parametrize("spec", ["hub:nobody/nothing", "nobody/nothing"])

@@ -96,6 +96,9 @@ class TaskOptions:
         str | None,
         typer.Option(help="Metrics, separated by commas; the first decides.", rich_help_panel=_DATA),
     ] = None
+    family: Annotated[
+        str | None, typer.Option(help="What kind of task it is, such as sentiment.", rich_help_panel=_DATA)
+    ] = None
     config: Annotated[
         str | None, typer.Option(help="Configuration of a data set on the Hub.", rich_help_panel=_DATA)
     ] = None
@@ -136,6 +139,7 @@ class TaskOptions:
             "template": self.template,
             "labels": _words(self.labels),
             "metrics": _words(self.metrics),
+            "family": self.family,
             "config": self.config,
             "revision": self.revision,
             "validation": self.validation,

@@ -25,6 +25,7 @@ def load_task_file(
     target: str | None = None,
     template: str | None = None,
     name: str | None = None,
+    family: str = "",
     labels: Sequence[str] | None = None,
     validation: Path | str | None = None,
     test: Path | str | None = None,
@@ -40,6 +41,7 @@ def load_task_file(
         target: Column of the target. Default: label, target, answer or class.
         template: Jinja template of the input over all columns, in place of `input`.
         name: Name of the task. Default: the file's name.
+        family: What kind of task it is, such as sentiment.
         labels: The closed set of targets in its order. Default: from the data; see `task_from_rows`.
         validation: File of the validation split. Default: taken out of `path`.
         test: File of the test split. Default: taken out of `path`.
@@ -58,6 +60,7 @@ def load_task_file(
     return task_from_rows(
         splits,
         name=name or Path(path).stem,
+        family=family,
         source=f"file:{Path(path).name}",
         input=input,
         target=target,

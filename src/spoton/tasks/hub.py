@@ -23,6 +23,7 @@ def load_hub_task(
     target: str | None = None,
     template: str | None = None,
     name: str | None = None,
+    family: str = "",
     labels: Sequence[str] | None = None,
     train_split: str = "train",
     validation_split: str | None = None,
@@ -40,6 +41,7 @@ def load_hub_task(
         target: Column of the target; class numbers become the names that the data set gives them.
         template: Jinja template of the input over all columns, in place of `input`.
         name: Name of the task. Default: the data set's name, with its configuration.
+        family: What kind of task it is, such as sentiment.
         labels: The closed set of targets in its order. Default: the names of the classes, else from the data.
         train_split: Split to tune on.
         validation_split: Split to choose by. Default: taken out of train.
@@ -65,6 +67,7 @@ def load_hub_task(
     return task_from_datasets(
         {split: _split(loaded, there) for split, there in wanted.items() if there is not None},
         name=name or "-".join(filter(None, (dataset_id.rpartition("/")[2], config))),
+        family=family,
         source=f"hub:{dataset_id}{f'/{config}' if config else ''}{f'@{revision}' if revision else ''}",
         input=input,
         target=target,
