@@ -17,14 +17,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
+from experiments.bench.names import COMPILED, DOCUMENTED, SPOTON, T5, TUNED
 from experiments.bench.texts import FIXED_LENGTH
 from spoton import load_model
 from spoton.models.engine import Batch, engine_for
 from spoton.models.frozen import FrozenModel
 
 LEARNING_RATE = 0.02
-DOCUMENTED, TUNED, SPOTON, COMPILED = "PEFT as documented", "PEFT tuned", "spoton", "spoton compiled"
-SMOLLM, T5 = "SmolLM2-135M", "T5 v1.1 small (random)"
 _IGNORED = -100  # transformers' label for "no loss here"
 
 

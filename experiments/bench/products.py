@@ -129,9 +129,7 @@ def _linear_layers(shape: DecoderShape) -> list[tuple[int, int]]:
     ]  # fmt: skip
 
 
-def _attention(
-    batch: int, queries: int, keys: int, width: int, layers: int, training: bool
-) -> list[Product]:
+def _attention(batch: int, queries: int, keys: int, width: int, layers: int, training: bool) -> list[Product]:
     """Scores and mixed values; in training also the gradients of weights, queries, keys and values."""
     scores = Product(batch, queries, width, keys, layers)
     mixed = Product(batch, queries, keys, width, layers)
