@@ -16,7 +16,7 @@ import torch
 
 from experiments.bench import arms as competitors
 from experiments.bench.arms import Arm
-from experiments.bench.names import LIMIT, SMOLLM, SPOTON, T5
+from experiments.bench.names import COMPILED, LIMIT, SMOLLM, SPOTON, T5
 from experiments.bench.products import DecoderShape, runner, unavoidable_products
 from experiments.bench.ratios import Round, disagreeing
 from experiments.bench.texts import Texts, folded
@@ -71,11 +71,10 @@ class Contest:
         self.warm_up: dict[str, float] = {}
         for name, arm in self.arms.items():
             tell(f"{configuration.title}: warming up {name}")
-            # Twice, since a compiler makes its general version only when it sees a second shape. The arm with a
-            # fixed length sees one shape; it is the slowest, and once is enough.
-            for _ in range(1 if arm.pads_to else 2):
-                wall = self._timed(arm, self._share(arm, first))["wall"] * len(self._share(arm, first))
-                self.warm_up.setdefault(name, wall)
+            # The longest batch touches all memory that a round will. A compiler needs every shape, and makes its
+            # general version only when it sees a second one.
+            passes = [first, first] if name == COMPILED else [self._share(arm, first[-1:])]
+            self.warm_up[name] = sum(self._timed(arm, part)["wall"] * len(part) for part in passes)
 
     def batches(self, round_number: int) -> list[Batch]:
         """What every arm reads in a round."""
@@ -105,7 +104,7 @@ class Contest:
         return asdict(self.configuration) | {
             "losses": self.losses,
             "dtypes": self.dtypes,
-            "first_pass_seconds": self.warm_up,
+            "warm_up_seconds": self.warm_up,
             "rounds": list(rounds),
         }
 
