@@ -8,8 +8,11 @@ TESTS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WITH_PEFT := $(VENV)/.installed-peft
+# Options of the benchmark, such as `make bench BENCH="--quick"`.
+BENCH ?=
 
-.PHONY: setup test lint demo starter-library clean
+.PHONY: setup test lint demo starter-library bench clean
 
 setup: $(INSTALLED)
 
@@ -41,6 +44,14 @@ demo: setup
 # Tunes the source prompts that the package ships, from the bundled tasks.
 starter-library: setup
 	$(BIN)/python experiments/starter_library.py
+
+# The engine against PEFT: about a quarter of an hour on two cores that do nothing else. See docs/performance.md.
+bench: $(WITH_PEFT)
+	$(BIN)/python -m experiments.bench $(BENCH)
+
+$(WITH_PEFT): $(INSTALLED)
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,peft]"
+	touch $@
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

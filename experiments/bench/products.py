@@ -1,0 +1,139 @@
+"""The upper bound: the matrix products that no engine for a decoder-only model can avoid, back to back.
+
+Counted with everything that can be shared already shared: the prompt runs once for all rows, there is no padding,
+logits exist at target positions only, and no weight gets a gradient. What is left out (norms, activations, softmax,
+copies, Python) is what an engine pays beyond it, so no arm reaches 100 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedConfig
+
+
+@dataclass(frozen=True)
+class DecoderShape:
+    """The widths of a decoder-only model with grouped attention heads and a gated feed-forward layer."""
+
+    layers: int
+    dim: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feed_forward: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> DecoderShape:
+        """Reads them from a Llama-like config."""
+        return cls(
+            layers=config.num_hidden_layers,
+            dim=config.hidden_size,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            feed_forward=config.intermediate_size,
+            vocabulary=config.vocab_size,
+        )
+
+
+@dataclass(frozen=True)
+class Product:
+    """``[batch, rows, inner] @ [batch, inner, columns]``, so many times in a row."""
+
+    batch: int
+    rows: int
+    inner: int
+    columns: int
+    times: int = 1
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of all repetitions."""
+        return 2 * self.batch * self.rows * self.inner * self.columns * self.times
+
+
+def unavoidable_products(
+    shape: DecoderShape,
+    prompt_length: int,
+    lengths: Sequence[int],
+    targets: int,
+    *,
+    training: bool,
+) -> list[Product]:
+    """The products of one step.
+
+    Args:
+        shape: The model.
+        prompt_length: P.
+        lengths: Tokens that go through the layers for each text.
+        targets: Positions at which logits are needed.
+        training: With the gradients of everything but the weights, and with the prompt in the row. Scoring has
+            neither: the prompt's keys and values are cached.
+    """
+    real = sum(lengths)
+    tokens = real + (prompt_length if training else 0)
+    products = []
+    for inner, columns in _linear_layers(shape):
+        products.append(Product(1, tokens, inner, columns, shape.layers))
+        if training:
+            products.append(Product(1, tokens, columns, inner, shape.layers))
+    group = shape.heads // shape.kv_heads
+    # One text attends to itself. All texts are taken as one batched product of their mean square length, which has
+    # the same arithmetic and none of the overhead of a call per text: the strictest bound.
+    own = math.ceil(math.sqrt(sum(n * n for n in lengths) / len(lengths)))
+    seen = [(shape.kv_heads * len(lengths), group * own, own)]
+    if prompt_length:
+        seen.append((shape.kv_heads, group * real, prompt_length))
+        if training:
+            seen.append((shape.kv_heads, group * prompt_length, prompt_length))
+    for batch, queries, keys in seen:
+        products += _attention(batch, queries, keys, shape.head_dim, shape.layers, training)
+    products.append(Product(1, targets, shape.dim, shape.vocabulary))
+    if training:
+        products.append(Product(1, targets, shape.vocabulary, shape.dim))
+    return products
+
+
+def runner(products: Sequence[Product], dtype: torch.dtype) -> Callable[[], None]:
+    """Allocates operands once and returns what multiplies them all; results go to buffers that are there already."""
+    jobs = []
+    for p in products:
+        left = torch.randn(p.batch, p.rows, p.inner).to(dtype)
+        # Stored as torch stores a weight, [columns, inner]: the faster of the two layouts here.
+        right = torch.randn(p.batch, p.columns, p.inner).to(dtype).transpose(1, 2)
+        jobs.append((left, right, torch.empty(p.batch, p.rows, p.columns, dtype=dtype), p.times))
+
+    @torch.no_grad()
+    def run() -> None:
+        for left, right, out, times in jobs:
+            for _ in range(times):
+                if len(left) == 1:
+                    torch.mm(left[0], right[0], out=out[0])
+                else:
+                    torch.bmm(left, right, out=out)
+
+    return run
+
+
+def _linear_layers(shape: DecoderShape) -> list[tuple[int, int]]:
+    """(in, out) of query, key, value, output, gate, up and down."""
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return [
+        (shape.dim, queries), (shape.dim, keys), (shape.dim, keys), (queries, shape.dim),
+        (shape.dim, shape.feed_forward), (shape.dim, shape.feed_forward), (shape.feed_forward, shape.dim),
+    ]  # fmt: skip
+
+
+def _attention(batch: int, queries: int, keys: int, width: int, layers: int, training: bool) -> list[Product]:
+    """Scores and mixed values; in training also the gradients of weights, queries, keys and values."""
+    scores = Product(batch, queries, width, keys, layers)
+    mixed = Product(batch, queries, keys, width, layers)
+    if not training:
+        return [scores, mixed]
+    to_keys = Product(batch, keys, queries, width, layers)
+    return [scores, mixed, scores, mixed, to_keys, to_keys]
