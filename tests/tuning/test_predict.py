@@ -3,13 +3,16 @@
 import pytest
 
 from spoton.errors import DataError, PromptError
-from spoton.prompts import Card, SoftPrompt
+from spoton.prompts import Card, SoftPrompt, starter_library
 from spoton.tuning import predict
 from tests.tiny import WIDTH, draw, tiny
 
 
 def prompt(
-    fingerprint: str, labels: list[str] | None = None, template: str = "{{ text }}\nVerdict:"
+    fingerprint: str,
+    labels: list[str] | None = None,
+    template: str = "{{ text }}\nVerdict:",
+    source: str = "file:toy.csv",
 ) -> SoftPrompt:
     card = Card(
         name="toy",
@@ -18,6 +21,7 @@ def prompt(
         model_fingerprint=fingerprint,
         labels=labels,
         template=template,
+        source=source,
     )
     return SoftPrompt(draw(4, WIDTH), card)
 
@@ -46,6 +50,45 @@ def test_several_columns_need_objects() -> None:
     assert predict(model, pair, [{"first": "A", "second": "B"}])[0].input == "A B\nVerdict:"
     with pytest.raises(DataError, match="first, second"):
         predict(model, pair, ["A B"])
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "text"),
+    [
+        (
+            "crows_pairs_bias_type",
+            {"sentence": "The [MASK] came.", "mask1": "one", "mask2": "other"},
+            "The other came.\nTopic:",
+        ),
+        (
+            "stereoset_relation",
+            {"context": "A.", "stereotype": "B.", "anti-stereotype": "C."},
+            "First: A.\nSecond: C.\nRelation:",
+        ),
+    ],
+)
+def test_columns_that_only_the_catalog_has_need_not_be_given(
+    name: str, row: dict[str, str], text: str
+) -> None:
+    model, card = tiny("llama"), starter_library().get(name).card
+    bundled = prompt(model.fingerprint, card.labels, card.template, card.source)
+    found = predict(model, bundled, [row, row, row | {"number": 1}])
+    assert [one.input for one in found[:2]] == [text] * 2  # whatever their place
+    assert found[2].input != text
+    with pytest.raises(DataError, match="several columns") as told:
+        predict(model, bundled, ["A text."])
+    assert "number" not in str(told.value)
+
+
+def test_a_column_called_number_in_ones_own_file_is_asked_for() -> None:
+    model = tiny("llama")
+    own = prompt(model.fingerprint, ["yes", "no"], "{{ text }} {{ number }}\nVerdict:")
+    with pytest.raises(DataError, match="'number' is undefined"):
+        predict(model, own, [{"text": "A"}])
+    one = prompt(model.fingerprint, ["yes", "no"], "{{ text }} {{ number }}\nVerdict:", "bundled:x")
+    assert predict(model, one, ["A"])[0].input == "A 0\nVerdict:"
+    with pytest.raises(DataError, match="Text 1 is empty"):
+        predict(model, one, [""])
 
 
 def test_mistakes() -> None:

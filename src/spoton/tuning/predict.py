@@ -17,6 +17,10 @@ from spoton.tuning.evaluation import generate_texts, input_limit, label_log_like
 TEMPLATE_BREAK = "\n---\n"
 """Separates the templates of a task that makes several examples of a row."""
 
+# What templates of the catalog see beside a row's own columns (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
+# the same for every row, so that an answer does not depend on where in the list its row stands.
+_CATALOG_COLUMNS = {"number": 0, "file": ""}
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -47,7 +51,8 @@ def predict(
         model: The model the prompt was tuned for.
         prompt: The tuned prompt; its card's template makes inputs of rows, its labels are the possible
             answers.
-        rows: A text each, or a mapping of column names to values where the template has several columns.
+        rows: A text each, or a mapping of column names to values where the template has several columns. The columns
+            `number` and `file`, which the catalog adds to the rows of bundled tasks, need not be given.
         max_tokens: The longest generated answer, where there are no labels.
         on_message: Told how many inputs lost their middle, if any did.
 
@@ -62,7 +67,8 @@ def predict(
     prompt.require_model(model.fingerprint, model.name)
     if not rows:
         return []
-    inputs = fill(prompt.card.template, rows)
+    bundled = prompt.card.source.startswith("bundled:")
+    inputs = fill(prompt.card.template, rows, _CATALOG_COLUMNS if bundled else {})
     labels = prompt.card.labels
     encoded = encode(
         model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
@@ -83,14 +89,22 @@ def predict(
     ]
 
 
-def fill(template: str, rows: Sequence[str | Mapping[str, Any]]) -> list[str]:
+def fill(
+    template: str, rows: Sequence[str | Mapping[str, Any]], given: Mapping[str, Any] | None = None
+) -> list[str]:
     """Inputs from rows by a card's template; without a template a text is the input itself.
+
+    Args:
+        template: Of the card.
+        rows: Texts or columns.
+        given: Columns that a row need not bring, with their values.
 
     Raises:
         DataError: A row does not fit the template.
     """
     first = template.split(TEMPLATE_BREAK)[0]
-    columns = template_columns(first) if first else []
+    given = given or {}
+    columns = [name for name in template_columns(first) if name not in given] if first else []
     compiled = compile_template(first) if first else None
     inputs = []
     for number, row in enumerate(rows, start=1):
@@ -102,7 +116,9 @@ def fill(template: str, rows: Sequence[str | Mapping[str, Any]]) -> list[str]:
                 )
             row = {columns[0]: row} if columns else {"text": row}
         row = {name: "" if value is None else value for name, value in row.items()}  # as when it was tuned
-        text = render(compiled, row) if compiled is not None else str(row.get("text", "")).strip()
+        text = (
+            render(compiled, {**given, **row}) if compiled is not None else str(row.get("text", "")).strip()
+        )
         if not any(str(value).strip() for value in row.values()):
             raise DataError(f"Text {number} is empty. Remove it, or give a text.")
         inputs.append(text)
