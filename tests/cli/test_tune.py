@@ -75,6 +75,7 @@ def test_init_takes_the_name_of_a_prompt_in_a_library(
     ("flags", "kind", "words"),
     [
         (("--target", "stars"), "DataError", "stars"),
+        (("--metrics", "pearson"), "DataError", "'bad' (40 times), 'good' (40 times)"),
         (("--length", "0"), "RecipeError", "length"),
         (("--preset", "best"), "RecipeError", "decoder"),
         (("--init", "nowhere.safetensors"), "RecipeError", "nowhere.safetensors"),

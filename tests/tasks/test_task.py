@@ -37,6 +37,8 @@ def test_the_plain_facts() -> None:
         ({"train": ()}, "no train examples"),
         ({"metrics": ()}, "choose from accuracy"),
         ({"metrics": ("acuracy",)}, "acuracy.*choose from accuracy"),
+        ({"metrics": ("accuracy", "pearson")}, r"pearson .*'no' \(26 times\), 'yes' \(14 times\)"),
+        ({"metrics": ("spearman",), "labels": None}, "spearman .*numbers"),
         ({"labels": ("no",)}, "at least two"),
         ({"labels": ("no", "no", "yes")}, "all different"),
         ({"labels": ("no", "maybe")}, r"'yes' \(14 times\)"),
@@ -45,6 +47,12 @@ def test_the_plain_facts() -> None:
 def test_what_could_never_be_tuned_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         make(**changes)
+
+
+def test_numbers_may_be_labels_and_still_be_correlated() -> None:
+    rows = tuple(Example(f"text {i}", str(i % 3)) for i in range(9))
+    stars = {"labels": ("0", "1", "2"), "metrics": ("pearson",), "train": rows}
+    assert make(**stars, validation=rows, test=()).metric == "pearson"
 
 
 def test_the_hash_sees_every_row_its_place_and_its_split() -> None:

@@ -124,6 +124,9 @@ METRICS: dict[str, Metric] = {
     "token_f1": token_f1,
 }
 
+CORRELATIONS = frozenset({"pearson", "spearman"})
+"""The metrics whose targets have to be numbers."""
+
 
 def _strings(predictions: Sequence[Prediction]) -> list[str]:
     return [_INVALID if prediction is None else prediction for prediction in predictions]

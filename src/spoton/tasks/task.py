@@ -4,12 +4,13 @@ A plain value. It neither reads files (see `files`, `catalog`, `hub`) nor scores
 """
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
-from spoton.tasks.metrics import METRICS
+from spoton.tasks.metrics import CORRELATIONS, METRICS, number
 from spoton.tasks.splits import k_per_label, stratified_sample
 
 __all__ = ["Example", "Task"]
@@ -20,8 +21,8 @@ class Task:
     """Examples in three splits and how answers to them are judged.
 
     Raises:
-        DataError: A target is not among the labels, there are fewer than two labels, a metric is unknown, or
-            the train split is empty.
+        DataError: A target is not among the labels, there are fewer than two labels, a metric is unknown or
+            does not suit the targets, or the train split is empty.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Task:
             )
         if self.labels is not None:
             self._check_labels(self.labels)
+        self._check_correlations()
 
     @property
     def metric(self) -> str:
@@ -111,13 +113,29 @@ class Task:
                 f"Task {self.name!r} has labels {list(labels)}; expected at least two, "
                 "all different, none empty."
             )
-        targets = Counter(
+        targets = self._targets()
+        if strange := targets.keys() - set(labels):
+            raise DataError(
+                f"Task {self.name!r} has targets that are not among its labels {list(labels)}: "
+                f"{_shown(strange, targets)}. Add them to the labels or correct the rows."
+            )
+
+    def _check_correlations(self) -> None:
+        wanted = [metric for metric in self.metrics if metric in CORRELATIONS]
+        targets = self._targets() if wanted else Counter[str]()
+        if strange := {target for target in targets if number(target) is None}:
+            raise DataError(
+                f"Task {self.name!r} has the metric {wanted[0]} and targets that are no numbers: "
+                f"{_shown(strange, targets)}. Choose other metrics or correct the rows."
+            )
+
+    def _targets(self) -> Counter[str]:
+        """How often each target occurs in all splits."""
+        return Counter(
             example.target for split in (self.train, self.validation, self.test) for example in split
         )
-        strange = sorted(targets.keys() - set(labels))
-        if strange:
-            shown = ", ".join(f"{target!r} ({targets[target]} times)" for target in strange[:5])
-            raise DataError(
-                f"Task {self.name!r} has targets that are not among its labels {list(labels)}: {shown}. "
-                "Add them to the labels or correct the rows."
-            )
+
+
+def _shown(strange: Set[str], targets: Counter[str]) -> str:
+    """The first few of some targets, with their numbers."""
+    return ", ".join(f"{target!r} ({targets[target]} times)" for target in sorted(strange)[:5])
