@@ -94,5 +94,22 @@ def test_verify_reports_damage_and_exits_with_2(run: Run, library: PromptLibrary
     (library.folder / "news.safetensors").write_bytes(whole[:-20])
     ran = run("library", "verify", "--library", library.folder, "--json")
     assert ran.code == 2
-    assert ran.document["ok"] == ["quiz"]
-    assert set(ran.document["damaged"]) == {"news"}
+    (found,) = ran.document
+    assert (found["library"], found["ok"]) == (str(library.folder), ["quiz"])
+    assert set(found["damaged"]) == {"news"}
+
+
+def test_verify_keeps_libraries_apart(run: Run, library: PromptLibrary, tmp_path: Path) -> None:
+    """One name, whole in the first library and damaged in two others."""
+    places = [library.folder, tmp_path / "second", tmp_path / "third"]
+    for place in places[1:]:
+        file = PromptLibrary(place).add(a_prompt("news"))
+        file.write_bytes(file.read_bytes()[:-20])
+    flags = [flag for place in places for flag in ("--library", place)]
+    ran = run("library", "verify", *flags, "--json")
+    assert ran.code == 2
+    assert [(found["library"], found["ok"], list(found["damaged"])) for found in ran.document] == [
+        (str(places[0]), ["news", "quiz"], []), (str(places[1]), [], ["news"]), (str(places[2]), [], ["news"]),
+    ]  # fmt: skip
+    shown = run("library", "verify", *flags).stdout
+    assert all(str(place) in shown for place in places)

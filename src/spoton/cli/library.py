@@ -95,15 +95,15 @@ def remove(
 @command(app, "spoton library verify", "spoton library verify --library prompts/ --json")
 def verify(library: Library = None, json: Json = False) -> None:
     """Read every prompt in full and report damaged ones. Exit code 2 if there are any."""
-    ok: list[str] = []
-    damaged: dict[str, str] = {}
-    for opened in open_libraries(library):
-        checked = opened.verify()
-        ok += checked.ok
-        damaged |= checked.damaged
-    rows = [*((name, "ok") for name in ok), *damaged.items()]
-    emit({"ok": ok, "damaged": damaged}, table(("name", "state"), rows), as_json=json)
-    if damaged:
+    checked = [(opened.folder, opened.verify()) for opened in open_libraries(library)]
+    document = [{"library": folder, "ok": found.ok, "damaged": found.damaged} for folder, found in checked]
+    rows = [
+        (name, folder, state)
+        for folder, found in checked
+        for name, state in (dict.fromkeys(found.ok, "ok") | found.damaged).items()
+    ]
+    emit(document, table(("name", "library", "state"), rows), as_json=json)
+    if any(found.damaged for _, found in checked):
         raise typer.Exit(USER_ERROR)
 
 
