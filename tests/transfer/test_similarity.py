@@ -27,6 +27,15 @@ def test_values_by_hand_in_both_directions(metric: str, expected: float) -> None
     assert similarity(B, A, metric) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("metric", ["average_tokens", "maximum_token"])
+def test_rounding_does_not_leave_the_range(metric: str) -> None:
+    for seed in range(100):
+        prompt = torch.randn(5, 64, generator=torch.Generator().manual_seed(seed))
+        found = similarity(prompt, prompt, metric)
+        assert found == pytest.approx(1) and found <= 1
+        assert similarity(prompt, -prompt, metric) >= -1
+
+
 def test_what_cannot_be_compared() -> None:
     with pytest.raises(PromptError, match="width"):
         similarity(A, torch.ones(2, 3))

@@ -43,7 +43,8 @@ def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float
             f"Prompts of shapes {list(a.shape)} and {list(b.shape)} cannot be compared: they need one width D, "
             "which prompts of one model share."
         )
-    return float(_SIMILARITIES[metric](a.double(), b.double()))
+    # Rounding may leave the range: a prompt with itself gave 1.0000000000000002.
+    return float(_SIMILARITIES[metric](a.double(), b.double()).clamp(-1, 1))
 
 
 def _average_tokens(a: Tensor, b: Tensor) -> Tensor:
