@@ -64,7 +64,7 @@ def test_a_description_is_complete(info: TaskInfo) -> None:
     assert task_info(info.name) is info
     assert info.description and info.license and info.citation
     assert set(info.metrics) <= METRICS.keys()
-    assert info.archive in ARCHIVES
+    assert info.archive is None or info.archive.package in ARCHIVES
     texts, targets = (t if isinstance(t, tuple) else (t,) for t in (info.doc_to_text, info.doc_to_target))
     assert len(texts) == len(targets)
     for text in (*texts, *targets):

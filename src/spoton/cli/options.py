@@ -64,7 +64,7 @@ _RECIPE = "Recipe"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """Which examples: a file with its columns, a bundled task, or a data set of the Hub."""
+    """Which examples: a file with its columns, a task of the catalog, or a data set of the Hub."""
 
     data: Annotated[
         str,
@@ -102,6 +102,33 @@ class TaskOptions:
     encoding: Annotated[
         str | None, typer.Option(help="Text encoding of the file.", rich_help_panel=_DATA)
     ] = None
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with <task>/train.jsonl and validation.jsonl for tasks of the catalog. "
+            "Not given: SPOTON_DATA_DIR.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    protocol: Annotated[
+        Literal["honest", "paper"] | None,
+        typer.Option(
+            help="Test split of a task of the catalog. honest: rows used for nothing else; "
+            "paper: the validation split. Not given: honest.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    prefix: Annotated[
+        Literal["task", "none"] | None,
+        typer.Option(
+            help="Whether inputs begin with the task's name, where T5 has it. Not given: task.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    max_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most rows of a split to take from the Hub.", rich_help_panel=_DATA),
+    ] = None
     split_seed: Annotated[
         int | None,
         typer.Option(help="Seed of the split and of the samples below.", rich_help_panel=_DATA),
@@ -138,6 +165,10 @@ class TaskOptions:
             "validation": self.validation,
             "test": self.test,
             "encoding": self.encoding,
+            "data_dir": self.data_dir,
+            "protocol": self.protocol,
+            "prefix": self.prefix,
+            "max_rows": self.max_rows,
             "seed": self.split_seed,
         }
         given = {name: value for name, value in given.items() if value is not None}

@@ -80,6 +80,7 @@ def _document(task: Task, examples: int) -> dict[str, Any]:
         "metrics": list(task.metrics),
         "template": task.template,
         "source": task.source,
+        "protocol": task.protocol,
         "license": task.license,
         "notes": list(task.notes),
         "data_hash": task.data_hash(),

@@ -1,4 +1,4 @@
-"""From what a user writes to a task: a path, the name of a bundled task, or a data set on the Hub."""
+"""From what a user writes to a task: a path, the name of a task of the catalog, or a data set on the Hub."""
 
 import inspect
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import DataError
-from spoton.tasks.catalog import list_tasks, load_task
+from spoton.tasks.catalog import is_task, load_task
 from spoton.tasks.files import load_task_file
 from spoton.tasks.hub import load_hub_task
 from spoton.tasks.task import Task
@@ -18,7 +18,8 @@ def resolve_task(spec: str, *, on_message: Callable[[str], None] | None = None, 
     """Load the task that `spec` names.
 
     Args:
-        spec: The path of a file; or the name of a bundled task; or `hub:owner/name`, or `owner/name`.
+        spec: The path of a file; or the name or an alias of a task of the catalog; or `hub:owner/name`, or
+            `owner/name`.
         on_message: Told before a download of bundled data starts.
         **arguments: For `load_task_file`, `load_task` or `load_hub_task`, whichever it is.
 
@@ -29,7 +30,7 @@ def resolve_task(spec: str, *, on_message: Callable[[str], None] | None = None, 
     path = Path(spec)
     if path.is_file():
         return _call(load_task_file, spec, "a file", arguments)
-    if spec in {info.name for info in list_tasks()}:
+    if is_task(spec):
         return _call(load_task, spec, "a bundled task", {**arguments, "on_message": on_message})
     if spec.startswith(HUB) or (spec.count("/") == 1 and not path.suffix and spec[0] not in "./~"):
         return _call(load_hub_task, spec.removeprefix(HUB), "a data set on the Hub", arguments)

@@ -37,8 +37,10 @@ class Task:
     template: str
     """The Jinja template that made the inputs, for the record."""
     source: str
-    """Where the examples came from: `bundled:...`, `file:...` or `hub:...`."""
+    """Where the examples came from: `folder:...`, `bundled:...`, `file:...` or `hub:...`."""
     license: str = ""
+    protocol: str = "honest"
+    """`honest`: test rows are used for the score alone. `paper`: the validation split doubles as test."""
     notes: tuple[str, ...] = ()
     """What a user should know about how the data was read, one sentence each."""
 
@@ -70,6 +72,8 @@ class Task:
             parts += [name, str(len(split))]
             for example in split:
                 parts += [example.input, example.target]
+                if example.references or example.question:  # left out otherwise: the hashes of old stay valid
+                    parts += [*example.references, example.question]
         return sha256_of_text(parts)[:16]
 
     def limited(
