@@ -18,6 +18,7 @@ from spoton.tasks.protocol import Protocol, divide
 from spoton.tasks.render import Prefix, input_template, render_rows
 from spoton.tasks.sources import find_rows
 from spoton.tasks.task import Task
+from spoton.tasks.text_metrics import missing_package
 
 __all__ = [
     "ARCHIVES",
@@ -134,5 +135,5 @@ def load_task(
         source=f"{rows.source}, protocol {protocol}" if divided.note else rows.source,
         license=info.license,
         protocol=protocol,
-        notes=(divided.note,) if divided.note else (),
+        notes=tuple(filter(None, (divided.note, *map(missing_package, info.scored_by)))),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
-from spoton.tasks.metrics import METRICS
+from spoton.tasks.metrics import require_known
 from spoton.tasks.splits import k_per_label, stratified_sample
 
 __all__ = ["Example", "Task"]
@@ -33,7 +33,7 @@ class Task:
     labels: tuple[str, ...] | None
     """The label words in their fixed order, or None if targets are open."""
     metrics: tuple[str, ...]
-    """Names in `METRICS`; the first is the main metric."""
+    """Names in `METRICS`, or `mean` of the others; the first is the main metric."""
     template: str
     """The Jinja template that made the inputs, for the record."""
     source: str
@@ -48,11 +48,7 @@ class Task:
         """Refuse what could never be tuned or scored."""
         if not self.train:
             raise DataError(f"Task {self.name!r} has no train examples. Give it at least a few.")
-        unknown = [metric for metric in self.metrics if metric not in METRICS]
-        if unknown or not self.metrics:
-            raise DataError(
-                f"Task {self.name!r} has metrics {list(self.metrics)}; choose from {', '.join(METRICS)}."
-            )
+        require_known(self.metrics)
         if self.labels is not None:
             self._check_labels(self.labels)
 
