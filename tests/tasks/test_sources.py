@@ -87,6 +87,8 @@ def test_the_hub_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
         return ROWS
 
     monkeypatch.setattr(sources, "hub_rows", hub)
-    rows = find_rows(task_info("boolq").model_copy(update={"dataset": "o/n", "config": "c"}), max_rows=7)
-    assert (rows.source, rows.archived) == ("hub:o/n/c", False)
+    rows = find_rows(
+        task_info("boolq").model_copy(update={"dataset": "o/n", "config": "c", "revision": "v1"}), max_rows=7
+    )
+    assert (rows.source, rows.archived) == ("hub:o/n/c@v1", False)
     assert asked["max_rows"] == 7 and asked["splits"] == {"train": "train", "validation": "validation"}

@@ -135,5 +135,5 @@ def load_task(
         source=f"{rows.source}, protocol {protocol}" if divided.note else rows.source,
         license=info.license,
         protocol=protocol,
-        notes=tuple(filter(None, (divided.note, *map(missing_package, info.scored_by)))),
+        notes=tuple(dict.fromkeys(filter(None, (divided.note, *map(missing_package, info.scored_by))))),
     )

@@ -83,7 +83,7 @@ class TaskInfo(BaseModel):
     doc_to_question: str | None = None
     """Template of a key; rows with the same key are one question to the metrics (MultiRC, ReCoRD)."""
     references: str | None = None
-    """Column with the list of all right answers, where an answer other than the target may be right."""
+    """Column (or `column.key`) with the list of all right answers, where not only the target may be right."""
     labels: tuple[str, ...] | None = None
     """The label words in their fixed order.
 

@@ -88,7 +88,7 @@ def hub_rows(
         dataset_id: `owner/name`.
         config: Name of the configuration, where a data set has several.
         revision: Commit, tag or branch.
-        splits: Name to give a split -> its name on the Hub.
+        splits: Name to give a split -> its name on the Hub, or several joined by `+`.
         stream: Take rows from a stream, shuffled in its buffer with seed 0, instead of fetching all of them.
         max_rows: Most rows of a split. Default: all; of a stream, `STREAMED_ROWS`.
 
@@ -99,13 +99,14 @@ def hub_rows(
     loaded = _load(dataset_id, config, revision, stream=stream)
     rows: dict[str, list[dict[str, Any]]] = {}
     for name, there in splits.items():
-        data: Any = _split(loaded, there)
-        if stream:
-            data = data.shuffle(seed=0, buffer_size=_SHUFFLED).take(max_rows or STREAMED_ROWS)
-        elif max_rows is not None and max_rows < len(data):
-            data = data.shuffle(seed=0).select(range(max_rows))
-        classes = _classes(data.features or {})
-        rows[name] = [_named(row, classes) for row in data]
+        rows[name] = []
+        for part in there.split("+"):
+            data: Any = _split(loaded, part)
+            if stream:
+                data = data.shuffle(seed=0, buffer_size=_SHUFFLED).take(max_rows or STREAMED_ROWS)
+            elif max_rows is not None and max_rows < len(data):
+                data = data.shuffle(seed=0).select(range(max_rows))
+            rows[name] += [_named(row, data.features or {}) for row in data]
     return rows
 
 
@@ -124,7 +125,7 @@ def task_from_datasets(
     """
     features = splits["train"].features
     classes = _classes(features)
-    rows = {split: [_named(row, classes) for row in data] for split, data in splits.items()}
+    rows = {split: [_named(row, features) for row in data] for split, data in splits.items()}
     target = arguments.get("target") or next((name for name in TARGET_NAMES if name in features), None)
     if labels is None and target in classes:
         labels = classes[target]
@@ -145,22 +146,28 @@ def _load(dataset_id: str, config: str | None, revision: str | None, *, stream: 
 
 
 def _classes(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """Class names by column, for columns of a class and for those of a list of classes."""
+    """Class names by column."""
     from datasets import ClassLabel
 
-    inner = {name: getattr(feature, "feature", feature) for name, feature in features.items()}
-    return {name: feature.names for name, feature in inner.items() if isinstance(feature, ClassLabel)}
+    return {name: feature.names for name, feature in features.items() if isinstance(feature, ClassLabel)}
 
 
-def _named(row: Mapping[str, Any], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The row with class numbers as names; -1, the Hub's mark for a hidden label, becomes an empty cell."""
-    return {name: _name(value, classes[name]) if name in classes else value for name, value in row.items()}
+def _named(row: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with class numbers as names, also those inside lists and nested columns."""
+    return {name: _name(value, features.get(name)) for name, value in row.items()}
 
 
-def _name(value: Any, names: Sequence[str]) -> Any:
-    if isinstance(value, list):
-        return [_name(each, names) for each in value]
-    return names[value] if value is not None and value >= 0 else None
+def _name(value: Any, feature: Any) -> Any:
+    """A value with class numbers as names; -1, the Hub's mark for a hidden label, becomes an empty cell."""
+    names = getattr(feature, "names", None)
+    if names is not None and (value is None or isinstance(value, int)):
+        return names[value] if value is not None and value >= 0 else None
+    if isinstance(feature, Mapping) and isinstance(value, Mapping):
+        return _named(value, feature)
+    inner = getattr(feature, "feature", None)
+    if inner is not None and isinstance(value, list):
+        return [_name(each, inner) for each in value]
+    return value
 
 
 def _split(loaded: Mapping[str, "Dataset"], name: str) -> "Dataset":

@@ -42,7 +42,7 @@ def render_rows(info: TaskInfo, rows: Rows, prefix: Prefix) -> dict[str, Rendere
     form = _Form.of(info, prefix, archived=rows.archived)
     found: dict[str, Rendered] = {}
     for split, given in rows.splits.items():
-        prepared = given if rows.archived else _official(info, given)
+        prepared = _official(info, given, archived=rows.archived)
         if info.process_docs is not None:
             prepared = PROCESSORS[info.process_docs](prepared, split)
         found[split] = form.examples(prepared)
@@ -93,7 +93,7 @@ class _Form:
                     Example(
                         render(text, fields),
                         self.info.words.get(answer, answer),
-                        references=tuple(row[self.info.references]) if self.info.references else (),
+                        references=_references(row, self.info.references),
                         question=render(self.question, fields) if self.question is not None else "",
                     )
                 )
@@ -102,9 +102,13 @@ class _Form:
         return Rendered(examples, groups)
 
 
-def _official(info: TaskInfo, rows: Sequence[Row]) -> list[Row]:
-    """Rows under the names of the official columns; an absent value is an empty one."""
-    named = [{_renamed(name, row, info): _text(value) for name, value in row.items()} for row in rows]
+def _official(info: TaskInfo, rows: Sequence[Row], *, archived: bool) -> list[Row]:
+    """Rows of this task under the names of the official columns, where a hidden label is an empty one."""
+    absent = None if archived else ""
+    named = [
+        {_renamed(name, row, info): absent if value is None else value for name, value in row.items()}
+        for row in rows
+    ]
     return [row for row in named if all(str(row.get(name, at)) == at for name, at in info.where.items())]
 
 
@@ -113,8 +117,14 @@ def _renamed(name: str, row: Row, info: TaskInfo) -> str:
     return name if other in row else other
 
 
-def _text(value: Any) -> Any:
-    return "" if value is None else value
+def _references(row: Row, path: str | None) -> tuple[str, ...]:
+    """The list at a column, or at `column.key`."""
+    if path is None:
+        return ()
+    found: Any = row
+    for key in path.split("."):
+        found = found[key]
+    return tuple(map(str, found))
 
 
 def _prefixed(text: str, info: TaskInfo, prefix: Prefix) -> str:

@@ -1,4 +1,4 @@
-"""What T5 does to rows before its templates can fill them in: WSC, ReCoRD, MultiRC, SQuAD, prefix language model.
+"""What T5 does to rows before its templates can fill them in: pronouns, ReCoRD, MultiRC, SQuAD, language modelling.
 
 After the preprocessors of the T5 library (Raffel et al. 2020, arXiv 1910.10683), whose results these repeat. A
 processor takes rows and the name of their split, and gives rows with more columns, or more or fewer rows.
@@ -71,6 +71,19 @@ def record(rows: Sequence[Row], split: str) -> list[Row]:
     return prepared
 
 
+def dpr(rows: Sequence[Row], split: str) -> list[Row]:
+    """Definite pronoun resolution with the first occurrence of the pronoun as `*pronoun*`."""
+    return [
+        {
+            **row,
+            "sentence": re.sub(
+                rf" ({re.escape(str(row['pronoun']))})( |\.|,)", r" *\1*\2", str(row["sentence"]), count=1
+            ),
+        }
+        for row in rows
+    ]
+
+
 def multirc(rows: Sequence[Row], split: str) -> list[Row]:
     """MultiRC without the markup that its texts hold."""
     return [
@@ -124,6 +137,7 @@ def prefix_lm(rows: Sequence[Row], split: str) -> list[Row]:
 PROCESSORS: dict[str, Processor] = {
     "wsc": wsc,
     "record": record,
+    "dpr": dpr,
     "multirc": multirc,
     "squad": squad,
     "prefix_lm": prefix_lm,

@@ -103,7 +103,7 @@ def missing_package(metric: str) -> str | None:
     package = PACKAGES.get(metric)
     if package is None or importlib.util.find_spec(package) is not None:
         return None
-    return f"The metric {metric} needs the package {package}: pip install 'spoton[metrics]'."
+    return f"Scores need the package {package}, which is not there: pip install 'spoton[metrics]'."
 
 
 def _answers(example: Example) -> tuple[str, ...]:
