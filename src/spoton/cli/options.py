@@ -70,7 +70,7 @@ class TaskOptions:
         str,
         typer.Argument(
             metavar="DATA|TASK",
-            help="CSV, TSV, JSONL or Parquet file, bundled task (`spoton tasks list`), or hub:owner/name.",
+            help="CSV, TSV, JSONL or Parquet file, task (`spoton tasks list`), hub:owner/name, or mixture:a,b.",
         ),
     ]
     input: Annotated[str | None, typer.Option(help="Column of the input text.", rich_help_panel=_DATA)] = None
@@ -129,6 +129,31 @@ class TaskOptions:
         int | None,
         typer.Option(min=1, help="Most rows of a split to take from the Hub.", rich_help_panel=_DATA),
     ] = None
+    mixing_sizes: Annotated[
+        Literal["rows", "published"] | None,
+        typer.Option(
+            help="Size of a member of a mixture: its rows here, or as published. Not given: rows.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    mixing_cap: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="A member of a mixture counts as at most so many examples.", rich_help_panel=_DATA
+        ),
+    ] = None
+    mixing_temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="1: members in proportion to their examples; higher: more equal.", rich_help_panel=_DATA
+        ),
+    ] = None
+    available_only: Annotated[
+        bool,
+        typer.Option(
+            "--available-only", help="Leave out members of a mixture without rows.", rich_help_panel=_DATA
+        ),
+    ] = False
     split_seed: Annotated[
         int | None,
         typer.Option(help="Seed of the split and of the samples below.", rich_help_panel=_DATA),
@@ -169,6 +194,10 @@ class TaskOptions:
             "protocol": self.protocol,
             "prefix": self.prefix,
             "max_rows": self.max_rows,
+            "mixing_sizes": self.mixing_sizes,
+            "mixing_cap": self.mixing_cap,
+            "mixing_temperature": self.mixing_temperature,
+            "available_only": self.available_only or None,
             "seed": self.split_seed,
         }
         given = {name: value for name, value in given.items() if value is not None}
