@@ -62,7 +62,7 @@ def test_golden_classification() -> None:
     assert score("matthews", said, true) == pytest.approx(50)
 
 
-@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"f1"} - PACKAGES.keys()))
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"f1", "referent_accuracy"} - PACKAGES.keys()))
 def test_no_answer_counts_as_wrong(name: str) -> None:
     true = ["1", "2", "3", "4"]
     assert score(name, ["1", "2", "3", "4"], true, true) == pytest.approx(100)
@@ -102,6 +102,8 @@ def test_bad_calls() -> None:
         compute(["mean"], ["a"], ["a"])
     with pytest.raises(DataError, match="F1 needs two labels"):
         compute(["f1"], ["a"], ["a"], ["a", "b", "c"])
+    with pytest.raises(DataError, match="Give `compute` the examples"):
+        compute(["referent_accuracy"], ["a"], ["a"])
     with pytest.raises(DataError, match="'high'"):
         compute(["pearson"], ["1", "2"], ["1", "high"])
     with pytest.raises(ValueError, match="1 predictions for 2"):

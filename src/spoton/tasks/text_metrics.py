@@ -60,8 +60,13 @@ def referent_accuracy(predictions: Predictions, examples: Examples, labels: Labe
     """
     told = 0
     for prediction, example in zip(predictions, examples, strict=True):
+        if example.references not in (("True",), ("False",)):
+            raise DataError(
+                "A Winograd schema is scored by whether its target is the referent, which its references say: "
+                f"found {list(example.references)}, expected True or False. Give `compute` the examples."
+            )
         said = _without_determiners(prediction or "")
-        told += bool(said) and _same_referent(said, example.target) == (example.references != ("False",))
+        told += bool(said) and _same_referent(said, example.target) == (example.references == ("True",))
     return told / len(examples)
 
 
