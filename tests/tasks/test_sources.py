@@ -68,6 +68,12 @@ def test_a_folder_with_training_rows_only_is_divided(tmp_path: Path) -> None:
     rows = [{"question": f"q{i}", "passage": f"p{i}", "label": str(i % 2 == 0)} for i in range(20)]
     write(tmp_path / "boolq", {"train": rows})
     assert load_task("boolq", data_dir=tmp_path).splits() == {"train": 16, "validation": 2, "test": 2}
+    write(tmp_path / "more" / "boolq", {"train": rows, "test": ROWS["validation"]})
+    assert load_task("boolq", data_dir=tmp_path / "more").splits() == {
+        "train": 18,
+        "validation": 2,
+        "test": 4,
+    }
 
 
 def test_missing_rows_name_the_three_ways() -> None:

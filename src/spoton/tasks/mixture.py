@@ -19,8 +19,8 @@ from spoton.tasks.task import Example, Task
 CAP = 2**19
 """A task counts as at most so many examples (SPoT, section 2.1.3)."""
 HELD_OUT = 100
-"""Most validation, and most test, examples of each member. Not measured: equal numbers make the score of a mixture
-the mean over its members, and eight members take as long as the largest bundled task."""
+"""Most validation, and most test, examples of each member. Equal numbers make the score of a mixture the mean over
+its members; how many was not measured."""
 
 
 @functools.cache

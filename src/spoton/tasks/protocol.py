@@ -13,7 +13,7 @@ from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.entry import TaskInfo
 from spoton.tasks.render import Rendered
-from spoton.tasks.splits import FRACTIONS, stratified_split
+from spoton.tasks.splits import AT_MOST, FRACTIONS, stratified_split
 from spoton.tasks.task import Example
 
 Protocol = Literal["honest", "paper"]
@@ -91,28 +91,20 @@ def _own(info: TaskInfo, found: Mapping[str, Rendered], protocol: Protocol, seed
             f"The rows of {info.name} found here have no official validation split, which the protocol `paper` "
             "reports. Use the protocol `honest`, or add the split."
         )
-    if "all" in found and info.archive is not None:
-        everything, held = found["all"], {}
-        fractions, at_most = info.archive.fractions, info.archive.at_most
-        splits = stratified_split(
-            everything.examples,
-            labels=info.labels,
-            fractions=fractions,
-            at_most=at_most,
-            groups=everything.groups,
-            seed=seed,
-        )
-    else:
-        everything, held = found["train"], dict(found)
-        splits = stratified_split(
-            everything.examples,
-            labels=info.labels,
-            fractions=FRACTIONS,
-            groups=everything.groups,
-            seed=seed,
-        )
-    test = tuple(held["test"].examples) if "test" in held else splits[2]
-    return Divided(splits[0], splits[1], test, "")
+    archive = info.archive if "all" in found else None
+    pool = found["all"] if "all" in found else found["train"]
+    fractions = archive.fractions if archive is not None else FRACTIONS
+    if "test" in found:
+        fractions = (fractions[0] + fractions[2], fractions[1], 0.0)
+    train, validation, test = stratified_split(
+        pool.examples,
+        labels=info.labels,
+        fractions=fractions,
+        at_most=archive.at_most if archive is not None else AT_MOST,
+        groups=pool.groups,
+        seed=seed,
+    )
+    return Divided(train, validation, tuple(found["test"].examples) if "test" in found else test, "")
 
 
 def _at(examples: Sequence[Example], indices: Sequence[int]) -> Examples:
