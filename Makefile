@@ -9,7 +9,7 @@ TESTS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test lint demo starter-library clean
+.PHONY: setup test lint demo starter-library verify-catalog clean
 
 setup: $(INSTALLED)
 
@@ -41,6 +41,10 @@ demo: setup
 # Tunes the source prompts that the package ships, from the bundled tasks.
 starter-library: setup
 	$(BIN)/python experiments/starter_library.py
+
+# Needs a network: asks the Hub for the first rows of every split that the catalog names, and renders them.
+verify-catalog: setup
+	$(BIN)/python experiments/verify_catalog.py
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -80,6 +80,7 @@ def hub_rows(
     revision: str | None = None,
     splits: Mapping[str, str],
     stream: bool = False,
+    shuffle: bool = True,
     max_rows: int | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Rows of a data set by split, class numbers turned into class names.
@@ -89,7 +90,8 @@ def hub_rows(
         config: Name of the configuration, where a data set has several.
         revision: Commit, tag or branch.
         splits: Name to give a split -> its name on the Hub, or several joined by `+`.
-        stream: Take rows from a stream, shuffled in its buffer with seed 0, instead of fetching all of them.
+        stream: Take rows from a stream instead of fetching all of them.
+        shuffle: Take rows of a stream, or fewer than all, in the order of seed 0; a stream in that of its buffer.
         max_rows: Most rows of a split. Default: all; of a stream, `STREAMED_ROWS`.
 
     Raises:
@@ -103,9 +105,10 @@ def hub_rows(
         for part in there.split("+"):
             data: Any = _split(loaded, part)
             if stream:
-                data = data.shuffle(seed=0, buffer_size=_SHUFFLED).take(max_rows or STREAMED_ROWS)
+                data = data.shuffle(seed=0, buffer_size=_SHUFFLED) if shuffle else data
+                data = data.take(max_rows or STREAMED_ROWS)
             elif max_rows is not None and max_rows < len(data):
-                data = data.shuffle(seed=0).select(range(max_rows))
+                data = (data.shuffle(seed=0) if shuffle else data).select(range(max_rows))
             rows[name] += [_named(row, data.features or {}) for row in data]
     return rows
 
