@@ -12,7 +12,7 @@ WITH_PEFT := $(VENV)/.installed-peft
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
 
-.PHONY: setup test lint demo starter-library bench clean
+.PHONY: setup test lint demo starter-library bench verify-catalog clean
 
 setup: $(INSTALLED)
 
@@ -52,6 +52,10 @@ bench: $(WITH_PEFT)
 $(WITH_PEFT): $(INSTALLED)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,peft]"
 	touch $@
+
+# Needs a network: asks the Hub for the first rows of every split that the catalog names, and renders them.
+verify-catalog: setup
+	$(BIN)/python experiments/verify_catalog.py
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

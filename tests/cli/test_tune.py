@@ -55,6 +55,18 @@ def test_tune_prints_one_document(run: Run, reviews: Path, tiny_model: Path, tmp
     assert "tuning" in ran.stderr and "float" in ran.stderr  # progress, and the type that was chosen
 
 
+def test_patience_ends_a_run_that_gets_no_better(
+    run: Run, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.safetensors"
+    still = ("--learning-rate", 1e-9, "--evaluate-every", 1, "--steps", 30, "--evaluation", "generate")
+    ran = run(
+        "tune", reviews, "--model", tiny_model, "--out", out, *RECIPE, *still, "--patience", 2, "--json"
+    )
+    assert ran.document["steps"] == 3 and ran.document["recipe"]["patience"] == 2
+    assert "Stopped after 3 of 30 steps" in ran.document["message"]
+
+
 def test_init_takes_the_name_of_a_prompt_in_a_library(
     run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

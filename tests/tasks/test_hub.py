@@ -7,7 +7,7 @@ import pytest
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks import load_hub_task
-from spoton.tasks.hub import task_from_datasets
+from spoton.tasks.hub import hub_rows, task_from_datasets
 
 FEATURES = datasets.Features(
     {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "neutral", "pos"])}
@@ -78,3 +78,31 @@ def test_a_data_set_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DownloadError, match=r"nobody/nothing.*network"):
         load_hub_task("nobody/nothing")
+
+
+def test_rows_of_several_splits_with_a_cap(folder: str) -> None:
+    rows = hub_rows(folder, splits={"train": "train+test", "validation": "test"})
+    assert [len(rows[split]) for split in ("train", "validation")] == [36, 6]
+    capped = hub_rows(folder, splits={"train": "train"}, max_rows=5)
+    assert len(capped["train"]) == 5 == len({row["text"] for row in capped["train"]})
+    assert capped == hub_rows(folder, splits={"train": "train"}, max_rows=5)
+
+
+def test_a_stream_is_capped_and_the_same_again(folder: str) -> None:
+    rows = hub_rows(folder, splits={"train": "train"}, stream=True, max_rows=7)
+    assert len(rows["train"]) == 7
+    assert rows == hub_rows(folder, splits={"train": "train"}, stream=True, max_rows=7)
+    assert len(hub_rows(folder, splits={"train": "train"}, stream=True)["train"]) == 30
+
+
+def test_class_names_inside_lists_and_nested_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    act = datasets.ClassLabel(names=["ASK", "TELL"])
+    features = datasets.Features(
+        {"labels": datasets.List(act), "acts": datasets.List({"act": act, "slot": datasets.Value("string")})}
+    )
+    rows = [{"labels": [1, 0], "acts": [{"act": 1, "slot": "time"}, {"act": -1, "slot": ""}]}]
+    loaded = datasets.DatasetDict({"train": datasets.Dataset.from_list(rows, features=features)})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: loaded)
+    found = hub_rows("o/n", splits={"train": "train"})["train"][0]
+    assert found["labels"] == ["TELL", "ASK"]
+    assert found["acts"] == [{"act": "TELL", "slot": "time"}, {"act": None, "slot": ""}]

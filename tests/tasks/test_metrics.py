@@ -9,7 +9,9 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from spoton.errors import DataError
-from spoton.tasks.metrics import METRICS, compute
+from spoton.tasks import Example
+from spoton.tasks.metrics import METRICS, bootstrap_interval, compute, mean_score
+from spoton.tasks.text_metrics import PACKAGES
 
 LABELS = ["no", "yes", "maybe"]
 pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=60)
@@ -60,7 +62,7 @@ def test_golden_classification() -> None:
     assert score("matthews", said, true) == pytest.approx(50)
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", sorted(METRICS.keys() - {"f1", "referent_accuracy"} - PACKAGES.keys()))
 def test_no_answer_counts_as_wrong(name: str) -> None:
     true = ["1", "2", "3", "4"]
     assert score(name, ["1", "2", "3", "4"], true, true) == pytest.approx(100)
@@ -94,9 +96,113 @@ def test_golden_squad() -> None:
 def test_bad_calls() -> None:
     with pytest.raises(DataError, match="no examples"):
         compute(["accuracy"], [], [])
-    with pytest.raises(DataError, match=r"'bleu'.*accuracy"):
-        compute(["bleu"], ["a"], ["a"])
+    with pytest.raises(DataError, match=r"'blue'.*accuracy"):
+        compute(["blue"], ["a"], ["a"])
+    with pytest.raises(DataError, match=r"'mean'.*accuracy"):
+        compute(["mean"], ["a"], ["a"])
+    with pytest.raises(DataError, match="F1 needs two labels"):
+        compute(["f1"], ["a"], ["a"], ["a", "b", "c"])
+    with pytest.raises(DataError, match="Give `compute` the examples"):
+        compute(["referent_accuracy"], ["a"], ["a"])
     with pytest.raises(DataError, match="'high'"):
         compute(["pearson"], ["1", "2"], ["1", "high"])
     with pytest.raises(ValueError, match="1 predictions for 2"):
         compute(["accuracy"], ["a"], ["a", "b"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["no", "yes"]), st.sampled_from(["no", "yes"])), min_size=1))
+def test_f1_of_two_labels_agrees_with_sklearn(answers: list[tuple[str, str]]) -> None:
+    said, true = [a for a, _ in answers], [b for _, b in answers]
+    expected = sk.f1_score(true, said, pos_label="yes", zero_division=0)
+    assert score("f1", said, true, ["no", "yes"]) == pytest.approx(100 * expected)
+
+
+def test_f1_counts_what_is_no_label_as_the_wrong_one() -> None:
+    # "maybe" for yes is a missed yes, None for no is a wrong yes: TP 1, FP 1, FN 1.
+    said, true = ["yes", "maybe", None, "no"], ["yes", "yes", "no", "no"]
+    assert score("f1", said, true, ["no", "yes"]) == pytest.approx(100 * 2 / 4)
+
+
+def test_the_mean_of_metrics() -> None:
+    found = compute(["mean", "f1", "accuracy"], ["yes", "no"], ["yes", "yes"], ["no", "yes"])
+    assert list(found) == ["mean", "f1", "accuracy"]
+    assert found["mean"] == pytest.approx((200 / 3 + 50) / 2)
+    assert mean_score({"cb": 90.0, "copa": 70.0}) == 80
+
+
+def ask(name: str, predictions: list[str | None], examples: list[Example]) -> float:
+    targets = [example.target for example in examples]
+    return compute([name], predictions, targets, examples=examples)[name]
+
+
+def test_several_right_answers_and_several_examples_of_one_question() -> None:
+    both = ("Oslo", "the city of Oslo")
+    examples = [
+        Example("q1", "Oslo", references=both, question="1"),
+        Example("q1", "the city of Oslo", references=both, question="1"),
+        Example("q2", "Bergen", references=("Bergen",), question="2"),
+    ]
+    # ReCoRD counts question 1 once; "City of Oslo." is right but for an article, a mark and a capital.
+    assert ask("exact_match", ["City of Oslo.", "City of Oslo.", "Trondheim"], examples) == 50
+    # "in Oslo": against "Oslo" P 1/2, R 1, F1 2/3; against "city of Oslo" 1 of 2 and 3 words, F1 2/5.
+    assert ask("token_f1", ["in Oslo", "in Oslo", "Bergen"], examples) == pytest.approx(100 * (2 / 3 + 1) / 2)
+
+
+def test_multirc_wants_every_answer_of_a_question() -> None:
+    examples = [
+        Example("", target, question=key) for target, key in (("True", "a"), ("False", "a"), ("True", "b"))
+    ]
+    assert ask("question_exact_match", ["True", "True", "True"], examples) == 50
+    assert ask("question_exact_match", ["True", "False", None], examples) == 50
+    assert ask("question_exact_match", ["True", "False", "True"], examples) == 100
+
+
+@pytest.mark.parametrize(
+    ("said", "candidate", "same"),
+    [
+        ("the bunny", "Fuzzy bunny", True),
+        ("my fuzzy bunny", "bunny", True),
+        ("Bob", "Bob's hat", False),
+        ("Bob's hat", "his hat", False),
+        ("Ann", "Bob", False),
+    ],
+)
+def test_the_rule_of_wsc(said: str, candidate: str, same: bool) -> None:
+    told = [Example("", candidate, references=(answer,)) for answer in ("True", "False")]
+    assert [ask("referent_accuracy", [said], [example]) for example in told] == [100 * same, 100 * (not same)]
+    # No answer is wrong even where the candidate is not the referent.
+    assert [ask("referent_accuracy", [none], [example]) for example in told for none in (None, "the ")] == [
+        0
+    ] * 4
+
+
+def test_bleu() -> None:
+    pytest.importorskip("sacrebleu")
+    assert score("bleu", ["the cat sat on the mat"], ["the cat sat on the mat"]) == pytest.approx(100)
+    # 1- to 4-grams of 4 and 5 words: 4/4, 3/3, 2/2, 1/1, and brevity exp(1 - 5/4).
+    assert score("bleu", ["a b c d"], ["a b c d e"]) == pytest.approx(100 * math.exp(-1 / 4))
+    two = [Example("", "a b c d e", references=("a b c d e", "a b c d"))]
+    assert ask("bleu", ["a b c d"], two) == pytest.approx(100)
+    assert score("bleu", [None], ["a b c d"]) == 0
+
+
+def test_rouge() -> None:
+    pytest.importorskip("rouge_score")
+    # "the cat sat" against "the cat slept here": 2 of 3 and 4 words, 1 of 2 and 3 pairs; no stem is shared else.
+    found = compute(["rouge1", "rouge2", "rougeLsum"], ["the cat sat"], ["the cat slept here"])
+    expected = {"rouge1": 100 * 4 / 7, "rouge2": 100 * 2 / 5, "rougeLsum": 100 * 4 / 7}
+    assert found == pytest.approx(expected)
+    assert score("rouge1", ["cats", None], ["cat", "dog"]) == 50
+
+
+def test_the_bootstrap_interval_holds_the_score_and_draws_questions_whole() -> None:
+    examples = [Example("", "yes") for _ in range(100)]
+    said = ["yes"] * 80 + ["no"] * 20
+    low, high = bootstrap_interval("accuracy", said, examples, ["no", "yes"])
+    # 0.8 +- 1.96 * sqrt(0.8 * 0.2 / 100) is 72.2 to 87.8.
+    assert (low, high) == pytest.approx((72.2, 87.8), abs=1.5)
+    assert bootstrap_interval("accuracy", said, examples, ["no", "yes"]) == (low, high)
+    pairs = [Example("", "yes", question=str(i // 2)) for i in range(8)]
+    # Every question has one right and one wrong answer: whichever are drawn, half are right.
+    assert bootstrap_interval("accuracy", ["yes", "no"] * 4, pairs, None) == (50, 50)
+    assert bootstrap_interval("question_exact_match", ["yes"] * 8, pairs, None) == (100, 100)

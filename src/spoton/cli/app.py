@@ -12,7 +12,8 @@ from spoton.cli.output import stdout
 app = typer.Typer(
     cls=SpotonGroup,
     help="Adapt a frozen language model to a new task by reusing soft prompts learned on other tasks.",
-    epilog="Environment: SPOTON_CACHE (downloads), SPOTON_LIBRARY (your own prompts), SPOTON_DEBUG=1 (tracebacks).",
+    epilog="Environment: SPOTON_CACHE (downloads), SPOTON_LIBRARY (your own prompts), SPOTON_DATA_DIR (rows of tasks), "
+    "SPOTON_DEBUG=1 (tracebacks).",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

@@ -58,6 +58,8 @@ def evaluate(
         "task": asked.name,
         "model": frozen.name,
         "split": split,
+        "protocol": asked.protocol,
+        "source": asked.source,
         "examples": scored.n,
         "evaluation": scored.mode,
         "metric": scored.metric,

@@ -67,13 +67,13 @@ _RECIPE = "Recipe"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions:
-    """Which examples: a file with its columns, a bundled task, or a data set of the Hub."""
+    """Which examples: a file with its columns, a task of the catalog, or a data set of the Hub."""
 
     data: Annotated[
         str,
         typer.Argument(
             metavar="DATA|TASK",
-            help="CSV, TSV, JSONL or Parquet file, bundled task (`spoton tasks list`), or hub:owner/name.",
+            help="CSV, TSV, JSONL or Parquet file, task (`spoton tasks list`), hub:owner/name, or mixture:a,b.",
         ),
     ]
     input: Annotated[str | None, typer.Option(help="Column of the input text.", rich_help_panel=_DATA)] = None
@@ -108,6 +108,58 @@ class TaskOptions:
     encoding: Annotated[
         str | None, typer.Option(help="Text encoding of the file.", rich_help_panel=_DATA)
     ] = None
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with <task>/train.jsonl and validation.jsonl for tasks of the catalog. "
+            "Not given: SPOTON_DATA_DIR.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    protocol: Annotated[
+        Literal["honest", "paper"] | None,
+        typer.Option(
+            help="Test split of a task of the catalog. honest: rows used for nothing else; "
+            "paper: the validation split. Not given: honest.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    prefix: Annotated[
+        Literal["task", "none"] | None,
+        typer.Option(
+            help="Whether inputs begin with the task's name, where T5 has it. Not given: task.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    max_rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most rows of a split to take from the Hub.", rich_help_panel=_DATA),
+    ] = None
+    mixing_sizes: Annotated[
+        Literal["rows", "published"] | None,
+        typer.Option(
+            help="Size of a member of a mixture: its rows here, or as published. Not given: rows.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
+    mixing_cap: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="A member of a mixture counts as at most so many examples.", rich_help_panel=_DATA
+        ),
+    ] = None
+    mixing_temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="1: members in proportion to their examples; higher: more equal.", rich_help_panel=_DATA
+        ),
+    ] = None
+    available_only: Annotated[
+        bool,
+        typer.Option(
+            "--available-only", help="Leave out members of a mixture without rows.", rich_help_panel=_DATA
+        ),
+    ] = False
     split_seed: Annotated[
         int | None,
         typer.Option(help="Seed of the split and of the samples below.", rich_help_panel=_DATA),
@@ -145,6 +197,14 @@ class TaskOptions:
             "validation": self.validation,
             "test": self.test,
             "encoding": self.encoding,
+            "data_dir": self.data_dir,
+            "protocol": self.protocol,
+            "prefix": self.prefix,
+            "max_rows": self.max_rows,
+            "mixing_sizes": self.mixing_sizes,
+            "mixing_cap": self.mixing_cap,
+            "mixing_temperature": self.mixing_temperature,
+            "available_only": self.available_only or None,
             "seed": self.split_seed,
         }
         given = {name: value for name, value in given.items() if value is not None}
@@ -258,6 +318,13 @@ class RecipeOptions:
     ] = None
     evaluate_every: Annotated[
         int | None, typer.Option(help="Steps between two validations.", rich_help_panel=_RECIPE)
+    ] = None
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Validations without anything better after which tuning ends. Not given: it takes all steps.",
+            rich_help_panel=_RECIPE,
+        ),
     ] = None
     max_input_tokens: Annotated[
         int | None, typer.Option(help="Longer inputs lose their middle.", rich_help_panel=_RECIPE)

@@ -1,4 +1,4 @@
-"""`spoton tasks`: the bundled tasks, and what any task looks like to the model."""
+"""`spoton tasks`: the catalog, and what any task looks like to the model."""
 
 from __future__ import annotations
 
@@ -11,48 +11,78 @@ from spoton.cli.options import Json, TaskOptions
 from spoton.cli.output import emit, facts, table
 
 if TYPE_CHECKING:
-    from spoton.tasks import Task
+    from spoton.tasks import Task, TaskInfo
 
-app = typer.Typer(help="List the bundled tasks, or show how a task is read.", no_args_is_help=True)
+app = typer.Typer(help="List the tasks of the catalog, or show how a task is read.", no_args_is_help=True)
 
 
-@command(app, "spoton tasks list", "spoton tasks list --family sentiment --json", name="list")
-def list_bundled(
+@command(
+    app,
+    "spoton tasks list",
+    "spoton tasks list --family sentiment --json",
+    "spoton tasks list --study spot-paper",
+    name="list",
+)
+def list_catalog(
     family: Annotated[str | None, typer.Option(help="Only tasks of this family.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Only tasks of this study, by role and size: spot-paper.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """List the bundled tasks."""
+    """List the tasks of the catalog."""
     from spoton.tasks import list_tasks
 
-    infos = [info for info in list_tasks() if family in (None, info.family)]
-    document = [
-        {
-            "name": info.name,
-            "family": info.family,
-            "labels": info.labels,
-            "metrics": info.metrics,
-            "license": info.license,
-            "description": info.description,
-        }
-        for info in infos
-    ]
+    infos = [info for info in list_tasks(study) if family in (None, info.family)]
+    document = [_description(info) for info in infos]
     rows = [
         (
+            *((info.study[study],) if study else ()),
             info.name,
             info.family,
-            ", ".join(info.labels or ["(open)"]),
-            info.metrics[0],
+            f"{info.train_size:,}" if info.train_size else "",
+            _labels(info),
+            info.scored_by[0],
             info.description.split(". ")[0],
         )
         for info in infos
     ]
-    columns = ("name", "family", "labels", "metric", "description")
+    columns = (*(("role",) if study else ()), "name", "family", "size", "labels", "metric", "description")
     emit(document, table(columns, rows) if rows else "No tasks.", as_json=json)
+
+
+def _description(info: TaskInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "aliases": info.aliases,
+        "family": info.family,
+        "size": info.train_size,
+        "labels": info.labels,
+        "metrics": info.metrics,
+        "main_metric": info.scored_by[0],
+        "study": info.study,
+        "sources": [
+            "folder",
+            *(["archive"] if info.archive is not None else []),
+            *([f"hub:{info.hub}"] if info.hub is not None else []),
+        ],
+        "template_source": info.template_source,
+        "license": info.license,
+        "citation": info.citation,
+        "description": info.description,
+    }
+
+
+def _labels(info: TaskInfo) -> str:
+    """The label words, or the first and the last of many."""
+    labels = info.labels or ("(open)",)
+    return ", ".join(labels) if len(labels) <= 6 else f"{labels[0]} ... {labels[-1]}"
 
 
 @command(
     app,
     "spoton tasks show news_sentiment",
+    "spoton tasks show superglue/wic --data-dir data --protocol paper",
     "spoton tasks show reviews.csv --input text --target label --train-size 100",
 )
 def show(
@@ -80,6 +110,7 @@ def _document(task: Task, examples: int) -> dict[str, Any]:
         "metrics": list(task.metrics),
         "template": task.template,
         "source": task.source,
+        "protocol": task.protocol,
         "license": task.license,
         "notes": list(task.notes),
         "data_hash": task.data_hash(),

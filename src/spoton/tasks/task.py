@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
-from spoton.tasks.metrics import CORRELATIONS, METRICS, number
+from spoton.tasks.metrics import CORRELATIONS, number, require_known
 from spoton.tasks.splits import k_per_label, stratified_sample
 
 __all__ = ["Example", "Task"]
@@ -34,12 +34,14 @@ class Task:
     labels: tuple[str, ...] | None
     """The label words in their fixed order, or None if targets are open."""
     metrics: tuple[str, ...]
-    """Names in `METRICS`; the first is the main metric."""
+    """Names in `METRICS`, or `mean` of the others; the first is the main metric."""
     template: str
     """The Jinja template that made the inputs, for the record."""
     source: str
-    """Where the examples came from: `bundled:...`, `file:...` or `hub:...`."""
+    """Where the examples came from: `folder:...`, `bundled:...`, `file:...` or `hub:...`."""
     license: str = ""
+    protocol: str = "honest"
+    """`honest`: test rows are used for the score alone. `paper`: the validation split doubles as test."""
     notes: tuple[str, ...] = ()
     """What a user should know about how the data was read, one sentence each."""
 
@@ -47,11 +49,7 @@ class Task:
         """Refuse what could never be tuned or scored."""
         if not self.train:
             raise DataError(f"Task {self.name!r} has no train examples. Give it at least a few.")
-        unknown = [metric for metric in self.metrics if metric not in METRICS]
-        if unknown or not self.metrics:
-            raise DataError(
-                f"Task {self.name!r} has metrics {list(self.metrics)}; choose from {', '.join(METRICS)}."
-            )
+        require_known(self.metrics)
         if self.labels is not None:
             self._check_labels(self.labels)
         self._check_correlations()
@@ -72,6 +70,8 @@ class Task:
             parts += [name, str(len(split))]
             for example in split:
                 parts += [example.input, example.target]
+                if example.references or example.question:  # left out otherwise: the hashes of old stay valid
+                    parts += [*example.references, example.question]
         return sha256_of_text(parts)[:16]
 
     def limited(

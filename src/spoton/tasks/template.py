@@ -18,8 +18,14 @@ def _plain(text: object) -> str:
     return " ".join(html.unescape(str(text)).split())
 
 
+def _fifths(score: object) -> str:
+    """Filter `fifths`: a score rounded to the nearest fifth, as T5 does for STS-B ("3.8")."""
+    return f"{round(float(str(score)) * 5) / 5:.1f}"
+
+
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 _environment.filters["plain"] = _plain
+_environment.filters["fifths"] = _fifths
 
 
 def compile_template(source: str) -> Template:

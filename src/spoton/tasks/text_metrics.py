@@ -1,0 +1,162 @@
+"""Metrics of free text, as shares of 1: SQuAD's, those of MultiRC, ReCoRD and WSC in SuperGLUE, BLEU and ROUGE.
+
+They take whole examples, because a question may have several right answers, and several examples may be one
+question. BLEU and ROUGE are those of sacrebleu and rouge-score, which the extra `metrics` installs.
+"""
+
+import collections
+import importlib
+import importlib.util
+import re
+import string
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from spoton.errors import DataError
+from spoton.tasks.example import Example
+
+Prediction = str | None
+Predictions: TypeAlias = Sequence[Prediction]
+Examples: TypeAlias = Sequence[Example]
+Labels: TypeAlias = Sequence[str] | None
+
+# The words that say nothing about who is meant, in T5's rule for WSC.
+_DETERMINERS = frozenset(
+    "a an few her his each every many much my our some that the their these this those which whose your".split()
+)
+
+PACKAGES = {"bleu": "sacrebleu", "rouge1": "rouge_score", "rouge2": "rouge_score", "rougeLsum": "rouge_score"}
+"""Metric -> the module it needs."""
+
+
+def exact_match(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Share of questions whose prediction equals a right answer after SQuAD's normalization.
+
+    Rajpurkar et al. 2016. Of several examples of one question the first counts (ReCoRD).
+    """
+    return _best(predictions, examples, lambda said, right: float(normalized(said) == normalized(right)))
+
+
+def token_f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Mean over questions of the best F1 of the bags of words, counted as in `exact_match`."""
+    return _best(predictions, examples, _overlap)
+
+
+def question_exact_match(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Share of questions all of whose examples are answered rightly (MultiRC)."""
+    right: dict[object, bool] = {}
+    for index, (prediction, example) in enumerate(zip(predictions, examples, strict=True)):
+        key = example.question or index
+        right[key] = right.get(key, True) and prediction == example.target
+    return sum(right.values()) / len(right)
+
+
+def referent_accuracy(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Share of Winograd schemas told rightly: is the prediction the candidate referent, as it should be or not?
+
+    The target is the candidate; `references` holds `True` if it is the referent and `False` if not. A
+    prediction is the candidate if, without determiners, the words of one are all among the words of the other;
+    not if only one of them has an apostrophe. No prediction at all is wrong either way.
+    """
+    told = 0
+    for prediction, example in zip(predictions, examples, strict=True):
+        if example.references not in (("True",), ("False",)):
+            raise DataError(
+                "A Winograd schema is scored by whether its target is the referent, which its references say: "
+                f"found {list(example.references)}, expected True or False. Give `compute` the examples."
+            )
+        said = _without_determiners(prediction or "")
+        told += bool(said) and _same_referent(said, example.target) == (example.references == ("True",))
+    return told / len(examples)
+
+
+def bleu(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Corpus BLEU of sacrebleu, with the `intl` tokenizer and `exp` smoothing, as in T5."""
+    sacrebleu = _package("bleu")
+    answers = [_answers(example) for example in examples]
+    most = max(map(len, answers))
+    references = [[each[i] if i < len(each) else None for each in answers] for i in range(most)]
+    found = sacrebleu.corpus_bleu(
+        [prediction or "" for prediction in predictions], references, tokenize="intl", smooth_method="exp"
+    )
+    return float(found.score) / 100
+
+
+def rouge1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Mean F1 of single words (Lin 2004), with stemming, as rouge-score has it."""
+    return _rouge("rouge1", predictions, examples)
+
+
+def rouge2(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Mean F1 of pairs of words."""
+    return _rouge("rouge2", predictions, examples)
+
+
+def rouge_lsum(predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """Mean F1 of the longest common subsequence, sentence by sentence; sentences stand on lines of their own."""
+    return _rouge("rougeLsum", predictions, examples)
+
+
+def normalized(text: str) -> str:
+    """Lower case, without punctuation, articles and superfluous white space (SQuAD's official script)."""
+    text = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def missing_package(metric: str) -> str | None:
+    """What to install before this metric can be computed, or None."""
+    package = PACKAGES.get(metric)
+    if package is None or importlib.util.find_spec(package) is not None:
+        return None
+    return f"Scores need the package {package}, which is not there: pip install 'spoton[metrics]'."
+
+
+def _answers(example: Example) -> tuple[str, ...]:
+    return example.references or (example.target,)
+
+
+def _best(predictions: Predictions, examples: Examples, score: Callable[[str, str], float]) -> float:
+    found: dict[object, float] = {}
+    for index, (prediction, example) in enumerate(zip(predictions, examples, strict=True)):
+        key = example.question or index
+        if key not in found:
+            said = prediction
+            found[key] = 0.0 if said is None else max(score(said, right) for right in _answers(example))
+    return sum(found.values()) / len(found)
+
+
+def _overlap(prediction: str, target: str) -> float:
+    said, wanted = normalized(prediction).split(), normalized(target).split()
+    if not said or not wanted:
+        return float(said == wanted)
+    common = sum((collections.Counter(said) & collections.Counter(wanted)).values())
+    return 2 * common / (len(said) + len(wanted))
+
+
+def _without_determiners(text: str) -> str:
+    return " ".join(word for word in text.strip().lower().split(" ") if word not in _DETERMINERS)
+
+
+def _same_referent(said: str, candidate: str) -> bool:
+    candidate = _without_determiners(candidate)
+    if ("'" in said) != ("'" in candidate):
+        return False
+    first, second = set(said.split(" ")), set(candidate.split(" "))
+    return first <= second or second <= first
+
+
+def _rouge(kind: str, predictions: Predictions, examples: Examples) -> float:
+    scorer = _package(kind).RougeScorer([kind], use_stemmer=True)
+    scores = [
+        max(scorer.score(right, prediction or "")[kind].fmeasure for right in _answers(example))
+        for prediction, example in zip(predictions, examples, strict=True)
+    ]
+    return float(sum(scores) / len(scores))
+
+
+def _package(metric: str) -> Any:
+    missing = missing_package(metric)
+    if missing is not None:
+        raise DataError(missing)
+    module = PACKAGES[metric]
+    return importlib.import_module(f"{module}.rouge_scorer" if module == "rouge_score" else module)
