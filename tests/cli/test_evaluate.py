@@ -74,9 +74,10 @@ def test_retrieve_by_the_name_of_a_prompt_in_a_library(run: Run, prompts: Prompt
     assert [one["name"] for one in ran.document["retrieved"]] == ["quiz"]  # not itself
 
 
-def test_a_bundled_task_wins_over_a_prompt_of_its_name(run: Run, prompts: PromptLibrary) -> None:
-    prompts.add(prompts.get("news"), name="boolq")
-    ran = run("retrieve", "boolq", "--input", "text", "--library", prompts.folder, "--json")
+@pytest.mark.parametrize("name", ["boolq", "dpr"])  # dpr is an alias
+def test_a_bundled_task_wins_over_a_prompt_of_its_name(name: str, run: Run, prompts: PromptLibrary) -> None:
+    prompts.add(prompts.get("news"), name=name)
+    ran = run("retrieve", name, "--input", "text", "--library", prompts.folder, "--json")
     assert ran.code == 2 and "a bundled task" in ran.document["error"]
 
 

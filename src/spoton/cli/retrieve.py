@@ -84,11 +84,11 @@ def similarity(
 def _prompt(spec: str, places: Sequence[str] | None) -> SoftPrompt | None:
     """The prompt that the target is, or None if it is a task or nothing at all."""
     from spoton.prompts import SoftPrompt
-    from spoton.tasks import list_tasks
+    from spoton.tasks.catalog import is_task
 
     if spec.endswith(".safetensors"):
         return SoftPrompt.load(spec)
-    if Path(spec).is_file() or "/" in spec or spec in {info.name for info in list_tasks()}:
+    if Path(spec).is_file() or "/" in spec or is_task(spec):
         return None
     library = find_library(spec, places)
     return None if library is None else library.get(spec)
