@@ -7,7 +7,7 @@ Example:
     >>> import spoton
     >>> model = spoton.load_model("smollm2-135m")
     >>> task = spoton.resolve_task("reviews.csv", input="text", target="label")
-    >>> tuned = spoton.tune(model, task, spoton.PRESETS["default"])
+    >>> tuned = spoton.tune(model, task, spoton.PRESETS["decoder"])
     >>> tuned.prompt.save("reviews.safetensors")
 """
 

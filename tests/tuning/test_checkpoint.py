@@ -61,7 +61,7 @@ def test_another_run_is_refused_and_the_file_stays(tmp_path: Path) -> None:
     prompt = draw(3, 4).requires_grad_()
     write_checkpoint(tmp_path / "c", State(prompt), make_optimizer(Recipe(), prompt), "run")
     before = (tmp_path / "c").read_bytes()
-    with pytest.raises(RecipeError, match="another recipe, task or model"):
+    with pytest.raises(RecipeError, match="another recipe, task, model or --dtype"):
         read_checkpoint(tmp_path / "c", make_optimizer(Recipe(), prompt), "another run")
     assert (tmp_path / "c").read_bytes() == before
 

@@ -1,7 +1,7 @@
 """From examples to token ids and from a step number to the rows of its batch.
 
 Stateless: the batch of a step follows from seed and step alone, which is what makes a resumed run equal an
-uninterrupted one. Nothing here runs the model.
+uninterrupted one (to the last bit with the same number of threads). Nothing here runs the model.
 """
 
 from __future__ import annotations

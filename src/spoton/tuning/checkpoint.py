@@ -1,6 +1,8 @@
 """What a killed run leaves behind and a resumed one reads: prompt, optimizer state, best, key, history.
 
-One safetensors file, replaced atomically. The order of examples is not in it, since it follows from seed and step.
+One safetensors file, replaced atomically. The order of examples is not in it, since it follows from seed and step. A
+resumed run ends with the very prompt of an uninterrupted one if it has the same number of threads (and processor, and
+versions), since these decide in which order floating-point numbers are added.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer, identity: str)
     """Reads a run's state and puts the optimizer back where it was.
 
     Raises:
-        RecipeError: The file is damaged, or belongs to a run with another recipe, task or model.
+        RecipeError: The file is damaged, or belongs to a run with another recipe, task, model or type of weights.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -73,7 +75,7 @@ def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer, identity: str)
         raise RecipeError(f"{path} is no usable checkpoint ({error}). Remove it and start again.") from error
     if plain.pop("identity") != identity:
         raise RecipeError(
-            f"{path} was left by a run with another recipe, task or model; resuming would mix the two. "
+            f"{path} was left by a run with another recipe, task, model or --dtype; resuming would mix the two. "
             "Repeat the command it was started with, or remove the file."
         )
     held = {

@@ -2,7 +2,8 @@
 
 ``rank`` takes the label word with the highest log-likelihood, summed over its tokens: the label set is closed.
 ``generate`` decodes greedily and compares text, the way of the papers; with label words the text is cut to the length
-of the longest one, and must then be, or begin with, exactly one label. Nothing here changes a prompt.
+of the longest one, and must then be, or begin with, a label as whole words; of several that fit the longest counts.
+Nothing here changes a prompt.
 """
 
 from __future__ import annotations

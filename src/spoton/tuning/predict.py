@@ -14,9 +14,6 @@ from spoton.tasks.template import compile_template, render, template_columns
 from spoton.tuning.batches import encode, needs_end
 from spoton.tuning.evaluation import generate_texts, input_limit, label_log_likelihoods
 
-TEMPLATE_BREAK = "\n---\n"
-"""Separates the templates of a task that makes several examples of a row."""
-
 # What templates of the catalog see beside a row's own columns (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
 # the same for every row, so that an answer does not depend on where in the list its row stands.
 _CATALOG_COLUMNS = {"number": 0, "file": ""}
@@ -102,10 +99,9 @@ def fill(
     Raises:
         DataError: A row does not fit the template.
     """
-    first = template.split(TEMPLATE_BREAK)[0]
     given = given or {}
-    columns = [name for name in template_columns(first) if name not in given] if first else []
-    compiled = compile_template(first) if first else None
+    columns = [name for name in template_columns(template) if name not in given] if template else []
+    compiled = compile_template(template) if template else None
     inputs = []
     for number, row in enumerate(rows, start=1):
         if isinstance(row, str):
