@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spoton.tuning.curve import COLORS, figure, looks, losses, save_figure, smooth
+from spoton.tuning.curve import COLORS, figure, log_losses, looks, losses, save_figure, smooth
 
 History = Sequence[dict[str, float]]
 
@@ -47,7 +47,7 @@ def draw_arms(
         left.axhline(zero_shot, color="0.6", linestyle=":", label="no prompt (zero-shot)")
     left.set(xlabel="optimizer steps, probe included", ylabel=f"validation {metric}", title=f"{task}: score")
     right.set(xlabel="optimizer steps, probe included", ylabel="training loss (nats a token)", title="loss")
-    right.set_yscale("log")
+    log_losses(right)
     left.legend(frameon=False, fontsize=8)
     return save_figure(drawing, path)
 

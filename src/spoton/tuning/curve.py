@@ -23,6 +23,7 @@ def figure(panels: int) -> tuple[Figure, list[Axes]]:
     """A figure with panels side by side. No display is needed and none is touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     drawing = Figure(figsize=(4.8 * panels, 3.4), layout="constrained", dpi=120)
     FigureCanvasAgg(drawing)
@@ -30,8 +31,19 @@ def figure(panels: int) -> tuple[Figure, list[Axes]]:
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
         one.grid(alpha=0.25)
+        one.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half step
         one.title.set_parse_math(False)  # a dollar in the name of a task begins no formula
     return drawing, axes
+
+
+def log_losses(axes: Axes) -> None:
+    """A logarithmic axis of losses, its ticks as plain numbers."""
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter("")
 
 
 def save_figure(drawing: Figure, path: Path) -> Path:
@@ -66,7 +78,7 @@ def draw_curve(history: Sequence[dict[str, float]], metric: str, task: str, path
     axes.plot(steps, values, color=COLORS[0], alpha=0.3, linewidth=0.8)
     axes.plot(steps, smooth(values), color=COLORS[0], linewidth=2, label="training loss")
     axes.set(xlabel="optimizer steps", ylabel="training loss (nats a token)", title=task)
-    axes.set_yscale("log")
+    log_losses(axes)
     score = axes.twinx()
     score.spines[["top"]].set_visible(False)
     score.plot(*looks(history), color=COLORS[1], linewidth=2, marker="o", label=f"validation {metric}")
