@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from spoton.errors import DataError
+from spoton.errors import DataError, PromptError
 from spoton.models import FrozenModel, engine_for
+from spoton.prompts import Card, SoftPrompt
 from spoton.tasks import Example
 from spoton.tasks.metrics import compute
 from spoton.tuning import Progress, evaluate
@@ -93,6 +94,20 @@ def test_truncation_is_counted(model: FrozenModel) -> None:
     long = Example("The film was cold. " * 30 + "\nVerdict:", "no")
     found = evaluate(model, draw(4, WIDTH), [*task.test, long, long], task, max_input_tokens=24)
     assert (found.truncated, found.n) == (2, 10)
+
+
+def test_a_prompt_with_its_card_belongs_to_one_model_and_brings_its_limit() -> None:
+    model, task = tiny("llama"), toy_task()
+    facts = {"name": "toy", "task": "toy", "model": model.name, "recipe": {"max_input_tokens": 8}}
+    prompt = SoftPrompt(draw(4, WIDTH), Card(**facts, model_fingerprint=model.fingerprint))
+    found = evaluate(model, prompt, task.test, task)
+    assert found == evaluate(model, prompt.value, task.test, task, max_input_tokens=8)
+    assert found.truncated == 8
+    assert evaluate(model, prompt, task.test, task, max_input_tokens=64).truncated == 0
+    assert evaluate(model, prompt.value, task.test, task).truncated == 0
+    foreign = SoftPrompt(prompt.value, Card(**facts, model_fingerprint="f00d"))
+    with pytest.raises(PromptError, match="f00d"):
+        evaluate(model, foreign, task.test, task)
 
 
 def test_predictions_do_not_depend_on_what_else_is_evaluated() -> None:

@@ -50,7 +50,7 @@ def evaluate(
     limit = max_input_tokens or input_limit(found.card)
     with live_progress() as on_event:
         scored = score(
-            frozen, found.value, getattr(asked, split), asked, evaluation,
+            frozen, found, getattr(asked, split), asked, evaluation,
             max_input_tokens=limit, on_event=on_event,
         )  # fmt: skip
     document = {

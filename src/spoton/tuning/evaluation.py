@@ -22,6 +22,7 @@ from spoton.errors import DataError
 from spoton.models.engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card
+from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.metrics import compute
 from spoton.tasks.task import Example, Task
 from spoton.tuning.batches import Encoded, encode, needs_end
@@ -75,12 +76,12 @@ def input_limit(card: Card) -> int:
 
 def evaluate(
     model: FrozenModel,
-    prompt: Tensor | None,
+    prompt: SoftPrompt | Tensor | None,
     examples: Sequence[Example],
     task: Task,
     mode: Mode | None = None,
     *,
-    max_input_tokens: int = 256,
+    max_input_tokens: int | None = None,
     on_event: OnEvent = silent,
     phase: str = "evaluating",
 ) -> Evaluation:
@@ -88,17 +89,23 @@ def evaluate(
 
     Args:
         model: The frozen model.
-        prompt: ``[P, D]``, or None for the bare model (zero-shot).
+        prompt: A prompt; or its bare matrix ``[P, D]``, of which nobody knows the model; or None for the bare model
+            (zero-shot).
         examples: What to score on.
         task: Gives the labels and metrics.
         mode: ``rank`` or ``generate``; None: `default_mode`.
-        max_input_tokens: Longer inputs lose their middle.
+        max_input_tokens: Longer inputs lose their middle. None: as the prompt was tuned, else the default recipe's.
         on_event: Watches the progress.
         phase: What to call this in progress events.
 
     Raises:
         DataError: No examples, or ``rank`` on a task without a closed label set.
+        PromptError: The prompt belongs to another model.
     """
+    limit = Recipe().max_input_tokens
+    if isinstance(prompt, SoftPrompt):
+        prompt.require_model(model.fingerprint, model.name)
+        limit, prompt = input_limit(prompt.card), prompt.value
     mode = mode or default_mode(task)
     if not examples:
         raise DataError(f"{task.name} has no examples in this split, so nothing can be evaluated.")
@@ -113,7 +120,7 @@ def evaluate(
         examples,
         end=end,
         prompt_length=len(value),
-        max_input_tokens=max_input_tokens,
+        max_input_tokens=limit if max_input_tokens is None else max_input_tokens,
         labels=task.labels,
     )
     watch = _Watch(on_event, phase, len(examples))
