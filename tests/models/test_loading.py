@@ -128,3 +128,8 @@ def test_a_file_that_is_no_gguf(tmp_path: Path, content: bytes) -> None:
 def test_a_model_is_frozen_whatever_it_was(folders: Path) -> None:
     model = load_model(str(folders / "llama"))
     assert isinstance(model, FrozenModel) and not model.network.training
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no device 'foo'; there is: auto, cpu"):
+        load_model(str(tmp_path), device="foo")

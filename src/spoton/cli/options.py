@@ -15,7 +15,6 @@ import typer
 
 from spoton.cli.libraries import find_library, is_file
 from spoton.cli.output import note, quiet_stdout
-from spoton.errors import ModelError
 
 if TYPE_CHECKING:
     from spoton.models import FrozenModel
@@ -269,7 +268,6 @@ class ModelOptions:
         """
         from spoton.models import load_model
 
-        _require_device(self.device)
         name = self.model or (prompt.card.model if prompt else DEFAULT_MODEL)
         with quiet_stdout():
             model = load_model(
@@ -356,21 +354,6 @@ def _start(init: str, places: Sequence[str] | None) -> str:
         return init
     library = find_library(init, places)
     return init if library is None else str(library.path(init))
-
-
-def _require_device(device: str) -> None:
-    """Refuse a device that is not there, before anything is downloaded for it."""
-    import torch
-
-    there = ["auto", "cpu"]
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if accelerator is not None:
-        places = range(torch.accelerator.device_count())
-        there += [accelerator.type, *(f"{accelerator.type}:{place}" for place in places)]
-    if device not in there:
-        raise ModelError(
-            f"There is no device {device!r}; there is: {', '.join(there)}. Choose one of these with --device."
-        )
 
 
 def _words(text: str | None) -> list[str] | None:

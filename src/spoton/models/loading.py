@@ -48,7 +48,7 @@ def load_model(
         on_message: Told what happens, in words.
 
     Raises:
-        ModelError: The model cannot be found, read, held in that type, or compiled.
+        ModelError: The model cannot be found, read, held in that type or compiled, or there is no such device.
         DownloadError: An embedded model could not be fetched.
 
     Example:
@@ -57,7 +57,7 @@ def load_model(
         'llama'
     """
     tell = on_message or (lambda message: None)
-    place = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    place = _choose_device(device)
     kind = _choose_dtype(dtype, place)
     source = Path(name).expanduser()
     options: dict[str, Any] = {}
@@ -99,6 +99,22 @@ def _read(
     network = auto.from_pretrained(folder, dtype=kind, **options)
     options.pop("device_map", None)
     return FrozenModel(name, network, AutoTokenizer.from_pretrained(folder, **options))
+
+
+def _choose_device(device: str) -> torch.device:
+    """The device to hold weights on, refused before anything is downloaded for one that is not there."""
+    there = ["cpu"]
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None:
+        places = range(torch.accelerator.device_count())
+        there += [accelerator.type, *(f"{accelerator.type}:{place}" for place in places)]
+    if device not in ("auto", *there):
+        raise ModelError(
+            f"There is no device {device!r}; there is: auto, {', '.join(there)}. Choose one of these (--device)."
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
 
 
 def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
