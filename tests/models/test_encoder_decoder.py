@@ -70,7 +70,7 @@ def test_label_scores_equal_one_loss_at_a_time(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generation_equals_the_likeliest_token_again_and_again(family: str, length: int) -> None:
     model, value = tiny(family), draw(length, WIDTH)
-    found = engine_for(model).generate(value[None], ragged(), 6)
+    found = engine_for(model).generator(value[None])(ragged(), 6)
     assert found == [naive_continuation(model, value, text, 6) for text in INPUTS]
 
 
@@ -82,7 +82,7 @@ def test_generation_ignores_what_a_checkpoint_sets_for_summaries() -> None:
         early_stopping=True, decoder_start_token_id=0,
     )  # fmt: skip
     model, value = FrozenModel("summaries", network, tokenizer()), draw(4, WIDTH)
-    found = engine_for(model).generate(value[None], ragged(), 6)
+    found = engine_for(model).generator(value[None])(ragged(), 6)
     assert found == [naive_continuation(model, value, text, 6) for text in INPUTS]
 
 
