@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from spoton.models.engine import Batch, tolerance_of
 from spoton.models.frozen import FrozenModel
 from spoton.models.packing import PromptCache
+from spoton.models.target_loss import head_of
 
 
 class Continuation:
@@ -31,6 +32,7 @@ class Continuation:
 
     def __init__(self, model: FrozenModel, known: PromptCache, batch: Batch) -> None:
         self._model = model
+        self._head = head_of(model.network)
         pairs = known.entries
         layers = sorted({layer for layer, _ in pairs})
         lengths = torch.tensor([pairs[layers[0], row][0].shape[1] for row in batch.rows])
@@ -47,11 +49,14 @@ class Continuation:
         self._mask = torch.cat([self._mask, real], dim=1)
         positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         network = self._model.network
-        logits: Tensor = network(
-            inputs_embeds=network.get_input_embeddings()(tokens), attention_mask=self._mask, position_ids=positions,
-            past_key_values=self._cache, use_cache=True, logits_to_keep=1,
-        ).logits  # fmt: skip
-        return logits[:, -1]
+        options = {
+            "inputs_embeds": network.get_input_embeddings()(tokens), "attention_mask": self._mask,
+            "position_ids": positions, "past_key_values": self._cache, "use_cache": True,
+        }  # fmt: skip
+        if self._head is None:
+            return network(**options, logits_to_keep=1).logits[:, -1]  # type: ignore[no-any-return]
+        # transformers would multiply the slice of a long text by a copy of the output matrix for every row.
+        return self._head(network.base_model(**options).last_hidden_state[:, -1])
 
     def read_texts(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """`read` of a text for every row, padded on the left."""
