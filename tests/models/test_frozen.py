@@ -118,6 +118,13 @@ def test_weights_that_transformers_marks_as_quantized_are_refused(method: str) -
         FrozenModel("small", network, tokenizer())
 
 
+def test_weights_decoded_from_gguf_are_taken() -> None:
+    """transformers marks them as quantized, but has decoded them."""
+    network = tiny("llama").network
+    network.is_quantized, network.quantization_method = True, "gguf"
+    assert FrozenModel("decoded", network, tokenizer()).dim == WIDTH
+
+
 def test_weights_that_were_quantized_by_hand_are_refused() -> None:
     network = tiny("llama").network
     whole = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)

@@ -179,8 +179,10 @@ class FrozenModel:
 def _quantization(network: PreTrainedModel) -> str | None:
     """How the weights of ``network`` are quantized, in a word; None if all are plain floating-point numbers."""
     method = getattr(network, "quantization_method", None)
-    if method is not None or getattr(network, "is_quantized", False):
-        return str(getattr(method, "value", method or "by transformers"))
+    name = str(getattr(method, "value", method or "by transformers"))
+    # transformers marks what it has read from a GGUF file, too, though it has decoded it.
+    if (method is not None or getattr(network, "is_quantized", False)) and name != "gguf":
+        return name
     for weight in network.parameters():
         if type(weight) is not torch.nn.Parameter:  # torchao and bitsandbytes have types of their own
             return type(weight).__name__
