@@ -43,6 +43,19 @@ _LLAMA_LIKE = {
 }
 _GROUPED = _LLAMA_LIKE | {"num_key_value_heads": 2}
 
+# The decoder of T5Gemma, and its encoder.
+_GEMMA_HALF = _GROUPED | {
+    "num_hidden_layers": 2,
+    "head_dim": 8,
+    "query_pre_attn_scalar": 8,
+    "bos_token_id": 2,
+}
+_T5_LIKE = {
+    "vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
+    "eos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 1,
+}  # fmt: skip
+_GATED_T5 = _T5_LIKE | {"feed_forward_proj": "gated-gelu"}
+
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", _GROUPED),
     "gpt2": (
@@ -56,6 +69,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("Gemma2Config", _GROUPED | {"head_dim": 8}),
     "gemma3": ("Gemma3TextConfig", _GROUPED | {"head_dim": 8}),
     "phi": ("PhiConfig", _LLAMA_LIKE),
+    "phi3": ("Phi3Config", _GROUPED),
     "gpt_neox": ("GPTNeoXConfig", _LLAMA_LIKE),
     "opt": (
         "OPTConfig",
@@ -75,10 +89,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "falcon_alibi": (
         "FalconConfig", _LLAMA_LIKE | {"alibi": True, "new_decoder_architecture": False},
     ),
-    "t5": (
-        "T5Config",
-        {"vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
-         "eos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 1},
+    "falcon": ("FalconConfig", _LLAMA_LIKE | {"alibi": False, "new_decoder_architecture": False}),
+    "falcon_new": (
+        "FalconConfig", _LLAMA_LIKE | {"alibi": False, "new_decoder_architecture": True, "num_kv_heads": 2},
+    ),
+    "t5": ("T5Config", _T5_LIKE),
+    # T5 v1.1 and Flan-T5 have an output matrix of their own, and do not scale what it reads.
+    "t5_v1_1": ("T5Config", _GATED_T5 | {"tie_word_embeddings": False}),
+    "mt5": ("MT5Config", _GATED_T5),
+    "umt5": ("UMT5Config", _GATED_T5),
+    "t5gemma": (
+        "T5GemmaConfig",
+        {"encoder": _GEMMA_HALF,
+         "decoder": _GEMMA_HALF | {"is_decoder": True, "cross_attention_hidden_size": WIDTH},
+         "vocab_size": VOCABULARY, "eos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 2},
     ),
     "bart": (
         "BartConfig",
@@ -88,6 +112,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "pad_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 0},
     ),
 }  # fmt: skip
+
+UNTIED = ("t5_v1_1", "mt5", "umt5")
 
 
 @cache
@@ -124,6 +150,10 @@ def tiny(family: str = "llama", seed: int = 0, **changes: Any) -> FrozenModel:
         for weight in network.parameters():
             if weight.dim() > 1:
                 torch.nn.init.normal_(weight, std=0.15)
+        if family in UNTIED:
+            # Newer versions of transformers tie the two in every T5 whose checkpoint does not hold both.
+            output = torch.nn.Parameter(torch.empty(VOCABULARY, WIDTH).normal_(std=0.15))
+            network.get_output_embeddings().weight = output
     return FrozenModel(f"tiny-{family}", network, tokenizer())
 
 

@@ -122,5 +122,5 @@ def test_the_real_model_runs_packed_and_exactly() -> None:
     value = draw(8, model.dim, scale=0.1)
     with torch.no_grad():
         assert_equal_losses(engine.losses(value[None], batch), naive_losses(model, [value], batch))
-    (answer, _) = engine.generate(torch.zeros(1, 0, model.dim), batch, 3)
+    (answer, _) = engine.generator(torch.zeros(1, 0, model.dim))(batch, 3)
     assert "Paris" in model.decode(answer)

@@ -22,7 +22,7 @@ from tests.models.naive import (
 )
 from tests.tiny import VOCABULARY, WIDTH, draw, tiny, tokenizer
 
-FAMILIES = ("t5", "bart")
+FAMILIES = ("t5", "t5_v1_1", "mt5", "umt5", "t5gemma", "bart")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -45,6 +45,21 @@ def test_two_prompts_of_unlike_lengths_in_one_batch(family: str) -> None:
     ours, theirs = (torch.autograd.grad(losses.sum(), prompts) for losses in (found, expected))
     for one, other in zip(ours, theirs, strict=True):
         assert_equal_gradients(one, other)
+
+
+def test_an_output_matrix_of_its_own_is_used() -> None:
+    """T5 v1.1 and Flan-T5: neither the embeddings nor their scale may enter the logits."""
+    network = tiny("t5_v1_1").network
+    assert not network.config.scale_decoder_outputs
+    assert network.get_output_embeddings().weight is not network.get_input_embeddings().weight
+
+
+def test_generation_with_two_prompts_of_unlike_lengths() -> None:
+    model, batch = tiny("t5gemma"), ragged([0, 1, 1, 0])
+    prompts = [draw(5, WIDTH), draw(2, WIDTH, seed=1)]
+    found = engine_for(model).generator(prompts)(batch, 5)
+    rows = zip(batch.inputs, batch.rows, strict=True)
+    assert found == [naive_continuation(model, prompts[row], text, 5) for text, row in rows]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -70,7 +85,7 @@ def test_label_scores_equal_one_loss_at_a_time(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_generation_equals_the_likeliest_token_again_and_again(family: str, length: int) -> None:
     model, value = tiny(family), draw(length, WIDTH)
-    found = engine_for(model).generate(value[None], ragged(), 6)
+    found = engine_for(model).generator(value[None])(ragged(), 6)
     assert found == [naive_continuation(model, value, text, 6) for text in INPUTS]
 
 
@@ -82,7 +97,7 @@ def test_generation_ignores_what_a_checkpoint_sets_for_summaries() -> None:
         early_stopping=True, decoder_start_token_id=0,
     )  # fmt: skip
     model, value = FrozenModel("summaries", network, tokenizer()), draw(4, WIDTH)
-    found = engine_for(model).generate(value[None], ragged(), 6)
+    found = engine_for(model).generator(value[None])(ragged(), 6)
     assert found == [naive_continuation(model, value, text, 6) for text in INPUTS]
 
 

@@ -12,8 +12,8 @@ from spoton.models import Batch, FrozenModel, engine_for
 from tests.tiny import tiny, tokenizer
 
 
-@pytest.mark.parametrize("family", ["mpt", "bloom", "falcon_alibi"])
-def test_alibi_models_are_concatenated(family: str) -> None:
+@pytest.mark.parametrize("family", ["mpt", "bloom", "falcon_alibi", "falcon", "falcon_new"])
+def test_models_that_do_not_fit_are_concatenated(family: str) -> None:
     assert engine_for(tiny(family)).name == "concatenation"
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.utils.quantization_config import QuantizationMethod
 
 from spoton.errors import ModelError
-from spoton.models import FrozenModel
-from tests.tiny import FAMILIES, VOCABULARY, WIDTH, tiny, tokenizer
+from spoton.models import FrozenModel, engine_for
+from tests.models.naive import ragged
+from tests.tiny import FAMILIES, VOCABULARY, WIDTH, draw, tiny, tokenizer
 
 
 def test_no_weight_requires_a_gradient_and_nothing_drops_out() -> None:
@@ -104,6 +106,71 @@ def test_a_tokenizer_without_an_end_token_is_refused() -> None:
     model = FrozenModel("endless", tiny("llama").network, endless)
     with pytest.raises(ModelError, match="endless has no end-of-sequence token"):
         model.encode_target("yes", end=True)
+
+
+@pytest.mark.parametrize("method", ["bitsandbytes", "torchao", "gptq"])
+def test_weights_that_transformers_marks_as_quantized_are_refused(method: str) -> None:
+    network = tiny("llama").network
+    network.is_quantized, network.quantization_method = True, QuantizationMethod(method)
+    with pytest.raises(
+        ModelError, match=rf"small holds quantized weights \({method}\).*without quantization"
+    ):
+        FrozenModel("small", network, tokenizer())
+
+
+def test_weights_decoded_from_gguf_are_taken() -> None:
+    """transformers marks them as quantized, but has decoded them."""
+    network = tiny("llama").network
+    network.is_quantized, network.quantization_method = True, "gguf"
+    assert FrozenModel("decoded", network, tokenizer()).dim == WIDTH
+
+
+def test_weights_that_were_quantized_by_hand_are_refused() -> None:
+    network = tiny("llama").network
+    whole = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.int8), requires_grad=False)
+    network.model.layers[0].mlp.up_proj.weight = whole
+    with pytest.raises(ModelError, match=r"quantized weights \(int8\)"):
+        FrozenModel("small", network, tokenizer())
+
+
+def test_weights_in_a_type_of_their_own_are_refused() -> None:
+    class Params4bit(torch.nn.Parameter):
+        """As bitsandbytes has one."""
+
+    network = tiny("llama").network
+    network.model.layers[0].mlp.up_proj.weight = Params4bit(torch.zeros(2, 2), requires_grad=False)
+    with pytest.raises(ModelError, match=r"quantized weights \(Params4bit\)"):
+        FrozenModel("small", network, tokenizer())
+
+
+def test_layers_that_pytorch_quantized_are_refused() -> None:
+    class Packed(torch.nn.Module):
+        """Like torch.ao's linear layers: the weight is a method, and no gradient passes."""
+
+        def weight(self) -> torch.Tensor:
+            return torch.zeros(2, 2)
+
+    network = tiny("llama").network
+    network.model.layers[0].mlp.up_proj = Packed()
+    with pytest.raises(ModelError, match=r"quantized weights \(.*Packed\)"):
+        FrozenModel("small", network, tokenizer())
+
+
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing_changes_neither_loss_nor_gradient(family: str) -> None:
+    """It acts in training mode only, and a frozen model is never in it."""
+    model, value = tiny(family), draw(4, WIDTH).requires_grad_()
+
+    def numbers() -> tuple[torch.Tensor, torch.Tensor]:
+        losses = engine_for(model).losses(value[None], ragged())
+        return losses.detach(), torch.autograd.grad(losses.sum(), value)[0]
+
+    losses, gradient = numbers()
+    assert model.network.supports_gradient_checkpointing
+    model.network.gradient_checkpointing_enable()
+    with_it, same = numbers()
+    assert torch.equal(with_it, losses) and torch.equal(same, gradient)
 
 
 def test_describe_names_what_matters() -> None:

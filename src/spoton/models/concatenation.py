@@ -1,7 +1,7 @@
 """The plain engine for decoder-only models: the prompt is put before every row, padded on the right, run in full.
 
-It is the reference that defines what is right, the fallback for models the packed engine does not fit, and the one
-way of generating. It is not fast, and need not be.
+It is the reference that defines what is right, and the fallback for models the packed engine does not fit. It is
+not fast, and need not be.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spoton.models.engine import Batch, Scorer
+from spoton.models.engine import Batch, Generator, Scorer
 from spoton.models.frozen import FrozenModel
 
 
@@ -53,17 +53,21 @@ class ConcatenationEngine:
 
         return score
 
-    @torch.no_grad()
-    def generate(self, prompts: Tensor | Sequence[Tensor], batch: Batch, max_tokens: int) -> list[list[int]]:
-        """See `Engine.generate`. Rows are padded on the left, where the mask hides it."""
-        embedded, mask, _ = self._concatenated(prompts, batch.inputs, batch.rows, left=True)
-        end = self.model.end_token
-        tokens = self.model.network.generate(  # type: ignore[operator]  # transformers mixes `generate` in
-            inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False,
-            eos_token_id=end, pad_token_id=end,
-        )  # fmt: skip
-        rows = [[int(token) for token in row] for row in tokens]
-        return [row[: row.index(end)] if end in row else row for row in rows]
+    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+        """See `Engine.generator`. Rows are padded on the left, where the mask hides it."""
+
+        @torch.no_grad()
+        def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
+            embedded, mask, _ = self._concatenated(prompts, batch.inputs, batch.rows, left=True)
+            end = self.model.end_token
+            tokens = self.model.network.generate(  # type: ignore[operator]  # transformers mixes `generate` in
+                inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False,
+                eos_token_id=end, pad_token_id=end,
+            )  # fmt: skip
+            rows = [[int(token) for token in row] for row in tokens]
+            return [row[: row.index(end)] if end in row else row for row in rows]
+
+        return generate
 
     def _concatenated(
         self,

@@ -7,6 +7,7 @@ which the tests compare it). Not here: how tokens attend (``packing.py``) and wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,10 +16,14 @@ from torch.nn import functional
 
 from spoton.models.attention import packed_attention
 from spoton.models.concatenation import ConcatenationEngine
-from spoton.models.engine import Batch, Scorer
+from spoton.models.engine import Batch, Generator, Scorer, check_rows
 from spoton.models.frozen import FrozenModel
+from spoton.models.generation import continue_greedily, is_exact
 from spoton.models.packing import Layout, PromptCache, lay_out
 from spoton.models.target_loss import head_of, target_losses
+
+# What the check of generation reads and continues.
+_CHECK_LENGTHS = ((5, 3), (1, 3), (9, 3))
 
 
 class PackedEngine:
@@ -114,9 +119,32 @@ class PackedEngine:
             )
         return scores
 
-    def generate(self, prompts: Tensor | Sequence[Tensor], batch: Batch, max_tokens: int) -> list[list[int]]:
-        """See `Engine.generate`; transformers' own generation over the concatenated prompt and text."""
-        return self._plain.generate(prompts, batch, max_tokens)
+    @torch.no_grad()
+    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+        """See `Engine.generator`: the keys and values of the prompts are computed here, once."""
+        lengths = [len(prompt) for prompt in prompts]
+        plain = self._plain.generator(prompts)
+        if not self._continues_exactly:
+            return plain
+        cache = self._remember(prompts, lengths)
+
+        def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
+            if self._exceeds_window(lengths, batch.inputs, max_tokens):
+                return plain(batch, max_tokens)
+            return continue_greedily(self.model, cache, batch, max_tokens)
+
+        return generate
+
+    @cached_property
+    def _continues_exactly(self) -> bool:
+        """Whether cached prompts can be continued, checked on a few rows when first asked."""
+        prompts, batch = check_rows(self.model, _CHECK_LENGTHS)
+        unlike = [prompts[0], prompts[1, :2]]
+        lengths = [len(prompt) for prompt in unlike]
+        if self._exceeds_window(lengths, batch.inputs, len(batch.targets[0])):
+            return False
+        cache = self._remember(unlike, lengths)
+        return is_exact(self.model, cache, batch, self._plain.losses(unlike, batch))
 
     def _remember(self, prompts: Tensor | Sequence[Tensor], lengths: list[int]) -> PromptCache:
         """Keys and values of the prompts in every layer."""

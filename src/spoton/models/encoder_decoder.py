@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
-from spoton.models.engine import Batch, Scorer
+from spoton.models.engine import Batch, Generator, Scorer
 from spoton.models.frozen import FrozenModel
 
 
@@ -46,20 +46,23 @@ class EncoderDecoderEngine:
 
         return score
 
-    @torch.no_grad()
-    def generate(self, prompts: Tensor | Sequence[Tensor], batch: Batch, max_tokens: int) -> list[list[int]]:
-        """See `Engine.generate`."""
-        states, mask = self._encode(prompts, batch)
-        end = self.model.end_token
-        tokens = self.model.network.generate(  # type: ignore[operator]  # transformers mixes `generate` in
-            encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask,
-            max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=end,
-            decoder_start_token_id=self._start_token,
-        )  # fmt: skip
-        rows = [
-            [int(token) for token in row[1:]] for row in tokens
-        ]  # the start token is no part of the answer
-        return [row[: row.index(end)] if end in row else row for row in rows]
+    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+        """See `Engine.generator`; transformers' own generation behind the encoder states."""
+
+        @torch.no_grad()
+        def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
+            states, mask = self._encode(prompts, batch)
+            end = self.model.end_token
+            tokens = self.model.network.generate(  # type: ignore[operator]  # transformers mixes `generate` in
+                encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask,
+                max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=end,
+                decoder_start_token_id=self._start_token,
+            )  # fmt: skip
+            # The start token is no part of the answer.
+            rows = [[int(token) for token in row[1:]] for row in tokens]
+            return [row[: row.index(end)] if end in row else row for row in rows]
+
+        return generate
 
     @property
     def _start_token(self) -> int:

@@ -48,6 +48,9 @@ class Batch:
 Scorer = Callable[[Batch, Sequence[Sequence[int]]], Tensor]
 """Log-likelihood of each label behind each input, summed over the label's tokens: ``[B, C]`` float32, in nats."""
 
+Generator = Callable[[Batch, int], list[list[int]]]
+"""Greedy continuation of each input, at most that many tokens, cut before the end token."""
+
 
 class Engine(Protocol):
     """Runs soft prompts through one frozen model.
@@ -66,8 +69,8 @@ class Engine(Protocol):
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
         """Prepares scoring many batches with the same prompts; what does not depend on the batch is done once."""
 
-    def generate(self, prompts: Tensor | Sequence[Tensor], batch: Batch, max_tokens: int) -> list[list[int]]:
-        """Greedy continuation of each input, at most ``max_tokens`` tokens, cut before the end token."""
+    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+        """Prepares continuing many batches with the same prompts; what does not depend on the batch is done once."""
 
 
 def engine_for(model: FrozenModel) -> Engine:
@@ -99,19 +102,34 @@ _CHOSEN: WeakKeyDictionary[FrozenModel, Engine] = WeakKeyDictionary()
 _CHECK_LENGTHS = ((5, 2), (1, 1), (9, 3))
 
 
-def _agree(packed: Engine, plain: Engine, model: FrozenModel) -> bool:
-    """Whether two engines give the same losses and label scores on a few random rows with two prompts."""
+def check_rows(model: FrozenModel, lengths: Sequence[tuple[int, int]]) -> tuple[Tensor, Batch]:
+    """Two random prompts ``[2, P, D]`` and a batch of random rows, to compare two ways of computing the same.
+
+    Args:
+        model: The frozen model.
+        lengths: Tokens of input and target of every row.
+    """
     draw = torch.Generator().manual_seed(0)
     vocabulary, dim = model.embeddings.shape
-    ids = [torch.randint(vocabulary, (n + m,), generator=draw).tolist() for n, m in _CHECK_LENGTHS]
+    ids = [torch.randint(vocabulary, (n + m,), generator=draw).tolist() for n, m in lengths]
     batch = Batch(
-        [row[:n] for row, (n, _) in zip(ids, _CHECK_LENGTHS, strict=True)],
-        [row[n:] for row, (n, _) in zip(ids, _CHECK_LENGTHS, strict=True)],
-        prompt=[0, 1, 0],
+        [row[:n] for row, (n, _) in zip(ids, lengths, strict=True)],
+        [row[n:] for row, (n, _) in zip(ids, lengths, strict=True)],
+        prompt=[row % 2 for row in range(len(ids))],
     )
     scale = float(model.embeddings[:1000].float().std())
-    prompts = torch.randn(2, 6, dim, generator=draw) * scale
-    labels = [row[n:] for row, (n, _) in zip(ids, _CHECK_LENGTHS, strict=True)]
+    return torch.randn(2, 6, dim, generator=draw) * scale, batch
+
+
+def tolerance_of(model: FrozenModel) -> float:
+    """How far two ways of computing the same may differ in the type of ``model``, in nats and relatively."""
+    return 1e-4 if model.dtype == torch.float32 else 0.05
+
+
+def _agree(packed: Engine, plain: Engine, model: FrozenModel) -> bool:
+    """Whether two engines give the same losses and label scores on a few random rows with two prompts."""
+    prompts, batch = check_rows(model, _CHECK_LENGTHS)
+    labels = batch.targets
 
     def numbers(engine: Engine) -> Tensor:
         """Losses and label scores of the rows."""
@@ -130,5 +148,5 @@ def _agree(packed: Engine, plain: Engine, model: FrozenModel) -> bool:
             found = numbers(packed)
     except Exception:  # whatever an unknown architecture raises, it means: not this way
         return False
-    tolerance = 1e-4 if model.dtype == torch.float32 else 0.05
+    tolerance = tolerance_of(model)
     return bool(torch.allclose(found, expected, rtol=tolerance, atol=tolerance))

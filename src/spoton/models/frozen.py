@@ -38,6 +38,9 @@ class FrozenModel:
         network: The transformers model, in evaluation mode, no weight requiring a gradient.
         tokenizer: Its tokenizer.
 
+    Raises:
+        ModelError: The weights are quantized.
+
     Example:
         >>> import spoton
         >>> model = spoton.load_model("smollm2-135m")  # doctest: +SKIP
@@ -50,6 +53,13 @@ class FrozenModel:
     tokenizer: PreTrainedTokenizerBase
 
     def __post_init__(self) -> None:
+        kind = _quantization(self.network)
+        if kind is not None:
+            raise ModelError(
+                f"{self.name} holds quantized weights ({kind}), and spoton needs plain floating-point ones: losses and "
+                "gradients through quantized layers are not exact. Load the model without quantization "
+                "(--dtype bfloat16 halves its memory), or from a GGUF file, which is decoded."
+            )
         self.network.train(False)
         self.network.requires_grad_(False)
         # Checkpoints bring settings for chats and summaries (penalties, forced tokens, beams, a least length);
@@ -164,3 +174,20 @@ class FrozenModel:
             "device": str(self.device),
             "fingerprint": self.fingerprint,
         }
+
+
+def _quantization(network: PreTrainedModel) -> str | None:
+    """How the weights of ``network`` are quantized, in a word; None if all are plain floating-point numbers."""
+    method = getattr(network, "quantization_method", None)
+    name = str(getattr(method, "value", method or "by transformers"))
+    # transformers marks what it has read from a GGUF file, too, though it has decoded it.
+    if (method is not None or getattr(network, "is_quantized", False)) and name != "gguf":
+        return name
+    for weight in network.parameters():
+        if type(weight) is not torch.nn.Parameter:  # torchao and bitsandbytes have types of their own
+            return type(weight).__name__
+        if not weight.is_floating_point():
+            return str(weight.dtype).removeprefix("torch.")
+    # PyTorch's own quantized layers have a method where others have their weight.
+    packed = (type(module) for module in network.modules() if callable(getattr(module, "weight", None)))
+    return next((f"{kind.__module__}.{kind.__name__}" for kind in packed), None)

@@ -162,10 +162,10 @@ def generate_texts(
     model: FrozenModel, value: Tensor, encoded: Encoded, max_tokens: int, watch: _Watch | None = None
 ) -> list[str]:
     """The greedy continuation of each input, at most ``max_tokens`` tokens, as text."""
-    engine = engine_for(model)
+    generate = engine_for(model).generator(value[None])
     texts = [""] * len(encoded)
     for rows in _by_length(encoded.inputs):
-        tokens = engine.generate(value[None], encoded.batch(rows), max_tokens)
+        tokens = generate(encoded.batch(rows), max_tokens)
         for row, ids in zip(rows, tokens, strict=True):
             texts[row] = model.decode(ids)
         if watch:

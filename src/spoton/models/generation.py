@@ -1,0 +1,136 @@
+"""Greedy continuation of texts behind prompts whose keys and values are known: every step runs one token a row.
+
+The keys and values of the prompts come from the packed engine, which computes them once for any number of batches. Here
+they become transformers' own cache; everything is padded on the left, where the mask hides it. Not here: when the cache
+may be used at all, beyond the check on real numbers that `is_exact` makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from spoton.models.engine import Batch, tolerance_of
+from spoton.models.frozen import FrozenModel
+from spoton.models.packing import PromptCache
+from spoton.models.target_loss import head_of
+
+
+class Continuation:
+    """Texts of one batch behind their prompts, read up to some token.
+
+    Args:
+        model: The frozen model.
+        known: Keys and values of the prompts.
+        batch: Whose rows name their prompts; nothing of their texts is read yet.
+    """
+
+    def __init__(self, model: FrozenModel, known: PromptCache, batch: Batch) -> None:
+        self._model = model
+        self._head = head_of(model.network)
+        pairs = known.entries
+        layers = sorted({layer for layer, _ in pairs})
+        lengths = torch.tensor([pairs[layers[0], row][0].shape[1] for row in batch.rows])
+        width = int(lengths.max())
+        places = torch.arange(width)
+        self._mask = (places >= width - lengths[:, None]).long().to(model.device)
+        self._cache = DynamicCache()
+        for layer in layers:
+            keys, values = ([pairs[layer, row][which] for row in batch.rows] for which in (0, 1))
+            self._cache.update(_stacked(keys, width), _stacked(values, width), layer)
+
+    def read(self, tokens: Tensor, real: Tensor) -> Tensor:
+        """Reads tokens ``[B, N]``, of which ``real`` are not padding; logits ``[B, V]`` of what comes next."""
+        self._mask = torch.cat([self._mask, real], dim=1)
+        positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        network = self._model.network
+        options = {
+            "inputs_embeds": network.get_input_embeddings()(tokens), "attention_mask": self._mask,
+            "position_ids": positions, "past_key_values": self._cache, "use_cache": True,
+        }  # fmt: skip
+        if self._head is None:
+            return network(**options, logits_to_keep=1).logits[:, -1]  # type: ignore[no-any-return]
+        # transformers would multiply the slice of a long text by a copy of the output matrix for every row.
+        return self._head(network.base_model(**options).last_hidden_state[:, -1])
+
+    def read_texts(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """`read` of a text for every row, padded on the left."""
+        device = self._model.device
+        rows = [torch.tensor(list(text), device=device) for text in texts]
+        tokens = pad_sequence(rows, batch_first=True, padding_side="left")
+        real = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
+        return self.read(tokens, real)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Goes on with these rows alone."""
+        chosen = torch.tensor(list(rows), device=self._model.device)
+        self._mask = self._mask[chosen]
+        self._cache.batch_select_indices(chosen)
+
+
+@torch.no_grad()
+def continue_greedily(
+    model: FrozenModel, known: PromptCache, batch: Batch, max_tokens: int
+) -> list[list[int]]:
+    """The likeliest token again and again, at most ``max_tokens`` times; a row that ended costs nothing more.
+
+    Args:
+        model: The frozen model.
+        known: Keys and values of the prompts.
+        batch: Texts to continue.
+        max_tokens: Most tokens of one continuation.
+
+    Returns:
+        Tokens of every row, cut before the end token.
+    """
+    found: list[list[int]] = [[] for _ in batch.inputs]
+    rows = list(range(len(batch)))
+    text = Continuation(model, known, batch)
+    logits = text.read_texts(batch.inputs)
+    for n in range(max_tokens):
+        tokens = logits.argmax(dim=-1)
+        chosen = tokens.tolist()
+        open_rows = [b for b, token in enumerate(chosen) if token != model.end_token]
+        for b in open_rows:
+            found[rows[b]].append(chosen[b])
+        if not open_rows or n + 1 == max_tokens:
+            break
+        if len(open_rows) < len(rows):
+            text.keep(open_rows)
+            rows = [rows[b] for b in open_rows]
+        following = tokens[open_rows, None]
+        logits = text.read(following, torch.ones_like(following))
+    return found
+
+
+@torch.no_grad()
+def is_exact(model: FrozenModel, known: PromptCache, batch: Batch, expected: Tensor) -> bool:
+    """Whether targets read token by token behind cached prompts have the losses ``[B]`` that a full pass gives them.
+
+    Args:
+        model: The frozen model.
+        known: Keys and values of the prompts.
+        batch: Rows whose targets have the same number of tokens.
+        expected: Losses of the rows by concatenation.
+    """
+    try:
+        text = Continuation(model, known, batch)
+        logits = text.read_texts(batch.inputs)
+        losses = torch.zeros_like(expected)
+        for column in torch.tensor(batch.targets, device=model.device).T:
+            losses += functional.cross_entropy(logits.float(), column, reduction="none")
+            logits = text.read(column[:, None], torch.ones_like(column[:, None]))
+    except Exception:  # whatever an unknown cache raises, it means: not this way
+        return False
+    tolerance = tolerance_of(model)
+    return bool(torch.allclose(losses, expected, rtol=tolerance, atol=tolerance))
+
+
+def _stacked(parts: Sequence[Tensor], width: int) -> Tensor:
+    """Keys or values ``[Hkv, P_k, hd]`` of each row's prompt, padded on the left: ``[B, Hkv, P, hd]``."""
+    return torch.stack([functional.pad(part, (0, 0, width - part.shape[1], 0)) for part in parts])
