@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ def run(out: Path, *, rounds: int, quick: bool, threads: int) -> int:
     from experiments.bench.rounds import Configuration, Contest
     from experiments.bench.texts import read_texts
 
+    warnings.filterwarnings(
+        "ignore", category=FutureWarning, module="transformers"
+    )  # between PEFT and transformers
     transformers_logging.set_verbosity_error()  # PEFT's dropped position ids are no news at every step
     sizes = [(100, 16)] if quick else [(100, 16), (100, 32), (20, 16), (20, 32)]
     plan = [Configuration(SMOLLM, work, *size) for size in sizes for work in ("training", "scoring")]
@@ -133,7 +137,7 @@ def write_docs(out: Path) -> int:
 
 
 # A child process with one arm, beside the units of `Configuration.cost`.
-_MEMORY_COST = 6000.0
+_MEMORY_COST = 3000.0
 
 
 class _Progress:
