@@ -22,6 +22,10 @@ from spoton.tuning.record import write_record
 CHECKOUT = Path(__file__).parents[2]
 PAGE, PICTURE = CHECKOUT / "docs" / "performance.md", CHECKOUT / "docs" / "images" / "bench.png"
 NO_COMPILER = f"{COMPILED} was left out: this version of `load_model` has no option `compile`."
+NOT_QUIET = (
+    "The machine was not quiet: ratios of wall time say little; compare the CPU seconds, or measure again."
+)
+QUIET = 0.5  # processes that want a processor, before the start
 LOSSES_DIFFER = 1
 
 
@@ -78,8 +82,9 @@ def run(out: Path, *, rounds: int, quick: bool, threads: int) -> int:
         "memory": [],
         "notes": [] if can_compile() else [NO_COMPILER],
     }
-    if result["machine"]["load_before"] > 0.5:
+    if result["machine"]["load_before"] > QUIET:
         progress.tell(f"others are at work here (load {result['machine']['load_before']}): times will spread")
+        result["notes"].append(NOT_QUIET)
     wrong: list[str] = []
     for configuration in plan:
         contest = Contest(configuration, texts, progress.tell)
