@@ -41,7 +41,7 @@ def machine_text(result: dict[str, Any]) -> str:
             f"- Processor: {m['processor']}, {m['cores']} cores, {m['threads']} threads "
             f"({', '.join(m['flags']) or 'flags unknown'}); {m['memory_gb']} GB; load before the start "
             f"{m['load_before']}.",
-            f"- Memory allocation: {m['allocator']}, for all arms.",
+            f"- Memory allocation: {m['allocator']}, for all arms; peak memory without that.",
             "- Types: " + ", ".join(f"{name} {kind}" for name, kind in dtypes.items() if name != EXACT) + ".",
             f"- Versions: {versions}.",
             f"- Texts: {texts['task']}, {texts['tokens_median']:g} tokens (median; mean {texts['tokens_mean']}, "
