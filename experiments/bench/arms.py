@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from functools import cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from peft import PromptTuningConfig, get_peft_model
@@ -56,7 +56,7 @@ class Arm(Protocol):
 class SpotonArm:
     """The engine that the tuning loop and the evaluation use."""
 
-    pads_to = None
+    pads_to: int | None = None
 
     def __init__(self, name: str, model: FrozenModel, initial: Tensor) -> None:
         self.name, self.dtype = name, model.dtype
@@ -112,7 +112,7 @@ class PeftArm:
             num_transformer_submodules=1,  # for T5 the default learns a second prompt that nothing reads
         )
         self._model = get_peft_model(network, config)
-        self._prompt: Tensor = self._model.prompt_encoder["default"].embedding.weight
+        self._prompt: Tensor = self._model.get_parameter("prompt_encoder.default.embedding.weight")
         self.reset()
 
     def reset(self) -> None:
@@ -217,7 +217,10 @@ def frozen(arm: str, model: str) -> FrozenModel:
     elif arm == DOCUMENTED:
         held = load_model(dtype="float32", device="cpu")
     elif arm == COMPILED:
-        held = load_model(device="cpu", **{"compile": True})
+        option: dict[str, Any] = {
+            "compile": True
+        }  # apart, since not every version has it (see `can_compile`)
+        held = load_model(device="cpu", **option)
     else:
         held = load_model(device="cpu")
     if arm == TUNED:
@@ -232,14 +235,17 @@ def _random_t5() -> FrozenModel:
     No dropout: it would make losses differ, and a frozen model in spoton has none.
     """
     plain = load_model(device="cpu")  # for the choice of type and, never used here, a tokenizer
-    config = T5Config(
-        vocab_size=32128, d_model=512, d_kv=64, d_ff=1024, num_layers=8, num_heads=6, dropout_rate=0.0,
-        feed_forward_proj="gated-gelu", tie_word_embeddings=False, decoder_start_token_id=0,
-    )  # fmt: skip
+    fields: dict[str, Any] = {
+        "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6,
+        "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0,
+        "dropout_rate": 0.0,
+    }  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = T5ForConditionalGeneration(config).to(plain.dtype)
-    return FrozenModel(T5, network, plain.tokenizer)
+        network = T5ForConditionalGeneration(T5Config(**fields))
+        # transformers draws these a hundred times too large for a loss that says anything.
+        torch.nn.init.normal_(network.lm_head.weight, std=fields["d_model"] ** -0.5)
+    return FrozenModel(T5, network.to(dtype=plain.dtype), plain.tokenizer)
 
 
 def _joined(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> list[list[int]]:

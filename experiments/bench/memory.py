@@ -5,6 +5,9 @@ resident size during the steps, minus the resident size before them. Before mean
 step on two short rows taken (libraries and kernels are in), free memory given back. The mark is Linux's VmHWM, reset in
 between through ``/proc/self/clear_refs``, since loading a model may need more than a step does.
 
+The allocator is left as the system has it, unlike where time is measured: keeping freed memory is faster, but leaves
+holes, and would charge PEFT a third more than it needs.
+
 Run by the benchmark as ``python -m experiments.bench.memory ARM LENGTH BATCH THREADS``; prints bytes.
 """
 
@@ -85,6 +88,5 @@ def _resident(field: str) -> int:
 if __name__ == "__main__":
     import torch
 
-    machine.keep_freed_memory()
     torch.set_num_threads(int(sys.argv[4]))
     sys.stdout.write(f"{main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))}\n")

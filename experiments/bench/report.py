@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.names import COMPILED, DOCUMENTED, LIMIT, SPOTON, TUNED
+from experiments.bench.names import COMPILED, DOCUMENTED, EXACT, LIMIT, SPOTON, TUNED
 from experiments.bench.ratios import Spread, median_seconds, pairwise_ratio
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -27,8 +27,7 @@ def tables(result: dict[str, Any]) -> str:
         parts.append(
             f"**Peak memory of a training step above the model**\n\n{_memory_table(result['memory'])}"
         )
-    parts += [f"{line}" for line in result["notes"]]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_agreement(result), *result["notes"]])
 
 
 def machine_text(result: dict[str, Any]) -> str:
@@ -42,8 +41,8 @@ def machine_text(result: dict[str, Any]) -> str:
             f"- Processor: {m['processor']}, {m['cores']} cores, {m['threads']} threads "
             f"({', '.join(m['flags']) or 'flags unknown'}); {m['memory_gb']} GB; load before the start "
             f"{m['load_before']}.",
-            f"- Memory allocation: {m['allocator']}, for all arms.",
-            "- Types: " + ", ".join(f"{name} {kind}" for name, kind in dtypes.items()) + ".",
+            f"- Memory allocation: {m['allocator']}, for all arms; peak memory without that.",
+            "- Types: " + ", ".join(f"{name} {kind}" for name, kind in dtypes.items() if name != EXACT) + ".",
             f"- Versions: {versions}.",
             f"- Texts: {texts['task']}, {texts['tokens_median']:g} tokens (median; mean {texts['tokens_mean']}, "
             f"longest {texts['tokens_longest']}). {rounds} rounds, {result['date']}.",
@@ -98,6 +97,22 @@ def filled(page: str, block: str) -> str:
     if count != 1:
         raise ValueError(f"expected {BEGIN} ... {END} once in the page, found it {count} times")
     return text
+
+
+def _agreement(result: dict[str, Any]) -> list[str]:
+    """How far apart the two float32 losses are at most, which no rounding of weights can hide."""
+    pairs = [
+        (c["losses"][EXACT], c["losses"][DOCUMENTED])
+        for c in result["configurations"]
+        if EXACT in c["losses"]
+    ]
+    if not pairs:
+        return []
+    apart = max(abs(found - expected) / expected for found, expected in pairs)
+    return [
+        f"In float32 the losses of spoton and of {DOCUMENTED} differ by {apart:.0e} of their value at most; "
+        "in bfloat16 rounding comes on top."
+    ]
 
 
 def _speed_table(configurations: Sequence[dict[str, Any]]) -> str:

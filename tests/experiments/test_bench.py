@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.bench.names import DOCUMENTED, LIMIT, SPOTON, TUNED
+from experiments.bench.names import DOCUMENTED, EXACT, LIMIT, SPOTON, TUNED
 from experiments.bench.products import DecoderShape, Product, runner, unavoidable_products
 from experiments.bench.ratios import disagreeing, median_seconds, pairwise_ratio
 from experiments.bench.report import BEGIN, END, filled, machine_text, tables
@@ -44,7 +44,7 @@ def result() -> dict[str, Any]:
         "configurations": [
             {
                 "model": "m", "work": "training", "length": 100, "batch_size": 16, "rounds": times,
-                "losses": {DOCUMENTED: 1.0, TUNED: 1.01, SPOTON: 1.0},
+                "losses": {DOCUMENTED: 1.0, TUNED: 1.01, SPOTON: 1.0, EXACT: 1.00003},
                 "dtypes": {DOCUMENTED: "float32", TUNED: "bfloat16", SPOTON: "bfloat16"},
             }
         ],
@@ -122,6 +122,7 @@ def test_tables_tell_ratios_share_of_the_limit_and_memory() -> None:
         "100", "16", SPOTON, "2.000", "2.000", "**10.00** (10.00-10.00)", "**4.00** (4.00-4.00)", "50%", "1.0000",
     ]  # fmt: skip
     assert f"| 100 | 16 | {SPOTON} | 2 | 0.25 |" in text
+    assert "differ by 3e-05 of their value" in text
     assert text.endswith("An arm was left out.")
     head, rule = [line for line in text.splitlines() if line.startswith("|")][:2]
     assert head.count("|") == rule.count("|") == row.count("|")
