@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import spoton
-from spoton.cli import adapt, doctor, evaluate, library, models, predict, retrieve, tasks, tune
+from spoton.cli import adapt, doctor, evaluate, library, models, predict, retrieve, study, tasks, tune
 from spoton.cli.command import SpotonGroup
 from spoton.cli.output import stdout
 
@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 for verbs in (adapt, tune, evaluate, predict, retrieve, doctor):
     app.add_typer(verbs.app)
-for noun in (library, tasks, models):
+for noun in (library, tasks, models, study):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 
 
