@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.console import RenderableType
 
 from spoton.cli.command import command
 from spoton.cli.options import Json
 from spoton.cli.output import emit, facts, note, quiet_stdout, stdout, table
 from spoton.cli.progress import live_progress
+
+if TYPE_CHECKING:
+    from spoton.study.running import Status
 
 app = typer.Typer(help="Run and analyse a transfer study: sources x targets x seeds.", no_args_is_help=True)
 
@@ -47,47 +51,46 @@ def new(
 def plan(folder: Folder, workers: Annotated[int, typer.Option(min=1)] = 1, json: Json = False) -> None:
     """List the cells, with the time and memory they will take here, and stop."""
     from spoton.study.cost import Predictor
-    from spoton.study.running import status_of
+    from spoton.study.running import status_of, write_plan
     from spoton.study.workshop import Workshop
 
     with quiet_stdout():
         workshop = Workshop(folder, on_message=note)
         cells = workshop.cells()
         predictor = Predictor(workshop.model, workshop.task)
-    status = status_of(workshop.store, cells)
-    kinds = dict.fromkeys(cell.kind for cell in cells)
-    rows = []
-    for kind in kinds:
-        own = [cell for cell in cells if cell.kind == kind]
-        seconds = sum(map(predictor.seconds, own))
-        rows.append((kind, len(own), sum(c.name in status.finished for c in own), _time(seconds)))
-    total = sum(map(predictor.seconds, cells))
-    left = status.seconds_left(predictor.seconds)
+    found = status_of(workshop.store, write_plan(workshop.store, cells, predictor.seconds))
     memory = max(map(predictor.memory, cells))
-    document = status.to_json() | {
-        "seconds": total, "seconds_left": left / workers, "workers": workers, "memory_bytes": memory,
-        "names": [cell.name for cell in cells],
+    document = found.to_json() | {
+        "seconds": sum(cell.seconds for cell in found.cells), "seconds_left": found.seconds_left / workers,
+        "workers": workers, "memory_bytes": memory, "names": [cell.name for cell in cells],
     }  # fmt: skip
-    if json:
-        emit(document, "", as_json=True)
-        return
-    stdout().print(table(("kind", "cells", "finished", "time of one worker"), rows))
-    stdout().print(
-        facts(
-            [
-                ("cells", len(cells)),
-                ("left", f"{_time(left / workers)} with {workers} worker(s), predicted"),
-                ("memory a step", f"up to {memory / 1e9:.2f} GB beside the model, split if it does not fit"),
-            ]
-        )
+    rows = []
+    for kind, counts in document["kinds"].items():
+        seconds = sum(cell.seconds for cell in found.cells if cell.kind == kind)
+        rows.append((kind, counts["cells"], counts["finished"], _time(seconds)))
+    rows.append(("all", len(cells), len(found.finished), _time(document["seconds"])))
+    emit(document, table(("kind", "cells", "finished", "time of one worker"), rows), as_json=json)
+    note(
+        f"Left: about {_time(document['seconds_left'])} with {workers} worker(s) on this machine. A step keeps up to "
+        f"{memory / 1e9:.2f} GB beside the model, and is split where that does not fit."
     )
 
 
-@command(app, "spoton study run mine", "spoton study run mine --workers 2")
+@command(
+    app,
+    "spoton study run mine",
+    "spoton study run mine --workers 2",
+    "spoton study run mine --executor ray --address auto --workers 8 --worker-gpus 1",
+)
 def run(
     folder: Folder,
     executor: Annotated[Literal["local", "ray"], typer.Option(help="Where cells run.")] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Worker processes, each with its own model.")] = 1,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster: auto, ray://host:10001. Not given: one on this machine.")
+    ] = None,
+    worker_cpus: Annotated[float, typer.Option(min=0, help="Cores of a Ray worker.")] = 1.0,
+    worker_gpus: Annotated[float, typer.Option(min=0, help="GPUs of a Ray worker.")] = 0.0,
     together: Annotated[
         int, typer.Option(min=1, help="Cells of one target that share every pass over the model.")
     ] = 1,
@@ -98,7 +101,8 @@ def run(
 ) -> None:
     """Run every cell that is not finished; run it again to go on after Ctrl-C or a kill."""
     from spoton.study.cost import Predictor
-    from spoton.study.executors import executor_for
+    from spoton.study.executors import Executor, local_executor
+    from spoton.study.on_ray import OnRay
     from spoton.study.running import run_cells
     from spoton.study.workshop import Workshop
 
@@ -106,49 +110,54 @@ def run(
         workshop = Workshop(folder, on_message=note)
         cells = workshop.cells()
         predictor = Predictor(workshop.model, workshop.task)
-        status = run_cells(
-            workshop.store, cells, executor_for(executor, workshop, workers, on_event),
+        place = workshop.store.place if workshop.store.local is None else str(workshop.store.local.absolute())
+        runs_on: Executor = (
+            OnRay(place, address=address, workers=workers, cpus=worker_cpus, gpus=worker_gpus)
+            if executor == "ray"
+            else local_executor(workshop, workers, on_event)
+        )
+        found = run_cells(
+            workshop.store, cells, runs_on,
             together=together, tries=tries, predicted=predictor.seconds, on_event=on_event,
         )  # fmt: skip
-    emit(status.to_json(), _told(status.to_json()), as_json=json)
-    if status.left:
-        for name, error in status.failed.items():
-            note(f"{name} failed: {error.strip().splitlines()[-1] if error.strip() else 'no message'}")
-        note(f"{len(status.left)} cells are left. `spoton study status {folder}` shows the tracebacks.")
+    emit(found.to_json(), _told(found), as_json=json)
+    if found.left:
+        for name, error in found.failed.items():
+            note(f"{name} failed: {_last_line(error)}")
+        note(f"{len(found.left)} cells are left. `spoton study status {folder}` shows the tracebacks.")
         raise typer.Exit(FAILED)
 
 
 @command(app, "spoton study status mine")
 def status(folder: Folder, json: Json = False) -> None:
     """Show what is finished, what failed and why, and the time left."""
-    from spoton.study.cost import Predictor
-    from spoton.study.running import status_of
-    from spoton.study.workshop import Workshop
+    from spoton.study.running import read_plan, status_of
+    from spoton.study.store import Store
 
-    with quiet_stdout():
-        workshop = Workshop(folder, on_message=note)
-        cells = workshop.cells()
-        found = status_of(workshop.store, cells)
-        left = found.seconds_left(Predictor(workshop.model, workshop.task).seconds) if found.left else 0.0
-    document = found.to_json() | {"seconds_left": left}
-    emit(document, _told(document), as_json=json)
+    store = Store(folder)
+    found = status_of(store, read_plan(store))
+    emit(found.to_json(), _told(found), as_json=json)
     if not json:
         for name, error in found.failed.items():
             stdout().print(f"\n{name} failed:\n{error.strip()}")
 
 
-def _told(document: dict[str, object]) -> object:
-    kinds = document["kinds"]
-    assert isinstance(kinds, dict)
-    rows = [(f"{kind} cells", f"{found['finished']} of {found['cells']}") for kind, found in kinds.items()]
+def _told(found: Status) -> RenderableType:
+    document = found.to_json()
+    rows = [
+        (f"{kind} cells", f"{counts['finished']} of {counts['cells']}")
+        for kind, counts in document["kinds"].items()
+    ]
     rows.append(("all cells", f"{document['finished']} of {document['cells']}"))
-    failed = document["failed"]
-    assert isinstance(failed, dict)
-    rows.append(("failed", str(len(failed))))
-    seconds = document.get("seconds_left")
-    if isinstance(seconds, float):
-        rows.append(("time left", f"{_time(seconds)} for one worker"))
+    rows.append(("failed", str(len(found.failed))))
+    if found.left:
+        rows.append(("time left", f"{_time(found.seconds_left)} of one worker"))
     return facts(rows)
+
+
+def _last_line(error: str) -> str:
+    lines = error.strip().splitlines()
+    return lines[-1] if lines else "no message"
 
 
 def _time(seconds: float) -> str:

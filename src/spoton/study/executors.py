@@ -1,6 +1,7 @@
 """Where cells run: in this process, or in several worker processes that each hold a model. Ray is in ``on_ray.py``.
 
-An executor takes groups of cells and tells of each, once, how it ended. Retries and order are ``running.py``'s business.
+An executor takes groups of cells and tells of each, once, how it ended. Retries and order are the business of
+``running.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from typing import Protocol
 
 import torch
 
-from spoton.errors import StudyError
 from spoton.study.grid import Cell
 from spoton.study.workshop import Workshop
 from spoton.tuning.events import OnEvent
@@ -79,7 +78,7 @@ class InProcess:
     def wait(self) -> list[Outcome]:
         """Carries out what was taken."""
         groups, self._taken = self._taken, []
-        return [Outcome(group, _attempt(self._workshop, group, self._on_event)) for group in groups]
+        return [Outcome(group, attempt(self._workshop, group, self._on_event)) for group in groups]
 
     def close(self) -> None:
         """Nothing runs between two calls."""
@@ -171,10 +170,10 @@ def _end_with(parent: int) -> None:
 
 def _in_worker(group: Group) -> str:
     assert _workshop is not None
-    return _attempt(_workshop, group)
+    return attempt(_workshop, group)
 
 
-def _attempt(workshop: Workshop, group: Group, on_event: OnEvent = lambda event: None) -> str:
+def attempt(workshop: Workshop, group: Group, on_event: OnEvent = lambda event: None) -> str:
     """Carries out a group; returns the traceback if that failed. Ctrl-C passes through."""
     try:
         workshop.carry_out(group, on_event)
@@ -183,17 +182,6 @@ def _attempt(workshop: Workshop, group: Group, on_event: OnEvent = lambda event:
     return ""
 
 
-def executor_for(kind: str, workshop: Workshop, workers: int, on_event: OnEvent) -> Executor:
-    """The local executor for a number of workers.
-
-    Raises:
-        StudyError: Workers are asked for on a folder that is not on this machine, or fewer than one.
-    """
-    if workers < 1:
-        raise StudyError(f"--workers has to be at least 1; found {workers}.")
-    if kind == "local" and workers == 1:
-        return InProcess(workshop, on_event)
-    return Processes(workshop.store.place, workers)
-
-
-__all__: Sequence[str] = ["Executor", "Group", "InProcess", "Outcome", "Processes", "executor_for"]
+def local_executor(workshop: Workshop, workers: int, on_event: OnEvent) -> Executor:
+    """The executor of this machine for a number of workers."""
+    return InProcess(workshop, on_event) if workers == 1 else Processes(workshop.store.place, workers)

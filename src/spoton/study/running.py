@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,28 @@ from spoton.study.grid import Cell
 from spoton.study.store import Store
 from spoton.tuning.events import OnEvent, Progress, silent
 
+PLAN = "plan.json"
+"""The list of cells, written by whoever plans or runs."""
+
 TRIES = 2
 """How often a cell is tried in one run before it is left as failed."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell as the plan has it, for whoever has neither the model nor the rows.
+
+    Attributes:
+        name: The cell's.
+        kind: What is run.
+        words: What it is, for people.
+        seconds: Of one worker, as predicted on the machine that planned.
+    """
+
+    name: str
+    kind: str
+    words: str
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -30,56 +51,92 @@ class Status:
 
     Attributes:
         cells: All of them.
-        finished: Names of those with a result.
+        finished: What each finished cell took in seconds, by name.
         failed: Name and traceback of those that failed last time they ran.
-        seconds: What each finished cell took, by name.
     """
 
-    cells: tuple[Cell, ...]
-    finished: frozenset[str]
+    cells: tuple[Planned, ...]
+    finished: dict[str, float]
     failed: dict[str, str]
-    seconds: dict[str, float]
 
     @property
-    def left(self) -> list[Cell]:
+    def left(self) -> list[Planned]:
         """The cells without a result."""
         return [cell for cell in self.cells if cell.name not in self.finished]
 
-    def seconds_left(self, predicted: Callable[[Cell], float]) -> float:
+    @property
+    def seconds_left(self) -> float:
         """Seconds of one worker for what is left: predictions, scaled by how right they were so far."""
-        known = [
-            (predicted(cell), self.seconds[cell.name]) for cell in self.cells if cell.name in self.seconds
-        ]
-        scale = sum(took for _, took in known) / sum(said for said, _ in known) if known else 1.0
-        return scale * sum(predicted(cell) for cell in self.left)
+        said = sum(cell.seconds for cell in self.cells if cell.name in self.finished)
+        scale = sum(self.finished.values()) / said if said else 1.0
+        return scale * sum(cell.seconds for cell in self.left)
 
     def to_json(self) -> dict[str, Any]:
-        """Counts by kind, and what failed."""
-        kinds = dict.fromkeys(cell.kind for cell in self.cells)
+        """Counts by kind, what failed, and the time left."""
+        counts = Counter(cell.kind for cell in self.cells)
+        done = Counter(cell.kind for cell in self.cells if cell.name in self.finished)
         return {
             "cells": len(self.cells), "finished": len(self.finished),
-            "kinds": {
-                kind: {
-                    "cells": sum(cell.kind == kind for cell in self.cells),
-                    "finished": sum(cell.kind == kind and cell.name in self.finished for cell in self.cells),
-                }
-                for kind in kinds
-            },
-            "failed": self.failed,
+            "kinds": {kind: {"cells": n, "finished": done[kind]} for kind, n in counts.items()},
+            "failed": self.failed, "seconds_left": self.seconds_left,
         }  # fmt: skip
 
 
-def status_of(store: Store, cells: Sequence[Cell]) -> Status:
+def write_plan(store: Store, cells: Sequence[Cell], predicted: Callable[[Cell], float]) -> list[Planned]:
+    """Writes the list of cells into the folder, so that status and analysis need neither model nor rows."""
+    plan = [Planned(cell.name, cell.kind, cell.words, predicted(cell)) for cell in cells]
+    store.write(PLAN, (json.dumps([asdict(one) for one in plan], indent=1) + "\n").encode())
+    return plan
+
+
+def read_plan(store: Store) -> list[Planned]:
+    """The list of cells.
+
+    Raises:
+        StudyError: The study was not planned yet, or the list is damaged.
+    """
+    data = store.read(PLAN)
+    if data is None:
+        raise StudyError(
+            f"{store.place} has no {PLAN}, so its cells are not known. `spoton study plan {store.place}` writes it."
+        )
+    try:
+        return [Planned(**one) for one in json.loads(data)]
+    except (ValueError, TypeError) as error:
+        raise StudyError(
+            f"{store.place}/{PLAN} is damaged ({error}). `spoton study plan {store.place}` writes it again."
+        ) from error
+
+
+def status_of(store: Store, plan: Sequence[Planned]) -> Status:
     """How far a study is, from its folder alone."""
-    names = {cell.name for cell in cells}
+    names = {cell.name for cell in plan}
     finished = store.names("cells", ".json") & names
-    failed = {}
-    for name in sorted(store.names("failures", ".json") & names - finished):
-        failed[name] = str(json.loads(store.read(f"failures/{name}.json") or b"{}").get("error", ""))
-    seconds = {}
-    for name in finished:
-        seconds[name] = float(json.loads(store.read(f"cells/{name}.json") or b"{}").get("seconds", 0.0))
-    return Status(tuple(cells), frozenset(finished), failed, seconds)
+    failed = {
+        name: str(_document(store, f"failures/{name}.json").get("error", ""))
+        for name in sorted((store.names("failures", ".json") & names) - finished)
+    }
+    seconds = {
+        name: float(_document(store, f"cells/{name}.json").get("seconds", 0.0)) for name in sorted(finished)
+    }
+    return Status(tuple(plan), seconds, failed)
+
+
+def _document(store: Store, name: str) -> dict[str, Any]:
+    """A JSON file of the folder.
+
+    Raises:
+        StudyError: It is damaged, which no crash of ours leaves behind.
+    """
+    try:
+        found = json.loads(store.read(name) or b"{}")
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds a {type(found).__name__}")
+    except ValueError as error:
+        raise StudyError(
+            f"{store.place}/{name} is damaged ({error}). Remove it to have it made again."
+        ) from error
+    return found
 
 
 def run_cells(
@@ -100,7 +157,7 @@ def run_cells(
         executor: Where they run; closed at the end.
         together: How many cells of one target that differ only in their start share every pass over the model.
         tries: How often a cell is tried before it is left as failed.
-        predicted: Seconds that a cell is expected to take, for the time left.
+        predicted: Seconds of one worker that a cell is expected to take.
         on_event: Told after every group; an executor in this process tells of steps as well.
 
     Returns:
@@ -111,10 +168,11 @@ def run_cells(
         Interrupted: Ctrl-C; what is finished is kept.
     """
     with _alone(store):
-        done = set(status_of(store, cells).finished)
+        plan = write_plan(store, cells, predicted)
+        done = set(status_of(store, plan).finished)
         waiting = _groups(cells, together)
         attempts: dict[str, int] = {}
-        weights = {cell.name: predicted(cell) for cell in cells}
+        weights = {cell.name: cell.seconds for cell in plan}
         began, at_start, free = time.monotonic(), set(done), executor.slots
         try:
             while True:
@@ -127,7 +185,7 @@ def run_cells(
                         executor.submit(todo)
                         free -= 1
                 if free == executor.slots:
-                    return status_of(store, cells)
+                    return status_of(store, plan)
                 for outcome in executor.wait():
                     free += 1
                     done |= _settle(store, outcome, attempts, waiting, tries)
