@@ -171,15 +171,14 @@ def load_results(folder: Path) -> Results:
         document = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"expected the format {FORMAT}")
-        scores = {split: _scores(document[split]) for split in _SPLITS}
-        extra = {
-            name: {method: _scores(found) for method, found in document[name].items()}
-            for name in ("extra", "extra_test")
-        }
-        prompts = _load_prompts(folder / PROMPTS_FILE) if document["prompts"] else {}
+        values: dict[str, Any] = {split: _scores(document[split]) for split in _SPLITS}
+        for name in ("extra", "extra_test"):
+            values[name] = {method: _scores(found) for method, found in document[name].items()}
+        if document["prompts"]:
+            values |= _load_prompts(folder / PROMPTS_FILE)
         return Results(
             sources=tuple(document["sources"]), targets=tuple(document["targets"]),
-            **scores, **extra, **prompts,
+            **values,
             **{name: document[name] for name in ("families", "zero_shot", "majority", "metadata")},
         )  # fmt: skip
     except FileNotFoundError as error:
