@@ -98,7 +98,10 @@ def matrix(grid: Grid, found: list[Change], field: str) -> Array:
 
 
 def adjusted(p_values: Array) -> Array:
-    """P-values for many tests at once (Benjamini and Hochberg 1995): below 0.05, at most 5 % of them are expected false."""
+    """P-values for many tests at once (Benjamini and Hochberg 1995).
+
+    Of those below 0.05, 5 % at most are expected to be false alarms. NaN stays NaN and counts as no test.
+    """
     tested = np.isfinite(p_values)
     result = np.full(p_values.shape, np.nan)
     if tested.any():

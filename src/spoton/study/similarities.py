@@ -67,7 +67,7 @@ class KeySimilarities:
         pair = (id(a), id(b)) if id(a) < id(b) else (id(b), id(a))
         if pair not in self._known:
             try:
-                self._known[pair] = similarity(torch.from_numpy(a), torch.from_numpy(b), self.metric)
+                self._known[pair] = similarity(torch.tensor(a), torch.tensor(b), self.metric)
             except PromptError as error:
                 raise DataError(f"Keys of the study cannot be compared. {error}") from error
         return self._known[pair]
