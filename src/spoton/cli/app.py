@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 import spoton
-from spoton.cli import adapt, doctor, evaluate, library, models, predict, retrieve, tasks, tune
+from spoton.cli import (
+    adapt,
+    doctor,
+    evaluate,
+    library,
+    models,
+    predict,
+    retrieve,
+    study_analysis,
+    tasks,
+    tune,
+)
 from spoton.cli.command import SpotonGroup
 from spoton.cli.output import stdout
 
@@ -23,6 +34,7 @@ for verbs in (adapt, tune, evaluate, predict, retrieve, doctor):
     app.add_typer(verbs.app)
 for noun in (library, tasks, models):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
+app.add_typer(study_analysis.app, name="study")
 
 
 def _show_version(asked: bool) -> None:

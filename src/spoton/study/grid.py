@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spoton.study.results import Score
 
 Array: TypeAlias = NDArray[np.float64]
+Places: TypeAlias = NDArray[np.intp]
 
 
 @dataclass(frozen=True)

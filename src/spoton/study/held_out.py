@@ -64,7 +64,7 @@ def metric_for_k(candidates: Candidates, baseline: Array, k: int) -> HeldOut | N
 
 
 def smallest_k(candidates: Candidates, baseline: Array) -> HeldOut | None:
-    """The smallest k, with its similarity, that keeps `KEEP` of the gain of the largest; chosen on the other targets."""
+    """The smallest k, with its similarity, that keeps `KEEP` of the largest k's gain; chosen on the other targets."""
     question = f"smallest k, and its similarity, that keeps {KEEP:.0%} of the gain of trying all"
     options = _best_of_top(candidates, candidates.sizes)
     return leave_one_target_out(candidates, question, options, baseline, frugal=True)

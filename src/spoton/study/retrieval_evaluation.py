@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from spoton.study.gain import error_reduction
-from spoton.study.grid import Array, Grid, Mean, known
+from spoton.study.grid import Array, Grid, Mean, Places, known
 from spoton.transfer.similarity import Metric
 
 
@@ -67,14 +67,16 @@ class Candidates:
         reported: ``[S, T, N]`` scores of the reported split.
         scratch: ``[T, N]`` reported scores from scratch.
         similarity: ``[S, T, N]`` by metric.
-        targets: Places of targets to average over: those with a run from scratch and a source in every seed; where there
-            is no such target, those with both in some seed.
+        seeds: N seeds; (None,) if there are means over seeds only.
+        targets: Places of targets to average over: those with a run from scratch and a source in every seed; where
+            there is no such target, those with both in some seed.
     """
 
     chosen_by: Array
     reported: Array
     scratch: Array
     similarity: dict[Metric, Array]
+    seeds: tuple[int | None, ...]
     targets: tuple[int, ...]
 
     @classmethod
@@ -89,6 +91,7 @@ class Candidates:
         whole = np.flatnonzero(usable.all(axis=1))
         return cls(
             np.where(both, chosen_by, np.nan), np.where(both, reported.transfer, np.nan), reported.scratch, similarity,
+            reported.seeds,
             tuple(int(t) for t in (whole if whole.size else np.flatnonzero(usable.any(axis=1)))),
         )  # fmt: skip
 
@@ -98,7 +101,7 @@ class Candidates:
         present = np.isfinite(self.reported).sum(axis=0)
         return range(1, int(present.max(initial=0)) + 1)
 
-    def each(self, choose: Callable[[Array, int, int], float]) -> Array:
+    def each(self, choose: Callable[[Places, int, int], float]) -> Array:
         """``[T, N]``: what a choice gives for each target and seed; NaN where there is no source.
 
         Args:
@@ -111,7 +114,7 @@ class Candidates:
                 result[t, n] = choose(there, t, n)
         return result
 
-    def ranked(self, metric: Metric, there: Array, t: int, n: int) -> Array:
+    def ranked(self, metric: Metric, there: Places, t: int, n: int) -> Places:
         """Places of sources, most similar first; those without a key last. Ties by place."""
         similarity = self.similarity[metric][there, t, n]
         return there[np.argsort(np.where(np.isfinite(similarity), -similarity, np.inf), kind="stable")]
@@ -123,7 +126,7 @@ class Candidates:
     def best_of_top(self, metric: Metric, k: int, *, on_validation: bool = False) -> Array:
         """``[T, N]`` scores of the best by validation among the k most similar sources."""
 
-        def choose(there: Array, t: int, n: int) -> float:
+        def choose(there: Places, t: int, n: int) -> float:
             best = self._best(self.ranked(metric, there, t, n)[:k], t, n)
             return float((self.chosen_by if on_validation else self.reported)[best, t, n])
 
@@ -132,7 +135,7 @@ class Candidates:
     def best_by_validation(self, *, on_validation: bool = False) -> Array:
         """``[T, N]`` scores of the best by validation among all sources."""
 
-        def choose(there: Array, t: int, n: int) -> float:
+        def choose(there: Places, t: int, n: int) -> float:
             return float((self.chosen_by if on_validation else self.reported)[self._best(there, t, n), t, n])
 
         return self.each(choose)
@@ -144,7 +147,7 @@ class Candidates:
     def random(self, k: int) -> Array:
         """``[T, N]`` expected score of the best by validation among k random sources; exact, by order statistics."""
 
-        def choose(there: Array, t: int, n: int) -> float:
+        def choose(there: Places, t: int, n: int) -> float:
             order = there[np.argsort(-self.chosen_by[there, t, n], kind="stable")]
             size = min(k, len(order))
             # That the r-th best is the best drawn: it is drawn, and the other k - 1 are among the worse ones.
@@ -161,22 +164,23 @@ class Candidates:
         targets = [t for t in self.targets if np.isfinite(scores[t]).all()] or list(self.targets)
         scratch, after = self.scratch[targets], scores[targets]
         both = np.isfinite(scratch) & np.isfinite(after)
-        oracle = self._average(np.where(both, self.oracle()[targets] - scratch, np.nan))
-        absolute = self._average(np.where(both, after - scratch, np.nan))
+        oracle = self.average(np.where(both, self.oracle()[targets] - scratch, np.nan))
+        absolute = self.average(np.where(both, after - scratch, np.nan))
         kept = absolute.mean / oracle.mean if oracle.mean > 0 else math.nan
-        relative = self._average(np.where(both, error_reduction(after, scratch), np.nan))
+        relative = self.average(np.where(both, error_reduction(after, scratch), np.nan))
         return Row(
-            method, metric, k, absolute, relative, self._average(np.where(both, after, np.nan)),
+            method, metric, k, absolute, relative, self.average(np.where(both, after, np.nan)),
             kept, int(both.any(axis=1).sum()),
         )  # fmt: skip
 
-    def _best(self, among: Array, t: int, n: int) -> int:
+    def _best(self, among: Places, t: int, n: int) -> int:
         return int(among[np.argmax(self.chosen_by[among, t, n])])
 
-    def _average(self, values: Array) -> Mean:
+    def average(self, values: Array) -> Mean:
         """Over targets, then over seeds."""
         seeds = [column[np.isfinite(column)].mean() for column in values.T if np.isfinite(column).any()]
-        return Mean.of(np.array(seeds))
+        found = Mean.of(np.array(seeds))
+        return found if self.seeds != (None,) else Mean(found.mean, found.std, 0)
 
 
 def ndcg(candidates: Candidates, metric: Metric | None) -> Mean:
@@ -186,7 +190,7 @@ def ndcg(candidates: Candidates, metric: Metric | None) -> Mean:
     1 is the best order. Without a metric: what a random order is expected to reach.
     """
 
-    def choose(there: Array, t: int, n: int) -> float:
+    def choose(there: Places, t: int, n: int) -> float:
         relevance = candidates.reported[:, t, n] - candidates.reported[there, t, n].min()
         discount = 1 / np.log2(np.arange(2, len(there) + 2))
         ideal = np.sort(relevance[there])[::-1] @ discount
@@ -196,7 +200,7 @@ def ndcg(candidates: Candidates, metric: Metric | None) -> Mean:
         found = relevance[there].mean() * discount.sum() if metric is None else relevance[order] @ discount
         return float(found / ideal)
 
-    return candidates._average(candidates.each(choose)[list(candidates.targets)])
+    return candidates.average(candidates.each(choose)[list(candidates.targets)])
 
 
 def regret(candidates: Candidates, metric: Metric | None, k: int) -> Mean:
@@ -208,4 +212,4 @@ def regret(candidates: Candidates, metric: Metric | None, k: int) -> Mean:
     oracle = candidates.oracle()
     with np.errstate(divide="ignore", invalid="ignore"):
         lost = np.where(oracle > 0, 100 * (oracle - scores) / oracle, np.nan)
-    return candidates._average(lost[list(candidates.targets)])
+    return candidates.average(lost[list(candidates.targets)])
