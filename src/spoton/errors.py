@@ -40,5 +40,9 @@ class DivergenceError(SpotonError):
     """Tuning produced a loss or a prompt that is not finite."""
 
 
+class StudyError(SpotonError):
+    """A study's file, folder or cells cannot be used as they are."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C in the middle of a run, after what was reached has been saved; the message says where."""

@@ -32,9 +32,9 @@ app = typer.Typer(
 )
 for verbs in (adapt, tune, evaluate, predict, retrieve, doctor):
     app.add_typer(verbs.app)
-for noun in (library, tasks, models):
+study.app.add_typer(study_analysis.app)
+for noun in (library, tasks, models, study):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
-app.add_typer(study_analysis.app, name="study")
 
 
 def _show_version(asked: bool) -> None:

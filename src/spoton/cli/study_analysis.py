@@ -10,10 +10,11 @@ import typer
 from spoton.cli.command import command
 from spoton.cli.options import Json
 from spoton.cli.output import emit, note, stdout, table
-from spoton.cli.study_group import app
 
 if TYPE_CHECKING:
     from spoton.study.analysis import Analysis
+
+app = typer.Typer()
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a study: one that ran, or that `import` made.")]
 
@@ -27,9 +28,7 @@ Folder = Annotated[Path, typer.Argument(help="Folder of a study: one that ran, o
 def import_(
     scores: Annotated[
         Path,
-        typer.Argument(
-            help="CSV source,target[,seed],score[,std]; a source that is empty, `none` or `baseline`: from scratch."
-        ),
+        typer.Argument(help="CSV source,target[,seed],score[,std]; source `none` or empty: from scratch."),
     ],
     out: Annotated[Path, typer.Option(help="Folder to make.")],
     test: Annotated[

@@ -1,1 +1,1 @@
-"""The transfer study: sources x targets x seeds, what was measured, and what follows from it."""
+"""What SPoT shows: a study of sources x targets x seeds, its cells, where they run, and what follows from them."""

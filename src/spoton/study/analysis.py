@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from spoton.errors import DataError
+from spoton.study.arrays import Array, Mean, ScoreArrays
 from spoton.study.correlation import Correlation, correlate
 from spoton.study.gain import Change, adjusted, chance_beyond_noise, changes, error_reduction, matrix
-from spoton.study.grid import Array, Grid, Mean
 from spoton.study.held_out import HeldOut, Option, leave_one_target_out, metric_for_k, smallest_k
 from spoton.study.results import MODEL_TUNING, WEIGHTED_AVERAGE, Results
 from spoton.study.retrieval_evaluation import Candidates, Row, ndcg, regret
@@ -63,8 +63,8 @@ class Analysis:
     """
 
     results: Results
-    validation: Grid
-    reported: Grid
+    validation: ScoreArrays
+    reported: ScoreArrays
     changes: tuple[Change, ...]
     p_adjusted: tuple[float, ...]
     similarities: Mapping[Metric, TaskSimilarities]
@@ -115,7 +115,8 @@ def analyse(results: Results) -> Analysis:
         DataError: There is nothing to compare yet, or keys are of different models.
     """
     validation, reported = (
-        Grid.of(scores, results.sources, results.targets) for scores in (results.validation, results.reported)
+        ScoreArrays.of(scores, results.sources, results.targets)
+        for scores in (results.validation, results.reported)
     )
     found = changes(reported)
     if not found:
@@ -140,7 +141,7 @@ def analyse(results: Results) -> Analysis:
     )  # fmt: skip
 
 
-def _correlations(keys: KeySimilarities, grid: Grid) -> tuple[Correlation, ...]:
+def _correlations(keys: KeySimilarities, grid: ScoreArrays) -> tuple[Correlation, ...]:
     """Points as in figure 5 of SPoT: every source prompt, against the mean score from scratch."""
     found = []
     for t, target in enumerate(grid.targets):
@@ -157,7 +158,9 @@ def _correlations(keys: KeySimilarities, grid: Grid) -> tuple[Correlation, ...]:
     return tuple(found)
 
 
-def _rows(results: Results, candidates: Candidates, ranked: list[Metric], grid: Grid) -> tuple[Row, ...]:
+def _rows(
+    results: Results, candidates: Candidates, ranked: list[Metric], grid: ScoreArrays
+) -> tuple[Row, ...]:
     rows = [
         candidates.row("baseline", None, None, candidates.scratch),
         candidates.row("oracle", None, None, candidates.oracle()),
@@ -182,7 +185,9 @@ def _ranking(candidates: Candidates, metric: Metric | None) -> Ranking:
     )
 
 
-def _held_out(results: Results, candidates: Candidates, baseline: Array, grid: Grid) -> tuple[HeldOut, ...]:
+def _held_out(
+    results: Results, candidates: Candidates, baseline: Array, grid: ScoreArrays
+) -> tuple[HeldOut, ...]:
     averages = {
         name: found for name, found in _extra(results, grid).items() if name[0] not in (MODEL_TUNING, "") and name[2]
     }  # fmt: skip
@@ -194,14 +199,14 @@ def _held_out(results: Results, candidates: Candidates, baseline: Array, grid: G
     return tuple(one for one in found if one is not None)
 
 
-def _extra(results: Results, grid: Grid) -> dict[Option, tuple[Array, Array]]:
+def _extra(results: Results, grid: ScoreArrays) -> dict[Option, tuple[Array, Array]]:
     """Validation and reported scores ``[T, N]`` of the other methods, in the order of the reported grid's seeds."""
     found = {}
     for name, scores in results.extra.items():
-        validation = Grid.of(scores, results.sources, results.targets)
+        validation = ScoreArrays.of(scores, results.sources, results.targets)
         reported = validation
         if results.reported_split == "test":
-            reported = Grid.of(results.extra_test.get(name, ()), results.sources, results.targets)
+            reported = ScoreArrays.of(results.extra_test.get(name, ()), results.sources, results.targets)
         found[method_of(name)] = (
             _aligned(validation, grid, validation.scratch), _aligned(reported, grid, reported.scratch)
         )  # fmt: skip
@@ -225,7 +230,7 @@ def method_of(name: str) -> Option:
     return method, known_metric, int(k) if k else None
 
 
-def _aligned(grid: Grid, like: Grid, scratch: Array) -> Array:
+def _aligned(grid: ScoreArrays, like: ScoreArrays, scratch: Array) -> Array:
     """``[T, N]`` of one grid in the order of another's seeds; NaN for seeds it has not."""
     values = np.full(like.scratch.shape, np.nan)
     for n, seed in enumerate(like.seeds):
@@ -245,12 +250,9 @@ def saturated(analysis: Analysis) -> list[str]:
     return [target for target in analysis.results.targets if analysis.reported.cell(None, target).mean >= 100]
 
 
-def learned(analysis: Analysis, target: str) -> bool | None:
+def learned(results: Results, task: str, scratch: Mean) -> bool | None:
     """Whether tuning from scratch got beyond majority and zero-shot by more than noise; None: not known."""
-    floors = [
-        found[target] for found in (analysis.results.majority, analysis.results.zero_shot) if target in found
-    ]
-    scratch = analysis.reported.cell(None, target)
+    floors = [found[task] for found in (results.majority, results.zero_shot) if task in found]
     if not floors or math.isnan(scratch.mean):
         return None
     return scratch.mean - max(floors) > (0 if math.isnan(scratch.std) else scratch.std)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from spoton.study.grid import Array, known
+from spoton.study.arrays import Array, known
 
 RESAMPLES = 2000
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from spoton.study.analysis import Analysis, chance, learned, saturated
-from spoton.study.grid import known
+from spoton.study.arrays import ScoreArrays, known
 from spoton.study.verdicts import verdicts
 
 FORMAT = "spoton-study-analysis-1"
@@ -15,7 +15,7 @@ FORMAT = "spoton-study-analysis-1"
 def document(analysis: Analysis) -> dict[str, Any]:
     """The analysis as plain values; unknown numbers are None."""
     results, reported = analysis.results, analysis.reported
-    missing = reported.missing()
+    missing = reported.missing({(source, target) for source, target, _ in results.left_out})
     return {
         "format": FORMAT,
         "study": {
@@ -24,6 +24,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
             "chosen_by": "validation", "reported": results.reported_split,
             "cells": {
                 "found": len({(one.source, one.target, one.seed) for one in results.reported}),
+                "left_out": [list(pair) for pair in results.left_out],
                 "missing": [{"source": source, "target": target, "seed": seed} for source, target, seed in missing],
             },
             "metadata": dict(results.metadata),
@@ -61,15 +62,18 @@ def document(analysis: Analysis) -> dict[str, Any]:
 
 
 def candidates(analysis: Analysis) -> list[dict[str, Any]]:
-    """What each target does without transfer: majority, zero-shot, from scratch."""
+    """What each target, and each task that was not chosen as one, does without transfer."""
     results = analysis.results
+    everything = ScoreArrays.of(results.reported, (), (*results.targets, *results.candidates))
     return [
         {
-            "target": target, "family": results.families.get(target),
-            "majority": known(results.majority.get(target)), "zero_shot": known(results.zero_shot.get(target)),
-            "from_scratch": analysis.reported.cell(None, target).to_json(), "learned": learned(analysis, target),
+            "task": task, "family": results.families.get(task), "metric": results.metrics.get(task),
+            "target": task in results.targets,
+            "majority": known(results.majority.get(task)), "zero_shot": known(results.zero_shot.get(task)),
+            "from_scratch": everything.cell(None, task).to_json(),
+            "learned": learned(results, task, everything.cell(None, task)),
         }
-        for target in results.targets
+        for task in everything.targets
     ]  # fmt: skip
 
 
@@ -77,7 +81,7 @@ def advice(analysis: Analysis, target: str) -> dict[str, Any]:
     """Which sources to try for a task like this: all of them, best by validation first, and a sentence."""
     similarity = _similarities(analysis, target)
     nearest = sorted(similarity, key=lambda source: -similarity[source])
-    rows = []
+    rows: list[dict[str, Any]] = []
     for source in analysis.results.sources:
         change, validation = analysis.change(source, target), analysis.validation.cell(source, target)
         if change is None and math.isnan(validation.mean):
@@ -92,7 +96,7 @@ def advice(analysis: Analysis, target: str) -> dict[str, Any]:
             "error_reduction": known(change.error_reduction) if change else None,
             "outcome": change.outcome if change else "not compared",
         })  # fmt: skip
-    rows.sort(key=lambda row: -math.inf if row["validation"]["mean"] is None else -row["validation"]["mean"])
+    rows.sort(key=_validation, reverse=True)
     return {"sources": rows, "advice": _sentence(rows, analysis.results.reported_split)}
 
 
@@ -120,7 +124,7 @@ def _sentence(rows: list[dict[str, Any]], split: str) -> str:
     elif all(row["outcome"] in ("noise unknown", "not compared") for row in rows):
         best = rows[0]
         gain = "" if best["gain"] is None else f" ({best['gain']:+.1f})"
-        told = f"Try {best['source']}{gain}, best by validation; more seeds have to tell whether that is more than noise."
+        told = f"Try {best['source']}{gain}, best by validation; whether that is more than noise takes more seeds."
     else:
         told = "No source helps beyond noise: tune from scratch, or add sources."
     nearest = next((row for row in rows if row["similarity_rank"] == 1), None)
@@ -129,3 +133,8 @@ def _sentence(rows: list[dict[str, Any]], split: str) -> str:
             f" The most similar one is {nearest['source']} ({nearest['gain']:+.1f}, {nearest['outcome']})."
         )
     return told
+
+
+def _validation(row: dict[str, Any]) -> float:
+    mean: float | None = row["validation"]["mean"]
+    return -math.inf if mean is None else mean

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from spoton.study.grid import Array, Grid, Mean, known
+from spoton.study.arrays import Array, Mean, ScoreArrays, known
 
 _DRAWS = 100_000
 
@@ -77,7 +77,7 @@ class Change:
         }  # fmt: skip
 
 
-def changes(grid: Grid) -> list[Change]:
+def changes(grid: ScoreArrays) -> list[Change]:
     """Every pair of which both sides have a score, source by source."""
     found = []
     for s, source in enumerate(grid.sources):
@@ -89,7 +89,7 @@ def changes(grid: Grid) -> list[Change]:
     return found
 
 
-def matrix(grid: Grid, found: list[Change], field: str) -> Array:
+def matrix(grid: ScoreArrays, found: list[Change], field: str) -> Array:
     """A number of every pair as ``[S, T]``; NaN where there is none."""
     values = np.full((len(grid.sources), len(grid.targets)), np.nan)
     for one in found:

@@ -1,116 +1,173 @@
-"""Scores of a study laid out as arrays sources x targets x seeds, with NaN where a cell is missing.
+"""The cells of a study: every run it consists of, named by the hash of all that decides its result.
 
-A score that is a mean over seeds already (a published table) stands as one "seed" of its own, with the standard
-deviation and the number of seeds that came with it.
+The hash of a cell that starts from other cells contains theirs, so a changed source recipe renames all that follows
+from it, and nothing else. What a cell does is in ``workshop.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from spoton.files import sha256_of_text
+from spoton.study.file import StudyFile, TaskEntry, TaskGroup
+from spoton.tasks.task import Task
+from spoton.transfer.similarity import Metric
+from spoton.tuning.evaluation import Mode, default_mode
+from spoton.tuning.recipe import Recipe
 
-from spoton.study.results import Score
+Kind = Literal["zero-shot", "source", "scratch", "transfer", "weighted-average", "multi-task-mixture"]
+Role = Literal["source", "target"]
 
-Array: TypeAlias = NDArray[np.float64]
-Places: TypeAlias = NDArray[np.intp]
+
+class Held(NamedTuple):
+    """The frozen model as it is held in memory, which decides results."""
+
+    fingerprint: str
+    dtype: str
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A mean over seeds.
+class Cell:
+    """One run.
 
     Attributes:
-        mean: The mean; NaN if there is nothing.
-        std: Sample standard deviation; NaN if unknown or of fewer than two seeds.
-        n: How many seeds; 0 if there is nothing or the number is unknown.
+        kind: What is run.
+        task: The task that is tuned and scored: a source task in a ``source`` cell, else a target.
+        source: The source task of a ``transfer`` cell.
+        seed: Of the start and of the order of examples; a transferred prompt comes from the source cell of this seed.
+        recipe: How it is tuned; of a ``zero-shot`` cell only the input length counts.
+        mode: How it is scored.
+        data_hash: Of the task's rows.
+        held: The model.
+        needs: Names of the cells it starts from; the target's own run from scratch, which has its key, is last.
+        k: How many sources a method takes.
+        similarity: By which it takes them.
     """
 
-    mean: float
-    std: float
-    n: int
+    kind: Kind
+    task: str
+    seed: int
+    recipe: Recipe
+    mode: Mode
+    data_hash: str
+    held: Held
+    source: str | None = None
+    needs: tuple[str, ...] = ()
+    k: int | None = None
+    similarity: Metric | None = None
+    source_recipe: Recipe | None = None
 
-    @classmethod
-    def of(cls, values: Array) -> Mean:
-        """Mean of the finite ones among some values."""
-        found = values[np.isfinite(values)]
-        std = float(found.std(ddof=1)) if found.size > 1 else np.nan
-        return cls(float(found.mean()) if found.size else np.nan, std, found.size)
+    @property
+    def role(self) -> Role:
+        """Among which group of tasks its task is found."""
+        return "source" if self.kind == "source" else "target"
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain values; unknown ones are None."""
-        return {"mean": known(self.mean), "std": known(self.std), "n": self.n or None}
+    @property
+    def name(self) -> str:
+        """Readable words and the hash of all that decides the result."""
+        words = [self.kind, self.source or "", self.task, str(self.seed), f"k{self.k}" if self.k else ""]
+        slug = ".".join(re.sub(r"[^A-Za-z0-9_-]+", "-", word).strip("-")[:40] for word in words if word)
+        return f"{slug}.{self.hash}"
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits over all that decides the result."""
+        recipe = (
+            str(self.recipe.max_input_tokens) if self.kind == "zero-shot" else self.recipe.model_dump_json()
+        )
+        parts = [self.kind, *self.held, self.data_hash, recipe, self.mode, *self.needs]
+        parts += [str(self.k), str(self.similarity)]
+        if self.source_recipe is not None:
+            parts.append(self.source_recipe.model_dump_json())
+        return sha256_of_text(parts)[:12]
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        end = f", seed {self.seed}"
+        match self.kind:
+            case "zero-shot":
+                return f"{self.task}: zero-shot"
+            case "source":
+                return f"source {self.task}{end}"
+            case "scratch":
+                return f"{self.task}: from scratch{end}"
+            case "transfer":
+                return f"{self.source} -> {self.task}{end}"
+        return f"{self.task}: {self.kind} of {self.k}{end}"
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """Scores of one split.
+def cells_of(study: StudyFile, held: Held, load: Callable[[Role, str], Task]) -> list[Cell]:
+    """All cells of a study, in the order in which they are best run: what others need first, seed by seed.
 
-    Attributes:
-        sources: S names.
-        targets: T names.
-        seeds: N seeds; None stands for means over seeds.
-        transfer: ``[S, T, N]`` scores after transfer.
-        scratch: ``[T, N]`` scores from scratch.
-        given: Standard deviation and number of seeds of cells that are means, by (source, target).
+    Args:
+        study: What shall be computed.
+        held: The frozen model.
+        load: Gives the task of a role and name.
+
+    Raises:
+        SpotonError: A task cannot be read, or a recipe does not fit.
     """
-
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    seeds: tuple[int | None, ...]
-    transfer: Array
-    scratch: Array
-    given: dict[tuple[str | None, str], Mean]
-
-    @classmethod
-    def of(cls, scores: Sequence[Score], sources: Sequence[str], targets: Sequence[str]) -> Grid:
-        """Lays scores out; a task's transfer to itself is left out."""
-        seeds = tuple(sorted({one.seed for one in scores}, key=lambda seed: (seed is None, seed or 0)))
-        transfer = np.full((len(sources), len(targets), len(seeds)), np.nan)
-        scratch = np.full((len(targets), len(seeds)), np.nan)
-        row, column, layer = _places(sources), _places(targets), _places(seeds)
-        given = {}
-        for one in scores:
-            place = column[one.target], layer[one.seed]
-            if one.source is None:
-                scratch[place] = one.score
-            elif one.source != one.target:
-                transfer[row[one.source], *place] = one.score
-            if one.seed is None:
-                given[one.source, one.target] = Mean(
-                    one.score, np.nan if one.std is None else one.std, one.n or 0
-                )
-        return cls(tuple(sources), tuple(targets), seeds, transfer, scratch, given)
-
-    def cell(self, source: str | None, target: str) -> Mean:
-        """A cell's mean over seeds. Seeds count before a mean that came without them."""
-        t = self.targets.index(target)
-        values = self.scratch[t] if source is None else self.transfer[self.sources.index(source), t]
-        seeded = values[[seed is not None for seed in self.seeds]]
-        if np.isfinite(seeded).any():
-            return Mean.of(seeded)
-        return self.given.get((source, target), Mean(np.nan, np.nan, 0))
-
-    def missing(self) -> list[tuple[str | None, str, int | None]]:
-        """Cells (source, target, seed) that have no score, among the seeds that occur."""
-        found: list[tuple[str | None, str, int | None]] = []
-        for n, seed in enumerate(self.seeds):
-            for t, target in enumerate(self.targets):
-                if np.isnan(self.scratch[t, n]):
-                    found.append((None, target, seed))
-                for s, source in enumerate(self.sources):
-                    if source != target and np.isnan(self.transfer[s, t, n]):
-                        found.append((source, target, seed))
-        return found
+    make = _Maker(study, held, load)
+    sources = {
+        (entry.task, seed): make.cell("source", entry, seed)
+        for seed in study.seeds
+        for entry in study.sources.tasks
+    }
+    cells = [make.cell("zero-shot", entry, 0) for entry in [*study.targets.tasks, *study.candidates]]
+    for seed in study.seeds:
+        cells += [sources[entry.task, seed] for entry in study.sources.tasks]
+        cells += [make.cell("scratch", entry, seed) for entry in study.targets.tasks]
+    cells += [make.cell("scratch", entry, study.seeds[0]) for entry in study.candidates]
+    for seed in study.seeds:
+        for entry in study.targets.tasks:
+            cells += make.transfers(entry, seed, sources)
+    for seed in study.seeds:
+        for entry in study.targets.tasks:
+            cells += make.methods(entry, seed, sources)
+    return cells
 
 
-def known(value: float | None, digits: int = 6) -> float | None:
-    """A number for a JSON document: None for what is not finite, rounded far below any noise."""
-    return None if value is None or not np.isfinite(value) else round(float(value), digits)
+class _Maker:
+    """Cells of one study."""
 
+    def __init__(self, study: StudyFile, held: Held, load: Callable[[Role, str], Task]) -> None:
+        self._study, self._held, self._load = study, held, load
+        self._hashes: dict[tuple[Role, str], tuple[str, Mode]] = {}
 
-def _places(names: Sequence[Any]) -> dict[Any, int]:
-    return {name: place for place, name in enumerate(names)}
+    def cell(self, kind: Kind, entry: TaskEntry, seed: int, **more: object) -> Cell:
+        role: Role = "source" if kind == "source" else "target"
+        group: TaskGroup = self._study.sources if role == "source" else self._study.targets
+        if (role, entry.task) not in self._hashes:
+            task = self._load(role, entry.task)
+            self._hashes[role, entry.task] = task.data_hash(), entry.evaluation or default_mode(task)
+        data_hash, mode = self._hashes[role, entry.task]
+        recipe = group.recipe_of(entry).changed(seed=seed)
+        return Cell(kind, entry.task, seed, recipe, mode, data_hash, self._held, **more)  # type: ignore[arg-type]
+
+    def transfers(self, entry: TaskEntry, seed: int, sources: dict[tuple[str, int], Cell]) -> Iterator[Cell]:
+        for source in self._study.sources.tasks:
+            if self._study.goes(source.task, entry.task):
+                needs = (sources[source.task, seed].name,)
+                yield self.cell("transfer", entry, seed, source=source.task, needs=needs)
+
+    def methods(self, entry: TaskEntry, seed: int, sources: dict[tuple[str, int], Cell]) -> Iterator[Cell]:
+        retrieval = self._study.retrieval
+        from_scratch = self.cell("scratch", entry, seed).name
+        usable = [cell.name for (name, _), cell in sources.items() if self._study.goes(name, entry.task)]
+        for method in retrieval.methods:
+            for k in retrieval.k:
+                if k <= len(usable) and not (method == "weighted-average" and k == 1):
+                    yield self.cell(
+                        method, entry, seed, needs=(*usable, from_scratch), k=k,
+                        similarity=retrieval.similarity[0],
+                        source_recipe=self._mixture_recipe(seed) if method == "multi-task-mixture" else None,
+                    )  # fmt: skip
+
+    def _mixture_recipe(self, seed: int) -> Recipe:
+        """How a prompt is tuned on a mixture: as a source, and its last checkpoint counts (SPoT, section 3.3)."""
+        recipe = self._study.sources.recipe_of(TaskEntry(task="mixture"))
+        return recipe.changed(seed=seed, evaluate_every=recipe.steps)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from spoton.study.grid import Array
+from spoton.study.arrays import Array
 from spoton.study.retrieval_evaluation import Candidates, Row
 from spoton.transfer.similarity import Metric
 

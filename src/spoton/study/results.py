@@ -19,7 +19,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from spoton.errors import DataError
+from spoton.errors import DataError, StudyError
 from spoton.files import atomic_write
 
 Matrix: TypeAlias = NDArray[np.float32]
@@ -35,6 +35,8 @@ WEIGHTED_AVERAGE = "weighted-average"
 MIXTURE = "multi-task-mixture"
 
 _SPLITS = ("validation", "test")
+_TUPLES = ("sources", "targets", "candidates", "left_out")
+_MAPPINGS = ("families", "metrics", "zero_shot", "majority", "metadata")
 _PROMPTS = ("source_keys", "target_keys", "source_values")
 
 
@@ -74,6 +76,9 @@ class Results:
         target_keys: Task embeddings of targets, tuned from scratch.
         source_values: Source prompts as they are transferred.
         families: Kind of task by task.
+        metrics: Main metric by target.
+        candidates: Tasks that were scored without transfer only, to choose targets among.
+        left_out: Pairs (source, target, why) that are not tried, and so are not missing.
         extra: Validation scores of other methods. A name is ``model-tuning``, or ``weighted-average@3``,
             ``weighted-average:per_token_average@3``, ``multi-task-mixture@12``: method, similarity metric, k.
         extra_test: The same on the test split.
@@ -93,6 +98,9 @@ class Results:
     target_keys: Prompts = field(default_factory=dict)
     source_values: Prompts = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    candidates: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str, str], ...] = ()
     extra: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     extra_test: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -110,7 +118,8 @@ class Results:
                 raise DataError(
                     f"{where}: the score of {_name(one)} is {one.score}; expected a number from 0 to 100."
                 )
-            if one.target not in self.targets or (one.source is not None and one.source not in self.sources):
+            known = one.target in self.targets or (one.source is None and one.target in self.candidates)
+            if not known or (one.source is not None and one.source not in self.sources):
                 raise DataError(
                     f"{where}: there is a score of {_name(one)}, but the study's sources are "
                     f"{', '.join(self.sources)} and its targets {', '.join(self.targets)}."
@@ -146,14 +155,14 @@ class Results:
             atomic_write(folder / PROMPTS_FILE, safetensors.numpy.save(prompts))
         document = {
             "format": FORMAT,
-            "sources": list(self.sources), "targets": list(self.targets), "families": dict(self.families),
-            "zero_shot": dict(self.zero_shot), "majority": dict(self.majority),
+            **{name: list(getattr(self, name)) for name in _TUPLES},
+            **{name: dict(getattr(self, name)) for name in _MAPPINGS},
             **{split: [asdict(one) for one in getattr(self, split)] for split in _SPLITS},
             **{
                 name: {method: [asdict(one) for one in scores] for method, scores in getattr(self, name).items()}
                 for name in ("extra", "extra_test")
             },
-            "metadata": dict(self.metadata), "prompts": bool(prompts),
+            "prompts": bool(prompts),
         }  # fmt: skip
         path = folder / FILE
         atomic_write(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
@@ -164,7 +173,8 @@ def load_results(folder: Path) -> Results:
     """Reads what `Results.save` wrote.
 
     Raises:
-        DataError: There is no such folder, or a file of it is damaged.
+        StudyError: There is no such folder, or a file of it is damaged.
+        DataError: The scores contradict each other.
     """
     path = folder / FILE
     try:
@@ -176,18 +186,17 @@ def load_results(folder: Path) -> Results:
             values[name] = {method: _scores(found) for method, found in document[name].items()}
         if document["prompts"]:
             values |= _load_prompts(folder / PROMPTS_FILE)
-        return Results(
-            sources=tuple(document["sources"]), targets=tuple(document["targets"]),
-            **values,
-            **{name: document[name] for name in ("families", "zero_shot", "majority", "metadata")},
-        )  # fmt: skip
+        for name in ("sources", "targets", "candidates"):
+            values[name] = tuple(document[name])
+        values["left_out"] = tuple((source, target, why) for source, target, why in document["left_out"])
+        return Results(**values, **{name: document[name] for name in _MAPPINGS})
     except FileNotFoundError as error:
-        raise DataError(
+        raise StudyError(
             f"{error.filename} is not there, so {folder} holds no results of a study. "
             "Give the folder of a study, or make one with `spoton study import`."
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise DataError(f"{path} cannot be read as results of a study: {error}. Write it again.") from error
+        raise StudyError(f"{path} cannot be read as results of a study: {error}. Write it again.") from error
 
 
 def _scores(rows: list[dict[str, Any]]) -> tuple[Score, ...]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from spoton.study.arrays import Array, Mean, Places, ScoreArrays, known
 from spoton.study.gain import error_reduction
-from spoton.study.grid import Array, Grid, Mean, Places, known
 from spoton.transfer.similarity import Metric
 
 
@@ -80,7 +80,9 @@ class Candidates:
     targets: tuple[int, ...]
 
     @classmethod
-    def of(cls, validation: Grid, reported: Grid, similarity: dict[Metric, Array]) -> Candidates:
+    def of(
+        cls, validation: ScoreArrays, reported: ScoreArrays, similarity: dict[Metric, Array]
+    ) -> Candidates:
         """Lays the validation scores out like the reported ones; a cell needs both."""
         chosen_by = np.full(reported.transfer.shape, np.nan)
         for n, seed in enumerate(reported.seeds):

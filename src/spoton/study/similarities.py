@@ -12,7 +12,7 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from spoton.errors import DataError, PromptError
-from spoton.study.grid import Array, Grid, known
+from spoton.study.arrays import Array, ScoreArrays, known
 from spoton.study.results import Matrix, Results
 from spoton.transfer.similarity import Metric, similarity
 
@@ -83,7 +83,7 @@ class KeySimilarities:
         found = [self.to_target(key, target) for key in self.results.source_keys if key[0] == source]
         return float(np.mean(found)) if found else np.nan
 
-    def by_seed(self, grid: Grid) -> Array:
+    def by_seed(self, grid: ScoreArrays) -> Array:
         """``[S, T, N]``: similarity of source and target key of one seed; of the tasks where a key of it is missing."""
         values = np.full(grid.transfer.shape, np.nan)
         for s, source in enumerate(grid.sources):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from spoton.study.analysis import Analysis, chance
-from spoton.study.grid import Mean
+from spoton.study.arrays import Mean
 from spoton.study.held_out import KEEP
 from spoton.study.results import MODEL_TUNING
 from spoton.study.retrieval_evaluation import Row
@@ -120,8 +120,8 @@ def _retrieval(analysis: Analysis) -> Verdict:
     enough = next((one for one in rows if one.kept >= KEEP), None)
     first, most = rows[0], rows[-1].k or 0
     told = (
-        f"The oracle's gain is {_told(oracle)}. The most similar source alone ({metric}) keeps {first.kept:.0%} of it, a "
-        f"random one {_kept(analysis.row('random', None, 1))}."
+        f"The oracle's gain is {_told(oracle)}. The most similar source alone ({metric}) keeps {first.kept:.0%} of it, "
+        f"a random one {_kept(analysis.row('random', None, 1))}."
     )
     if enough is None:
         told += f" No k keeps {KEEP:.0%}: all {most} sources, chosen among by validation, keep {rows[-1].kept:.0%}."

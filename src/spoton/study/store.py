@@ -1,0 +1,104 @@
+"""The folder of a study: files that are whole or absent, on this machine or behind any fsspec URL.
+
+    study.yaml                     what shall be computed
+    cells/<cell>.json              one finished cell; written last, so that its existence says it is complete
+    prompts/<cell>.safetensors     the prompt of a cell
+    failures/<cell>.json           what went wrong in a cell, how often, with its traceback
+    work/<cell>.checkpoint         a cell that was interrupted (local folders only)
+
+It knows names and bytes, and nothing of what they mean.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from spoton.errors import StudyError
+from spoton.files import atomic_write
+from spoton.prompts.soft_prompt import SoftPrompt
+
+STUDY_FILE = "study.yaml"
+
+
+class Store:
+    """A study's folder.
+
+    Args:
+        place: A local path, or an fsspec URL such as ``s3://bucket/study``.
+
+    Attributes:
+        place: As given.
+        local: The path, if it is on this machine; else None.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self.place = str(place)
+        self._system: Any
+        try:
+            self._system, self._root = fsspec.core.url_to_fs(self.place)
+        except (ImportError, ValueError) as error:
+            raise StudyError(
+                f"Cannot open {self.place}: {error}. Expected a folder, or a URL that fsspec knows (s3://, gs://, "
+                "hf://, ...); some need a package of their own, such as s3fs."
+            ) from error
+        protocol = self._system.protocol
+        is_local = "file" in (protocol if isinstance(protocol, tuple | list) else (protocol,))
+        self.local = Path(self._root) if is_local else None
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None if it is not there."""
+        try:
+            return bytes(self._system.cat_file(f"{self._root}/{name}"))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Writes a file that no reader ever meets half-written: object stores do so by themselves."""
+        if self.local is not None:
+            atomic_write(self.local / name, data)
+            return
+        path = f"{self._root}/{name}"
+        self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self._system.pipe_file(path, data)
+
+    def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        path = f"{self._root}/{name}"
+        if self._system.exists(path):
+            self._system.rm_file(path)
+
+    def names(self, folder: str, suffix: str) -> set[str]:
+        """Names of the files of one folder that end in ``suffix``, without it."""
+        self._system.invalidate_cache()
+        try:
+            found = self._system.ls(f"{self._root}/{folder}", detail=False)
+        except FileNotFoundError:
+            return set()
+        files = {str(path).rstrip("/").rpartition("/")[2] for path in found}
+        return {name.removesuffix(suffix) for name in files if name.endswith(suffix) and name[0] != "."}
+
+    def prompt(self, name: str) -> SoftPrompt:
+        """The prompt of a cell.
+
+        Raises:
+            StudyError: There is none.
+            PromptError: The file is damaged.
+        """
+        file = f"prompts/{name}.safetensors"
+        if self.local is not None:
+            return SoftPrompt.load(self.local / file)
+        data = self.read(file)
+        if data is None:
+            raise StudyError(f"{self.place} has no {file}. Remove cells/{name}.json to have it tuned again.")
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "prompt.safetensors"
+            path.write_bytes(data)
+            return SoftPrompt.load(path)
+
+    def checkpoint(self, name: str) -> Path | None:
+        """Where an unfinished cell keeps its state; None where files cannot be replaced in place."""
+        return None if self.local is None else self.local / "work" / f"{name}.checkpoint"
