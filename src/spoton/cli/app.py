@@ -13,6 +13,7 @@ from spoton.cli import (
     models,
     predict,
     retrieve,
+    study,
     study_analysis,
     tasks,
     tune,
