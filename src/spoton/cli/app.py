@@ -5,7 +5,19 @@ from typing import Annotated
 import typer
 
 import spoton
-from spoton.cli import adapt, doctor, evaluate, library, models, predict, retrieve, study, tasks, tune
+from spoton.cli import (
+    adapt,
+    doctor,
+    evaluate,
+    library,
+    models,
+    predict,
+    retrieve,
+    study,
+    study_analysis,
+    tasks,
+    tune,
+)
 from spoton.cli.command import SpotonGroup
 from spoton.cli.output import stdout
 
@@ -21,6 +33,7 @@ app = typer.Typer(
 )
 for verbs in (adapt, tune, evaluate, predict, retrieve, doctor):
     app.add_typer(verbs.app)
+study.app.add_typer(study_analysis.app)
 for noun in (library, tasks, models, study):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])
 

@@ -113,16 +113,16 @@ def status_of(store: Store, plan: Sequence[Planned]) -> Status:
     names = {cell.name for cell in plan}
     finished = store.names("cells", ".json") & names
     failed = {
-        name: str(_document(store, f"failures/{name}.json").get("error", ""))
+        name: str(document_of(store, f"failures/{name}.json").get("error", ""))
         for name in sorted((store.names("failures", ".json") & names) - finished)
     }
     seconds = {
-        name: float(_document(store, f"cells/{name}.json").get("seconds", 0.0)) for name in sorted(finished)
+        name: float(document_of(store, f"cells/{name}.json").get("seconds", 0.0)) for name in sorted(finished)
     }
     return Status(tuple(plan), seconds, failed)
 
 
-def _document(store: Store, name: str) -> dict[str, Any]:
+def document_of(store: Store, name: str) -> dict[str, Any]:
     """A JSON file of the folder.
 
     Raises:

@@ -1,0 +1,216 @@
+"""What a study has measured so far, as plain values: all that analysis and report read.
+
+Where the numbers come from does not matter here: the cells of a study that spoton ran, or tables of other people.
+Cells may be missing. Nothing is computed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from spoton.errors import DataError, StudyError
+from spoton.files import atomic_write
+
+Matrix: TypeAlias = NDArray[np.float32]
+Prompts: TypeAlias = Mapping[tuple[str, int], Matrix]
+"""Prompts ``[P, D]`` by task and seed."""
+
+FORMAT = "spoton-study-results-1"
+FILE = "results.json"
+PROMPTS_FILE = "prompts.safetensors"
+# The baseline methods of a study that are no transfer, as keys of `Results.extra`.
+MODEL_TUNING = "model-tuning"
+WEIGHTED_AVERAGE = "weighted-average"
+MIXTURE = "multi-task-mixture"
+
+_SPLITS = ("validation", "test")
+_TUPLES = ("sources", "targets", "candidates", "left_out")
+_MAPPINGS = ("families", "metrics", "zero_shot", "majority", "metadata")
+_PROMPTS = ("source_keys", "target_keys", "source_values")
+
+
+@dataclass(frozen=True)
+class Score:
+    """The main metric of one run, or the mean of several.
+
+    Attributes:
+        target: The task that was tuned and scored.
+        source: The task whose prompt it started from; the prompt's seed is this run's. None: from scratch.
+        seed: The run's seed. None: the score is a mean over seeds.
+        score: 0 to 100 (metrics that can be negative: from -100).
+        std: Sample standard deviation over the seeds of a mean, if known.
+        n: How many seeds a mean is over, if known.
+    """
+
+    target: str
+    source: str | None
+    seed: int | None
+    score: float
+    std: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What is known of a study: scores, prompts, and where they come from.
+
+    Attributes:
+        sources: Source tasks, in the order to show them in.
+        targets: Target tasks.
+        validation: Scores on the validation split, by which everything is chosen.
+        test: Scores on the test split, which are reported where there are any.
+        zero_shot: Score of the bare model by target, on the reported split.
+        majority: Score of the most frequent answer by target, on the reported split.
+        source_keys: Task embeddings of source prompts.
+        target_keys: Task embeddings of targets, tuned from scratch.
+        source_values: Source prompts as they are transferred.
+        families: Kind of task by task.
+        metrics: Main metric by target.
+        candidates: Tasks that were scored without transfer only, to choose targets among.
+        left_out: Pairs (source, target, why) that are not tried, and so are not missing.
+        extra: Validation scores of other methods. A name is ``model-tuning``, or ``weighted-average@3``,
+            ``weighted-average:per_token_average@3``, ``multi-task-mixture@12``: method, similarity metric, k.
+        extra_test: The same on the test split.
+        metadata: Provenance as plain values: model, recipe, protocol, data hashes, versions, seconds by cell.
+
+    Raises:
+        DataError: A cell is there twice, a score is no percentage, or a task is in no list.
+    """
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    validation: tuple[Score, ...]
+    test: tuple[Score, ...] = ()
+    zero_shot: Mapping[str, float] = field(default_factory=dict)
+    majority: Mapping[str, float] = field(default_factory=dict)
+    source_keys: Prompts = field(default_factory=dict)
+    target_keys: Prompts = field(default_factory=dict)
+    source_values: Prompts = field(default_factory=dict)
+    families: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    candidates: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str, str], ...] = ()
+    extra: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+    extra_test: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for where, scores in (
+            ("validation", self.validation), ("test", self.test),
+            *self.extra.items(), *((f"{name} (test)", found) for name, found in self.extra_test.items()),
+        ):  # fmt: skip
+            self._check(where, scores)
+
+    def _check(self, where: str, scores: tuple[Score, ...]) -> None:
+        for one in scores:
+            if not math.isfinite(one.score) or not -100 <= one.score <= 100:
+                raise DataError(
+                    f"{where}: the score of {_name(one)} is {one.score}; expected a number from 0 to 100."
+                )
+            known = one.target in self.targets or (one.source is None and one.target in self.candidates)
+            if not known or (one.source is not None and one.source not in self.sources):
+                raise DataError(
+                    f"{where}: there is a score of {_name(one)}, but the study's sources are "
+                    f"{', '.join(self.sources)} and its targets {', '.join(self.targets)}."
+                )
+        places = Counter((one.target, one.source, one.seed) for one in scores)
+        twice = [one for one in scores if places[one.target, one.source, one.seed] > 1]
+        if twice:
+            raise DataError(f"{where}: {_name(twice[0])} has more than one score. Keep one.")
+
+    @property
+    def reported_split(self) -> str:
+        """``test`` if there is any test score of a run from scratch and of a transfer, else ``validation``."""
+        kinds = {one.source is None for one in self.test}
+        return "test" if kinds == {True, False} else "validation"
+
+    @property
+    def reported(self) -> tuple[Score, ...]:
+        """The scores of the reported split."""
+        return self.test if self.reported_split == "test" else self.validation
+
+    def save(self, folder: Path) -> Path:
+        """Writes a folder that `load_results` reads: scores as JSON, prompts as safetensors.
+
+        Raises:
+            SpotonError: The folder cannot be written.
+        """
+        prompts = {
+            f"{kind}|{seed}|{task}": np.ascontiguousarray(prompt, dtype=np.float32)
+            for kind in _PROMPTS
+            for (task, seed), prompt in sorted(getattr(self, kind).items())
+        }
+        if prompts:
+            atomic_write(folder / PROMPTS_FILE, safetensors.numpy.save(prompts))
+        document = {
+            "format": FORMAT,
+            **{name: list(getattr(self, name)) for name in _TUPLES},
+            **{name: dict(getattr(self, name)) for name in _MAPPINGS},
+            **{split: [asdict(one) for one in getattr(self, split)] for split in _SPLITS},
+            **{
+                name: {method: [asdict(one) for one in scores] for method, scores in getattr(self, name).items()}
+                for name in ("extra", "extra_test")
+            },
+            "prompts": bool(prompts),
+        }  # fmt: skip
+        path = folder / FILE
+        atomic_write(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+        return path
+
+
+def load_results(folder: Path) -> Results:
+    """Reads what `Results.save` wrote.
+
+    Raises:
+        StudyError: There is no such folder, or a file of it is damaged.
+        DataError: The scores contradict each other.
+    """
+    path = folder / FILE
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            raise ValueError(f"expected the format {FORMAT}")
+        values: dict[str, Any] = {split: _scores(document[split]) for split in _SPLITS}
+        for name in ("extra", "extra_test"):
+            values[name] = {method: _scores(found) for method, found in document[name].items()}
+        if document["prompts"]:
+            values |= _load_prompts(folder / PROMPTS_FILE)
+        for name in ("sources", "targets", "candidates"):
+            values[name] = tuple(document[name])
+        values["left_out"] = tuple((source, target, why) for source, target, why in document["left_out"])
+        return Results(**values, **{name: document[name] for name in _MAPPINGS})
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{error.filename} is not there, so {folder} holds no results of a study. "
+            "Give the folder of a study, or make one with `spoton study import`."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise StudyError(f"{path} cannot be read as results of a study: {error}. Write it again.") from error
+
+
+def _scores(rows: list[dict[str, Any]]) -> tuple[Score, ...]:
+    return tuple(Score(**row) for row in rows)
+
+
+def _load_prompts(path: Path) -> dict[str, dict[tuple[str, int], Matrix]]:
+    found: dict[str, dict[tuple[str, int], Matrix]] = {kind: {} for kind in _PROMPTS}
+    for name, prompt in safetensors.numpy.load(path.read_bytes()).items():
+        kind, seed, task = name.split("|", 2)
+        found[kind][task, int(seed)] = prompt
+    return found
+
+
+def _name(score: Score) -> str:
+    start = "from scratch" if score.source is None else f"from {score.source}"
+    return f"{score.target} {start}" + ("" if score.seed is None else f", seed {score.seed}")
