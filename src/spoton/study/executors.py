@@ -158,7 +158,8 @@ def _take_share(number: int, workers: int) -> None:
     own = cores[number::workers]
     if own:
         os.sched_setaffinity(0, own)
-    torch.set_num_threads(max(1, len(own)))
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(int(asked) if asked.isdecimal() else max(1, len(own)))
 
 
 def _end_with(parent: int) -> None:

@@ -225,7 +225,8 @@ def _problems(error: ValidationError) -> str:
         place = ".".join(map(str, problem["loc"])) or "study"
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), _KNOWN, n=1)
+            name = str(problem["loc"][-1])
+            near = difflib.get_close_matches(name, [known for known in _KNOWN if known != name], n=1)
             message = f"there is no such entry{f'; did you mean {near[0]}?' if near else ''}"
         told.append(f"{place}: {message}")
     return "; ".join(told)

@@ -103,7 +103,10 @@ class Workshop:
                 options.setdefault("protocol", self.study.protocol)
                 if self.study.data_dir is not None:
                     options.setdefault("data_dir", self._beside(self.study.data_dir))
-            task = resolve_task(name, on_message=self._tell, **options)
+            for which in ("validation", "test"):
+                if isinstance(options.get(which), str):
+                    options[which] = Path(self._beside(options[which]))
+            task = resolve_task(self._beside(name), on_message=self._tell, **options)
             task = task.limited(group.train_size, group.validation_size, group.test_size)
             if role == "target" and not task.test:
                 raise StudyError(
@@ -290,9 +293,9 @@ class Workshop:
         self.store.remove(f"failures/{cell.name}.json")
 
     def _beside(self, path: str) -> str:
-        """A path of the study file, as seen from the study's folder."""
+        """A path of the study file: one beside it, if there is any, else as it is."""
         folder = self.store.local
-        return path if folder is None or Path(path).is_absolute() else str(folder / path)
+        return str(folder / path) if folder is not None and (folder / path).exists() else path
 
 
 def _first_stage(checkpoint: Path) -> Path:

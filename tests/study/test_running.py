@@ -1,0 +1,284 @@
+"""Running studies: nothing runs twice, nothing is lost, nobody dies alone, and every way of running finds the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from spoton.errors import StudyError
+from spoton.study.collect import collect
+from spoton.study.executors import Executor, Group, InProcess, Outcome, Processes
+from spoton.study.on_ray import OnRay
+from spoton.study.running import Status, read_plan, run_cells, status_of
+from spoton.study.store import Store
+from spoton.study.workshop import Workshop
+from spoton.tuning.events import silent
+from tests.study.small import MakeStudy
+
+METHODS = {"methods": ["weighted-average", "multi-task-mixture"], "k": [2]}
+
+
+def run(folder: Path | str, executor: Executor | None = None, **options: Any) -> Status:
+    workshop = Workshop(folder)
+    return run_cells(workshop.store, workshop.cells(), executor or InProcess(workshop, silent), **options)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """What every cell found, without what differs from run to run."""
+    found = {}
+    for file in sorted((folder / "cells").glob("*.json")):
+        cell = json.loads(file.read_text())
+        found[cell["name"]] = {key: value for key, value in cell.items() if key not in ("seconds", "threads")}
+    return found
+
+
+def test_a_study_runs_to_its_end_and_can_be_analysed(make_study: MakeStudy) -> None:
+    folder = make_study(retrieval=METHODS)
+    status = run(folder)
+    kinds = {kind: counts["finished"] for kind, counts in status.to_json()["kinds"].items()}
+    assert kinds == {
+        "zero-shot": 1, "source": 4, "scratch": 2, "transfer": 4, "weighted-average": 2, "multi-task-mixture": 2,
+    }  # fmt: skip
+    assert not status.left and not status.failed and status.seconds_left == 0
+    assert not list((folder / "work").glob("*.checkpoint")) and not list((folder / "work").glob("*.mixture"))
+    found = collect(folder)
+    assert found.sources == ("films.csv", "books.csv")
+    assert {(one.source, one.seed) for one in found.test} == {
+        (source, seed) for source in (None, "films.csv", "books.csv") for seed in (0, 1)
+    }
+    assert set(found.source_keys) == {(t, s) for t in found.sources for s in (0, 1)}
+    assert set(found.target_keys) == {("songs.csv", 0), ("songs.csv", 1)}
+    assert set(found.extra) == {"weighted-average:average_tokens@2", "multi-task-mixture:average_tokens@2"}
+    transfers = [cell for cell in results(folder).values() if cell["kind"] == "transfer"]
+    for cell in transfers:
+        (parent,) = cell["parents"]
+        assert parent["hash"] == results(folder)[parent["name"]]["prompt_hash"]
+        assert cell["looks"][0]["step"] == 0  # a transferred prompt is looked at before its first step
+
+
+def test_a_finished_cell_never_runs_twice(make_study: MakeStudy) -> None:
+    folder = make_study()
+    run(folder)
+    times = {file: file.stat().st_mtime_ns for file in (folder / "cells").iterdir()}
+    run(folder)
+    assert {file: file.stat().st_mtime_ns for file in (folder / "cells").iterdir()} == times
+
+
+def test_a_larger_study_reuses_the_cells_of_a_smaller_one(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    run(folder)
+    small = results(folder)
+    text = (folder / "study.yaml").read_text()
+    (folder / "study.yaml").write_text(text.replace("seeds:\n- 0\n", "seeds:\n- 0\n- 1\n"))
+    times = {name: (folder / "cells" / f"{name}.json").stat().st_mtime_ns for name in small}
+    assert not run(folder).left
+    assert {name: (folder / "cells" / f"{name}.json").stat().st_mtime_ns for name in small} == times
+    assert len(results(folder)) == 2 * len(small) - 1  # all but the bare model's
+
+
+class Failing:
+    """Runs here, but a cell of one kind fails the first times."""
+
+    def __init__(self, workshop: Workshop, kind: str, times: int) -> None:
+        self._here, self._kind, self._times = InProcess(workshop, silent), kind, times
+        self.slots = 1
+        self.tried: list[str] = []
+        self._failed: list[Outcome] = []
+
+    def submit(self, group: Group) -> None:
+        self.tried += [cell.name for cell in group]
+        if group[0].kind == self._kind and self._times > 0:
+            self._times -= 1
+            self._failed.append(Outcome(group, "Traceback: the disk is on fire"))
+        else:
+            self._here.submit(group)
+
+    def wait(self) -> list[Outcome]:
+        failed, self._failed = self._failed, []
+        return failed or self._here.wait()
+
+    def close(self) -> None:
+        self._here.close()
+
+
+def test_a_cell_that_fails_once_is_tried_again(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    executor = Failing(Workshop(folder), "source", times=1)
+    status = run(folder, executor)
+    assert not status.left and not status.failed
+    assert max(map(executor.tried.count, executor.tried)) == 2
+
+
+def test_a_cell_that_fails_always_is_told_and_stops_only_what_needs_it(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    executor = Failing(Workshop(folder), "source", times=2)  # twice the same one: it is tried again at once
+    status = run(folder, executor)
+    (name,) = status.failed
+    assert name.startswith("source.films") and "on fire" in status.failed[name]
+    assert [cell.kind for cell in status.left] == ["source", "transfer"]
+    assert not run(folder).left  # and the next run makes up for it
+    assert not status_of(Store(folder), read_plan(Store(folder))).failed
+
+
+def test_what_goes_wrong_in_a_cell_is_kept_with_its_traceback(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    workshop = Workshop(folder)
+    cells = workshop.cells()
+    (folder / "songs.csv").write_text((folder / "songs.csv").read_text().replace("sounds", "is"))
+    status = run_cells(workshop.store, cells, InProcess(Workshop(folder), silent))
+    assert {cell.kind for cell in status.left} == {"zero-shot", "scratch", "transfer"}
+    error = status.failed[next(cell.name for cell in cells if cell.kind == "scratch")]
+    assert "Traceback" in error and "was planned with another rows of songs.csv" in error
+
+
+def test_two_processes_do_not_run_one_study(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    workshop = Workshop(folder)
+
+    class Second(InProcess):
+        def wait(self) -> list[Outcome]:
+            with pytest.raises(StudyError, match="Another process"):
+                run(folder)
+            return super().wait()
+
+    run_cells(workshop.store, workshop.cells(), Second(workshop, silent))
+
+
+def test_cells_together_equal_cells_alone(make_study: MakeStudy) -> None:
+    one, many = make_study("alone", seeds=[0]), make_study("together", seeds=[0])
+    run(one)
+    run(many, together=2)
+    for (name, alone), (other, shared) in zip(results(one).items(), results(many).items(), strict=True):
+        assert name == other
+        if alone["kind"] == "transfer":
+            assert shared["last_loss"] == pytest.approx(alone["last_loss"], abs=1e-4)
+            assert shared["scores"] == alone["scores"]
+
+
+KILLED = """
+import os, sys
+from spoton.study.executors import InProcess
+from spoton.study.running import run_cells
+from spoton.study.workshop import Workshop
+
+steps = 0
+def watch(event):
+    global steps
+    steps += 1
+    if steps == int(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+
+workshop = Workshop(sys.argv[1])
+run_cells(workshop.store, workshop.cells(), InProcess(workshop, watch))
+"""
+
+
+@pytest.mark.parametrize("steps", [8, 29])
+def test_a_killed_study_goes_on_and_ends_as_if_nothing_had_been(make_study: MakeStudy, steps: int) -> None:
+    whole, broken = make_study("whole", retrieval=METHODS), make_study("broken", retrieval=METHODS)
+    run(whole)
+    for _ in range(2):
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(broken), str(steps)], timeout=240)
+        assert ended.returncode == -signal.SIGKILL
+    assert 0 < len(results(broken)) < len(results(whole))
+    run(broken)
+    assert results(broken) == results(whole)
+
+
+def test_worker_processes_find_the_same_even_if_one_is_killed(make_study: MakeStudy) -> None:
+    here, there = make_study("here"), make_study("there")
+    run(here)
+    killed = _kill_one(lambda process: "multiprocessing.spawn" in " ".join(process.cmdline()), there)
+    run(there, Processes(str(there), 2))
+    assert killed.wait(1), "no worker was seen"
+    assert results(there) == results(here)
+
+
+def test_ray_workers_find_the_same_even_if_one_is_killed(make_study: MakeStudy) -> None:
+    pytest.importorskip("ray", reason="the executor ray needs spoton[ray]")
+    here, there = make_study("here"), make_study("there")
+    run(here)
+    executor = OnRay(str(there), workers=2)
+    killed = _kill_one(lambda process: process.name().startswith("ray::_in_work"), there)
+    run(there, executor)
+    assert killed.wait(1), "no worker was seen"
+    assert results(there) == results(here)
+
+
+def _kill_one(is_worker: Any, folder: Path) -> threading.Event:
+    """Kills the first worker seen after the first cell is finished."""
+    killed = threading.Event()
+
+    def watch() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if list((folder / "cells").glob("*.json")):
+                for process in psutil.Process(os.getpid()).children(recursive=True):
+                    try:
+                        if is_worker(process):
+                            process.kill()
+                            killed.set()
+                            return
+                    except psutil.Error:
+                        continue
+            time.sleep(0.005)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return killed
+
+
+def test_workers_end_with_the_process_that_started_them(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=list(range(40)))
+    code = "import sys; from spoton.cli.app import main; sys.argv = ['spoton', *sys.argv[1:]]; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "study", "run", str(folder), "--workers", "2"], stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((folder / "cells").glob("*.json")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        assert workers
+    finally:
+        process.kill()
+        process.wait(10)
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+
+
+def test_a_url_is_a_folder_as_well(make_study: MakeStudy) -> None:
+    import fsspec
+
+    folder = make_study(seeds=[0])
+    memory = fsspec.filesystem("memory")
+    text = (folder / "study.yaml").read_text().replace("task: ", f"task: {folder}/")
+    memory.pipe_file("/there/study.yaml", text.encode())
+    status = run("memory://there")
+    assert not status.left
+    assert len(Store("memory://there").names("cells", ".json")) == len(status.cells)
+
+
+def test_a_place_that_is_no_study_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="spoton study new"):
+        Workshop(tmp_path)
+    with pytest.raises(StudyError, match="Cannot open"):
+        Workshop("nowhere://study")
+
+
+def test_damaged_results_are_told_by_name(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    run(folder)
+    file = next((folder / "cells").glob("scratch.*.json"))
+    file.write_text("{")
+    with pytest.raises(StudyError, match=file.stem):
+        collect(folder)
