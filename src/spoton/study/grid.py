@@ -121,9 +121,10 @@ def cells_of(study: StudyFile, held: Held, load: Callable[[Role, str], Task]) ->
     for seed in study.seeds:
         cells += [sources[entry.task, seed] for entry in study.sources.tasks]
         cells += [make.cell("scratch", entry, seed) for entry in study.targets.tasks]
+        if seed == study.seeds[0]:  # early: they tell whether the targets are well chosen
+            cells += [make.cell("scratch", entry, seed) for entry in study.candidates]
         for entry in study.targets.tasks:
             cells += make.transfers(entry, seed, sources)
-    cells += [make.cell("scratch", entry, study.seeds[0]) for entry in study.candidates]
     for seed in study.seeds:
         for entry in study.targets.tasks:
             cells += make.methods(entry, seed, sources)

@@ -1,0 +1,64 @@
+"""`spoton study` from an empty folder to a report, and what it says of mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.study.small import MakeStudy, make_study
+
+__all__ = ["make_study"]  # the fixture
+
+
+def test_new_writes_a_study_that_plan_can_read(run: Run, tmp_path: Path) -> None:
+    done = run("study", "new", tmp_path / "mine", "--json")
+    assert done.code == 0 and done.document == {"study": str(tmp_path / "mine" / "study.yaml")}
+    again = run("study", "new", tmp_path / "mine")
+    assert again.code == 2 and "is there already" in again.stderr
+    assert "quick, spot-paper" in run("study", "new", tmp_path / "other", "--preset", "quik").stderr
+
+
+@pytest.fixture
+def folder(make_study: MakeStudy) -> Path:
+    return make_study(seeds=[0])
+
+
+def test_plan_run_status_analyse(run: Run, folder: Path) -> None:
+    assert "spoton study plan" in run("study", "status", folder).stderr
+    assert "has not run yet" in run("study", "analyse", folder).stderr
+    plan = run("study", "plan", folder, "--workers", 2, "--json").document
+    assert (plan["cells"], plan["finished"]) == (6, 0)
+    assert plan["kinds"]["transfer"] == {"cells": 2, "finished": 0}
+    assert plan["seconds"] > 0 and plan["seconds_left"] == pytest.approx(plan["seconds"] / 2)
+    assert plan["memory_bytes"] > 0 and len(set(plan["names"])) == 6
+    assert "No cell" in run("study", "analyse", folder).stderr
+    done = run("study", "run", folder, "--together", 2, "--json")
+    assert done.code == 0 and done.document["finished"] == 6
+    assert "cell 6/6" in done.stderr
+    status = run("study", "status", folder)
+    assert status.code == 0 and "6 of 6" in status.stdout
+    analysis = run("study", "analyse", folder, "--json")
+    assert analysis.code == 0
+    assert "films.csv" in analysis.stdout
+
+
+def test_cells_that_fail_are_told_and_the_exit_code_says_so(run: Run, folder: Path) -> None:
+    plan = run("study", "plan", folder, "--json").document
+    name = next(name for name in plan["names"] if name.startswith("transfer.films"))
+    source = next(name for name in plan["names"] if name.startswith("source.films"))
+    run("study", "run", folder)
+    (folder / "cells" / f"{name}.json").unlink()
+    (folder / "prompts" / f"{source}.safetensors").write_bytes(b"damaged")
+    done = run("study", "run", folder, "--tries", 1, "--json")
+    assert done.code == 1
+    assert list(done.document["failed"]) == [name]
+    assert "damaged" in done.stderr and "spoton study status" in done.stderr
+    assert "Traceback" in run("study", "status", folder).stdout
+
+
+@pytest.mark.parametrize("verb", ["plan", "run", "status"])
+def test_a_folder_that_is_no_study_is_told(run: Run, tmp_path: Path, verb: str) -> None:
+    done = run("study", verb, tmp_path)
+    assert done.code == 2 and "Traceback" not in done.stderr
