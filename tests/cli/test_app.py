@@ -20,6 +20,7 @@ COMMANDS = {
     "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor",
     "library list", "library show", "library add", "library remove", "library verify",
     "tasks list", "tasks show", "models list", "models pull",
+    "study new", "study plan", "study run", "study status", "study import", "study analyse", "study report",
 }  # fmt: skip
 
 

@@ -48,7 +48,11 @@ def new(
 
 
 @command(app, "spoton study plan mine", "spoton study plan mine --json")
-def plan(folder: Folder, workers: Annotated[int, typer.Option(min=1)] = 1, json: Json = False) -> None:
+def plan(
+    folder: Folder,
+    workers: Annotated[int, typer.Option(min=1, help="Workers to predict the time for.")] = 1,
+    json: Json = False,
+) -> None:
     """List the cells, with the time and memory they will take here, and stop."""
     from spoton.study.cost import Predictor
     from spoton.study.running import status_of, write_plan
