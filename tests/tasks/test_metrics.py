@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from spoton.errors import DataError
 from spoton.tasks import Example
-from spoton.tasks.metrics import METRICS, bootstrap_interval, compute, mean_score
+from spoton.tasks.metrics import METRICS, bootstrap_intervals, compute, mean_score
 from spoton.tasks.text_metrics import PACKAGES
 
 LABELS = ["no", "yes", "maybe"]
@@ -186,6 +186,20 @@ def test_bleu() -> None:
     assert score("bleu", [None], ["a b c d"]) == 0
 
 
+@given(
+    st.lists(
+        st.tuples(*[st.lists(st.sampled_from("the cat sat. on, mats".split()), max_size=9)] * 3), min_size=1
+    )
+)
+def test_bleu_agrees_with_sacrebleu(rows: list[tuple[list[str], list[str], list[str]]]) -> None:
+    corpus_bleu = pytest.importorskip("sacrebleu").corpus_bleu
+    texts = [[" ".join(words) or "a" for words in column] for column in zip(*rows, strict=True)]
+    said = ["" if words == "a" else words for words in texts[0]]
+    examples = [Example("", a, references=(a, b)) for a, b in zip(texts[1], texts[2], strict=True)]
+    expected = corpus_bleu(said, texts[1:], tokenize="intl", smooth_method="exp").score
+    assert ask("bleu", said, examples) == pytest.approx(expected)
+
+
 def test_rouge() -> None:
     pytest.importorskip("rouge_score")
     # "the cat sat" against "the cat slept here": 2 of 3 and 4 words, 1 of 2 and 3 pairs; no stem is shared else.
@@ -198,11 +212,13 @@ def test_rouge() -> None:
 def test_the_bootstrap_interval_holds_the_score_and_draws_questions_whole() -> None:
     examples = [Example("", "yes") for _ in range(100)]
     said = ["yes"] * 80 + ["no"] * 20
-    low, high = bootstrap_interval("accuracy", said, examples, ["no", "yes"])
+    found = bootstrap_intervals(["mean", "accuracy", "f1"], said, examples, ["no", "yes"])
     # 0.8 +- 1.96 * sqrt(0.8 * 0.2 / 100) is 72.2 to 87.8.
-    assert (low, high) == pytest.approx((72.2, 87.8), abs=1.5)
-    assert bootstrap_interval("accuracy", said, examples, ["no", "yes"]) == (low, high)
+    assert found["accuracy"] == pytest.approx((72.2, 87.8), abs=1.5)
+    assert found["accuracy"][0] < found["mean"][0] < found["mean"][1] < found["f1"][1]
+    assert bootstrap_intervals(["accuracy"], said, examples, ["no", "yes"])["accuracy"] == found["accuracy"]
     pairs = [Example("", "yes", question=str(i // 2)) for i in range(8)]
     # Every question has one right and one wrong answer: whichever are drawn, half are right.
-    assert bootstrap_interval("accuracy", ["yes", "no"] * 4, pairs, None) == (50, 50)
-    assert bootstrap_interval("question_exact_match", ["yes"] * 8, pairs, None) == (100, 100)
+    assert bootstrap_intervals(["accuracy"], ["yes", "no"] * 4, pairs) == {"accuracy": (50, 50)}
+    whole = bootstrap_intervals(["question_exact_match"], ["yes"] * 8, pairs)
+    assert whole == {"question_exact_match": (100, 100)}

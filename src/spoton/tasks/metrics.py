@@ -7,6 +7,7 @@ those of free text in `text_metrics`.
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -78,8 +79,8 @@ def mean_score(scores: Mapping[str, float]) -> float:
     return sum(scores.values()) / len(scores)
 
 
-def bootstrap_interval(
-    name: str,
+def bootstrap_intervals(
+    names: Sequence[str],
     predictions: Predictions,
     examples: Examples,
     labels: Labels = None,
@@ -87,13 +88,13 @@ def bootstrap_interval(
     level: float = 0.95,
     samples: int = 1000,
     seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of one metric (Efron 1979): how far chance in the rows alone may move it.
+) -> dict[str, tuple[float, float]]:
+    """Percentile bootstrap intervals of metrics (Efron 1979): how far chance in the rows alone may move them.
 
     Rows of one question are drawn together.
 
     Args:
-        name: Key of `METRICS`.
+        names: As for `compute`.
         predictions: One an example.
         examples: What was asked.
         labels: The closed set of targets, if there is one.
@@ -111,17 +112,19 @@ def bootstrap_interval(
         blocks.setdefault(example.question or index, []).append(index)
     together = list(blocks.values())
     generator = np.random.default_rng(seed)
-    scores = []
+    scores: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(samples):
-        drawn = generator.integers(len(together), size=len(together))
+        drawn = generator.integers(len(together), size=len(together)).tolist()
         # A question drawn twice counts twice: its copies get keys of their own.
         rows = [(index, copy) for copy, block in enumerate(drawn) for index in together[block]]
         again = [_copy(examples[index], copy) for index, copy in rows]
         said = [predictions[index] for index, _ in rows]
         targets = [example.target for example in again]
-        scores.append(compute([name], said, targets, labels, examples=again)[name])
-    low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        for name, value in compute(names, said, targets, labels, examples=again).items():
+            scores[name].append(value)
+    bounds = [(1 - level) / 2, (1 + level) / 2]
+    found = {name: np.quantile(values, bounds).tolist() for name, values in scores.items()}
+    return {name: (low, high) for name, (low, high) in found.items()}
 
 
 def _copy(example: Example, copy: int) -> Example:
@@ -156,20 +159,23 @@ def f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
 
 def macro_f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Mean over the labels of the harmonic mean of precision and recall (0 for a label without either)."""
-    from sklearn.metrics import f1_score
-
-    targets = _targets(examples)
-    over = list(labels) if labels is not None else sorted(set(targets))
-    return float(f1_score(targets, _strings(predictions), labels=over, average="macro", zero_division=0))
+    targets, said = _targets(examples), _strings(predictions)
+    wanted, given = Counter(targets), Counter(said)
+    right = Counter(target for target, answer in zip(targets, said, strict=True) if target == answer)
+    over = labels if labels is not None else list(wanted)
+    return sum(2 * right[label] / max(1, wanted[label] + given[label]) for label in over) / len(over)
 
 
 def matthews(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Matthews correlation for any number of classes; 0 where it is not defined (one class only)."""
-    from sklearn.metrics import matthews_corrcoef
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # sklearn wonders about a single class
-        return float(matthews_corrcoef(_targets(examples), _strings(predictions)))
+    """Matthews correlation for any number of classes (Gorodkin 2004); 0 where either side has one class only."""
+    targets, said = _targets(examples), _strings(predictions)
+    n, wanted, given = len(targets), Counter(targets), Counter(said)
+    right = sum(map(str.__eq__, targets, said))
+    covariance = n * right - sum(wanted[label] * given[label] for label in wanted)
+    spread = (n * n - sum(count * count for count in wanted.values())) * (
+        n * n - sum(count * count for count in given.values())
+    )
+    return covariance / math.sqrt(spread) if spread else 0.0
 
 
 def pearson(predictions: Predictions, examples: Examples, labels: Labels) -> float:

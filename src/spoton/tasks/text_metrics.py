@@ -5,6 +5,7 @@ question. BLEU and ROUGE are those of sacrebleu and rouge-score, which the extra
 """
 
 import collections
+import functools
 import importlib
 import importlib.util
 import re
@@ -72,13 +73,11 @@ def referent_accuracy(predictions: Predictions, examples: Examples, labels: Labe
 
 def bleu(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Corpus BLEU of sacrebleu, with the `intl` tokenizer and `exp` smoothing, as in T5."""
-    sacrebleu = _package("bleu")
-    answers = [_answers(example) for example in examples]
-    most = max(map(len, answers))
-    references = [[each[i] if i < len(each) else None for each in answers] for i in range(most)]
-    found = sacrebleu.corpus_bleu(
-        [prediction or "" for prediction in predictions], references, tokenize="intl", smooth_method="exp"
-    )
+    counts = [
+        _bleu_counts(said or "", _answers(row)) for said, row in zip(predictions, examples, strict=True)
+    ]
+    correct, total, said, wanted = (_summed(part) for part in zip(*counts, strict=True))
+    found = _package("bleu").BLEU.compute_bleu(correct, total, said[0], wanted[0], smooth_method="exp")
     return float(found.score) / 100
 
 
@@ -97,6 +96,7 @@ def rouge_lsum(predictions: Predictions, examples: Examples, labels: Labels) -> 
     return _rouge("rougeLsum", predictions, examples)
 
 
+@functools.lru_cache(maxsize=2**14)
 def normalized(text: str) -> str:
     """Lower case, without punctuation, articles and superfluous white space (SQuAD's official script)."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
@@ -125,6 +125,7 @@ def _best(predictions: Predictions, examples: Examples, score: Callable[[str, st
     return sum(found.values()) / len(found)
 
 
+@functools.lru_cache(maxsize=2**14)
 def _overlap(prediction: str, target: str) -> float:
     said, wanted = normalized(prediction).split(), normalized(target).split()
     if not said or not wanted:
@@ -146,12 +147,38 @@ def _same_referent(said: str, candidate: str) -> bool:
 
 
 def _rouge(kind: str, predictions: Predictions, examples: Examples) -> float:
-    scorer = _package(kind).RougeScorer([kind], use_stemmer=True)
     scores = [
-        max(scorer.score(right, prediction or "")[kind].fmeasure for right in _answers(example))
+        max(_rouge_of(kind, right, prediction or "") for right in _answers(example))
         for prediction, example in zip(predictions, examples, strict=True)
     ]
-    return float(sum(scores) / len(scores))
+    return sum(scores) / len(scores)
+
+
+# A bootstrap scores the same few pairs a thousand times.
+@functools.lru_cache(maxsize=2**14)
+def _rouge_of(kind: str, right: str, said: str) -> float:
+    return float(_rouge_scorer(kind).score(right, said)[kind].fmeasure)
+
+
+@functools.cache
+def _rouge_scorer(kind: str) -> Any:
+    return _package(kind).RougeScorer([kind], use_stemmer=True)
+
+
+@functools.lru_cache(maxsize=2**14)
+def _bleu_counts(said: str, right: tuple[str, ...]) -> tuple[Sequence[int], ...]:
+    """What corpus BLEU sums over examples: n-grams that are right, n-grams, length, length of the nearest reference."""
+    found = _bleu_scorer().sentence_score(said, right)
+    return found.counts, found.totals, (found.sys_len,), (found.ref_len,)
+
+
+@functools.cache
+def _bleu_scorer() -> Any:
+    return _package("bleu").BLEU(tokenize="intl", smooth_method="exp", effective_order=True)
+
+
+def _summed(parts: Sequence[Sequence[int]]) -> list[int]:
+    return [sum(column) for column in zip(*parts, strict=True)]
 
 
 def _package(metric: str) -> Any:
@@ -159,4 +186,6 @@ def _package(metric: str) -> Any:
     if missing is not None:
         raise DataError(missing)
     module = PACKAGES[metric]
-    return importlib.import_module(f"{module}.rouge_scorer" if module == "rouge_score" else module)
+    return importlib.import_module(
+        f"{module}.rouge_scorer" if module == "rouge_score" else f"{module}.metrics.bleu"
+    )
