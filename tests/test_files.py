@@ -197,3 +197,22 @@ def test_sha256_of_text_differs_unless_all_parts_are_equal(one: list[str], other
 def test_sha256_of_text_keeps_parts_apart_and_takes_lone_surrogates() -> None:
     assert files.sha256_of_text(["ab", "c"]) != files.sha256_of_text(["a", "bc"])
     assert len(files.sha256_of_text(["\ud800"])) == 64
+
+
+def test_what_saves_itself_is_whole_or_absent(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.bin"
+
+    def half(place: Path) -> None:
+        place.write_bytes(b"ha")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.atomic_save(path, half)
+    assert list(path.parent.iterdir()) == []
+    files.atomic_save(path, lambda place: place.touch())
+    files.atomic_write(path, b"first")
+    with pytest.raises(KeyboardInterrupt):
+        files.atomic_save(path, half)
+    assert path.read_bytes() == b"first" and list(path.parent.iterdir()) == [path]
+    with pytest.raises(SpotonError, match="Cannot write"):
+        files.atomic_save(path / "below", lambda place: None)

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import platformdirs
@@ -71,6 +71,31 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
         raise _cannot_write(path, error) from error
     if taken:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
+def atomic_save(path: Path, save: Callable[[Path], None]) -> None:
+    """`atomic_write` for what writes itself, such as gigabytes of weights that should not be in memory twice.
+
+    Args:
+        path: Where the file shall be; replaced if it is there.
+        save: Given a path in the same folder, writes the whole content there.
+
+    Raises:
+        SpotonError: As in `atomic_write`.
+    """
+    temporary = _temporary(path)
+    try:
+        _prepare(path)
+        try:
+            save(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def require_writable(path: Path) -> None:

@@ -91,3 +91,10 @@ def parse(arguments: list[str]) -> None:
         found, command, arguments = command.resolve_command(command.context_class(command), arguments)
         name = f"{name} {found}"
     command.make_context(name, arguments)
+
+
+def test_the_page_on_model_tuning_computes_the_ratio_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
+    """T5 XXL against 100 tokens: "more than 27,000 times" (SPoT, section 5), from its configuration alone."""
+    for block in blocks(CHECKOUT / "docs" / "how-to" / "compare-with-model-tuning.md", "python"):
+        exec(compile(block, "compare-with-model-tuning.md", "exec"), {})
+    assert int(capsys.readouterr().out) == 27_186

@@ -118,3 +118,13 @@ def test_similarity(run: Run, prompts: PromptLibrary) -> None:
     assert other["similarity"] < 0.99
     ran = run("similarity", "news", "quiz", "--library", prompts.folder, "--metric", "euclid")
     assert ran.code == 2 and "euclid" in ran.stderr
+
+
+def test_without_a_prompt_the_model_alone_is_scored(run: Run, reviews: Path, tiny_model: Path) -> None:
+    found = run("evaluate", reviews, "--model", tiny_model, "--json").document
+    assert (found["prompt"], found["examples"], found["max_input_tokens"]) == (None, 8, 256)
+
+
+def test_a_prompt_without_data_is_a_mistake(run: Run, prompts: PromptLibrary) -> None:
+    ran = run("evaluate", prompts.folder / "news.safetensors")
+    assert ran.code == 2 and "Give the data" in ran.stderr

@@ -17,7 +17,7 @@ from spoton.cli.options import ModelOptions
 from spoton.errors import ModelError
 from spoton.prompts import PromptLibrary, SoftPrompt
 from tests.cli.conftest import Run
-from tests.tiny import WIDTH
+from tests.tiny import VOCABULARY, WIDTH
 
 RECIPE = ("--length", "4", "--steps", "6", "--key-step", "2", "--evaluate-every", "3", "--batch-size", "4")
 
@@ -216,3 +216,50 @@ def test_doctor_shows_what_the_model_sees(run: Run, reviews: Path, tiny_model: P
     assert len(ran.document["rates"]) >= 3
     shown = run("doctor", reviews, "--model", tiny_model, "--length", "4", "--batch-size", "4")
     assert "learning rate" in shown.stdout and "good 50%" in shown.stdout
+
+
+ALL_WEIGHTS = ("--method", "model", "--steps", "6", "--evaluate-every", "3", "--learning-rate", "1e-3")
+
+
+def test_model_tuning_leaves_a_model_that_evaluate_scores_alike(
+    run: Run, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    ran = run("tune", reviews, "--model", tiny_model, "--out", out, *ALL_WEIGHTS, "--json")
+    assert ran.code == 0, ran.stderr
+    record = ran.document
+    assert record["method"] == "model" and record["folder"] == str(out)
+    assert record["tuned_bytes"] == 4 * record["tuned_parameters"] > 4 * VOCABULARY * WIDTH
+    scored = run("evaluate", reviews, "--model", out, "--dtype", "float32", "--json").document
+    assert scored["scores"] == record["scores"]["test"] and scored["prompt"] is None
+    second = run("tune", reviews, "--model", out, "--out", tmp_path / "again", *ALL_WEIGHTS)
+    assert second.code == 0 and "parameters" in second.stdout and str(tmp_path / "again") in second.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "words"),
+    [
+        (("--length", "4", "--init", "labels"), "RecipeError", "--length, --init"),
+        (("--key-step", "2"), "RecipeError", "--key-step"),
+        (("--library", "starter"), "RecipeError", "--library"),
+        (("--preset", "best"), "RecipeError", "paper-t5"),
+        (("--learning-rate", "-1"), "RecipeError", "learning_rate"),
+        (("--dtype", "bfloat16"), "ModelError", "--dtype bfloat16"),
+        (("--compile",), "ModelError", "--compile"),
+    ],
+)
+def test_what_makes_no_sense_with_model_tuning_is_refused(
+    flags: tuple[str, ...], kind: str, words: str, run: Run, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    ran = run("tune", reviews, "--model", tiny_model, "--out", out, "--method", "model", *flags, "--json")
+    assert (ran.code, ran.document["kind"]) == (2, kind)
+    assert words in ran.document["error"] and not out.exists()
+
+
+def test_a_prompts_name_is_no_folder_of_a_model(
+    run: Run, reviews: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned.safetensors"
+    ran = run("tune", reviews, "--model", tiny_model, "--out", out, *ALL_WEIGHTS, "--json")
+    assert ran.code == 2 and f"Use --out {tmp_path / 'tuned'}." in ran.document["error"]

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 from spoton.errors import ModelError
-from spoton.models import load_model
+from spoton.models import load_model, parameters_of
 from spoton.models.frozen import FrozenModel
-from tests.tiny import tiny
+from tests.tiny import config, tiny
 
 
 def saved(family: str, folder: Path) -> Path:
@@ -133,3 +134,11 @@ def test_a_model_is_frozen_whatever_it_was(folders: Path) -> None:
 def test_a_device_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no device 'foo'; there is: auto, cpu"):
         load_model(str(tmp_path), device="foo")
+
+
+def test_parameters_follow_from_the_configuration() -> None:
+    for family in ("llama", "gpt2", "t5"):
+        assert parameters_of(config(family)) == tiny(family).network.num_parameters()
+    # GPT-2 small, as published; T5 v1.1's output matrix counts, though transformers ties it without a checkpoint.
+    assert parameters_of(transformers.GPT2Config()) == 124_439_808
+    assert parameters_of(config("t5_v1_1")) == tiny("t5_v1_1").network.num_parameters()

@@ -1,28 +1,42 @@
-"""`spoton evaluate`: how good a prompt is on a task."""
+"""`spoton evaluate`: how good a prompt is on a task, or the model alone."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import typer
 
 from spoton.cli.command import command
 from spoton.cli.libraries import find_prompt
-from spoton.cli.options import Evaluation, Json, Library, ModelOptions, PromptSpec, TaskOptions
+from spoton.cli.options import Evaluation, Json, Library, ModelOptions, TaskOptions
 from spoton.cli.output import emit, facts
 from spoton.cli.progress import live_progress
 
 app = typer.Typer()
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoredOn(TaskOptions):
+    """A task behind an optional prompt; alone it stands in the prompt's place."""
+
+    data: Annotated[str, typer.Argument(metavar="DATA|TASK", help="Data or task, as for `spoton tune`.")] = ""
+
+
 @command(
     app,
     "spoton evaluate reviews.safetensors reviews.csv --input text --target label",
     "spoton evaluate movie_sentiment news_sentiment --evaluation generate --json",
+    "spoton evaluate news_sentiment --model tuned-model",
 )
 def evaluate(
-    prompt: PromptSpec,
-    task: TaskOptions,
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            metavar="[PROMPT]", help="A prompt file, or a name in a library. Not given: the model alone."
+        ),
+    ],
+    task: ScoredOn,
     model: ModelOptions,
     split: Annotated[
         Literal["train", "validation", "test"],
@@ -40,21 +54,27 @@ def evaluate(
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Score a prompt on a split of a task."""
+    """Score a prompt, or the model without one, on a split of a task."""
+    from spoton.errors import DataError
+    from spoton.tuning import Recipe
     from spoton.tuning import evaluate as score
     from spoton.tuning.evaluation import input_limit
 
-    found = find_prompt(prompt, library)
-    asked = task.load()
+    found = find_prompt(prompt, library) if task.data else None
+    if found is None and prompt.endswith(".safetensors"):
+        raise DataError(
+            f"{prompt} is a prompt. Give the data to score it on, too: spoton evaluate {prompt} DATA"
+        )
+    asked = (task if found else replace(task, data=prompt)).load()
     frozen = model.load(found)
-    limit = max_input_tokens or input_limit(found.card)
+    limit = max_input_tokens or (input_limit(found.card) if found else Recipe().max_input_tokens)
     with live_progress() as on_event:
         scored = score(
             frozen, found, getattr(asked, split), asked, evaluation,
             max_input_tokens=limit, on_event=on_event,
         )  # fmt: skip
     document = {
-        "prompt": prompt,
+        "prompt": prompt if found else None,
         "task": asked.name,
         "model": frozen.name,
         "split": split,

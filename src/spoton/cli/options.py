@@ -7,7 +7,7 @@ into single options. Nothing here has a default of its own where its room has on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from spoton.prompts import SoftPrompt
     from spoton.tasks import Task
     from spoton.tuning import Recipe
+    from spoton.tuning.model_recipe import ModelRecipe
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -255,6 +256,23 @@ class ModelOptions:
         ),
     ] = False
 
+    def in_float32(self) -> ModelOptions:
+        """The same for model tuning, which holds all weights in float32: small steps would be lost in bfloat16.
+
+        Raises:
+            ModelError: another type was asked for, or compiled layers, which a copy of the model has not.
+        """
+        from spoton.errors import ModelError
+
+        wrong = ["--compile"] if self.compile else []
+        wrong += [] if self.dtype in ("auto", "float32") else [f"--dtype {self.dtype}"]
+        if wrong:
+            raise ModelError(
+                f"{' and '.join(wrong)} cannot be had with --method model: all weights of a copy are tuned in float32. "
+                "Leave it out."
+            )
+        return replace(self, dtype="float32")
+
     def load(self, prompt: SoftPrompt | None = None) -> FrozenModel:
         """The model these options describe; says on stderr what was chosen.
 
@@ -344,6 +362,34 @@ class RecipeOptions:
         if self.init is not None:
             changes["init"] = _start(self.init, library)
         return Recipe.preset(self.preset or "decoder", **changes)
+
+    def model_recipe(self, library: Sequence[str] | None) -> ModelRecipe:
+        """The preset of model tuning with these changes.
+
+        Args:
+            library: Has to be None; there is no prompt to start from.
+
+        Raises:
+            RecipeError: an option speaks of a prompt, there is no such preset, or a value does not fit.
+        """
+        from spoton.errors import RecipeError
+        from spoton.tuning.model_recipe import ModelRecipe
+
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
+        strange = [
+            name
+            for name, value in given.items()
+            if value is not None and name not in ModelRecipe.model_fields
+        ]
+        strange += ["library"] if library else []
+        if strange:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
+            raise RecipeError(
+                f"{flags}: these are about a prompt, and --method model tunes the weights without one. Leave them out. "
+                "To start from another model, give its folder as --model."
+            )
+        changes = {name: value for name, value in given.items() if name in ModelRecipe.model_fields}
+        return ModelRecipe.preset(self.preset or "decoder", **changes)
 
 
 def _start(init: str, places: Sequence[str] | None) -> str:

@@ -1,9 +1,9 @@
-"""`spoton tune`: learn a prompt for one task."""
+"""`spoton tune`: learn a prompt for one task, or all weights of the model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -19,35 +19,54 @@ app = typer.Typer()
     app,
     "spoton tune reviews.csv --input text --target label --out reviews.safetensors",
     "spoton tune news_sentiment --init movie_sentiment --steps 100 --out news.safetensors",
+    "spoton tune reviews.csv --method model --out tuned-model",
 )
 def tune(
     task: TaskOptions,
     model: ModelOptions,
     recipe: RecipeOptions,
-    out: Annotated[Path, typer.Option(help="Where to save the prompt; its curve and record go beside it.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Where to save the prompt; its curve and record go beside it. With --method model: a folder."
+        ),
+    ],
+    method: Annotated[
+        Literal["prompt", "model"],
+        typer.Option(help="Learn a prompt for the frozen model, or all weights of a copy of it."),
+    ] = "prompt",
     evaluation: Evaluation = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command stopped.")] = False,
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Learn a soft prompt for a task, from scratch or from another prompt."""
-    from spoton.tuning.run import tune_to_file
+    """Learn a soft prompt for a task, from scratch or from another prompt; or tune the whole model on it."""
+    options: dict[str, Any] = {"evaluation": evaluation, "resume": resume}
+    record: dict[str, Any]
+    if method == "prompt":
+        from spoton.tuning.run import tune_to_file
 
-    asked = task.load()
-    chosen = recipe.recipe(library)
-    frozen = model.load()
-    with live_progress() as on_event:
-        record = tune_to_file(
-            frozen, asked, chosen, out, evaluation=evaluation, resume=resume, on_event=on_event
-        )
+        asked, chosen, frozen = task.load(), recipe.recipe(library), model.load()
+        with live_progress() as on_event:
+            record = tune_to_file(frozen, asked, chosen, out, on_event=on_event, **options)
+        place = "prompt"
+    else:
+        from spoton.tuning.model_run import tune_model_to_folder
+
+        all_weights, exact = recipe.model_recipe(library), model.in_float32()
+        asked, frozen = task.load(), exact.load()
+        with live_progress() as on_event:
+            record = tune_model_to_folder(frozen, asked, all_weights, out, on_event=on_event, **options)
+        place = "folder"
     scores = [
         (f"{split} {name}", score)
         for split, found in record["scores"].items()
         for name, score in found.items()
     ]
-    names = ("task", "model", "evaluation", "best_step", "steps", "truncated", "prompt", "curves", "seconds")
+    names = ("task", "model", "evaluation", "best_step", "steps", "truncated", place, "curves", "seconds")
+    tuned = ("tuned", f"{record['tuned_parameters']:,} parameters, {record['tuned_bytes'] / 1e6:,.2f} MB")
     memory = ("memory a step", f"{record['activation_bytes'] / 1e6:,.0f} MB beside the model")
-    emit(record, facts([*scores, *((name, record[name]) for name in names), memory]), as_json=json)
+    emit(record, facts([*scores, *((name, record[name]) for name in names), tuned, memory]), as_json=json)
     if record["stopped"] == "diverged":
         note(record["message"])
         raise typer.Exit(USER_ERROR)

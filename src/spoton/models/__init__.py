@@ -8,3 +8,4 @@ from spoton.models.engine import Engine as Engine
 from spoton.models.engine import engine_for as engine_for
 from spoton.models.frozen import FrozenModel as FrozenModel
 from spoton.models.loading import load_model as load_model
+from spoton.models.loading import parameters_of as parameters_of

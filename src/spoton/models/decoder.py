@@ -57,7 +57,7 @@ class PackedEngine:
         packed = [texts[row] for row in layout.order]
         device = self.model.device
         wanted = torch.tensor([token for target in batch.targets for token in target], device=device)
-        if self._head is None:
+        if self._head is None or self._head_is_tuned:
             logits = self._logits(prompts, packed, layout, places)
             token_losses = functional.cross_entropy(logits.float(), wanted, reduction="none")
         else:
@@ -66,6 +66,12 @@ class PackedEngine:
             token_losses = target_losses(hidden, wanted, self._head, self.model.embeddings.shape[0])
         row = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts)).to(device)
         return torch.zeros(len(batch), device=device).index_add(0, row, token_losses)
+
+    @property
+    def _head_is_tuned(self) -> bool:
+        """Whether the output layer wants a gradient (model tuning), which `target_losses` does not give."""
+        output = self.model.network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers' own
+        return any(weight.requires_grad for weight in output.parameters())
 
     @torch.no_grad()
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:

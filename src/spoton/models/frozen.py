@@ -26,6 +26,8 @@ _ARCHITECTURE = (
     "n_embd", "n_layer", "n_layers", "n_head", "n_heads", "n_inner", "activation_function", "num_kv_heads",
     "ffn_hidden_size", "ffn_dim", "num_decoder_layers", "d_kv", "feed_forward_proj", "encoder_layers",
     "decoder_layers", "encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim",
+    # Set by model tuning, which may leave the rounded embedding matrix as it was.
+    "spoton_tuned",
 )  # fmt: skip
 
 

@@ -12,7 +12,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 from spoton.errors import ModelError
@@ -143,3 +150,23 @@ def _not_loaded(name: str, source: Path, error: Exception) -> str:
         f"No model {name!r} here, and it could not be had from the Hugging Face hub: {reason}. "
         f"Give a folder, a .gguf file, a hub id, or an embedded model ({known})."
     )
+
+
+def parameters_of(config: PreTrainedConfig) -> int:
+    """How many weights a model of a configuration has; nothing is downloaded and no memory is taken.
+
+    Example:
+        >>> from transformers import GPT2Config
+        >>> parameters_of(GPT2Config())
+        124439808
+    """
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with torch.device("meta"):
+        network: PreTrainedModel = auto.from_config(config)  # type: ignore[no-untyped-call]  # transformers' own
+    found = sum(weight.numel() for weight in network.parameters())
+    own: Any = network.get_output_embeddings()  # type: ignore[no-untyped-call]
+    is_tied = own.weight is network.get_input_embeddings().weight
+    if is_tied and getattr(config, "scale_decoder_outputs", True) is False:
+        # T5 v1.1 has an output matrix of its own, which transformers ties until it meets a checkpoint with both.
+        found += own.weight.numel()
+    return found

@@ -10,6 +10,9 @@ from spoton.tuning.job import Job as Job
 from spoton.tuning.job import Tuned as Tuned
 from spoton.tuning.loop import tune as tune
 from spoton.tuning.loop import tune_together as tune_together
+from spoton.tuning.model_recipe import ModelRecipe as ModelRecipe
+from spoton.tuning.model_tuning import TunedModel as TunedModel
+from spoton.tuning.model_tuning import tune_model as tune_model
 from spoton.tuning.predict import Prediction as Prediction
 from spoton.tuning.predict import predict as predict
 from spoton.tuning.recipe import PRESETS as PRESETS

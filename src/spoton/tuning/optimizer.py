@@ -32,6 +32,8 @@ class Adafactor(torch.optim.Optimizer):
         weight_decay: Share of the parameter lost every step, independent of ``lr``.
         decay: Exponent of the second moment's schedule.
         clipping: Largest RMS of an update before the learning rate.
+        scaling: Whether the learning rate is multiplied by ``max(0.001, RMS(p))``, as T5 is fine-tuned (Raffel et al.
+            2020, section 3.1.2; the settings of T5X). Prompts are tuned without.
     """
 
     def __init__(
@@ -41,10 +43,10 @@ class Adafactor(torch.optim.Optimizer):
         weight_decay: float = 1e-5,
         decay: float = 0.8,
         clipping: float = 1.0,
+        scaling: bool = False,
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "weight_decay": weight_decay, "decay": decay, "clipping": clipping}
-        )
+        settings = {"lr": lr, "weight_decay": weight_decay, "decay": decay, "clipping": clipping}
+        super().__init__(params, settings | {"scaling": scaling})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -60,7 +62,10 @@ class Adafactor(torch.optim.Optimizer):
                 state["v"].mul_(beta2).add_(p.grad.square() + 1e-30, alpha=1.0 - beta2)
                 update = p.grad / state["v"].sqrt()
                 update /= max(1.0, float(update.square().mean().sqrt()) / group["clipping"])
-                p.mul_(1.0 - group["weight_decay"]).add_(update, alpha=-group["lr"])
+                rate = group["lr"]
+                if group["scaling"]:
+                    rate *= max(1e-3, float(p.square().mean().sqrt()))
+                p.mul_(1.0 - group["weight_decay"]).add_(update, alpha=-rate)
                 state["step"] += 1.0
 
 

@@ -5,11 +5,30 @@ It holds values and checks them; what they do is in ``loop.py``, ``optimizer.py`
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spoton.errors import RecipeError
+
+Values = TypeVar("Values", bound=BaseModel)
+
+
+def with_changes(recipe: Values, changes: dict[str, Any]) -> Values:
+    """A recipe of any kind with some values changed, checked again; None means unchanged.
+
+    Raises:
+        RecipeError: A value does not fit; says which, what was found and what was expected.
+    """
+    wanted = {key: value for key, value in changes.items() if value is not None}
+    try:
+        return type(recipe).model_validate(recipe.model_dump() | wanted)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e.get('input')!r})"
+            for e in error.errors()
+        )
+        raise RecipeError(f"The recipe does not hold together: {problems}.") from error
 
 
 class Recipe(BaseModel):
@@ -64,15 +83,7 @@ class Recipe(BaseModel):
         Raises:
             RecipeError: A value does not fit; says which, what was found and what was expected.
         """
-        wanted = {key: value for key, value in changes.items() if value is not None}
-        try:
-            return Recipe.model_validate(self.model_dump() | wanted)
-        except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e.get('input')!r})"
-                for e in error.errors()
-            )
-            raise RecipeError(f"The recipe does not hold together: {problems}.") from error
+        return with_changes(self, changes)
 
     @model_validator(mode="after")
     def _text_is_given(self) -> Recipe:

@@ -98,6 +98,7 @@ def _tested(
 def _record(prompt: SoftPrompt, tuned: Tuned, task: Task, out: Path) -> dict[str, Any]:
     card = prompt.card
     return {
+        "method": "prompt", "tuned_parameters": prompt.value.numel(), "tuned_bytes": prompt.value.numel() * 4,
         "task": task.name, "model": card.model, "model_fingerprint": card.model_fingerprint,
         "metric": card.metric, "evaluation": card.evaluation, "splits": task.splits(), "scores": card.scores,
         "steps": tuned.steps, "best_step": card.best_step, "key_step": card.key_step, "stopped": tuned.stopped,
