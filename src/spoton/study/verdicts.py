@@ -127,7 +127,8 @@ def _retrieval(analysis: Analysis) -> Verdict:
         told += f" No k keeps {KEEP:.0%}: all {most} sources, chosen among by validation, keep {rows[-1].kept:.0%}."
         return Verdict(question, "no", told)
     random = analysis.row("random", None, enough.k)
-    told += f" k = {enough.k} of {most} keeps {enough.kept:.0%}, {enough.k} random ones {_kept(random)}."
+    if enough is not first:
+        told += f" k = {enough.k} of {most} keeps {enough.kept:.0%}, {enough.k} random ones {_kept(random)}."
     few = (enough.k or 0) <= most / 2
     ahead = random is not None and enough.kept > random.kept
     return Verdict(question, "yes" if few and ahead else "mixed" if few or ahead else "no", told)

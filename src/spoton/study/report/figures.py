@@ -33,6 +33,8 @@ COLORS = (
 )
 RANDOM_COLOR = "#8c8c8c"
 CLIP = 25  # the colour scale of SPoT's figure 3
+GAIN_COLORS = ("#8c1d18", "#d6604d", "#f7c6b0", "#ffffff", "#b5d4ea", "#4393c3", "#0b3c73")
+"""From loss to gain, white at zero; the same in the interactive figure and in the picture."""
 _ROW, _COLUMN = 26, 64  # pixels
 _FONT = {
     "family": "system-ui, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif",
@@ -78,16 +80,21 @@ def transfer_heatmap(analysis: Analysis) -> PlotlyFigure:
         "type": "heatmap", "z": z, "x": _names(targets), "y": _names(sources), "text": text,
         "texttemplate": "%{text}", "textfont": {"size": 11}, "hovertext": hover,
         "hovertemplate": "%{hovertext}<br>error reduction %{z:+.1f} %<extra></extra>",
-        "zmin": -CLIP, "zmid": 0, "zmax": CLIP, "colorscale": "RdBu", "xgap": 1, "ygap": 1, "hoverongaps": False,
-        "colorbar": {"title": {"text": "%", "side": "top"}, "thickness": 14},
+        "zmin": -CLIP, "zmid": 0, "zmax": CLIP, "xgap": 1, "ygap": 1, "hoverongaps": False,
+        "colorscale": [[i / (len(GAIN_COLORS) - 1), color] for i, color in enumerate(GAIN_COLORS)],
+        "colorbar": _colorbar("relative error reduction (%)") | {
+            "tickvals": [-CLIP, -10, 0, 10, CLIP], "outlinewidth": 0.5,
+            "ticktext": [f"\N{LESS-THAN OR EQUAL TO} \N{MINUS SIGN}{CLIP}", "\N{MINUS SIGN}10", "0", "+10",
+                         f"\N{GREATER-THAN OR EQUAL TO} +{CLIP}"],
+        },
     }  # fmt: skip
-    layout = _layout(height=110 + _ROW * len(sources))
+    layout = _layout(height=110 + max(_ROW * len(sources), 170))
     layout["xaxis"] = _categories(targets) | {"side": "top", "title": {"text": "target"}}
     layout["yaxis"] = _categories(sources) | {
         "autorange": "reversed",
         "title": {"text": "source", "standoff": 8},
     }
-    layout["width"] = min(1180, 220 + _COLUMN * max(6, len(targets)))
+    layout["width"] = min(1180, 290 + _COLUMN * max(6, len(targets)))
     return {"data": [heat], "layout": layout}
 
 
@@ -99,7 +106,8 @@ def similarity_heatmap(found: TaskSimilarities) -> PlotlyFigure:
     heat = {
         "type": "heatmap", "z": z, "x": _names(tasks), "y": _names(tasks), "zmin": low, "zmax": high,
         "colorscale": "Viridis", "xgap": 1, "ygap": 1,
-        "hovertemplate": "%{y} and %{x}: %{z:.3f}<extra></extra>", "colorbar": {"thickness": 14},
+        "hovertemplate": "%{y} and %{x}: %{z:.3f}<extra></extra>",
+        "colorbar": _colorbar(f"similarity ({found.metric})"),
     }  # fmt: skip
     side = max(320, 22 * len(tasks))
     layout = _layout(height=side + 150)
@@ -146,8 +154,8 @@ def scatter(analysis: Analysis) -> PlotlyFigure:
         low, high = one.interval
         bounds = "" if math.isnan(low) else f" [{number(low, 2)}, {number(high, 2)}]"
         layout["annotations"].append({
-            "text": f"<b>{escape(one.target)}</b>  r = {number(one.pearson, 2)}{bounds}, "
-            f"p = {probability(one.pearson_p)}",
+            "text": f"<b>{escape(one.target)}</b><br>r = {number(one.pearson, 2)}{bounds}, "
+            f"p = {probability(one.pearson_p)}", "align": "left",
             "x": left + (gap_x if column else 0.045), "y": top - gap_y * 0.5, "xref": "paper", "yref": "paper",
             "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 12},
         })  # fmt: skip
@@ -230,6 +238,10 @@ def _layout(height: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _colorbar(title: str) -> dict[str, Any]:
+    return {"title": {"text": title, "side": "right", "font": {"size": 12}}, "thickness": 14, "len": 1.0}
+
+
 def _plain() -> dict[str, Any]:
     return {
         "gridcolor": "#e8ecf0", "zerolinecolor": "#9aa5b1", "zeroline": False, "automargin": True,
@@ -239,7 +251,13 @@ def _plain() -> dict[str, Any]:
 
 def _categories(names: Sequence[str]) -> dict[str, Any]:
     """An axis with every name on it; "1" and "2" stay names."""
-    ticks = {"tickmode": "array", "tickvals": _names(names), "ticks": ""}
+    ticks = {
+        "tickmode": "array",
+        "tickvals": _names(names),
+        "ticks": "outside",
+        "ticklen": 5,
+        "tickcolor": "white",
+    }
     return {"type": "category", "automargin": True, "showgrid": False, **ticks}
 
 

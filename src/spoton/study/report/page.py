@@ -1,7 +1,12 @@
-"""A report as one HTML file: figures are drawn by plotly.js, which is in the file once, so no network is needed."""
+"""A report as one HTML file: figures are drawn by plotly.js, which is in the file once, so no network is needed.
+
+It is there compressed, which browsers can undo since 2023: 1.9 MB instead of the 4.8 MB that it takes as text.
+"""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -29,15 +34,28 @@ th { background: var(--back); font-weight: 600; } td.number, th.number { text-al
 td.helps, td.yes { color: #1a6b3c; font-weight: 600; } td.hurts, td.no { color: #a8321f; font-weight: 600; }
 .wide { overflow-x: auto; } figure { margin: 1.2rem 0; }
 figcaption { color: var(--soft); font-size: 13px; max-width: 62rem; }
-summary { cursor: pointer; color: var(--link); } td { overflow-wrap: anywhere; }
+summary { cursor: pointer; color: var(--link); } td { overflow-wrap: break-word; max-width: 46rem; }
 @media (max-width: 60rem) { nav { position: static; width: auto; } main { margin: 0; padding: 1rem; } }
 @media print { nav { display: none; } main { margin: 0; } }
 """
 _DRAW = """
-for (const [name, figure] of Object.entries(JSON.parse(document.getElementById("figures").textContent))) {
-  Plotly.newPlot("figure-" + name, figure.data, figure.layout,
-    {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"]});
+async function draw() {
+  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), c => c.charCodeAt(0));
+  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(unpacked).text();
+  document.head.append(script);
+  for (const [name, figure] of Object.entries(JSON.parse(document.getElementById("figures").textContent))) {
+    await Plotly.newPlot("figure-" + name, figure.data, figure.layout,
+      {displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"]});
+  }
 }
+draw().then(() => { document.body.dataset.drawn = "yes"; }, error => {
+  for (const place of document.querySelectorAll(".plot")) {
+    place.textContent = "This figure could not be drawn (" + error + "). It needs a browser of 2023 or later.";
+  }
+  console.error(error);
+});
 """
 
 
@@ -65,7 +83,6 @@ def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, dict[
 <link rel="icon" href="data:,">
 <title>{html.escape(title)}</title>
 <style>{_STYLE}</style>
-<script>{_plotly_js()}</script>
 </head>
 <body>
 <nav aria-label="Contents">{links}</nav>
@@ -74,6 +91,7 @@ def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, dict[
 {body}
 </main>
 <script type="application/json" id="figures">{_json(figures)}</script>
+<script type="application/gzip" id="plotly">{_plotly_js()}</script>
 <script>{_DRAW}</script>
 </body>
 </html>
@@ -103,8 +121,7 @@ def _table(table: Table) -> str:
         f"<th{kind}>{html.escape(text)}</th>" for kind, text in zip(numeric, table.columns, strict=True)
     )
     rows = "\n".join(
-        "<tr>" + "".join(_cell(kind, text) for kind, text in zip(numeric, row, strict=True)) + "</tr>"
-        for row in table.rows
+        "<tr>" + "".join(map(_cell, table.columns, numeric, row)) + "</tr>" for row in table.rows
     )
     text = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
     return (
@@ -112,8 +129,8 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(kind: str, text: str) -> str:
-    if text in ("helps", "hurts", "yes", "no"):
+def _cell(column: str, kind: str, text: str) -> str:
+    if column in ("answer", "outcome", "learned") and text in ("helps", "hurts", "yes", "no"):
         kind = f' class="{text}"'
     return f"<td{kind}>{html.escape(text)}</td>"
 
@@ -124,8 +141,9 @@ def _json(figures: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _plotly_js() -> str:
+    """plotly.js, packed by gzip, as base64; the same bytes each time."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise StudyError("The HTML report needs plotly: pip install 'spoton[report]'.") from error
-    return str(get_plotlyjs())
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

@@ -12,6 +12,7 @@ from spoton.study.analysis import Analysis
 from spoton.study.report.figures import (
     CLIP,
     COLORS,
+    GAIN_COLORS,
     RANDOM_COLOR,
     curves,
     group_of,
@@ -72,11 +73,19 @@ def _names(axes: Axes, columns: list[str], rows: list[str], rotation: float) -> 
 
 
 def _transfer(analysis: Analysis) -> Figure:
+    from matplotlib.colors import LinearSegmentedColormap
+
     sources, targets = source_order(analysis), list(analysis.results.targets)
     places = [analysis.results.sources.index(source) for source in sources]
     values = analysis.reductions()[places]
     drawing, (axes,) = _canvas(2.4 + 0.62 * len(targets), 1.3 + 0.3 * len(sources))
-    image = axes.imshow(values, cmap="RdBu", vmin=-CLIP, vmax=CLIP, aspect="auto")
+    image = axes.imshow(
+        values,
+        cmap=LinearSegmentedColormap.from_list("gain", GAIN_COLORS),
+        vmin=-CLIP,
+        vmax=CLIP,
+        aspect="auto",
+    )
     for (s, t), value in np.ndenumerate(values):
         change = analysis.change(sources[s], targets[t])
         if change is not None and math.isfinite(value):
@@ -114,7 +123,9 @@ def _scatter(analysis: Analysis) -> Figure:
                 [p[2] for p in points], [p[3] for p in points], s=14, color=color, alpha=0.8, label=group
             )
         axes.axhline(0, color="#9aa5b1", linewidth=0.8)
-        axes.set_title(f"{one.target}: r = {number(one.pearson, 2)}", fontsize=9)
+        low, high = one.interval
+        bounds = "" if math.isnan(low) else f" [{number(low, 2)}, {number(high, 2)}]"
+        axes.set_title(f"{one.target}: r = {number(one.pearson, 2)}{bounds}", fontsize=9)
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(found) :]:

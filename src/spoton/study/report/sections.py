@@ -26,6 +26,8 @@ from spoton.study.verdicts import verdicts
 from spoton.tuning.record import versions
 
 _MANY = 12
+_SOME_K = (1, 2, 3, 5, 10)
+_EVERY_K = ("best-of-top-k", "random")
 _MISSING_SHOWN = 40
 
 
@@ -102,7 +104,7 @@ def _transfer(analysis: Analysis) -> Section:
     caption = (
         "Relative error reduction in percent, sources by their mean. * marks gains or losses beyond "
         "the noise of seeds. "
-        "Colours end at ±25 % as in the paper."
+        "White is no change; colours end at ±25 % as in the paper."
     )
     blocks: list[Block] = [Figure("transfer", caption)]
     rate = chance(analysis)
@@ -159,7 +161,10 @@ def _similarity(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
     for metric, found in analysis.similarities.items():
         name = f"similarity-{metric}"
         if name in figures:
-            told = f"Similarity of tasks by {metric}, mean over pairs of seeds, ordered by average linkage."
+            told = (
+                f"Similarity of tasks by {metric}, mean over pairs of seeds, ordered by average linkage. Colours span "
+                "what different tasks reach."
+            )
             if math.isfinite(found.other_seed):
                 told += (
                     f" Different tasks of one seed: {number(found.same_seed, 3)}; of different seeds: "
@@ -231,14 +236,16 @@ def _retrieval(analysis: Analysis, figures: Sequence[str]) -> Section:
         "targets",
         "noise",
     )
-    rows = [
-        (
+    rows = {
+        row: (
             row.method, row.metric or UNKNOWN, str(row.k or UNKNOWN), spread(row.absolute, sign=True),
             spread(row.relative, sign=True), spread(row.average), percent(row.kept), str(row.targets),
+            UNKNOWN if row.method == "baseline" else
             {True: "within noise", False: "beyond noise", None: "unknown"}[row.within_noise],
         )
         for row in analysis.rows
-    ]  # fmt: skip
+    }  # fmt: skip
+    shown = [row for row in rows if row.method not in _EVERY_K or row.k in _SOME_K]
     blocks.append(
         "As Table 3 of the paper: changes against tuning from scratch of the same seed, averaged "
         "over targets; mean ± "
@@ -246,8 +253,10 @@ def _retrieval(analysis: Analysis, figures: Sequence[str]) -> Section:
         "the expected result "
         "of choosing by validation among k random sources."
     )
-    blocks.append(Table(columns, rows, frozenset(columns[2:8])))
-    sizes = [k for k in (1, 2, 3, 5, 10) if k in analysis.rankings[0].regret]
+    blocks.append(Table(columns, [rows[row] for row in shown], frozenset(columns[2:8])))
+    if len(shown) < len(rows):
+        blocks.append(Table(columns, list(rows.values()), frozenset(columns[2:8]), "The same for every k"))
+    sizes = [k for k in _SOME_K if k in analysis.rankings[0].regret]
     headings = ("similarity", "nDCG", *(f"regret@{k} %" for k in sizes))
     ranked = [
         (one.metric or "random order", spread_of(one.ndcg, 3), *(spread_of(one.regret[k], 2) for k in sizes))
@@ -260,19 +269,12 @@ def _retrieval(analysis: Analysis, figures: Sequence[str]) -> Section:
 def _held_out(analysis: Analysis) -> list[Section]:
     if not analysis.held_out:
         return []
-    columns = (
-        "choice",
-        "chosen for targets",
-        "change",
-        "picked on the answer",
-        "change of that",
-        "difference",
-    )
+    columns = ("choice", "chosen for", "change", "picked on the answer", "change of that", "difference")
     rows = [
         (
-            one.question, "; ".join(f"{name}: {n}" for name, n in one.chosen.items()),
-            spread(one.honest.absolute, sign=True),
-            one.picked_option, spread(one.picked.absolute, sign=True),
+            one.question,
+            "; ".join(f"{_short(name)} ({n} target{'s' if n > 1 else ''})" for name, n in one.chosen.items()),
+            spread(one.honest.absolute, sign=True), _short(one.picked_option), spread(one.picked.absolute, sign=True),
             number(one.picked.absolute.mean - one.honest.absolute.mean, 2, sign=True),
         )
         for one in analysis.held_out
@@ -282,9 +284,19 @@ def _held_out(analysis: Analysis) -> list[Section]:
         "choice that looks best on "
         "all targets, by reported scores, is what picking on the answer would have flattered."
     )
-    return [
-        Section("Leaving one target out", [told, Table(columns, rows, frozenset({columns[2], *columns[4:]}))])
+    numbers = frozenset({columns[2], *columns[4:]})
+    some = [
+        row for row in rows if not row[0].startswith("similarity for k") or int(row[0].split()[-1]) in _SOME_K
     ]
+    blocks: list[Block] = [told, Table(columns, some, numbers)]
+    if len(some) < len(rows):
+        blocks.append(Table(columns, rows, numbers, "The same for every k"))
+    return [Section("Leaving one target out", blocks)]
+
+
+def _short(option: str) -> str:
+    """An option without the method that all of best-of-top-k share."""
+    return option.removeprefix("best-of-top-k, ")
 
 
 def _targets(analysis: Analysis) -> list[Section]:
