@@ -8,6 +8,7 @@ import pytest
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from spoton.cli.app import app
 from tests.acceptance.pages import CHECKOUT, PAGES, blocks, commands, links, words
@@ -78,6 +79,47 @@ def test_the_page_on_python_runs(
         exec(compile(block, "use-from-python.md", "exec"), names)
     assert "with transfer" in capsys.readouterr().out
     assert Path("complaints.safetensors").is_file()
+
+
+def test_the_page_on_tasks_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command, in a folder with the YAML and CSV files and a tiny model in the place of the embedded one."""
+    page = CHECKOUT / "docs" / "how-to" / "add-a-task.md"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPOTON_LIBRARY", str(tmp_path / "library"))
+    tiny("llama").network.save_pretrained("smollm2-135m")
+    tokenizer().save_pretrained("smollm2-135m")
+    for block in blocks(page, "yaml"):
+        if block.startswith("# "):
+            Path(block.splitlines()[0].removeprefix("# ")).write_text(block)
+    rows = [(noun, word, word in GOOD) for noun in NOUNS for word in (*GOOD, *BAD)]
+    Path("reviews.csv").write_text(
+        "title,body,stars\n"
+        + "".join(f"A {noun},It was {word}.,{5 if good else 1}\n" for noun, word, good in rows)
+    )
+    for name, part in (
+        ("complaints", rows[:24]),
+        ("complaints-dev", rows[24:32]),
+        ("complaints-test", rows[32:]),
+    ):
+        lines = [f"The {noun} was {word}.,{'good' if good else 'bad'}\n" for noun, word, good in part]
+        Path(f"{name}.csv").write_text("text,verdict\n" + "".join(lines))
+    lines = commands(page, "spoton")
+    assert {words(line)[1] for line in lines} >= {
+        "tune",
+        "evaluate",
+        "adapt",
+        "retrieve",
+        "predict",
+        "doctor",
+    }
+    for line in lines:
+        ran = CliRunner().invoke(app, words(line)[1:], catch_exceptions=False)
+        assert ran.exit_code == 0, f"{line}\n{ran.output}"
+    assert {"my_reviews.safetensors", "complaints.safetensors", "both.safetensors"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), {})
 
 
 def parse(arguments: list[str]) -> None:

@@ -108,6 +108,14 @@ class TaskOptions:
     encoding: Annotated[
         str | None, typer.Option(help="Text encoding of the file.", rich_help_panel=_DATA)
     ] = None
+    task_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="YAML file of a task of your own, to be named like those of the catalog; "
+            "may be given several times.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -197,6 +205,7 @@ class TaskOptions:
             "validation": self.validation,
             "test": self.test,
             "encoding": self.encoding,
+            "task_files": self.task_file,
             "data_dir": self.data_dir,
             "protocol": self.protocol,
             "prefix": self.prefix,

@@ -43,7 +43,7 @@ def retrieve(
     from spoton.transfer.retrieval import retrieve as rank
     from spoton.transfer.retrieval import sources_for
 
-    probe = _prompt(target.data, library) or _probe(target, model, recipe, library)
+    probe = _prompt(target, library) or _probe(target, model, recipe, library)
     if probe.key is None:
         raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
     card = probe.card
@@ -81,14 +81,20 @@ def similarity(
     emit(document, f"{found:.4f}", as_json=json)
 
 
-def _prompt(spec: str, places: Sequence[str] | None) -> SoftPrompt | None:
+def _prompt(target: TargetOptions, places: Sequence[str] | None) -> SoftPrompt | None:
     """The prompt that the target is, or None if it is a task or nothing at all."""
     from spoton.prompts import SoftPrompt
     from spoton.tasks.catalog import is_task
+    from spoton.tasks.definition import read_definitions
 
+    spec = target.data
     if spec.endswith(".safetensors"):
         return SoftPrompt.load(spec)
-    if Path(spec).is_file() or "/" in spec or is_task(spec):
+    if (
+        Path(spec).is_file()
+        or "/" in spec
+        or is_task(spec, read_definitions(target.task_file or (), is_task))
+    ):
         return None
     library = find_library(spec, places)
     return None if library is None else library.get(spec)

@@ -1,6 +1,7 @@
 """What is asked: tasks, where their examples come from, how answers are scored. No models, no tensors."""
 
 from spoton.tasks.catalog import TaskInfo, list_tasks, load_task
+from spoton.tasks.definition import read_definition
 from spoton.tasks.example import Example
 from spoton.tasks.files import load_task_file
 from spoton.tasks.hub import load_hub_task
@@ -18,5 +19,6 @@ __all__ = [
     "load_hub_task",
     "load_task",
     "load_task_file",
+    "read_definition",
     "resolve_task",
 ]

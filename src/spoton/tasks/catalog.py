@@ -5,7 +5,7 @@ Nothing of the data is part of spoton. Each YAML names the license and the paper
 
 import difflib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -74,29 +74,38 @@ def list_studies() -> list[str]:
     return sorted({study for info in _catalog().values() for study in info.study})
 
 
-def is_task(name: str) -> bool:
-    """Whether the catalog has a task of that name or alias."""
-    return name in _names()
+def is_task(name: str, own: Sequence[TaskInfo] = ()) -> bool:
+    """Whether the catalog, or the user's `own` tasks, have one of that name or alias."""
+    return name in _names() or _own(name, own) is not None
 
 
-def task_info(name: str) -> TaskInfo:
-    """The description of one task, by name or alias.
+def task_info(name: str, own: Sequence[TaskInfo] = ()) -> TaskInfo:
+    """The description of one task of the catalog, or of the user's `own`, by name or alias.
 
     Raises:
         DataError: There is none of that name; the message offers the nearest.
     """
+    found = _own(name, own)
+    if found is not None:
+        return found
     try:
         return _catalog()[_names()[name]]
     except KeyError:
-        near = difflib.get_close_matches(name, _names(), n=3, cutoff=0.5)
+        every = [*_names(), *(info.name for info in own)]
+        near = difflib.get_close_matches(name, every, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else "`spoton tasks list` shows them all."
         raise DataError(f"There is no bundled task {name!r}. {hint}") from None
+
+
+def _own(name: str, own: Sequence[TaskInfo]) -> TaskInfo | None:
+    return next((info for info in own if name in (info.name, *info.aliases)), None)
 
 
 def load_task(
     name: str,
     seed: int = 0,
     *,
+    own: Sequence[TaskInfo] = (),
     data_dir: Path | str | None = None,
     protocol: Protocol = "honest",
     prefix: Prefix = "task",
@@ -109,6 +118,7 @@ def load_task(
         name: One of `list_tasks()`, or an alias.
         seed: Decides the split, where the source does not. Scores are comparable only between equal seeds, so
             leave it at 0 unless the split itself is the question.
+        own: The user's own tasks beside those of the catalog; see `read_definition`.
         data_dir: Folder with `<task>/<split>.jsonl`. Default: the environment variable SPOTON_DATA_DIR.
         protocol: `honest`: test rows are used for the score alone. `paper`: validation doubles as test.
         prefix: `task`: inputs begin with the task's name where T5 does so. `none`: they do not (Lester et al.
@@ -120,7 +130,7 @@ def load_task(
         DataError: There is no such task, or its rows cannot be used.
         DownloadError: No source has its rows; the message says how to get them.
     """
-    info = task_info(name)
+    info = task_info(name, own)
     rows = find_rows(info, data_dir=data_dir, max_rows=max_rows, on_message=on_message)
     divided = divide(info, render_rows(info, rows, prefix), protocol, seed)
     return Task(

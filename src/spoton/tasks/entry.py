@@ -47,8 +47,13 @@ class TaskInfo(BaseModel):
     name: str
     aliases: tuple[str, ...] = ()
     """Other names, such as `superglue/wic`."""
-    family: str
-    description: str
+    family: str = ""
+    description: str = ""
+    data_files: dict[Split, str] = {}
+    """CSV, TSV, JSONL or Parquet file of each split, for a task of the user's own; none in the catalog.
+
+    A split that is not there is taken out of `train`, the test split out of validation where that is there.
+    """
     dataset: str | None = None
     """Data set on the Hugging Face Hub, `owner/name`."""
     config: str | None = None
@@ -96,8 +101,8 @@ class TaskInfo(BaseModel):
     """The metric that decides, or `mean`, the mean of them all. Default: the first."""
     train_size: int | None = None
     """Number of training rows that the data set's authors published."""
-    license: str
-    citation: str
+    license: str = ""
+    citation: str = ""
     template_source: Literal["paper", "t5", "spoton"] = "spoton"
     """Who wrote the form: the authors' released code, the T5 library, or this package."""
     study: dict[str, Role] = {}
@@ -110,7 +115,11 @@ class TaskInfo(BaseModel):
         labels = fields.get("labels")
         if not isinstance(labels, dict):
             return dict(fields)
-        return {**fields, "labels": tuple(dict.fromkeys(labels.values())), "words": labels}
+        given = list(labels.values())
+        distinct = [word for place, word in enumerate(given) if word not in given[:place]]
+        # Codes such as 0 and true become the text that a template makes of them.
+        words = {str(code): str(word) for code, word in labels.items()}
+        return {**fields, "labels": distinct, "words": words}
 
     @property
     def scored_by(self) -> tuple[str, ...]:

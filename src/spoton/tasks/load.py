@@ -8,6 +8,8 @@ from typing import Any
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks.catalog import is_task, load_task, task_info
+from spoton.tasks.definition import read_definitions
+from spoton.tasks.entry import TaskInfo
 from spoton.tasks.files import load_task_file
 from spoton.tasks.hub import load_hub_task
 from spoton.tasks.mixture import CAP, mix, mixture_members, named_mixtures
@@ -17,13 +19,20 @@ HUB = "hub:"
 MIXTURE = "mixture:"
 
 
-def resolve_task(spec: str, *, on_message: Callable[[str], None] | None = None, **arguments: Any) -> Task:
+def resolve_task(
+    spec: str,
+    *,
+    task_files: Sequence[Path | str] = (),
+    on_message: Callable[[str], None] | None = None,
+    **arguments: Any,
+) -> Task:
     """Load the task that `spec` names.
 
     Args:
         spec: The path of a file; or the name or an alias of a task of the catalog; or `hub:owner/name`, or
             `owner/name`; or `mixture:glue` or another mixture of the paper, or `mixture:` and any of the former
             with commas between them.
+        task_files: YAML files of the user's own tasks, which `spec` may name as it may those of the catalog.
         on_message: Told before a download of bundled data starts.
         **arguments: For `load_task_file`, `load_task`, `load_hub_task` or `load_mixture`, whichever it is.
 
@@ -31,18 +40,30 @@ def resolve_task(spec: str, *, on_message: Callable[[str], None] | None = None, 
         DataError: `spec` is none of these, or an argument does not apply to what it is; and as the three
             raise.
     """
+    return _resolved(spec, read_definitions(task_files, is_task), on_message, arguments)
+
+
+def _resolved(
+    spec: str, own: Sequence[TaskInfo], on_message: Callable[[str], None] | None, arguments: dict[str, Any]
+) -> Task:
     path = Path(spec)
+    more = {"own": own, "on_message": on_message}
     if spec.startswith(MIXTURE):
-        return _call(load_mixture, spec, "a mixture", {**arguments, "on_message": on_message})
+        return _call(load_mixture, spec, "a mixture", {**arguments, **more})
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        raise DataError(
+            f"{spec} is a YAML file; expected a task or its data. If it describes a task, give it with --task-file, "
+            "and the task's name here."
+        )
     if path.is_file():
         return _call(load_task_file, spec, "a file", arguments)
-    if is_task(spec):
-        return _call(load_task, spec, "a bundled task", {**arguments, "on_message": on_message})
+    if is_task(spec, own):
+        return _call(load_task, spec, "a bundled task", {**arguments, **more})
     if spec.startswith(HUB) or (spec.count("/") == 1 and not path.suffix and spec[0] not in "./~"):
         return _call(load_hub_task, spec.removeprefix(HUB), "a data set on the Hub", arguments)
     if path.is_dir() or path.suffix or "/" in spec:
         return load_task_file(path)  # raises: it is a folder, or not there
-    return load_task(spec)  # raises with the nearest names
+    return load_task(spec, own=own)  # raises with the nearest names
 
 
 def load_mixture(
@@ -53,6 +74,7 @@ def load_mixture(
     mixing_cap: int = CAP,
     mixing_temperature: float = 1.0,
     available_only: bool = False,
+    own: Sequence[TaskInfo] = (),
     data_dir: Path | str | None = None,
     protocol: str | None = None,
     prefix: str | None = None,
@@ -69,6 +91,7 @@ def load_mixture(
         mixing_cap: A member counts as at most so many examples.
         mixing_temperature: 1 for shares in proportion to the examples; higher for more equal ones.
         available_only: Leave out members whose rows no source has, and say so in the notes.
+        own: The user's own tasks beside those of the catalog.
         data_dir: For members of the catalog, as are the next three; see `load_task`.
         protocol: Which rows are the test split.
         prefix: Whether inputs begin with the task's name.
@@ -85,9 +108,9 @@ def load_mixture(
     members: list[Task] = []
     missing: list[str] = []
     for member in mixture_members(name):
-        arguments = given if is_task(member) and not Path(member).is_file() else {}
+        arguments = given if is_task(member, own) and not Path(member).is_file() else {}
         try:
-            members.append(resolve_task(member, on_message=on_message, seed=seed, **arguments))
+            members.append(_resolved(member, own, on_message, {**arguments, "seed": seed}))
         except DownloadError:
             if not available_only:
                 raise
@@ -99,7 +122,7 @@ def load_mixture(
         if name in named_mixtures()
         else f"mixture-{'+'.join(task.name for task in members)}",
         members,
-        sizes=_published(members) if mixing_sizes == "published" else None,
+        sizes=_published(members, own) if mixing_sizes == "published" else None,
         cap=mixing_cap,
         temperature=mixing_temperature,
         seed=seed,
@@ -109,9 +132,11 @@ def load_mixture(
     return replace(mixed, notes=(*mixed.notes, f"Left out, for want of rows: {', '.join(missing)}."))
 
 
-def _published(members: Sequence[Task]) -> list[int]:
+def _published(members: Sequence[Task], own: Sequence[TaskInfo]) -> list[int]:
     """The size of each task as published, or what it has where nothing was."""
-    published = [task_info(task.name).train_size if is_task(task.name) else None for task in members]
+    published = [
+        task_info(task.name, own).train_size if is_task(task.name, own) else None for task in members
+    ]
     return [size or len(task.train) for size, task in zip(published, members, strict=True)]
 
 

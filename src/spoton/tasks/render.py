@@ -1,5 +1,6 @@
 """From rows to text-to-text examples: a task's templates filled, its label words put in, its groups noted."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,7 +52,19 @@ def render_rows(info: TaskInfo, rows: Rows, prefix: Prefix) -> dict[str, Rendere
                 f"None of the {len(given)} {split} rows of {info.name} ({rows.source}) gives an example. "
                 "Check that their labels are there."
             )
+        _require_labels(found[split].examples, info, f"{split} rows of {info.name} ({rows.source})")
     return found
+
+
+def _require_labels(examples: Sequence[Example], info: TaskInfo, what: str) -> None:
+    counts = Counter(example.target for example in examples)
+    strange = sorted(counts.keys() - set(info.labels)) if info.labels is not None else []
+    if strange:
+        shown = ", ".join(f"{target!r} ({counts[target]} times)" for target in strange[:5])
+        raise DataError(
+            f"The {what} have targets that are not among its labels {list(info.labels or ())}: {shown}. "
+            "Add them to the labels or correct the rows."
+        )
 
 
 @dataclass(frozen=True)

