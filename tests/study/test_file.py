@@ -93,3 +93,16 @@ def test_presets_hold_together() -> None:
         parse_study_file(preset_text(name), name)
     with pytest.raises(StudyError, match="quick"):
         preset_text("quik")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"seeds": [7]}, r"model_tuning has the seeds \[7\]"), ({"seed": [0]}, "did you mean seeds"),
+        ({"recipe": {"learning_rate": 0}}, "learning_rate"), ({"recipe": {"length": 3}}, "length"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_model_tuning_are_named(wrong: dict[str, object], words: str) -> None:
+    text = yaml.safe_dump({"sources": {}, "targets": {"tasks": ["cb"]}, "model_tuning": wrong})
+    with pytest.raises((StudyError, RecipeError), match=words):
+        parse_study_file(text, "study.yaml")

@@ -84,3 +84,40 @@ def test_names_are_file_names() -> None:
         set(cell.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
         for cell in cells
     )
+
+
+def test_names_stay_what_they_were() -> None:
+    """Studies under way are found again by these; a change here makes every finished cell run anew."""
+    names = {cell.name for cell in cells_of(study(model_tuning={"seeds": [0]}), HELD, load)}
+    assert names >= {
+        "zero-shot.c.0.33ccf5374924", "source.a.1.7b72a5a4cd87", "scratch.d.0.fa6ea135122e",
+        "transfer.a.d.1.2096b2e855b5", "multi-task-mixture.d.0.k1.f95523c72f7c",
+    }  # fmt: skip
+
+
+def test_model_tuning_is_one_cell_a_target_and_seed_at_the_targets_data() -> None:
+    tuned = [cell for cell in cells_of(study(model_tuning={}), HELD, load) if cell.kind == "model-tuning"]
+    assert [(cell.task, cell.seed) for cell in tuned] == [("c", 0), ("d", 0), ("c", 1), ("d", 1)]
+    once = study(
+        targets={"tasks": ["c"], "recipe": {"steps": 7, "batch_size": 3, "max_input_tokens": 64}},
+        model_tuning={"seeds": [1], "recipe": {"learning_rate": 1e-5, "evaluate_every": 5}},
+    )  # fmt: skip
+    (cell,) = [cell for cell in cells_of(once, HELD, load) if cell.kind == "model-tuning"]
+    assert cell.model_recipe is not None and cell.words == "c: model tuning, seed 1"
+    found = cell.model_recipe.model_dump()
+    assert (found["steps"], found["batch_size"], found["max_input_tokens"], found["seed"]) == (7, 3, 64, 1)
+    assert (found["learning_rate"], found["evaluate_every"]) == (1e-5, 5)
+
+
+def test_model_tuning_is_named_by_its_own_recipe_alone() -> None:
+    def names(**changes: Any) -> set[str]:
+        cells = cells_of(study(**changes), HELD, load)
+        return {cell.name for cell in cells if cell.kind == "model-tuning"}
+
+    before = names(model_tuning={})
+    assert (
+        names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"length": 5, "learning_rate": 0.1}})
+        == before
+    )
+    assert names(model_tuning={"recipe": {"learning_rate": 1e-5}}).isdisjoint(before)
+    assert names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"steps": 61}}).isdisjoint(before)

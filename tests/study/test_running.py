@@ -15,15 +15,21 @@ from typing import Any
 import psutil
 import pytest
 
-from spoton.errors import StudyError
+from spoton.errors import Interrupted, StudyError
+from spoton.study.analysis import analyse
 from spoton.study.collect import collect
+from spoton.study.cost import Predictor, Rates
+from spoton.study.document import document as as_document
 from spoton.study.executors import Executor, Group, InProcess, Outcome, Processes
 from spoton.study.on_ray import OnRay
+from spoton.study.report.parts import Table
+from spoton.study.report.sections import sections
 from spoton.study.running import Status, read_plan, run_cells, status_of
 from spoton.study.store import Store
 from spoton.study.workshop import Workshop
-from spoton.tuning.events import silent
+from spoton.tuning.events import Progress, silent
 from tests.study.small import MakeStudy
+from tests.tiny import WIDTH
 
 METHODS = {"methods": ["weighted-average", "multi-task-mixture"], "k": [2]}
 
@@ -167,7 +173,11 @@ def test_cells_together_equal_cells_alone(make_study: MakeStudy) -> None:
 
 KILLED = """
 import os, sys
+from spoton.study.cost import Predictor, Rates
+from spoton.study.document import document as as_document
 from spoton.study.executors import InProcess
+from spoton.study.report.parts import Table
+from spoton.study.report.sections import sections
 from spoton.study.running import run_cells
 from spoton.study.workshop import Workshop
 
@@ -282,3 +292,69 @@ def test_damaged_results_are_told_by_name(make_study: MakeStudy) -> None:
     file.write_text("{")
     with pytest.raises(StudyError, match=file.stem):
         collect(folder)
+
+
+def test_model_tuning_stands_beside_transfer_in_the_results(make_study: MakeStudy) -> None:
+    folder = make_study(model_tuning={"recipe": {"learning_rate": 1e-3}, "seeds": [0]})
+    assert not run(folder).left
+    (cell,) = [one for one in results(folder).values() if one["kind"] == "model-tuning"]
+    assert cell["recipe"]["learning_rate"] == 1e-3 and cell["recipe"]["steps"] == 6
+    assert set(cell["scores"]) == {"validation", "test"} and [look["step"] for look in cell["looks"]] == [
+        3,
+        6,
+    ]
+    assert not list((folder / "work").glob("*.checkpoint"))
+    found = collect(folder)
+    (score,) = found.extra_test["model-tuning"]
+    assert (score.target, score.seed, score.score) == ("songs.csv", 0, cell["scores"]["test"])
+    assert found.metadata["tuned"]["prompt"] == {"parameters": 4 * WIDTH, "bytes": 16 * WIDTH}
+
+    document = as_document(analyse(found))
+    shown = document["baselines"]
+    assert shown["ratio"] == cell["tuned_parameters"] / (4 * WIDTH)
+    (row,) = shown["targets"]
+    assert row["model_tuning"] == {"mean": cell["scores"]["test"], "std": None, "n": 1}
+    assert all(row[name]["n"] == 2 for name in ("from_scratch", "transfer", "retrieval"))
+    assert any(one["method"] == "model-tuning" for one in document["retrieval"]["rows"])
+    verdict = document["verdicts"][-1]
+    assert (
+        verdict["answer"] != "unknown"
+        and f"{shown['ratio']:,.0f} times as many numbers" in verdict["sentence"]
+    )
+    told = [
+        block for one in sections(analyse(found), []) if one.title == "Model tuning" for block in one.blocks
+    ]
+    assert any(isinstance(block, Table) and "songs.csv" in block.rows[0] for block in told)
+
+    without = make_study("without")
+    run(without)
+    assert set(results(without)) == set(results(folder)) - {cell["name"]}
+    assert as_document(analyse(collect(without)))["baselines"] is None
+
+
+def test_model_tuning_goes_on_after_an_interruption(make_study: MakeStudy) -> None:
+    folder = make_study(model_tuning={"seeds": [0]}, sources={"tasks": []})
+    workshop = Workshop(folder)
+    (cell,) = [one for one in workshop.cells() if one.kind == "model-tuning"]
+
+    def stop(event: Progress) -> None:
+        if event.done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="model tuning, seed 0: Interrupted after 4 of 6 steps"):
+        workshop.carry_out([cell], stop)
+    assert (folder / "work" / f"{cell.name}.checkpoint" / "weights-3.safetensors").is_file()
+    workshop.carry_out([cell])
+    cut = results(folder)
+    whole = make_study("whole", model_tuning={"seeds": [0]}, sources={"tasks": []})
+    Workshop(whole).carry_out([cell])
+    assert results(whole) == cut and not (folder / "work" / f"{cell.name}.checkpoint").exists()
+
+
+def test_model_tuning_is_predicted(make_study: MakeStudy) -> None:
+    workshop = Workshop(make_study(model_tuning={}))
+    predictor = Predictor(workshop.model, workshop.task, Rates(train=1e-3, score=1e-4, kept=1e3))
+    by_kind = {cell.kind: cell for cell in workshop.cells()}
+    tuned, scratch = by_kind["model-tuning"], by_kind["scratch"]
+    assert predictor.seconds(tuned) > 1.2 * predictor.seconds(scratch) > 0
+    assert predictor.memory(tuned) > 20 * workshop.model.network.num_parameters() > predictor.memory(scratch)

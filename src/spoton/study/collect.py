@@ -11,7 +11,7 @@ import torch
 
 from spoton.errors import StudyError
 from spoton.study.file import StudyFile, read_study_file
-from spoton.study.results import FILE, Matrix, Results, Score, load_results
+from spoton.study.results import FILE, MODEL_TUNING, Matrix, Results, Score, load_results
 from spoton.study.running import PLAN, document_of, read_plan
 from spoton.study.store import STUDY_FILE, Store
 
@@ -64,7 +64,7 @@ def collect(folder: Path) -> Results:
         candidates=tuple(entry.task for entry in study.candidates),
         left_out=tuple((pair.source, pair.target, pair.why) for pair in study.leave_out),
         extra=_extra(by_kind, "validation"), extra_test=_extra(by_kind, "test"),
-        metadata=_metadata(folder.resolve().name, study, cells, len(planned)),
+        metadata=_metadata(folder.resolve().name, study, cells, len(planned)) | _tuned(by_kind, keys["scratch"]),
     )  # fmt: skip
 
 
@@ -83,6 +83,10 @@ def _extra(by_kind: Mapping[str, Sequence[dict[str, Any]]], split: str) -> dict[
         for cell in by_kind.get(method, ()):
             name = f"{method}:{cell['similarity']}@{cell['k']}"
             found.setdefault(name, []).append(Score(cell["task"], None, cell["seed"], cell["scores"][split]))
+    for cell in by_kind.get(MODEL_TUNING, ()):
+        if split in cell["scores"]:
+            score = Score(cell["task"], None, cell["seed"], cell["scores"][split])
+            found.setdefault(MODEL_TUNING, []).append(score)
     return {name: tuple(scores) for name, scores in found.items()}
 
 
@@ -115,6 +119,13 @@ def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], plan
         "versions": first["versions"], "seconds": {cell["name"]: cell["seconds"] for cell in cells},
         "notes": sorted({cell["message"] for cell in cells if cell.get("message")}),
     }  # fmt: skip
+
+
+def _tuned(by_kind: Mapping[str, Sequence[dict[str, Any]]], prompts: Mapping[Any, Matrix]) -> dict[str, Any]:
+    """How many numbers a task takes, by method, and their bytes in float32."""
+    sizes = {"prompt": max((prompt.size for prompt in prompts.values()), default=0)}
+    sizes["model"] = max((cell["tuned_parameters"] for cell in by_kind.get(MODEL_TUNING, ())), default=0)
+    return {"tuned": {name: {"parameters": n, "bytes": 4 * n} for name, n in sizes.items() if n}}
 
 
 def _role(cell: dict[str, Any]) -> str:

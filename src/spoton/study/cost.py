@@ -20,6 +20,10 @@ from spoton.tuning.batches import encode
 from spoton.tuning.memory import count_kept
 
 _SAMPLE = 64
+# Model tuning: the gradient of the weights is a third pass beside forward and backward; a copy of the weights, their
+# gradient, two moments and the best so far, each in float32.
+_WITH_WEIGHTS = 1.5
+_BYTES_A_WEIGHT = 20
 _TEXTS, _TOKENS, _PROMPT = 8, 32, 20
 
 
@@ -93,6 +97,11 @@ class Predictor:
         looks = -(-recipe.steps // recipe.evaluate_every) + (cell.kind not in ("source", "scratch"))
         if cell.kind == "zero-shot":
             return (len(task.validation) + len(task.test)) * tokens * self.rates.score
+        if cell.model_recipe is not None:
+            weights = cell.model_recipe
+            looks = -(-weights.steps // weights.evaluate_every)
+            tuned = weights.steps * weights.batch_size * tokens * self.rates.train * _WITH_WEIGHTS
+            return tuned + (looks * len(task.validation) + len(task.test)) * tokens * self.rates.score
         tuned = recipe.steps * (recipe.length + recipe.batch_size * tokens) * self.rates.train
         if cell.source_recipe is not None:
             first = cell.source_recipe
@@ -103,6 +112,10 @@ class Predictor:
     def memory(self, cell: Cell) -> float:
         """Bytes that a training step keeps beside the model, at the longest inputs."""
         recipe = cell.recipe
+        if cell.model_recipe is not None:
+            of_weights = _BYTES_A_WEIGHT * self._model.network.num_parameters()
+            rows = cell.model_recipe.batch_size * cell.model_recipe.max_input_tokens
+            return float(of_weights + rows * self.rates.kept)
         return (recipe.length + recipe.batch_size * recipe.max_input_tokens) * self.rates.kept
 
     def tokens(self, cell: Cell) -> float:

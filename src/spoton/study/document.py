@@ -7,6 +7,7 @@ from typing import Any
 
 from spoton.study.analysis import Analysis, chance, learned, saturated
 from spoton.study.arrays import ScoreArrays, known
+from spoton.study.baselines import baselines
 from spoton.study.verdicts import verdicts
 
 FORMAT = "spoton-study-analysis-1"
@@ -57,6 +58,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
             "rankings": [one.to_json() for one in analysis.rankings],
             "leave_one_target_out": [one.to_json() for one in analysis.held_out],
         },
+        "baselines": baselines(analysis),
         "targets": {target: advice(analysis, target) for target in results.targets},
     }  # fmt: skip
 

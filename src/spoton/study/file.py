@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from spoton.errors import StudyError
 from spoton.transfer.similarity import Metric
 from spoton.tuning.evaluation import Mode
+from spoton.tuning.model_recipe import ModelRecipe
 from spoton.tuning.recipe import Recipe
 
 Method = Literal["weighted-average", "multi-task-mixture"]
@@ -112,6 +113,27 @@ class LeftOut(BaseModel):
     why: str
 
 
+class ModelTuning(BaseModel):
+    """Model tuning of every target, the baseline of a study: all weights of a copy of the model."""
+
+    model_config = _CHECKED
+
+    recipe: dict[str, Any] = {}
+    """`preset` and changes, as for `ModelRecipe`; steps, batches, looks and input length not given are the target's."""
+    seeds: list[int] | None = None
+    """With which of the study's seeds; null: all of them."""
+
+    def recipe_of(self, target: Recipe) -> ModelRecipe:
+        """How the model is tuned on a target whose prompts are tuned by ``target``: at equal data.
+
+        Raises:
+            RecipeError: A value does not fit, or there is no such preset.
+        """
+        shared = ("steps", "batch_size", "seed", "evaluate_every", "patience", "max_input_tokens")
+        changes = {name: getattr(target, name) for name in shared} | self.recipe | {"seed": target.seed}
+        return ModelRecipe.preset(str(changes.pop("preset", "decoder")), **changes)
+
+
 class StudyFile(BaseModel):
     """All that decides a transfer study.
 
@@ -143,6 +165,8 @@ class StudyFile(BaseModel):
     """Tasks tuned from scratch alone, as targets would be, with the first seed: what was not chosen as a target."""
     retrieval: Retrieval = Retrieval()
     """Methods and similarities to evaluate."""
+    model_tuning: ModelTuning | None = None
+    """Model tuning of every target, to compare with; null: none."""
     leave_out: list[LeftOut] = []
     """Pairs not tried, and why. A task is never its own source."""
     keep_prompts: Literal["sources", "all"] = "sources"
@@ -159,6 +183,11 @@ class StudyFile(BaseModel):
             raise ValueError("targets needs at least one task")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds has to be one or more different numbers")
+        strange = sorted(set((self.model_tuning and self.model_tuning.seeds) or ()) - set(self.seeds))
+        if strange:
+            raise ValueError(
+                f"model_tuning has the seeds {strange}, which are none of the study's {self.seeds}"
+            )
         chosen = {entry.task for entry in self.targets.tasks}
         twice = chosen & {entry.task for entry in self.candidates}
         if twice:
@@ -215,7 +244,9 @@ def parse_study_file(text: str, name: str) -> StudyFile:
         (study.targets, [*study.targets.tasks, *study.candidates]),
     ):
         for entry in entries:
-            group.recipe_of(entry)  # raises with the value that does not fit
+            recipe = group.recipe_of(entry)  # raises with the value that does not fit
+            if study.model_tuning is not None:
+                study.model_tuning.recipe_of(recipe)
     return study
 
 
@@ -232,9 +263,8 @@ def _problems(error: ValidationError) -> str:
     return "; ".join(told)
 
 
-_KNOWN = sorted(
-    {name for model in (StudyFile, TaskGroup, TaskEntry, Retrieval, LeftOut) for name in model.model_fields}
-)
+_MODELS: tuple[type[BaseModel], ...] = (StudyFile, TaskGroup, TaskEntry, Retrieval, LeftOut, ModelTuning)
+_KNOWN = sorted({name for model in _MODELS for name in model.model_fields})
 
 
 def study_presets() -> list[str]:

@@ -16,9 +16,12 @@ from spoton.study.file import StudyFile, TaskEntry, TaskGroup
 from spoton.tasks.task import Task
 from spoton.transfer.similarity import Metric
 from spoton.tuning.evaluation import Mode, default_mode
+from spoton.tuning.model_recipe import ModelRecipe
 from spoton.tuning.recipe import Recipe
 
-Kind = Literal["zero-shot", "source", "scratch", "transfer", "weighted-average", "multi-task-mixture"]
+Kind = Literal[
+    "zero-shot", "source", "scratch", "transfer", "weighted-average", "multi-task-mixture", "model-tuning"
+]
 Role = Literal["source", "target"]
 
 
@@ -45,6 +48,8 @@ class Cell:
         needs: Names of the cells it starts from; the target's own run from scratch, which has its key, is last.
         k: How many sources a method takes.
         similarity: By which it takes them.
+        source_recipe: How the prompt of a mixture is tuned first.
+        model_recipe: How a ``model-tuning`` cell is tuned, instead of ``recipe``.
     """
 
     kind: Kind
@@ -59,6 +64,7 @@ class Cell:
     k: int | None = None
     similarity: Metric | None = None
     source_recipe: Recipe | None = None
+    model_recipe: ModelRecipe | None = None
 
     @property
     def role(self) -> Role:
@@ -78,6 +84,8 @@ class Cell:
         recipe = (
             str(self.recipe.max_input_tokens) if self.kind == "zero-shot" else self.recipe.model_dump_json()
         )
+        if self.model_recipe is not None:
+            recipe = self.model_recipe.model_dump_json()
         parts = [self.kind, *self.held, self.data_hash, recipe, self.mode, *self.needs]
         parts += [str(self.k), str(self.similarity)]
         if self.source_recipe is not None:
@@ -97,6 +105,8 @@ class Cell:
                 return f"{self.task}: from scratch{end}"
             case "transfer":
                 return f"{self.source} -> {self.task}{end}"
+            case "model-tuning":
+                return f"{self.task}: model tuning{end}"
         return f"{self.task}: {self.kind} of {self.k}{end}"
 
 
@@ -128,7 +138,7 @@ def cells_of(study: StudyFile, held: Held, load: Callable[[Role, str], Task]) ->
     for seed in study.seeds:
         for entry in study.targets.tasks:
             cells += make.methods(entry, seed, sources)
-    return cells
+    return cells + list(make.model_tuning())
 
 
 class _Maker:
@@ -147,6 +157,14 @@ class _Maker:
         data_hash, mode = self._hashes[role, entry.task]
         recipe = group.recipe_of(entry).changed(seed=seed)
         return Cell(kind, entry.task, seed, recipe, mode, data_hash, self._held, **more)  # type: ignore[arg-type]
+
+    def model_tuning(self) -> Iterator[Cell]:
+        wanted = self._study.model_tuning
+        for seed in self._study.seeds if wanted else ():
+            for entry in self._study.targets.tasks:
+                if wanted and (wanted.seeds is None or seed in wanted.seeds):
+                    target = self._study.targets.recipe_of(entry).changed(seed=seed)
+                    yield self.cell("model-tuning", entry, seed, model_recipe=wanted.recipe_of(target))
 
     def transfers(self, entry: TaskEntry, seed: int, sources: dict[tuple[str, int], Cell]) -> Iterator[Cell]:
         for source in self._study.sources.tasks:

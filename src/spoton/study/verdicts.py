@@ -14,6 +14,7 @@ import numpy as np
 
 from spoton.study.analysis import Analysis, chance
 from spoton.study.arrays import Mean
+from spoton.study.baselines import ratio_sentence
 from spoton.study.held_out import KEEP
 from spoton.study.results import MODEL_TUNING
 from spoton.study.retrieval_evaluation import Row
@@ -156,6 +157,7 @@ def _model_tuning(analysis: Analysis) -> Verdict:
     )
     if model > scratch:
         told += f" Transfer closes {(prompt - scratch) / (model - scratch):.0%} of the gap."
+    told += ratio_sentence(analysis)
     noise = tuned.absolute.std
     close = prompt >= model - (0 if math.isnan(noise) else noise)
     answer = "reached" if close else "closer" if prompt > scratch else "no closer"

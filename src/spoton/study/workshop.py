@@ -38,6 +38,8 @@ from spoton.tuning.evaluation import evaluate
 from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.job import Job, Tuned
 from spoton.tuning.loop import tune_together
+from spoton.tuning.model_checkpoint import remove_model_checkpoint
+from spoton.tuning.model_tuning import tune_model
 from spoton.tuning.record import versions
 
 
@@ -138,7 +140,9 @@ class Workshop:
         for cell in todo:
             if cell.kind == "zero-shot":
                 self._write(cell, self._zero_shot(cell, on_event))
-        tuned = [cell for cell in todo if cell.kind != "zero-shot"]
+            elif cell.kind == "model-tuning":
+                self._tune_model(cell, on_event)
+        tuned = [cell for cell in todo if cell.kind not in ("zero-shot", "model-tuning")]
         began = time.monotonic()
         begun = [self._start(cell, on_event) for cell in tuned]
         jobs = [self._job(cell, start, on_event) for cell, start in zip(tuned, begun, strict=True)]
@@ -185,6 +189,39 @@ class Workshop:
         for left in (checkpoint, checkpoint and _first_stage(checkpoint)):
             if left is not None:
                 left.unlink(missing_ok=True)
+
+    def _tune_model(self, cell: Cell, on_event: OnEvent) -> None:
+        """Tunes all weights of a copy of the model, scores them on the test split, once, and keeps the scores alone."""
+        task, began, recipe = self.task(cell.role, cell.task), time.monotonic(), cell.model_recipe
+        assert recipe is not None
+        checkpoint = self.store.checkpoint(cell.name)
+        tuned = tune_model(
+            self.model, task, recipe, mode=cell.mode, checkpoint=checkpoint, resume=True, on_event=on_event,
+            phase=cell.words,
+        )  # fmt: skip
+        if tuned.stopped == "interrupted":
+            raise Interrupted(f"{cell.words}: {tuned.message}")
+        found = evaluate(
+            tuned.model, None, task.test, task, cell.mode, max_input_tokens=recipe.max_input_tokens,
+            on_event=on_event, phase=f"{cell.words}, test",
+        )  # fmt: skip
+        scores = tuned.scores | {"test": found.scores}
+        losses = [step["loss"] for step in tuned.history if "loss" in step]
+        self._write(
+            cell,
+            {
+                "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()},
+                "all_scores": scores, "steps": tuned.steps, "best_step": tuned.best_step,
+                "looks": [look for look in tuned.history if "validation" in look],
+                "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None,
+                "tuned_parameters": tuned.parameters, "tuned_bytes": 4 * tuned.parameters, "tuned_dtype": "float32",
+                "truncated": tuned.truncated, "message": tuned.message, "splits": task.splits(),
+                "labels": None if task.labels is None else len(task.labels), "family": task.family,
+                "metric": task.metric, "source_of_rows": task.source, "seconds": time.monotonic() - began,
+            },
+        )  # fmt: skip
+        if checkpoint is not None:
+            remove_model_checkpoint(checkpoint)
 
     def _zero_shot(self, cell: Cell, on_event: OnEvent) -> dict[str, Any]:
         """The bare model, and always answering what is most frequent in the training split."""
@@ -284,8 +321,8 @@ class Workshop:
             "k": cell.k, "similarity": cell.similarity, "evaluation": cell.mode, "needs": list(cell.needs),
         }  # fmt: skip
         how = {
-            "recipe": cell.recipe.model_dump(), "data_hash": cell.data_hash, "model": self.model.name,
-            "model_fingerprint": cell.held.fingerprint, "dtype": cell.held.dtype,
+            "recipe": (cell.model_recipe or cell.recipe).model_dump(), "data_hash": cell.data_hash,
+            "model": self.model.name, "model_fingerprint": cell.held.fingerprint, "dtype": cell.held.dtype,
             "threads": torch.get_num_threads(), "versions": versions(),
         }  # fmt: skip
         data = json.dumps(named | result | how, indent=1, ensure_ascii=False) + "\n"

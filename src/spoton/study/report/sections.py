@@ -11,6 +11,7 @@ import numpy as np
 from spoton.study.analysis import Analysis, chance, saturated
 from spoton.study.arrays import Mean
 from spoton.study.document import advice, candidates
+from spoton.study.report.baselines import baseline_sections
 from spoton.study.report.parts import (
     UNKNOWN,
     Block,
@@ -46,8 +47,8 @@ def sections(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
     """
     parts = [
         _summary(analysis), _candidates(analysis), _transfer(analysis), *_similarity(analysis, figures),
-        *_correlation(analysis, figures), _retrieval(analysis, figures), *_held_out(analysis), *_targets(analysis),
-        _definitions(analysis), _provenance(analysis),
+        *_correlation(analysis, figures), _retrieval(analysis, figures), *_held_out(analysis),
+        *baseline_sections(analysis), *_targets(analysis), _definitions(analysis), _provenance(analysis),
     ]  # fmt: skip
     return parts
 
