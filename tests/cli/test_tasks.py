@@ -20,7 +20,7 @@ def test_the_papers_study_has_16_sources_and_10_targets(run: Run) -> None:
 def test_every_task_has_family_size_and_metrics(run: Run) -> None:
     found = {task["name"]: task for task in run("tasks", "list", "--json").document}
     assert len(found) > 100
-    assert all(task["family"] and task["metrics"] and "size" in task for task in found.values())
+    assert all(task["family"] and task["metrics"] and task["size"] > 0 for task in found.values())
     assert found["mrpc"]["main_metric"] == "mean" and found["mrpc"]["metrics"] == ["f1", "accuracy"]
     assert found["piqa"]["sources"] == ["folder", "archive", "hub:ybisk/piqa@refs/convert/parquet"]
     assert found["wic"]["aliases"] == ["superglue/wic"]

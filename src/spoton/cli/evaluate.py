@@ -56,6 +56,7 @@ def evaluate(
 ) -> None:
     """Score a prompt, or the model without one, on a split of a task."""
     from spoton.errors import DataError
+    from spoton.tasks.metrics import bootstrap_intervals
     from spoton.tuning import Recipe
     from spoton.tuning import evaluate as score
     from spoton.tuning.evaluation import input_limit
@@ -68,11 +69,13 @@ def evaluate(
     asked = (task if found else replace(task, data=prompt)).load()
     frozen = model.load(found)
     limit = max_input_tokens or (input_limit(found.card) if found else Recipe().max_input_tokens)
+    examples = getattr(asked, split)
     with live_progress() as on_event:
         scored = score(
-            frozen, found, getattr(asked, split), asked, evaluation,
+            frozen, found, examples, asked, evaluation,
             max_input_tokens=limit, on_event=on_event,
         )  # fmt: skip
+    intervals = bootstrap_intervals(asked.metrics, scored.predictions, examples, asked.labels)
     document = {
         "prompt": prompt if found else None,
         "task": asked.name,
@@ -84,8 +87,15 @@ def evaluate(
         "evaluation": scored.mode,
         "metric": scored.metric,
         "scores": scored.scores,
+        "intervals": intervals,
         "truncated": scored.truncated,
         "max_input_tokens": limit,
     }
-    pairs = [(name, value) for name, value in document.items() if name not in ("scores", "prompt")]
-    emit(document, facts([*scored.scores.items(), *pairs]), as_json=json)
+    scores = [
+        (name, f"{score:.1f}  (95 %: {intervals[name][0]:.1f} to {intervals[name][1]:.1f})")
+        for name, score in scored.scores.items()
+    ]
+    pairs = [
+        (name, value) for name, value in document.items() if name not in ("scores", "intervals", "prompt")
+    ]
+    emit(document, facts([*scores, *pairs]), as_json=json)

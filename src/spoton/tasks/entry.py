@@ -100,7 +100,8 @@ class TaskInfo(BaseModel):
     main_metric: str | None = None
     """The metric that decides, or `mean`, the mean of them all. Default: the first."""
     train_size: int | None = None
-    """Number of training rows that the data set's authors published."""
+    """Number of training rows that the data set's authors published; where they published no split, that of all rows
+    or, for rows of an archive, of the training split made here."""
     license: str = ""
     citation: str = ""
     template_source: Literal["paper", "t5", "spoton"] = "spoton"
