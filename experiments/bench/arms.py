@@ -34,11 +34,14 @@ class Arm(Protocol):
         name: As in the tables.
         dtype: What its weights are held in.
         pads_to: The fixed length it pads every text to, or None; with one, its time does not depend on the texts.
+        scores_at_once: How often a round's batches are scored in one call. Where work is done once a call, a call has
+            to be as long as a real evaluation; elsewhere once will do.
     """
 
     name: str
     dtype: torch.dtype
     pads_to: int | None
+    scores_at_once: int
 
     def reset(self) -> None:
         """Back to the initial prompt and an optimizer without memory."""
@@ -57,6 +60,7 @@ class SpotonArm:
     """The engine that the tuning loop and the evaluation use."""
 
     pads_to: int | None = None
+    scores_at_once = 4  # twelve batches: an evaluation on 192 texts at batch 16
 
     def __init__(self, name: str, model: FrozenModel, initial: Tensor) -> None:
         self.name, self.dtype = name, model.dtype
@@ -90,7 +94,7 @@ class SpotonArm:
 
 
 class PeftArm:
-    """PEFT's prompt tuning around a transformers model.
+    """PEFT's prompt tuning around a transformers model. Nothing is kept from batch to batch.
 
     Args:
         name: As in the tables.
@@ -99,6 +103,8 @@ class PeftArm:
         pads_to: Pad every text to this length; None: to the longest of its batch.
         expert: Read labels of one token from one forward pass, and keep no cache in training.
     """
+
+    scores_at_once = 1
 
     def __init__(
         self, name: str, network: PreTrainedModel, initial: Tensor, *, pads_to: int | None, expert: bool

@@ -27,7 +27,7 @@ def tables(result: dict[str, Any]) -> str:
         parts.append(
             f"**Peak memory of a training step above the model**\n\n{_memory_table(result['memory'])}"
         )
-    return "\n\n".join([*parts, *_agreement(result), *result["notes"]])
+    return "\n\n".join([*parts, *_agreement(result), *_payback(result), *result["notes"]])
 
 
 def machine_text(result: dict[str, Any]) -> str:
@@ -113,6 +113,22 @@ def _agreement(result: dict[str, Any]) -> list[str]:
         f"In float32 the losses of spoton and of {DOCUMENTED} differ by {apart:.0e} of their value at most; "
         "in bfloat16 rounding comes on top."
     ]
+
+
+def _payback(result: dict[str, Any]) -> list[str]:
+    """After how many steps the compiler's time is won back, from the first block in which it compiled."""
+    for c in result["configurations"]:
+        warm_up = c.get("warm_up_seconds", {}).get(COMPILED)
+        if warm_up is not None and c["work"] == "training":
+            plain, compiled = (median_seconds(c["rounds"], name) for name in (SPOTON, COMPILED))
+            if compiled >= plain:
+                return [f"Compiling took {warm_up:.0f} s and made steps no faster here."]
+            steps = warm_up / (plain - compiled)
+            return [
+                f"Compiling took {warm_up:.0f} s, which its faster steps win back after {steps:.0f} steps "
+                f"(P={c['length']}, batch {c['batch_size']})."
+            ]
+    return []
 
 
 def _speed_table(configurations: Sequence[dict[str, Any]]) -> str:

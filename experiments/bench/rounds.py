@@ -132,7 +132,8 @@ class Contest:
         arm.reset()
         gc.collect()
         if self.configuration.work == "scoring":
-            return _clocked(lambda: arm.scores(batches, self._texts.labels), len(batches))
+            read = [*batches] * arm.scores_at_once
+            return _clocked(lambda: arm.scores(read, self._texts.labels), len(read))
 
         def steps() -> None:
             for batch in batches:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.bench.names import DOCUMENTED, EXACT, LIMIT, SPOTON, TUNED
+from experiments.bench.names import COMPILED, DOCUMENTED, EXACT, LIMIT, SPOTON, TUNED
 from experiments.bench.products import DecoderShape, Product, runner, unavoidable_products
 from experiments.bench.ratios import disagreeing, median_seconds, pairwise_ratio
 from experiments.bench.report import BEGIN, END, filled, machine_text, tables
@@ -138,3 +138,18 @@ def test_a_page_keeps_everything_outside_its_marks() -> None:
     assert filled(page, r"new \2") == f"before\n{BEGIN}\nnew \\2\n{END}\nafter\n"
     with pytest.raises(ValueError, match="0 times"):
         filled("no marks", "new")
+
+
+def test_the_page_says_when_compiling_pays() -> None:
+    found = result()
+    (configuration,) = found["configurations"]
+    assert "Compiling" not in tables(found)
+    for one in configuration["rounds"]:
+        one[COMPILED] = {"wall": one[SPOTON]["wall"] / 2, "cpu": 1.0}
+    configuration["warm_up_seconds"] = {COMPILED: 50.0}
+    assert "Compiling took 50 s, which its faster steps win back after 50 steps (P=100, batch 16)" in tables(
+        found
+    )
+    for one in configuration["rounds"]:
+        one[COMPILED] = one[SPOTON]
+    assert "Compiling took 50 s and made steps no faster" in tables(found)

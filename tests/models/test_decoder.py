@@ -23,6 +23,7 @@ from tests.tiny import VOCABULARY, WIDTH, draw, tiny
 PACKED = (
     "llama", "gpt2", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "phi", "phi3", "gpt_neox", "opt",
 )  # fmt: skip
+LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 LABELS = [[30], [31, 32], [33, 34, 35]]
 
 
@@ -40,6 +41,48 @@ def test_losses_and_gradient_equal_the_naive_formula(family: str) -> None:
     assert found.shape == (4,) and found.dtype == torch.float32
     assert_equal_losses(found, expected)
     assert_equal_gradients(gradients_of(found, [value])[0], gradients_of(expected, [value])[0])
+
+
+@pytest.mark.parametrize("family", PACKED)
+def test_layers_run_by_hand_where_they_are_known(family: str) -> None:
+    engine = engine_for(tiny(family))
+    assert isinstance(engine, PackedEngine) and engine.by_hand == (family in LLAMA_LIKE)
+
+
+@pytest.mark.parametrize("family", LLAMA_LIKE)
+def test_layers_by_hand_with_biases_and_scales(family: str) -> None:
+    """Biases and norm weights are 0 and 1 in a new network, which would hide that they are left out."""
+    model, value = tiny(family), draw(5, WIDTH).requires_grad_()
+    with torch.no_grad():
+        for number, weight in enumerate(model.network.parameters()):
+            if weight.dim() == 1:
+                weight.add_(draw(len(weight), seed=number))
+    engine = engine_for(model)
+    assert isinstance(engine, PackedEngine) and engine.by_hand
+    found, expected = engine.losses(value[None], ragged()), naive_losses(model, [value], ragged())
+    assert_equal_losses(found, expected)
+    assert_equal_gradients(gradients_of(found, [value])[0], gradients_of(expected, [value])[0])
+
+
+@pytest.mark.parametrize("family", LLAMA_LIKE)
+def test_what_hangs_on_a_layer_is_not_passed_by(family: str) -> None:
+    model, value, seen = tiny(family), draw(3, WIDTH), []
+    model.network.model.layers[0].mlp.register_forward_hook(lambda *_: seen.append("called"))
+    engine = engine_for(model)
+    assert isinstance(engine, PackedEngine) and not engine.by_hand
+    assert_equal_losses(engine.losses(value[None], ragged()), naive_losses(model, [value], ragged()))
+    assert seen
+
+
+def test_layers_that_only_claim_to_be_like_llama_run_as_they_are() -> None:
+    """The check at load compares numbers: here the residual sum of a layer is another one."""
+    model, value = tiny("llama"), draw(3, WIDTH)
+    layer = model.network.model.layers[0]
+    plain = layer.forward
+    layer.forward = lambda *args, **options: 0.5 * plain(*args, **options)
+    engine = engine_for(model)
+    assert isinstance(engine, PackedEngine) and not engine.by_hand
+    assert_equal_losses(engine.losses(value[None], ragged()), naive_losses(model, [value], ragged()))
 
 
 @pytest.mark.parametrize("family", PACKED)

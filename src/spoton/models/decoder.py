@@ -19,6 +19,7 @@ from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.engine import Batch, Generator, Scorer, check_rows
 from spoton.models.frozen import FrozenModel
 from spoton.models.generation import continue_greedily, is_exact
+from spoton.models.llama import last_hidden_states
 from spoton.models.packing import Layout, PromptCache, lay_out
 from spoton.models.target_loss import head_of, target_losses
 
@@ -31,13 +32,14 @@ class PackedEngine:
 
     Args:
         model: The frozen model.
+        by_hand: Run the layers as ``llama.py`` does, for models that `runs_by_hand` names; else as transformers does.
     """
 
     name = "packed"
     repeats_prompts = False
 
-    def __init__(self, model: FrozenModel) -> None:
-        self.model = model
+    def __init__(self, model: FrozenModel, *, by_hand: bool = False) -> None:
+        self.model, self.by_hand = model, by_hand
         self._plain = ConcatenationEngine(model)
         self._head = head_of(model.network)
         config = model.network.config.get_text_config()
@@ -61,8 +63,7 @@ class PackedEngine:
             logits = self._logits(prompts, packed, layout, places)
             token_losses = functional.cross_entropy(logits.float(), wanted, reduction="none")
         else:
-            hidden = self._run(self.model.network.base_model, prompts, packed, layout).last_hidden_state
-            hidden = hidden[0, torch.tensor(places, device=device)]
+            hidden = self._hidden(prompts, packed, layout, places)
             token_losses = target_losses(hidden, wanted, self._head, self.model.embeddings.shape[0])
         row = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts)).to(device)
         return torch.zeros(len(batch), device=device).index_add(0, row, token_losses)
@@ -189,11 +190,30 @@ class PackedEngine:
     ) -> Tensor:
         """Logits ``[N, V]`` at N places of the packed row."""
         network = self.model.network
+        if self.by_hand and self._head is not None:
+            return self._head(self._hidden(prompts, texts, layout, places))
         keep = torch.tensor(places, device=self.model.device)
         logits: Tensor = self._run(network, prompts, texts, layout, logits_to_keep=keep).logits[0]
         if logits.shape[0] != len(places):
             raise NotImplementedError(f"{network.config.model_type} ignores logits_to_keep")
         return logits
+
+    def _hidden(
+        self,
+        prompts: Tensor | Sequence[Tensor],
+        texts: Sequence[Sequence[int]],
+        layout: Layout,
+        places: list[int],
+    ) -> Tensor:
+        """Last hidden states ``[N, D]`` at N places of the packed row."""
+        wanted = torch.tensor(places, device=self.model.device)
+        body = self.model.network.base_model
+        if not self.by_hand:
+            states: Tensor = self._run(body, prompts, texts, layout).last_hidden_state[0]
+            return states[wanted]
+        with packed_attention(self.model.network, layout):
+            embedded = self._embedded(prompts, texts, layout)
+            return last_hidden_states(body, embedded, layout.position_ids, wanted)
 
     def _run(
         self,
@@ -204,12 +224,19 @@ class PackedEngine:
         **options: Any,
     ) -> Any:
         """Output of the model, or of the part below its head, for a packed row."""
-        model = self.model
-        ids = torch.tensor([token for text in texts for token in text], device=model.device)
-        embedded = model.network.get_input_embeddings()(ids)
-        if layout.cache is None:
-            embedded = torch.cat([*(prompt.to(embedded) for prompt in prompts), embedded])
-        with packed_attention(model.network, layout):
+        embedded = self._embedded(prompts, texts, layout)
+        with packed_attention(self.model.network, layout):
             return network(
                 inputs_embeds=embedded[None], position_ids=layout.position_ids, use_cache=False, **options
             )
+
+    def _embedded(
+        self, prompts: Tensor | Sequence[Tensor], texts: Sequence[Sequence[int]], layout: Layout
+    ) -> Tensor:
+        """The packed row ``[T, D]``: prompts, unless their keys are cached, and texts."""
+        model = self.model
+        ids = torch.tensor([token for text in texts for token in text], device=model.device)
+        embedded: Tensor = model.network.get_input_embeddings()(ids)
+        if layout.cache is None:
+            embedded = torch.cat([*(prompt.to(embedded) for prompt in prompts), embedded])
+        return embedded

@@ -1,7 +1,8 @@
 """The engine for encoder-decoder models: the prompt stands before the embedded encoder input.
 
 The encoder sees prompt and input in both directions, so nothing is shared between rows; the decoder is untouched
-(Lester et al. 2021, section 2). Target positions only: the decoder never sees the prompt.
+(Lester et al. 2021, section 2). Target positions only: the decoder never sees the prompt. The T5 family has an engine
+of its own that computes the same with less work (``t5.py``); the plain engine is its reference and serves all others.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from spoton.models.engine import Batch, Generator, Scorer
 from spoton.models.frozen import FrozenModel
+from spoton.models.fused import is_plain
+from spoton.models.t5 import FAMILIES, Encoded, decode, encode, scales_outputs
+from spoton.models.target_loss import target_losses
 
 
 class EncoderDecoderEngine:
@@ -73,19 +79,23 @@ class EncoderDecoderEngine:
 
     def _encode(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Encoder states ``[B, P + L, D]`` and their mask."""
-        model = self.model
-        embed = model.network.get_input_embeddings()
-        sequences = []
-        for text, row in zip(batch.inputs, batch.rows, strict=True):
-            tokens = embed(torch.tensor(list(text), device=model.device))
-            sequences.append(torch.cat([prompts[row].to(tokens), tokens]))
+        sequences = self._embedded(prompts, batch)
         embedded = pad_sequence(sequences, batch_first=True)
-        ones = [torch.ones(len(s), dtype=torch.long, device=model.device) for s in sequences]
+        ones = [torch.ones(len(s), dtype=torch.long, device=embedded.device) for s in sequences]
         mask = pad_sequence(ones, batch_first=True)
-        states: Tensor = model.network.get_encoder()(
+        states: Tensor = self.model.network.get_encoder()(
             inputs_embeds=embedded, attention_mask=mask
         ).last_hidden_state
         return states, mask
+
+    def _embedded(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> list[Tensor]:
+        """``[P + L_b, D]`` prompt and input of each row."""
+        embed = self.model.network.get_input_embeddings()
+        sequences = []
+        for text, row in zip(batch.inputs, batch.rows, strict=True):
+            tokens = embed(torch.tensor(list(text), device=self.model.device))
+            sequences.append(torch.cat([prompts[row].to(tokens), tokens]))
+        return sequences
 
     def _target_losses(self, states: Tensor, mask: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
         """``[B]`` negative log-likelihood of targets given encoder states; teacher forcing, right padding."""
@@ -100,3 +110,51 @@ class EncoderDecoderEngine:
         ).logits  # fmt: skip
         likelihood = torch.log_softmax(logits.float(), dim=-1).gather(2, wanted[..., None])[..., 0]
         return -(likelihood * real).sum(dim=1)
+
+
+class T5Engine(EncoderDecoderEngine):
+    """The same for the T5 family, layer by layer and without padding (``t5.py``); generation is that of transformers.
+
+    Args:
+        model: The frozen model.
+    """
+
+    name = "t5"
+
+    @staticmethod
+    def fits(model: FrozenModel) -> bool:
+        """Whether ``model`` is one of the family, with layers that may be run by hand (none compiled, no hooks)."""
+        return model.network.config.model_type in FAMILIES and is_plain(model.network)
+
+    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+        """See `Engine.losses`."""
+        encoded = encode(self.model.network.get_encoder(), self._embedded(prompts, batch))
+        return self._losses_of(encoded, batch.targets)
+
+    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+        """See `Engine.scorer`; the encoder runs once for all labels."""
+
+        @torch.no_grad()
+        def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+            encoded = encode(self.model.network.get_encoder(), self._embedded(prompts, batch))
+            return torch.stack([-self._losses_of(encoded, [label] * len(batch)) for label in labels], dim=1)
+
+        return score
+
+    def _losses_of(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Tensor:
+        """``[B]`` negative log-likelihood of the targets of all rows, which are numbered as in the batch."""
+        network, device = self.model.network, self.model.device
+        order = [row for group in encoded.groups for row in group.rows]
+        wanted = [torch.tensor(list(targets[row]), device=device) for row in order]
+        read = [functional.pad(one[:-1], (1, 0), value=self._start_token) for one in wanted]
+        decoder: PreTrainedModel = network.get_decoder()  # type: ignore[no-untyped-call]  # transformers' own
+        hidden = decode(decoder, encoded, pad_sequence(read, batch_first=True))
+        hidden = torch.cat([states[: len(one)] for states, one in zip(hidden, wanted, strict=True)])
+        if scales_outputs(network):
+            hidden = hidden * network.config.d_model**-0.5
+        output: nn.Module = network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers' own
+        losses = target_losses(hidden, torch.cat(wanted), output, self.model.embeddings.shape[0])
+        owners = torch.tensor(order, device=device).repeat_interleave(
+            torch.tensor([len(one) for one in wanted], device=device)
+        )
+        return torch.zeros(len(order), device=device).index_add(0, owners, losses)

@@ -76,22 +76,28 @@ class Engine(Protocol):
 def engine_for(model: FrozenModel) -> Engine:
     """The fastest engine that is exact for ``model``.
 
-    Encoder-decoder models read the prompt in front of the encoder's input. Decoder-only models run packed, each
-    prompt once for all rows, if a short check shows the same numbers as plain concatenation; otherwise (sliding
-    window, recurrent state, ALiBi, ...) they concatenate.
+    Encoder-decoder models read the prompt in front of the encoder's input; those of the T5 family run without padding.
+    Decoder-only models run packed, each prompt once for all rows. Both only if a short check shows the same numbers as
+    the plain way; otherwise (sliding window, recurrent state, ALiBi, ...) decoder-only models concatenate.
 
     Raises:
         ModelError: The model takes no input embeddings, so no prompt can be put before them.
     """
     from spoton.models.concatenation import ConcatenationEngine
     from spoton.models.decoder import PackedEngine
-    from spoton.models.encoder_decoder import EncoderDecoderEngine
+    from spoton.models.encoder_decoder import EncoderDecoderEngine, T5Engine
+    from spoton.models.llama import runs_by_hand
 
-    if model.is_encoder_decoder:
-        return EncoderDecoderEngine(model)
     if model not in _CHOSEN:
-        plain, packed = ConcatenationEngine(model), PackedEngine(model)
-        _CHOSEN[model] = packed if _agree(packed, plain, model) else plain
+        plain: Engine
+        faster: list[Engine]
+        if model.is_encoder_decoder:
+            plain, faster = EncoderDecoderEngine(model), [T5Engine(model)] if T5Engine.fits(model) else []
+        else:
+            plain, faster = ConcatenationEngine(model), [PackedEngine(model)]
+            if runs_by_hand(model):
+                faster.insert(0, PackedEngine(model, by_hand=True))
+        _CHOSEN[model] = next((engine for engine in faster if _agree(engine, plain, model)), plain)
     return _CHOSEN[model]
 
 
@@ -126,7 +132,7 @@ def tolerance_of(model: FrozenModel) -> float:
     return 1e-4 if model.dtype == torch.float32 else 0.05
 
 
-def _agree(packed: Engine, plain: Engine, model: FrozenModel) -> bool:
+def _agree(fast: Engine, plain: Engine, model: FrozenModel) -> bool:
     """Whether two engines give the same losses and label scores on a few random rows with two prompts."""
     prompts, batch = check_rows(model, _CHECK_LENGTHS)
     labels = batch.targets
@@ -145,7 +151,7 @@ def _agree(packed: Engine, plain: Engine, model: FrozenModel) -> bool:
         ) from error
     try:
         with torch.no_grad():
-            found = numbers(packed)
+            found = numbers(fast)
     except Exception:  # whatever an unknown architecture raises, it means: not this way
         return False
     tolerance = tolerance_of(model)

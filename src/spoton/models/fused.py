@@ -1,0 +1,144 @@
+"""Parts of a layer with frozen weights, forward and backward by hand: fewer passes over memory than autograd makes.
+
+A frozen weight needs no gradient, so a projection keeps nothing for its backward pass, a norm keeps its input and one
+number a row, and a gated feed-forward layer keeps what its two projections made. Gradients of several projections of
+one input are added up within the products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+# tanh-GELU is x * sigmoid(x * (_LINEAR + _CUBIC * x^2)), and a sigmoid costs a third of a tanh on a processor.
+_LINEAR = 2 * math.sqrt(2 / math.pi)
+_CUBIC = _LINEAR * 0.044715
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """``x / rms(x) * weight`` over the last dimension, in float32 inside: ``[T, D]`` in the type of ``weight``."""
+    found: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return found
+
+
+def projected(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
+    """What each of several frozen linear layers makes of ``x``: from ``[T, D]`` to ``[T, E]`` each."""
+    found: tuple[Tensor, ...] = _Projected.apply(x, layers)  # type: ignore[no-untyped-call]
+    return found
+
+
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions: ``x * cos + rotate_half(x) * sin`` for ``[T, H, hd]`` and ``[T, 1, hd]``."""
+    found: Tensor = _Rotated.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+    return found
+
+
+def gated_gelu(gate: Tensor, up: Tensor) -> Tensor:
+    """``gelu(gate) * up`` with the tanh form of GELU, any shape."""
+    found: Tensor = _GatedGelu.apply(gate, up)  # type: ignore[no-untyped-call]
+    return found
+
+
+def is_plain(network: nn.Module) -> bool:
+    """Whether nothing hangs on the modules of ``network`` that running its weights by hand would pass by."""
+    return all(
+        module._compiled_call_impl is None
+        and not hasattr(module, "_hf_hook")  # accelerate moves weights to where they are used
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        for module in network.modules()
+    )
+
+
+class _RmsNorm(torch.autograd.Function):
+    """Keeps its input and one number a row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """``[T, D]``, ``[D]`` -> ``[T, D]``."""
+        wide = x.float()
+        mean_square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        scale = mean_square.add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, scale)
+        return torch.mul(wide, scale).mul_(weight.float()).to(weight.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """``scale * (g * w - y * mean(g * w * y))`` with ``y = x * scale``."""
+        x, weight, scale = ctx.saved_tensors
+        normed = torch.mul(x.float(), scale)
+        inner = torch.mul(grad.float(), weight.float())
+        mean = torch.mul(inner, normed).sum(dim=-1, keepdim=True).div_(-x.shape[-1])
+        return inner.addcmul_(normed, mean).mul_(scale).to(x.dtype), None, None
+
+
+class _Projected(torch.autograd.Function):
+    """Keeps nothing but the frozen weights."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layers: Sequence[Any]) -> tuple[Tensor, ...]:
+        """``[T, D]`` -> ``[T, E]`` for each layer."""
+        ctx.weights = [layer.weight for layer in layers]
+        return tuple(functional.linear(x, layer.weight, layer.bias) for layer in layers)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        """The sum of all, added up by the products themselves."""
+        total = torch.mm(grads[0], ctx.weights[0])
+        for grad, weight in zip(grads[1:], ctx.weights[1:], strict=True):
+            total.addmm_(grad, weight)
+        return total, None
+
+
+class _Rotated(torch.autograd.Function):
+    """Linear in ``x``, so nothing of it is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The first half loses the second times its sine, the second gains the first."""
+        ctx.save_for_backward(cos, sin)
+        half = x.shape[-1] // 2
+        out = torch.mul(x, cos)
+        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """The transpose of the rotation."""
+        cos, sin = ctx.saved_tensors
+        half = grad.shape[-1] // 2
+        out = torch.mul(grad, cos)
+        out[..., :half].addcmul_(grad[..., half:], sin[..., half:])
+        out[..., half:].addcmul_(grad[..., :half], sin[..., :half], value=-1)
+        return out, None, None
+
+
+class _GatedGelu(torch.autograd.Function):
+    """Keeps gate and up, and the sigmoid inside."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """``gate * sigmoid(gate * (a + b gate^2)) * up``."""
+        open_share = torch.mul(gate, gate).mul_(_CUBIC).add_(_LINEAR).mul_(gate).sigmoid_()
+        ctx.save_for_backward(gate, up, open_share)
+        return torch.mul(gate, open_share).mul_(up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivative of GELU is ``s + x s (1 - s) (a + 3 b x^2)``."""
+        gate, up, open_share = ctx.saved_tensors
+        slope = torch.mul(gate, gate).mul_(3 * _CUBIC).add_(_LINEAR)
+        slope.mul_(torch.addcmul(open_share, open_share, open_share, value=-1)).mul_(gate).add_(open_share)
+        to_up = torch.mul(gate, open_share).mul_(grad)
+        return slope.mul_(up).mul_(grad), to_up
