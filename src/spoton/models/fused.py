@@ -73,6 +73,7 @@ class _RmsNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """``scale * (g * w - y * mean(g * w * y))`` with ``y = x * scale``."""
         x, weight, scale = ctx.saved_tensors
+        scale = scale.masked_fill(scale == 0, math.nan)  # the squares overflowed; 0 would hide that tuning diverged
         normed = torch.mul(x.float(), scale)
         inner = torch.mul(grad.float(), weight.float())
         mean = torch.mul(inner, normed).sum(dim=-1, keepdim=True).div_(-x.shape[-1])
