@@ -121,14 +121,14 @@ class Step:
         weights = (
             sum((c.stop - c.start) * c.bias.shape[1] for c in self.layout.chunks) * config.num_attention_heads
         )
-        # Both norms keep their input in float32 and what they scale; attention its queries, keys and values; the
-        # feed-forward layer its gate, the gate's activation and what that is multiplied with.
+        # Both norms keep their input; attention its queries, keys and values; the feed-forward layer its gate, the
+        # gate's activation and what that is multiplied with, in the last layer at the targets alone.
         keys = config.num_key_value_heads * config.head_dim
         queries = config.num_attention_heads * config.head_dim
-        numbers = 2 * config.hidden_size + queries + 2 * keys + 3 * config.intermediate_size
-        return kept.bytes, config.num_hidden_layers * size * (tokens * numbers + weights) + (
-            config.num_hidden_layers * 2 * tokens * config.hidden_size * 4
-        )
+        attended = config.hidden_size + queries + 2 * keys
+        fed = config.hidden_size + 3 * config.intermediate_size
+        layers = config.num_hidden_layers
+        return kept.bytes, size * (layers * (tokens * attended + weights) + (layers - 1) * tokens * fed)
 
 
 def fit(flops: list[float], calls: list[int], seconds: list[float]) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """The upper bound: the matrix products that no engine for a decoder-only model can avoid, back to back.
 
 Counted with everything that can be shared already shared: the prompt runs once for all rows, there is no padding,
-logits exist at target positions only, and no weight gets a gradient. What is left out (norms, activations, softmax,
+logits exist at target positions only, the last layer makes no more than keys and values of the other tokens, and no
+weight gets a gradient. What is left out (norms, activations, softmax,
 copies, Python) is what an engine pays beyond it, so no arm reaches 100 %.
 """
 
@@ -78,21 +79,28 @@ def unavoidable_products(
     real = sum(lengths)
     tokens = real + (prompt_length if training else 0)
     products = []
-    for inner, columns in _linear_layers(shape):
-        products.append(Product(1, tokens, inner, columns, shape.layers))
-        if training:
-            products.append(Product(1, tokens, columns, inner, shape.layers))
+    for name, (inner, columns) in _linear_layers(shape).items():
+        last = tokens if name in ("key", "value") else targets
+        for rows, times in ((tokens, shape.layers - 1), (last, 1)):
+            products.append(Product(1, rows, inner, columns, times))
+            if training:
+                products.append(Product(1, rows, columns, inner, times))
     group = shape.heads // shape.kv_heads
     # One text attends to itself. All texts are taken as one batched product of their mean square length, which has
     # the same arithmetic and none of the overhead of a call per text: the strictest bound.
     own = math.ceil(math.sqrt(sum(n * n for n in lengths) / len(lengths)))
-    seen = [(shape.kv_heads * len(lengths), group * own, own)]
+    asked = math.ceil(targets / len(lengths))
+    seen = [
+        (shape.kv_heads * len(lengths), group * own, own, shape.layers - 1),
+        (shape.kv_heads * len(lengths), group * asked, own, 1),
+    ]
     if prompt_length:
-        seen.append((shape.kv_heads, group * real, prompt_length))
+        seen.append((shape.kv_heads, group * real, prompt_length, shape.layers - 1))
+        seen.append((shape.kv_heads, group * targets, prompt_length, 1))
         if training:
-            seen.append((shape.kv_heads, group * prompt_length, prompt_length))
-    for batch, queries, keys in seen:
-        products += _attention(batch, queries, keys, shape.head_dim, shape.layers, training)
+            seen.append((shape.kv_heads, group * prompt_length, prompt_length, shape.layers - 1))
+    for batch, queries, keys, times in seen:
+        products += _attention(batch, queries, keys, shape.head_dim, times, training)
     products.append(Product(1, targets, shape.dim, shape.vocabulary))
     if training:
         products.append(Product(1, targets, shape.vocabulary, shape.dim))
@@ -120,20 +128,21 @@ def runner(products: Sequence[Product], dtype: torch.dtype) -> Callable[[], None
     return run
 
 
-def _linear_layers(shape: DecoderShape) -> list[tuple[int, int]]:
-    """(in, out) of query, key, value, output, gate, up and down."""
+def _linear_layers(shape: DecoderShape) -> dict[str, tuple[int, int]]:
+    """(in, out) of the seven products of a layer with its weights."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    return [
-        (shape.dim, queries), (shape.dim, keys), (shape.dim, keys), (queries, shape.dim),
-        (shape.dim, shape.feed_forward), (shape.dim, shape.feed_forward), (shape.feed_forward, shape.dim),
-    ]  # fmt: skip
+    return {
+        "query": (shape.dim, queries), "key": (shape.dim, keys), "value": (shape.dim, keys),
+        "output": (queries, shape.dim), "gate": (shape.dim, shape.feed_forward),
+        "up": (shape.dim, shape.feed_forward), "down": (shape.feed_forward, shape.dim),
+    }  # fmt: skip
 
 
-def _attention(batch: int, queries: int, keys: int, width: int, layers: int, training: bool) -> list[Product]:
+def _attention(batch: int, queries: int, keys: int, width: int, times: int, training: bool) -> list[Product]:
     """Scores and mixed values; in training also the gradients of weights, queries, keys and values."""
-    scores = Product(batch, queries, width, keys, layers)
-    mixed = Product(batch, queries, keys, width, layers)
+    scores = Product(batch, queries, width, keys, times)
+    mixed = Product(batch, queries, keys, width, times)
     if not training:
         return [scores, mixed]
-    to_keys = Product(batch, keys, queries, width, layers)
+    to_keys = Product(batch, keys, queries, width, times)
     return [scores, mixed, scores, mixed, to_keys, to_keys]

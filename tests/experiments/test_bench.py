@@ -88,25 +88,39 @@ def test_losses_agree_as_far_as_their_types_allow(loss: float, dtype: str, agree
 
 
 def test_products_of_scoring_are_those_counted_by_hand() -> None:
-    """Two texts of 3 and 5 tokens behind 7 cached prompt tokens; a text alone is as large as sqrt(17) -> 5."""
+    """Two texts of 3 and 5 tokens behind 7 cached prompt tokens; a text alone is as large as sqrt(17) -> 5.
+
+    In the second layer, the last, only keys and values are made of all 8 tokens.
+    """
     found = unavoidable_products(TINY, 7, [3, 5], 2, training=False)
-    linear = [(4, 4), (4, 2), (4, 2), (4, 4), (4, 6), (4, 6), (6, 4)]
+    of_all, of_last = [(4, 4), (4, 2), (4, 2), (4, 4), (4, 6), (4, 6), (6, 4)], [2, 8, 8, 2, 2, 2, 2]
+    linear = [
+        Product(1, rows, *widths, 1)
+        for widths, last in zip(of_all, of_last, strict=True)
+        for rows in (8, last)
+    ]
     assert found == [
-        *(Product(1, 8, inner, columns, 2) for inner, columns in linear),
-        Product(2, 2 * 5, 2, 5, 2), Product(2, 2 * 5, 5, 2, 2),  # a text with itself: two heads share one key
-        Product(1, 2 * 8, 2, 7, 2), Product(1, 2 * 8, 7, 2, 2),  # all texts with the prompt
+        *linear,
+        Product(2, 2 * 5, 2, 5, 1), Product(2, 2 * 5, 5, 2, 1),  # a text with itself: two heads share one key
+        Product(2, 2 * 1, 2, 5, 1), Product(2, 2 * 1, 5, 2, 1),  # in the last layer its one target alone asks
+        Product(1, 2 * 8, 2, 7, 1), Product(1, 2 * 8, 7, 2, 1),  # all texts with the prompt
+        Product(1, 2 * 2, 2, 7, 1), Product(1, 2 * 2, 7, 2, 1),
         Product(1, 2, 4, 10),
     ]  # fmt: skip
-    assert found[0].flops == 2 * 8 * 4 * 4 * 2
+    assert found[0].flops == 2 * 8 * 4 * 4
 
 
 def test_training_runs_the_prompt_once_and_every_product_back() -> None:
     found = unavoidable_products(TINY, 7, [4, 4], 2, training=True)
     tokens = 7 + 8
-    linear = 2 * tokens * (4 * 4 + 4 * 2 + 4 * 2 + 4 * 4 + 3 * 4 * 6) * 2 * 2  # two layers, there and back
-    # Two products there and four back, for each pair of query and key and head and layer, over 2 numbers.
-    pairs = 2 * 4 * 4 + 8 * 7 + 7 * 7
-    attention = 2 * 6 * pairs * 2 * 2 * 2
+    keys = 2 * 4 * 2
+    rest = 4 * 4 + 4 * 4 + 3 * 4 * 6
+    linear = (
+        2 * 2 * (tokens * (keys + rest) + tokens * keys + 2 * rest)
+    )  # a whole layer and the last, there and back
+    # Two products there and four back, for each pair of query and key and head, over 2 numbers.
+    pairs = (2 * 4 * 4 + 8 * 7 + 7 * 7) + (2 * 4 + 2 * 7)
+    attention = 2 * 6 * pairs * 2 * 2
     assert sum(p.flops for p in found) == linear + attention + 2 * 2 * (2 * 4 * 10)
 
 
