@@ -18,6 +18,7 @@ from spoton.models.attention import packed_attention
 from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.engine import Batch, Generator, Scorer, check_rows
 from spoton.models.frozen import FrozenModel
+from spoton.models.fused import tunes_weights
 from spoton.models.generation import continue_greedily, is_exact
 from spoton.models.llama import last_hidden_states
 from spoton.models.packing import Layout, PromptCache, lay_out
@@ -67,6 +68,11 @@ class PackedEngine:
             token_losses = target_losses(hidden, wanted, self._head, self.model.embeddings.shape[0])
         row = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts)).to(device)
         return torch.zeros(len(batch), device=device).index_add(0, row, token_losses)
+
+    @property
+    def _by_hand_now(self) -> bool:
+        """Whether this pass runs the layers by hand, which gives their weights no gradient."""
+        return self.by_hand and not tunes_weights(self.model.network)
 
     @property
     def _head_is_tuned(self) -> bool:
@@ -190,7 +196,7 @@ class PackedEngine:
     ) -> Tensor:
         """Logits ``[N, V]`` at N places of the packed row."""
         network = self.model.network
-        if self.by_hand and self._head is not None:
+        if self._by_hand_now and self._head is not None:
             return self._head(self._hidden(prompts, texts, layout, places))
         keep = torch.tensor(places, device=self.model.device)
         logits: Tensor = self._run(network, prompts, texts, layout, logits_to_keep=keep).logits[0]
@@ -208,7 +214,7 @@ class PackedEngine:
         """Last hidden states ``[N, D]`` at N places of the packed row."""
         wanted = torch.tensor(places, device=self.model.device)
         body = self.model.network.base_model
-        if not self.by_hand:
+        if not self._by_hand_now:
             states: Tensor = self._run(body, prompts, texts, layout).last_hidden_state[0]
             return states[wanted]
         with packed_attention(self.model.network, layout):

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from spoton.models.engine import Batch, Generator, Scorer
 from spoton.models.frozen import FrozenModel
-from spoton.models.fused import is_plain
+from spoton.models.fused import is_plain, tunes_weights
 from spoton.models.t5 import FAMILIES, Encoded, decode, encode, scales_outputs
 from spoton.models.target_loss import target_losses
 
@@ -127,7 +127,9 @@ class T5Engine(EncoderDecoderEngine):
         return model.network.config.model_type in FAMILIES and is_plain(model.network)
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
-        """See `Engine.losses`."""
+        """See `Engine.losses`; in model tuning transformers' own layers run, whose weights get their gradient."""
+        if tunes_weights(self.model.network):
+            return super().losses(prompts, batch)
         encoded = encode(self.model.network.get_encoder(), self._embedded(prompts, batch))
         return self._losses_of(encoded, batch.targets)
 

@@ -45,6 +45,11 @@ def gated_gelu(gate: Tensor, up: Tensor) -> Tensor:
     return found
 
 
+def tunes_weights(network: nn.Module) -> bool:
+    """Whether weights want a gradient here and now (model tuning), which nothing in this file gives them."""
+    return torch.is_grad_enabled() and any(weight.requires_grad for weight in network.parameters())
+
+
 def is_plain(network: nn.Module) -> bool:
     """Whether nothing hangs on the modules of ``network`` that running its weights by hand would pass by."""
     return all(
@@ -73,7 +78,9 @@ class _RmsNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """``scale * (g * w - y * mean(g * w * y))`` with ``y = x * scale``."""
         x, weight, scale = ctx.saved_tensors
-        scale = scale.masked_fill(scale == 0, math.nan)  # the squares overflowed; 0 would hide that tuning diverged
+        scale = scale.masked_fill(
+            scale == 0, math.nan
+        )  # the squares overflowed; 0 would hide that tuning diverged
         normed = torch.mul(x.float(), scale)
         inner = torch.mul(grad.float(), weight.float())
         mean = torch.mul(inner, normed).sum(dim=-1, keepdim=True).div_(-x.shape[-1])
