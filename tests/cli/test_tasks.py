@@ -46,3 +46,23 @@ def test_options_of_the_catalog_do_not_fit_a_file(run: Run, tmp_path: Path) -> N
     (tmp_path / "a.csv").write_text("text,label\n" + "x,a\ny,b\n" * 5)
     ran = run("tasks", "show", str(tmp_path / "a.csv"), "--protocol", "paper", "--json")
     assert ran.code == 2 and "to which protocol never applies" in ran.document["error"]
+
+
+def test_a_task_of_ones_own_and_a_damaged_one(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f"t{i},{'ab'[i % 2]}\n" for i in range(30))
+    (tmp_path / "rows.csv").write_text(f"text,code\n{rows}")
+    file = tmp_path / "mine.yaml"
+    definition = (
+        "name: mine\ndata_files: {train: rows.csv}\ndoc_to_text: '{{ text }}?'\ndoc_to_target: '{{ code }}'\n"
+        "labels: {a: good, b: bad}\nmetrics: [accuracy]\n"
+    )
+    file.write_text(definition)
+    shown = run("tasks", "show", "mine", "--task-file", file, "--json").document
+    assert (shown["labels"], shown["source"]) == (["good", "bad"], "file:rows.csv")
+    assert run("tasks", "show", "mine").code == 2
+    file.write_text(definition.replace("doc_to_text", "doc_to_txt"))
+    ran = run("tasks", "show", "mine", "--task-file", file, "--json")
+    assert ran.code == 2 and ran.document["kind"] == "DataError"
+    assert f"{file}: " in ran.document["error"] and "did you mean doc_to_text?" in ran.document["error"]
+    ran = run("tasks", "show", "rows.csv", "--task-file", tmp_path / "gone.yaml", "--json")
+    assert ran.code == 2 and "gone.yaml" in ran.document["error"]

@@ -10,6 +10,7 @@ import pytest
 from experiments import task_table
 from experiments.task_table import ARMS, cell_path, majority, run, sized, table, tasks_with_rows
 from spoton import Recipe, load_model, load_task
+from spoton.models import FrozenModel
 from spoton.tasks import Example
 from tests.tasks.test_local_data import DATA
 from tests.tiny import tiny, toy_task
@@ -73,11 +74,18 @@ def test_the_majority_class_is_that_of_training() -> None:
     assert majority(toy_task(train=rows, test=rows[5:])) == 40.0
 
 
+@pytest.fixture(scope="module")
+def embedded() -> FrozenModel:
+    return load_model()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="no folder with real rows: set SPOTON_TEST_DATA to one")
 @pytest.mark.parametrize("name", ["cb", "commonsense_qa", "stsb", "wsc", "squad"])
-def test_real_tasks_of_unlike_form_run_by_rank_and_by_generate(name: str, tmp_path: Path) -> None:
+def test_real_tasks_of_unlike_form_run_by_rank_and_by_generate(
+    name: str, tmp_path: Path, embedded: FrozenModel
+) -> None:
     assert name in {info.name for info in tasks_with_rows(DATA)}
-    task = sized(load_task(name, data_dir=DATA), 12)
-    run(load_model(), [task], tmp_path, Recipe(steps=2, batch_size=2, max_input_tokens=48))
+    task = sized(load_task(name, data_dir=DATA), 40)
+    run(embedded, [task], tmp_path, Recipe(steps=2, batch_size=2, max_input_tokens=48))
     assert "not run" not in table([name], tmp_path)
