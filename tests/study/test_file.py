@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from spoton.errors import RecipeError, StudyError
+from spoton.errors import RecipeError, SpotonError, StudyError
 from spoton.study.file import parse_study_file, preset_text, read_study_file, study_presets
 from spoton.tasks import list_tasks
 
@@ -106,3 +106,15 @@ def test_mistakes_in_model_tuning_are_named(wrong: dict[str, object], words: str
     text = yaml.safe_dump({"sources": {}, "targets": {"tasks": ["cb"]}, "model_tuning": wrong})
     with pytest.raises((StudyError, RecipeError), match=words):
         parse_study_file(text, "study.yaml")
+
+
+def test_rungs_of_halving_are_looks_of_every_target() -> None:
+    text = "{{sources: {{tasks: [a, b]}}, targets: {{tasks: [b, c], recipe: {{steps: 60, evaluate_every: 20}}}}, {}}}"
+    study = parse_study_file(text.format("halving: {rungs: [20, 40], keep: 0.25}"), "study.yaml")
+    assert study.halving is not None and study.halving.keep == 0.25
+    for wrong, told in (
+        ("{rungs: [30]}", "30 steps"), ("{rungs: [60]}", "60 steps"), ("{rungs: [40, 20]}", "rising"),
+        ("{rungs: [20], keeps: 0.5}", "did you mean keep"), ("{rungs: [20], keep: 1.0}", "halving.keep"),
+    ):  # fmt: skip
+        with pytest.raises(SpotonError, match=told):
+            parse_study_file(text.format(f"halving: {wrong}"), "study.yaml")

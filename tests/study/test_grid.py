@@ -121,3 +121,35 @@ def test_model_tuning_is_named_by_its_own_recipe_alone() -> None:
     )
     assert names(model_tuning={"recipe": {"learning_rate": 1e-5}}).isdisjoint(before)
     assert names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"steps": 61}}).isdisjoint(before)
+
+
+def test_names_of_studies_that_ran_stay_as_they_are() -> None:
+    """Whatever changes these renames every cell of every study that ran, and makes it run again."""
+    found: dict[str, str] = {}
+    for cell in cells_of(study(), HELD, load):
+        found.setdefault(cell.kind, cell.name)
+    assert found == {
+        "zero-shot": "zero-shot.c.0.33ccf5374924", "source": "source.a.0.430726363325",
+        "scratch": "scratch.c.0.fa6ea135122e", "transfer": "transfer.a.c.0.38ef934b8da2",
+        "weighted-average": "weighted-average.c.0.k2.6f2452868275",
+        "multi-task-mixture": "multi-task-mixture.c.0.k1.744f74f68c9a",
+    }  # fmt: skip
+
+
+HALVED = {"halving": {"rungs": [10, 20]}, "targets": {"tasks": ["c", "d"], "recipe": {"evaluate_every": 10}}}
+
+
+def test_halving_decides_transfers_and_nothing_else() -> None:
+    before = cells_of(study(targets=HALVED["targets"]), HELD, load)
+    after = cells_of(study(**HALVED), HELD, load)
+    assert {a.kind for a, b in zip(before, after, strict=True) if a.name != b.name} == {"transfer"}
+    transfer = next(cell for cell in after if cell.kind == "transfer" and cell.task == "d")
+    assert [name.split(".")[1] for name in transfer.rivals] == ["a", "b", "c"]
+    names = {cell.name for cell in after}
+    fewer = cells_of(study(**HALVED, sources={"tasks": ["a", "b"]}), HELD, load)
+    assert all(cell.name not in names for cell in fewer if cell.task == "d" and cell.kind == "transfer")
+
+
+def test_one_source_has_no_rivals() -> None:
+    cells = cells_of(study(**HALVED, sources={"tasks": ["a"]}), HELD, load)
+    assert all(cell.halving is None for cell in cells)

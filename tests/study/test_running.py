@@ -171,6 +171,47 @@ def test_cells_together_equal_cells_alone(make_study: MakeStudy) -> None:
             assert shared["scores"] == alone["scores"]
 
 
+HALVING = {"halving": {"rungs": [3]}}
+
+
+def test_halving_drops_a_cell_that_keeps_what_it_had(make_study: MakeStudy) -> None:
+    whole, halved = make_study("whole", seeds=[0]), make_study("halved", seeds=[0], **HALVING)
+    run(whole)
+    assert not run(halved).left
+    cells = [cell for cell in results(halved).values() if cell["kind"] == "transfer"]
+    assert sorted(cell["steps"] for cell in cells) == [3, 6]
+    for cell in cells:
+        assert cell["dropped"] == (3 if cell["steps"] == 3 else None) and cell["halving"]["rungs"] == [3]
+        alone = next(
+            c for c in results(whole).values() if (c["kind"], c["source"]) == ("transfer", cell["source"])
+        )
+        looks = [look for look in alone["looks"] if look["step"] <= cell["steps"]]
+        assert [look["validation"] for look in cell["looks"]] == [look["validation"] for look in looks]
+    assert "halving" not in next(c for c in results(whole).values() if c["kind"] == "transfer")
+    (place,) = collect(halved).dropped
+    assert place[1:] == ("songs.csv", 0) and collect(halved).dropped[place] == 3
+    assert not collect(whole).dropped
+
+
+def test_a_cell_lost_after_halving_is_compared_with_the_finished_ones(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0], **HALVING)
+    run(folder)
+    before = results(folder)
+    for name in [name for name in before if name.startswith("transfer.")]:
+        (folder / "cells" / f"{name}.json").unlink()
+        assert not run(folder).left
+        again = results(folder)[name]
+        assert again["dropped"] == before[name]["dropped"] and again["scores"] == before[name]["scores"]
+
+
+def test_what_fails_in_a_halving_is_tried_again_with_its_rivals(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0], **HALVING)
+    executor = Failing(Workshop(folder), "transfer", times=1)
+    assert not run(folder, executor).left
+    transfers = [name for name in executor.tried if name.startswith("transfer.")]
+    assert len(transfers) == 4 and transfers[:2] == transfers[2:]
+
+
 KILLED = """
 import os, sys
 from spoton.study.cost import Predictor, Rates
@@ -191,6 +232,15 @@ def watch(event):
 workshop = Workshop(sys.argv[1])
 run_cells(workshop.store, workshop.cells(), InProcess(workshop, watch))
 """
+
+
+def test_a_killed_halving_drops_the_same(make_study: MakeStudy) -> None:
+    whole, broken = make_study("whole", seeds=[0], **HALVING), make_study("broken", seeds=[0], **HALVING)
+    run(whole)
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(broken), "23"], timeout=240)
+    assert ended.returncode == -signal.SIGKILL and len(results(broken)) < len(results(whole))
+    run(broken)
+    assert results(broken) == results(whole)
 
 
 @pytest.mark.parametrize("steps", [8, 29])

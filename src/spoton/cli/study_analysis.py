@@ -121,4 +121,15 @@ def _summary(found: Analysis) -> list[Any]:
     ]
     headings = ("method", "similarity", "k", "change", "error reduction %", "average")
     parts.append(table(headings, rows, numbers=("k", "change", "error reduction %", "average")))
+    for one in found.replays:
+        rungs = ", ".join(map(str, one.halving.rungs))
+        parts.append(
+            f"\nHalving after {rungs} steps would have saved {one.saved:.0%} of the steps of {one.cells} transfer "
+            f"cells and changed the score of each target's best source by {signed(one.change)} points; the choice "
+            f"stays the same in {one.same} of {one.groups}."
+        )
+    if dropped := found.results.dropped:
+        parts.append(
+            f"\n{len(dropped)} transfer cells were dropped by halving; their scores are those they had by then."
+        )
     return parts

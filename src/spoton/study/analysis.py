@@ -17,6 +17,7 @@ from spoton.study.arrays import Array, Mean, ScoreArrays
 from spoton.study.correlation import Correlation, correlate
 from spoton.study.gain import Change, adjusted, chance_beyond_noise, changes, error_reduction, matrix
 from spoton.study.held_out import HeldOut, Option, leave_one_target_out, metric_for_k, smallest_k
+from spoton.study.replay import Replay, replays
 from spoton.study.results import MODEL_TUNING, WEIGHTED_AVERAGE, Results
 from spoton.study.retrieval_evaluation import Candidates, Row, ndcg, regret
 from spoton.study.similarities import KeySimilarities, TaskSimilarities
@@ -60,6 +61,7 @@ class Analysis:
         rows: Baseline, oracle and every method: Table 3.
         rankings: nDCG and regret by metric, and of a random order.
         held_out: Choices made without the target they are used for.
+        replays: What successive halving would have saved and changed, where looks are known.
     """
 
     results: Results
@@ -72,6 +74,7 @@ class Analysis:
     rows: tuple[Row, ...]
     rankings: tuple[Ranking, ...]
     held_out: tuple[HeldOut, ...]
+    replays: tuple[Replay, ...] = ()
 
     @property
     def metric(self) -> Metric | None:
@@ -138,6 +141,7 @@ def analyse(results: Results) -> Analysis:
         rows=_rows(results, candidates, ranked, reported),
         rankings=tuple(_ranking(candidates, metric) for metric in (*ranked, None)),
         held_out=_held_out(results, candidates, baseline, reported),
+        replays=replays(results),
     )  # fmt: skip
 
 

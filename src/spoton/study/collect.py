@@ -11,7 +11,7 @@ import torch
 
 from spoton.errors import StudyError
 from spoton.study.file import StudyFile, read_study_file
-from spoton.study.results import FILE, MODEL_TUNING, Matrix, Results, Score, load_results
+from spoton.study.results import FILE, MODEL_TUNING, Matrix, Results, Run, Score, load_results
 from spoton.study.running import PLAN, document_of, read_plan
 from spoton.study.store import STUDY_FILE, Store
 
@@ -63,6 +63,12 @@ def collect(folder: Path) -> Results:
         metrics={cell["task"]: cell["metric"] for cell in cells if cell["kind"] != "source"},
         candidates=tuple(entry.task for entry in study.candidates),
         left_out=tuple((pair.source, pair.target, pair.why) for pair in study.leave_out),
+        runs={
+            (cell["source"], cell["task"], cell["seed"]): Run(
+                cell["steps"], tuple(cell["looks"]), cell.get("dropped")
+            )
+            for cell in by_kind.get("transfer", ())
+        },
         extra=_extra(by_kind, "validation"), extra_test=_extra(by_kind, "test"),
         metadata=_metadata(folder.resolve().name, study, cells, len(planned)) | _tuned(by_kind, keys["scratch"]),
     )  # fmt: skip
@@ -115,6 +121,7 @@ def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], plan
         "name": name, "model": first["model"], "model_fingerprint": first["model_fingerprint"],
         "dtype": first["dtype"], "protocol": study.protocol, "seeds": ", ".join(map(str, study.seeds)),
         "cells": f"{len(cells)} of {planned}", "recipe": recipes,
+        **({"halving": study.halving.model_dump()} if study.halving else {}),
         "rows": {_role(cell): _rows(cell) for cell in cells},
         "versions": first["versions"], "seconds": {cell["name"]: cell["seconds"] for cell in cells},
         "notes": sorted({cell["message"] for cell in cells if cell.get("message")}),

@@ -102,11 +102,12 @@ class Predictor:
             looks = -(-weights.steps // weights.evaluate_every)
             tuned = weights.steps * weights.batch_size * tokens * self.rates.train * _WITH_WEIGHTS
             return tuned + (looks * len(task.validation) + len(task.test)) * tokens * self.rates.score
-        tuned = recipe.steps * (recipe.length + recipe.batch_size * tokens) * self.rates.train
+        share = cell.halving.share(len(cell.rivals), recipe.steps) if cell.halving else 1.0
+        tuned = share * recipe.steps * (recipe.length + recipe.batch_size * tokens) * self.rates.train
         if cell.source_recipe is not None:
             first = cell.source_recipe
             tuned += first.steps * (first.length + first.batch_size * tokens) * self.rates.train
-        scored = (looks * len(task.validation) + len(task.test)) * tokens * self.rates.score
+        scored = (share * looks * len(task.validation) + len(task.test)) * tokens * self.rates.score
         return tuned + scored
 
     def memory(self, cell: Cell) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from spoton.study.analysis import Analysis, chance, learned, saturated
 from spoton.study.arrays import ScoreArrays, known
 from spoton.study.baselines import baselines
+from spoton.study.gain import Change
 from spoton.study.verdicts import verdicts
 
 FORMAT = "spoton-study-analysis-1"
@@ -34,7 +35,7 @@ def document(analysis: Analysis) -> dict[str, Any]:
         "candidates": candidates(analysis),
         "transfer": {
             "pairs": [
-                one.to_json() | {"p_adjusted": known(p, 12)}
+                one.to_json() | {"p_adjusted": known(p, 12)} | _dropped(analysis, one)
                 for one, p in zip(analysis.changes, analysis.p_adjusted, strict=True)
             ],
             "chance_beyond_noise": known(chance(analysis)),
@@ -59,8 +60,21 @@ def document(analysis: Analysis) -> dict[str, Any]:
             "leave_one_target_out": [one.to_json() for one in analysis.held_out],
         },
         "baselines": baselines(analysis),
+        "halving": {
+            "dropped": [
+                {"source": source, "target": target, "seed": seed, "steps": steps}
+                for (source, target, seed), steps in results.dropped.items()
+            ],
+            "replayed": [one.to_json() for one in analysis.replays],
+        },
         "targets": {target: advice(analysis, target) for target in results.targets},
     }  # fmt: skip
+
+
+def _dropped(analysis: Analysis, change: Change) -> dict[str, list[int]]:
+    """The seeds of a pair that successive halving ended early, if there are any."""
+    found = [place[2] for place in analysis.results.dropped if place[:2] == (change.source, change.target)]
+    return {"dropped_seeds": sorted(found)} if found else {}
 
 
 def candidates(analysis: Analysis) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from spoton.errors import StudyError
 from spoton.transfer.similarity import Metric
 from spoton.tuning.evaluation import Mode
+from spoton.tuning.halving import Halving
 from spoton.tuning.model_recipe import ModelRecipe
 from spoton.tuning.recipe import Recipe
 
@@ -167,6 +168,8 @@ class StudyFile(BaseModel):
     """Methods and similarities to evaluate."""
     model_tuning: ModelTuning | None = None
     """Model tuning of every target, to compare with; null: none."""
+    halving: Halving | None = None
+    """When the transfers to one target are compared, and which share goes on; null: all are tuned to the end."""
     leave_out: list[LeftOut] = []
     """Pairs not tried, and why. A task is never its own source."""
     keep_prompts: Literal["sources", "all"] = "sources"
@@ -247,6 +250,8 @@ def parse_study_file(text: str, name: str) -> StudyFile:
             recipe = group.recipe_of(entry)  # raises with the value that does not fit
             if study.model_tuning is not None:
                 study.model_tuning.recipe_of(recipe)
+            if study.halving is not None and group is study.targets and entry in group.tasks:
+                study.halving.require_looks(recipe.steps, recipe.evaluate_every)
     return study
 
 
@@ -263,7 +268,15 @@ def _problems(error: ValidationError) -> str:
     return "; ".join(told)
 
 
-_MODELS: tuple[type[BaseModel], ...] = (StudyFile, TaskGroup, TaskEntry, Retrieval, LeftOut, ModelTuning)
+_MODELS: tuple[type[BaseModel], ...] = (
+    StudyFile,
+    TaskGroup,
+    TaskEntry,
+    Retrieval,
+    LeftOut,
+    ModelTuning,
+    Halving,
+)
 _KNOWN = sorted({name for model in _MODELS for name in model.model_fields})
 
 

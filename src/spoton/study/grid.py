@@ -16,6 +16,7 @@ from spoton.study.file import StudyFile, TaskEntry, TaskGroup
 from spoton.tasks.task import Task
 from spoton.transfer.similarity import Metric
 from spoton.tuning.evaluation import Mode, default_mode
+from spoton.tuning.halving import Halving
 from spoton.tuning.model_recipe import ModelRecipe
 from spoton.tuning.recipe import Recipe
 
@@ -50,6 +51,8 @@ class Cell:
         similarity: By which it takes them.
         source_recipe: How the prompt of a mixture is tuned first.
         model_recipe: How a ``model-tuning`` cell is tuned, instead of ``recipe``.
+        halving: How it is compared with the other transfers to its target and seed, and perhaps dropped.
+        rivals: Names of the source cells of all these, in order.
     """
 
     kind: Kind
@@ -65,6 +68,8 @@ class Cell:
     similarity: Metric | None = None
     source_recipe: Recipe | None = None
     model_recipe: ModelRecipe | None = None
+    halving: Halving | None = None
+    rivals: tuple[str, ...] = ()
 
     @property
     def role(self) -> Role:
@@ -90,6 +95,8 @@ class Cell:
         parts += [str(self.k), str(self.similarity)]
         if self.source_recipe is not None:
             parts.append(self.source_recipe.model_dump_json())
+        if self.halving is not None:  # who else is tried decides who is dropped
+            parts += [self.halving.model_dump_json(), *self.rivals]
         return sha256_of_text(parts)[:12]
 
     @property
@@ -167,10 +174,14 @@ class _Maker:
                     yield self.cell("model-tuning", entry, seed, model_recipe=wanted.recipe_of(target))
 
     def transfers(self, entry: TaskEntry, seed: int, sources: dict[tuple[str, int], Cell]) -> Iterator[Cell]:
-        for source in self._study.sources.tasks:
-            if self._study.goes(source.task, entry.task):
-                needs = (sources[source.task, seed].name,)
-                yield self.cell("transfer", entry, seed, source=source.task, needs=needs)
+        tried = [one.task for one in self._study.sources.tasks if self._study.goes(one.task, entry.task)]
+        halving = self._study.halving if len(tried) > 1 else None
+        rivals = tuple(sources[source, seed].name for source in tried) if halving else ()
+        for source in tried:
+            needs = (sources[source, seed].name,)
+            yield self.cell(
+                "transfer", entry, seed, source=source, needs=needs, halving=halving, rivals=rivals
+            )
 
     def methods(self, entry: TaskEntry, seed: int, sources: dict[tuple[str, int], Cell]) -> Iterator[Cell]:
         retrieval = self._study.retrieval

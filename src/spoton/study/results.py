@@ -61,6 +61,21 @@ class Score:
     n: int | None = None
 
 
+@dataclass(frozen=True)
+class Run:
+    """How one transfer cell went.
+
+    Attributes:
+        steps: Steps taken.
+        looks: ``step``, ``validation`` and perhaps ``validation_loss`` of each look at the validation split.
+        dropped: After how many steps successive halving ended it; None: it did not.
+    """
+
+    steps: int
+    looks: tuple[dict[str, float], ...]
+    dropped: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Results:
     """What is known of a study: scores, prompts, and where they come from.
@@ -82,6 +97,7 @@ class Results:
         extra: Validation scores of other methods. A name is ``model-tuning``, or ``weighted-average@3``,
             ``weighted-average:per_token_average@3``, ``multi-task-mixture@12``: method, similarity metric, k.
         extra_test: The same on the test split.
+        runs: How transfer cells went, by source, target and seed, as far as that is known.
         metadata: Provenance as plain values: model, recipe, protocol, data hashes, versions, seconds by cell.
 
     Raises:
@@ -103,6 +119,7 @@ class Results:
     left_out: tuple[tuple[str, str, str], ...] = ()
     extra: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     extra_test: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
+    runs: Mapping[tuple[str, str, int], Run] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -136,6 +153,11 @@ class Results:
         return "test" if kinds == {True, False} else "validation"
 
     @property
+    def dropped(self) -> dict[tuple[str, str, int], int]:
+        """After how many steps successive halving ended a transfer cell, by source, target and seed."""
+        return {place: run.dropped for place, run in self.runs.items() if run.dropped is not None}
+
+    @property
     def reported(self) -> tuple[Score, ...]:
         """The scores of the reported split."""
         return self.test if self.reported_split == "test" else self.validation
@@ -162,6 +184,7 @@ class Results:
                 name: {method: [asdict(one) for one in scores] for method, scores in getattr(self, name).items()}
                 for name in ("extra", "extra_test")
             },
+            "runs": [[*place, asdict(run)] for place, run in self.runs.items()],
             "prompts": bool(prompts),
         }  # fmt: skip
         path = folder / FILE
@@ -189,6 +212,10 @@ def load_results(folder: Path) -> Results:
         for name in ("sources", "targets", "candidates"):
             values[name] = tuple(document[name])
         values["left_out"] = tuple((source, target, why) for source, target, why in document["left_out"])
+        values["runs"] = {
+            (source, target, seed): Run(run["steps"], tuple(run["looks"]), run["dropped"])
+            for source, target, seed, run in document.get("runs", ())
+        }
         return Results(**values, **{name: document[name] for name in _MAPPINGS})
     except FileNotFoundError as error:
         raise StudyError(

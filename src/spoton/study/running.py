@@ -182,7 +182,7 @@ def run_cells(
                     waiting.remove(group)
                     todo = tuple(cell for cell in group if cell.name not in done)
                     if todo:
-                        executor.submit(todo)
+                        executor.submit(group if group[0].halving else todo)
                         free -= 1
                 if free == executor.slots:
                     return status_of(store, plan)
@@ -199,8 +199,9 @@ def _groups(cells: Sequence[Cell], together: int) -> list[Group]:
     groups: list[Group] = []
     for cell in cells:
         last = groups[-1] if groups else ()
+        most = len(cells) if cell.halving else together  # those that are compared are tuned together
         if (
-            cell.kind == "transfer" and 0 < len(last) < together
+            cell.kind == "transfer" and 0 < len(last) < most
             and (last[0].kind, last[0].task, last[0].seed) == ("transfer", cell.task, cell.seed)
         ):  # fmt: skip
             groups[-1] = (*last, cell)
@@ -224,8 +225,10 @@ def _settle(
         error = outcome.error or "It ended without a result and without an error."
         record = {"name": cell.name, "words": cell.words, "attempts": attempts[cell.name], "error": error}
         store.write(f"failures/{cell.name}.json", (json.dumps(record, indent=1) + "\n").encode())
-        if attempts[cell.name] < tries:
+        if attempts[cell.name] < tries and not cell.halving:
             waiting.insert(0, (cell,))  # alone: whatever it was, it shall not take others with it
+    if any(cell.halving and attempts[cell.name] < tries for cell in left):
+        waiting.insert(0, outcome.group)
     return {cell.name for cell in outcome.group if cell.name in finished}
 
 

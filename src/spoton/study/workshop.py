@@ -128,6 +128,8 @@ class Workshop:
     def carry_out(self, cells: Sequence[Cell], on_event: OnEvent = silent) -> None:
         """Carries out cells that are not finished yet; several are tuned in every pass over the model.
 
+        Cells with `Cell.halving` have to come with all their rivals, finished ones as well.
+
         Raises:
             Interrupted: Ctrl-C; checkpoints are kept where the folder is local.
             StudyError: The rows or the model are not those that the cells were named after.
@@ -147,7 +149,10 @@ class Workshop:
         begun = [self._start(cell, on_event) for cell in tuned]
         jobs = [self._job(cell, start, on_event) for cell, start in zip(tuned, begun, strict=True)]
         errors: list[DivergenceError] = []
-        for cell, start, found in zip(tuned, begun, tune_together(self.model, jobs), strict=True):
+        halving = tuned[0].halving if tuned else None
+        rivals = {i: self._looks(cell) for i, cell in enumerate(cells) if halving and cell.name in done}
+        results = tune_together(self.model, jobs, halving=halving, rivals=rivals)
+        for cell, start, found in zip(tuned, begun, results, strict=True):
             if isinstance(found, DivergenceError):
                 errors.append(found)
             elif found.stopped == "interrupted":
@@ -183,7 +188,8 @@ class Workshop:
                 "labels": None if task.labels is None else len(task.labels), "family": task.family,
                 "metric": task.metric, "source_of_rows": task.source, "prompt_hash": prompt.content_hash(),
                 "seconds": time.monotonic() - began,
-            },
+            }
+            | ({"halving": cell.halving.model_dump(), "dropped": tuned.dropped} if cell.halving else {}),
         )  # fmt: skip
         checkpoint = self.store.checkpoint(cell.name)
         for left in (checkpoint, checkpoint and _first_stage(checkpoint)):
@@ -301,6 +307,13 @@ class Workshop:
             raise Interrupted(f"{cell.words}: {tuned.message}")
         start = self._from(tuned.prompt, mixed.name, cell.recipe.length)
         return replace(start, notes=(f"Mixture of {', '.join(names)} and {cell.task}.",))
+
+    def _looks(self, cell: Cell) -> list[dict[str, float]]:
+        """What a finished cell's looks at the validation split found."""
+        found: list[dict[str, float]] = json.loads(self.store.read(f"cells/{cell.name}.json") or b"{}").get(
+            "looks", []
+        )
+        return found
 
     def _require_same(self, cell: Cell) -> None:
         task = self.task(cell.role, cell.task)

@@ -6,6 +6,7 @@ from spoton.tuning.diagnosis import diagnose as diagnose
 from spoton.tuning.evaluation import Evaluation as Evaluation
 from spoton.tuning.evaluation import evaluate as evaluate
 from spoton.tuning.events import Progress as Progress
+from spoton.tuning.halving import Halving as Halving
 from spoton.tuning.job import Job as Job
 from spoton.tuning.job import Tuned as Tuned
 from spoton.tuning.loop import tune as tune

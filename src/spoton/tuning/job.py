@@ -49,6 +49,7 @@ class Tuned:
         activation_bytes: Most bytes that a step kept for its backward pass, the passes of all prompts tuned
             together included; 0 if no step was taken.
         passes: Into how many passes memory asked to split the largest step; 1: it fitted.
+        dropped: After how many steps others, tuned together with it, were better (`Halving`); None: it was not dropped.
     """
 
     prompt: SoftPrompt
@@ -60,6 +61,7 @@ class Tuned:
     message: str = ""
     activation_bytes: int = 0
     passes: int = 1
+    dropped: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ class Running:
             max_input_tokens=recipe.max_input_tokens, labels=task.labels,
         )  # fmt: skip
         self.stopped: Stopped | None = None
+        self.dropped: int | None = None
         self.message = ""
         self.activation_bytes, self.passes = 0, 1
         self._clock = _Clock(self.state)
@@ -166,6 +169,11 @@ class Running:
             )
         )
 
+    def drop(self, rung: int) -> None:
+        """Ends the run because others, tuned together with it, were better after ``rung`` steps."""
+        self.stopped, self.dropped = "finished", rung
+        self.message = f"Dropped after {rung} of {self.job.recipe.steps} steps: others were better."
+
     def interrupt(self) -> None:
         """Ends the run where it is."""
         self.stopped = "interrupted"
@@ -190,7 +198,7 @@ class Running:
         prompt = SoftPrompt(value=state.best.cpu(), card=self._card(), key=key)
         return Tuned(
             prompt, state.history, stopped, state.step, self.train.truncated, self._clock.elapsed(), self.message,
-            self.activation_bytes, self.passes,
+            self.activation_bytes, self.passes, self.dropped,
         )  # fmt: skip
 
     def _resume(self, checkpoint: Path) -> None:

@@ -6,7 +6,7 @@ It reads top to bottom: next rows of every prompt, losses, gradients, a step of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from spoton.prompts.card import Parent
 from spoton.tasks.task import Task
 from spoton.tuning.evaluation import Mode
 from spoton.tuning.events import OnEvent, silent
+from spoton.tuning.halving import Halving, Look
 from spoton.tuning.job import Job, Running, Tuned
 from spoton.tuning.memory import SHARE_OF_FREE, count_kept, free_bytes, split
 from spoton.tuning.recipe import Recipe
@@ -66,7 +67,12 @@ def tune(
 
 
 def tune_together(
-    model: FrozenModel, jobs: Sequence[Job], *, activation_limit: float | None = None
+    model: FrozenModel,
+    jobs: Sequence[Job],
+    *,
+    activation_limit: float | None = None,
+    halving: Halving | None = None,
+    rivals: Mapping[int, Sequence[Look]] | None = None,
 ) -> list[Tuned | DivergenceError]:
     """Tunes several prompts in every pass over one copy of the model: seeds, learning rates, starts or tasks.
 
@@ -78,19 +84,26 @@ def tune_together(
         jobs: What to tune.
         activation_limit: Bytes that a pass may keep for its backward pass; a larger step is split and its gradients
             are added up. None: half of what is free when the first step is taken.
+        halving: At which steps the jobs are compared and which of them go on. None: all do.
+        rivals: Looks of prompts that belong to these and are tuned already, by their place among all; they are
+            compared with the jobs, too.
 
     Returns:
         The result of each job, in order; a `DivergenceError` where a loss was NaN before there was anything to keep.
 
     Raises:
         DataError: A task has no training or validation examples.
+        RecipeError: The jobs are to be compared at steps at which nobody looks.
     """
+    if halving is not None:
+        for job in jobs:
+            halving.require_looks(job.recipe.steps, job.recipe.evaluate_every)
     runs = [Running(model, job) for job in jobs]
     passes = _Passes(model, activation_limit)
     try:
         for run in runs:
             run.start()
-        while active := [run for run in runs if run.stopped is None]:
+        while active := _going_on(runs, halving, rivals or {}):
             for run, loss in zip(active, passes.gradients(active), strict=True):
                 run.activation_bytes, run.passes = passes.most_bytes, passes.most_passes
                 run.step(loss)
@@ -99,6 +112,27 @@ def tune_together(
             if run.stopped is None:
                 run.interrupt()
     return [_result(run) for run in runs]
+
+
+def _going_on(
+    runs: Sequence[Running], halving: Halving | None, rivals: Mapping[int, Sequence[Look]]
+) -> list[Running]:
+    """The runs that take the next step; ends those that are behind at a rung."""
+    rung = None
+    if halving is not None:
+        waiting = iter(runs)
+        places = [None if i in rivals else next(waiting) for i in range(len(runs) + len(rivals))]
+        ended, rung = halving.decide(
+            [rivals[i] if run is None else run.state.history for i, run in enumerate(places)],
+            [run is None or (run.stopped is not None and run.dropped is None) for run in places],
+        )
+        for run, end in zip(places, ended, strict=True):
+            if run is not None and end is not None and run.stopped is None:
+                run.drop(end)
+    active = [run for run in runs if run.stopped is None]
+    if rung is None:
+        return active
+    return [run for run in active if run.state.step < rung]  # after a resume, some may have to catch up
 
 
 def _result(run: Running) -> Tuned | DivergenceError:

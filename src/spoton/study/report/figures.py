@@ -14,7 +14,8 @@ import numpy as np
 
 from spoton.study.analysis import Analysis
 from spoton.study.arrays import Array
-from spoton.study.report.parts import number, probability, spread
+from spoton.study.gain import Change
+from spoton.study.report.parts import DROPPED, number, probability, spread
 from spoton.study.similarities import TaskSimilarities
 
 PlotlyFigure: TypeAlias = dict[str, Any]
@@ -69,7 +70,7 @@ def transfer_heatmap(analysis: Analysis) -> PlotlyFigure:
         changes = [analysis.change(source, target) for target in targets]
         z.append([_finite(one.error_reduction) if one else None for one in changes])
         text.append([
-            number(one.error_reduction, sign=True) + ("*" if one.beyond_noise else "") if one else "" for one in changes
+            number(one.error_reduction, sign=True) + mark(analysis, one) if one else "" for one in changes
         ])  # fmt: skip
         hover.append([
             f"{escape(source)} → {escape(target)}<br>score {spread(one.score)}<br>from scratch {spread(one.scratch)}"
@@ -96,6 +97,12 @@ def transfer_heatmap(analysis: Analysis) -> PlotlyFigure:
     }
     layout["width"] = min(1180, 290 + _COLUMN * max(6, len(targets)))
     return {"data": [heat], "layout": layout}
+
+
+def mark(analysis: Analysis, change: Change) -> str:
+    """What stands behind the number of a pair: * beyond noise, and whether a seed was dropped by halving."""
+    dropped = any(place[:2] == (change.source, change.target) for place in analysis.results.dropped)
+    return ("*" if change.beyond_noise else "") + (DROPPED if dropped else "")
 
 
 def similarity_heatmap(found: TaskSimilarities) -> PlotlyFigure:

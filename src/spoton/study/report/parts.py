@@ -12,6 +12,9 @@ from spoton.study.arrays import Mean
 UNKNOWN = "\N{EN DASH}"
 """What stands for a number that is not known."""
 
+DROPPED = "\N{DAGGER}"
+"""What marks a score of a cell that successive halving ended early."""
+
 
 @dataclass(frozen=True)
 class Table:

@@ -16,6 +16,7 @@ from spoton.study.report.figures import (
     RANDOM_COLOR,
     curves,
     group_of,
+    mark,
     similarity_range,
     source_groups,
     source_order,
@@ -90,7 +91,7 @@ def _transfer(analysis: Analysis) -> Figure:
         change = analysis.change(sources[s], targets[t])
         if change is not None and math.isfinite(value):
             color = "white" if abs(value) > 0.7 * CLIP else "black"
-            told = number(float(value), sign=True) + ("*" if change.beyond_noise else "")
+            told = number(float(value), sign=True) + mark(analysis, change)
             axes.text(t, s, told, ha="center", va="center", fontsize=7, color=color)
     _names(axes, targets, sources, 40)
     drawing.colorbar(image, ax=axes, label="relative error reduction (%)", extend="both", shrink=0.8)

@@ -13,6 +13,7 @@ from spoton.study.arrays import Mean
 from spoton.study.document import advice, candidates
 from spoton.study.report.baselines import baseline_sections
 from spoton.study.report.parts import (
+    DROPPED,
     UNKNOWN,
     Block,
     Figure,
@@ -47,7 +48,7 @@ def sections(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
     """
     parts = [
         _summary(analysis), _candidates(analysis), _transfer(analysis), *_similarity(analysis, figures),
-        *_correlation(analysis, figures), _retrieval(analysis, figures), *_held_out(analysis),
+        *_correlation(analysis, figures), _retrieval(analysis, figures), *_held_out(analysis), *_halving(analysis),
         *baseline_sections(analysis), *_targets(analysis), _definitions(analysis), _provenance(analysis),
     ]  # fmt: skip
     return parts
@@ -67,6 +68,11 @@ def _summary(analysis: Analysis) -> Section:
     )
     missing = analysis.reported.missing({(source, target) for source, target, _ in results.left_out})
     told += f" {len(missing)} cells are missing; all numbers are of what is there." if missing else ""
+    if results.dropped:
+        told += (
+            f" {len(results.dropped)} transfer cells were dropped by successive halving and keep the best score they "
+            "had by then, which more steps might have raised: what is said of weak sources is a lower bound."
+        )
     rows = [(one.question, one.answer, one.sentence) for one in verdicts(analysis)]
     return Section("Findings", [told, Table(("question", "answer", "numbers"), rows)])
 
@@ -107,6 +113,8 @@ def _transfer(analysis: Analysis) -> Section:
         "the noise of seeds. "
         "White is no change; colours end at ±25 % as in the paper."
     )
+    if analysis.results.dropped:
+        caption += f" {DROPPED} marks pairs of which a seed was dropped by successive halving."
     blocks: list[Block] = [Figure("transfer", caption)]
     rate = chance(analysis)
     if math.isfinite(rate):
@@ -147,14 +155,19 @@ def _pairs(analysis: Analysis) -> Table:
         values = analysis.reported.transfer[
             analysis.results.sources.index(one.source), analysis.results.targets.index(one.target)
         ]
-        each = [number(value) for value, seed in zip(values.tolist(), seeds, strict=True) if seed is not None]
+        each = [
+            number(value) + (DROPPED if (one.source, one.target, seed) in analysis.results.dropped else "")
+            for value, seed in zip(values.tolist(), seeds, strict=True)
+            if seed is not None
+        ]
         reduction = spread(Mean(one.error_reduction, one.error_reduction_std, 0), sign=True)
         rows.append((
             one.source, one.target, *each, spread(one.score), number(one.gain, sign=True), reduction, one.outcome,
             probability(one.p_value), probability(p),
         ))  # fmt: skip
     numbers = frozenset(columns) - {"source", "target", "outcome"}
-    return Table(columns, rows, numbers, "All pairs with their seeds")
+    marked = f" ({DROPPED} dropped by halving)" if analysis.results.dropped else ""
+    return Table(columns, rows, numbers, f"All pairs with their seeds{marked}")
 
 
 def _similarity(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
@@ -293,6 +306,31 @@ def _held_out(analysis: Analysis) -> list[Section]:
     if len(some) < len(rows):
         blocks.append(Table(columns, rows, numbers, "The same for every k"))
     return [Section("Leaving one target out", blocks)]
+
+
+def _halving(analysis: Analysis) -> list[Section]:
+    """What halving did, or what it would have done."""
+    blocks: list[Block] = []
+    if dropped := analysis.results.dropped:
+        rows = [(*place[:2], str(place[2]), str(steps)) for place, steps in sorted(dropped.items())]
+        columns = ("source", "target", "seed", "dropped after steps")
+        blocks.append("Cells that were dropped keep the best prompt they had by then, and its scores.")
+        blocks.append(Table(columns, rows, frozenset(columns[2:]), f"{len(rows)} dropped cells"))
+    if analysis.replays:
+        blocks.append(
+            "Replayed on the recorded looks of this study, which ran without it: at each rung the better half by "
+            "validation goes on. Change: of the reported score of the source that validation chooses for each target "
+            "and seed, against choosing among all of them tuned to the end; mean ± standard deviation (seeds)."
+        )
+        headings = ("rungs (steps)", "cells dropped", "steps saved", "same choice", "change (points)")
+        blocks.append(Table(headings, [
+            (
+                ", ".join(map(str, one.halving.rungs)), f"{one.dropped} of {one.cells}", percent(one.saved),
+                f"{one.same} of {one.groups}", spread_of(one.change, 2),
+            )
+            for one in analysis.replays
+        ], frozenset(headings[1:])))  # fmt: skip
+    return [Section("Successive halving", blocks)] if blocks else []
 
 
 def _short(option: str) -> str:

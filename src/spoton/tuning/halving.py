@@ -1,0 +1,104 @@
+"""Successive halving: of several prompts tuned together, those that are behind at a rung go no further.
+
+Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943, with the rungs and the share to keep given. What a rung
+decides follows from the looks up to it alone, so a resumed run drops what the killed one dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from spoton.errors import RecipeError
+
+Look = dict[str, float]
+
+
+class Halving(BaseModel):
+    """When prompts tuned together are compared, and how many go on.
+
+    Example:
+        >>> Halving(rungs=[20, 40]).left(8, rung=1)
+        2
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rungs: list[int] = Field(min_length=1)
+    """Steps after which prompts are compared; each has to be a step at which the validation split is looked at."""
+    keep: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the prompts that goes on, rounded up; at least one does."""
+
+    @field_validator("rungs")
+    @classmethod
+    def _in_order(cls, rungs: list[int]) -> list[int]:
+        if min(rungs) < 1 or sorted(set(rungs)) != rungs:
+            raise ValueError("rungs have to be different steps in rising order")
+        return rungs
+
+    def left(self, prompts: int, rung: int) -> int:
+        """How many of so many prompts go on behind the rung of that index."""
+        return max(1, math.ceil(prompts * self.keep ** (rung + 1) - 1e-9))
+
+    def require_looks(self, steps: int, evaluate_every: int) -> None:
+        """Refuses rungs at which nobody looks.
+
+        Raises:
+            RecipeError: A rung is no multiple of ``evaluate_every``, or no step before the last.
+        """
+        strange = [rung for rung in self.rungs if rung % evaluate_every or rung >= steps]
+        if strange:
+            raise RecipeError(
+                f"Prompts cannot be compared after {', '.join(map(str, strange))} steps: rungs have to be multiples of "
+                f"evaluate_every ({evaluate_every}) below steps ({steps})."
+            )
+
+    def share(self, prompts: int, steps: int) -> float:
+        """Share of the steps that are taken, of those that so many prompts would take without it."""
+        edges = [0, *self.rungs, steps]
+        inside = [prompts, *(self.left(prompts, rung) for rung in range(len(self.rungs)))]
+        taken = sum(n * (end - start) for n, start, end in zip(inside, edges, edges[1:], strict=False))
+        return taken / (prompts * steps)
+
+    def decide(
+        self, histories: Sequence[Sequence[Look]], over: Sequence[bool] | None = None
+    ) -> tuple[list[int | None], int | None]:
+        """Which prompts are dropped, and the first rung at which that is not known yet.
+
+        Args:
+            histories: Looks of all prompts that were started together (``step``, ``validation``,
+                ``validation_loss``), dropped ones included. One may have none.
+            over: Which of them ended by themselves, and are compared by what they have. None: none did.
+
+        Returns:
+            One entry a prompt, in order: the step of the rung at which it is dropped, or None; and the first rung that
+            somebody has still to reach, before which nobody may go further, or None.
+        """
+        over = over or [False] * len(histories)
+        ended: list[int | None] = [None] * len(histories)
+        for index, rung in enumerate(self.rungs):
+            inside = [i for i, end in enumerate(ended) if end is None]
+            if not all(over[i] or _reached(histories[i], rung) for i in inside):
+                return ended, rung
+            best_first = sorted(inside, key=lambda i: (_rank(histories[i], rung), -i), reverse=True)
+            for i in best_first[self.left(len(histories), index) :]:
+                ended[i] = rung
+        return ended, None
+
+
+def _reached(history: Sequence[Look], rung: int) -> bool:
+    return any("validation" in look and look["step"] >= rung for look in history)
+
+
+def _rank(history: Sequence[Look], rung: int) -> tuple[float, float]:
+    """The best validation score up to a rung, and the lowest loss that came with it."""
+    return max(
+        (
+            (look["validation"], -look.get("validation_loss", math.inf))
+            for look in history
+            if "validation" in look and look["step"] <= rung
+        ),
+        default=(-math.inf, -math.inf),
+    )
