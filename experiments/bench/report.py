@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.bench.goals import goal_rows
 from experiments.bench.names import COMPILED, DOCUMENTED, EXACT, LIMIT, SPOTON, TUNED
 from experiments.bench.ratios import Spread, median_seconds, pairwise_ratio
 
@@ -26,6 +27,12 @@ def tables(result: dict[str, Any]) -> str:
     if result["memory"]:
         parts.append(
             f"**Peak memory of a training step above the model**\n\n{_memory_table(result['memory'])}"
+        )
+    goals = goal_rows(result)
+    if goals:
+        sizes = " / ".join(dict.fromkeys(str(c["batch_size"]) for c in result["configurations"]))
+        parts.insert(
+            0, "**Goals**\n\n" + _markdown(["goal", "asked", f"found (batch {sizes})", "reached"], goals)
         )
     return "\n\n".join([*parts, *_agreement(result), *_payback(result), *result["notes"]])
 

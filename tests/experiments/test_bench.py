@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.bench.names import COMPILED, DOCUMENTED, EXACT, LIMIT, SPOTON, TUNED
+from experiments.bench.goals import goal_rows
+from experiments.bench.names import COMPILED, DOCUMENTED, EXACT, LIMIT, SMOLLM, SPOTON, TUNED
 from experiments.bench.products import DecoderShape, Product, runner, unavoidable_products
 from experiments.bench.ratios import disagreeing, median_seconds, pairwise_ratio
 from experiments.bench.report import BEGIN, END, filled, machine_text, tables
@@ -167,3 +168,18 @@ def test_the_page_says_when_compiling_pays() -> None:
     for one in configuration["rounds"]:
         one[COMPILED] = one[SPOTON]
     assert "Compiling took 50 s and made steps no faster" in tables(found)
+
+
+def test_goals_say_what_is_reached_and_what_is_not() -> None:
+    found = result()
+    assert goal_rows(found | {"configurations": [], "memory": []}) == []
+    (configuration,) = found["configurations"]
+    configuration["model"] = SMOLLM
+    larger = configuration | {"batch_size": 32, "rounds": [{TUNED: {"wall": 3.0}, SPOTON: {"wall": 1.0}}]}
+    found["configurations"].append(larger)
+    rows = {title.split(": ")[1]: rest for title, *rest in goal_rows(found)}
+    assert rows[f"{SPOTON}, times {DOCUMENTED}"] == ["at least 10", "10.00", "yes"]
+    assert rows[f"{SPOTON}, times {TUNED}"] == ["at least 3.5", "4.00 / 3.00", "**in part**"]
+    assert rows[f"{SPOTON}, of the limit"] == ["at least 45%", "50%", "yes"]
+    assert rows[f"{SPOTON}, of {DOCUMENTED}"] == ["at most 0.25", "0.25", "yes"]
+    assert "**Goals**" in tables(found)

@@ -21,7 +21,8 @@ from tests.models.naive import (
 from tests.tiny import VOCABULARY, WIDTH, draw, tiny
 
 PACKED = (
-    "llama", "gpt2", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "phi", "phi3", "gpt_neox", "opt",
+    "llama", "smollm3", "olmo2", "granite", "gpt2", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "phi", "phi3",
+    "gpt_neox", "opt",
 )  # fmt: skip
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 LABELS = [[30], [31, 32], [33, 34, 35]]

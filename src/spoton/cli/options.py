@@ -261,7 +261,9 @@ class ModelOptions:
     compile: Annotated[
         bool,
         typer.Option(
-            "--compile", help="Compile the layers: for runs of hundreds of steps.", rich_help_panel=_MODEL
+            "--compile",
+            help="Compile the layers: for long runs of models that are not like Llama.",
+            rich_help_panel=_MODEL,
         ),
     ] = False
 

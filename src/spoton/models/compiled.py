@@ -1,5 +1,8 @@
 """Compiling the layers of a model for long runs: torch.compile fuses norms, gates and residual sums.
 
+Llama and its like, whose layers run by hand otherwise (``llama.py``), gain next to nothing by it: here transformers'
+own layers are compiled and run.
+
 The layers are compiled one by one, with lengths left open, so that one compilation serves every layer and batch; the
 packed attention stays as it is, since it is matrix products already.
 """
@@ -15,10 +18,11 @@ from transformers import AttentionInterface
 from spoton.errors import ModelError
 from spoton.models.attention import ATTENTION_NAME, attention
 from spoton.models.frozen import FrozenModel
+from spoton.models.llama import FAMILIES
 
 
 def compile_layers(model: FrozenModel, on_message: Callable[[str], None] | None = None) -> None:
-    """Compiles the layers of ``model`` in place; the first steps then take a minute or two.
+    """Compiles the layers of ``model`` in place; the first steps then take up to a minute or two.
 
     Args:
         model: The frozen model.
@@ -43,7 +47,11 @@ def compile_layers(model: FrozenModel, on_message: Callable[[str], None] | None 
     for layer in layers:
         layer.compile(dynamic=True)
     if on_message is not None:
+        gain = (
+            "models of this family are as fast without (docs/performance.md)"
+            if model.network.config.model_type in FAMILIES
+            else "whether they are faster then depends on the model: compare a short run without"
+        )
         on_message(
-            f"{len(layers)} layers will be compiled: the first steps take a minute or two, and compiling pays for "
-            "itself after some hundreds of steps"
+            f"{len(layers)} layers will be compiled: the first steps take up to a minute or two, and {gain}"
         )

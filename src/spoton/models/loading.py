@@ -51,7 +51,7 @@ def load_model(
         device: A torch device or ``auto``: CUDA if there is one, else the CPU.
         revision: Branch, tag or commit of a Hugging Face id.
         device_map: Passed to transformers for models that one device does not hold.
-        compile: Compile the layers (`torch.compile`): steps get faster, the first ones take a minute or two.
+        compile: Compile the layers (`torch.compile`); the first steps take up to a minute or two.
         on_message: Told what happens, in words.
 
     Raises:
