@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shutil
 import sys
@@ -97,6 +98,10 @@ def run(out: Path, *, rounds: int, quick: bool, threads: int) -> int:
             progress.advance(configuration.cost, f"{configuration.title}, round {len(found)} of {rounds}")
         result["configurations"].append(contest.record(found))
         write(result, out)
+    del contest
+    frozen.cache_clear()
+    gc.collect()
+    machine.give_back_freed_memory()  # the children need it
     if not memory.can_measure():
         result["notes"].append("Peak memory was not measured: it needs Linux's /proc/self/clear_refs.")
         peaks = []

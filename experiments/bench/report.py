@@ -86,8 +86,9 @@ def write_picture(result: dict[str, Any], path: Path) -> None:
         panel.set_title(work)
         panel.set_ylabel("examples a second")
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0][0].legend(fontsize=7, frameon=False, loc="best")
-    figure.tight_layout()
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, frameon=False, loc="lower center", ncols=len(labels))
+    figure.tight_layout(rect=(0, 0.06, 1, 1))  # room for the legend below
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
