@@ -14,12 +14,12 @@ REQUIRED = {"name": "sst2", "task": "sst2", "model": "t5-1.1-lm100k-base", "mode
 
 
 def published(name: str) -> Path:
-    """A prompt for T5 1.1 LM100K Base from google-research/prompt-tuning, in the folder $SPOTON_SHARED."""
-    beside = Path(__file__).parents[3] / "shared" / "prompts"
+    """A prompt for T5 1.1 LM100K Base from google-research/prompt-tuning, below the folder $SPOTON_SHARED."""
+    beside = Path(__file__).parents[3] / "shared"
     folder = Path(os.environ.get("SPOTON_SHARED", beside))
-    path = folder / "t5_1_1_lm100k_base" / f"{name}.npy"
+    path = folder / "prompts" / "t5_1_1_lm100k_base" / f"{name}.npy"
     if not path.exists():
-        pytest.skip(f"{path} is absent: the published T5X prompts are not on this machine")
+        pytest.skip("the published T5X prompts are not here; set SPOTON_SHARED to the folder above prompts/")
     return path
 
 
