@@ -1,6 +1,6 @@
 """How time and memory of a step grow with P, text length, batch, K, labels and model size, checked at a dozen points.
 
-Time: ``FLOP / rate + layers * (chunks + 1) * overhead``, with the FLOP of the unavoidable products. Memory: what a
+Time: ``FLOP / rate + layers * (blocks + 1) * overhead``, with the FLOP of the unavoidable products. Memory: what a
 layer keeps of every token (by its widths) plus its attention weights. Rate and overhead are fitted to all points but
 one and tried on that one, in turn; memory has nothing to fit.
 
@@ -26,7 +26,7 @@ from experiments.bench.products import DecoderShape, unavoidable_products
 from spoton import load_model
 from spoton.models.engine import Batch, engine_for
 from spoton.models.frozen import FrozenModel
-from spoton.models.packing import Layout, lay_out
+from spoton.models.packing import Layout, PromptCache, lay_out
 from spoton.tuning.memory import count_kept
 from spoton.tuning.record import write_record
 
@@ -78,7 +78,8 @@ class Step:
         self.labels = [[5000 + label] for label in range(point.labels)]
         self._score = self.engine.scorer(self.prompts) if point.labels else None
         own = [point.length] * point.prompts
-        self.layout: Layout = lay_out(own, [point.tokens] * point.texts, owners, model.dtype)
+        cache = PromptCache() if point.labels else None
+        self.layout: Layout = lay_out(own, [point.tokens] * point.texts, owners, model.dtype, cache=cache)
         self.run()
 
     def run(self) -> float:
@@ -107,9 +108,8 @@ class Step:
 
     @property
     def calls(self) -> int:
-        """Layers times chunks, each of which costs the same however few its tokens are."""
-        chunks = len(self.layout.chunks) - (self.point.prompts if self.point.labels else 0)
-        return self.model.network.config.num_hidden_layers * (chunks + 1)
+        """Layers times blocks, each of which costs the same however few its tokens are."""
+        return self.model.network.config.num_hidden_layers * (len(self.layout.blocks) + 1)
 
     def kept_bytes(self) -> tuple[int, float]:
         """Counted, and as the formula has it: what a layer keeps of a token, and its attention weights."""
@@ -119,7 +119,8 @@ class Step:
         config, size = self.model.network.config, self.model.dtype.itemsize
         tokens = self.point.prompts * self.point.length + self.point.texts * self.point.tokens
         weights = (
-            sum((c.stop - c.start) * c.bias.shape[1] for c in self.layout.chunks) * config.num_attention_heads
+            sum(block.places.numel() * (block.before + block.places.shape[1]) for block in self.layout.blocks)
+            * config.num_attention_heads
         )
         # Both norms keep their input; attention its queries, keys and values; the feed-forward layer its gate, the
         # gate's activation and what that is multiplied with, in the last layer at the targets alone.
@@ -179,7 +180,7 @@ def main() -> None:
         rows.append(row)
     per_flop, per_call = fit(flops, calls, seconds)
     record = {
-        "rows": rows, "gflop_per_second": 1e-9 / per_flop, "microseconds_per_layer_and_chunk": per_call * 1e6,
+        "rows": rows, "gflop_per_second": 1e-9 / per_flop, "microseconds_per_layer_and_block": per_call * 1e6,
         "machine": describe(allocator_tuned=False), "dtype": str(model.dtype), "threads": arguments.threads,
     }  # fmt: skip
     write_record(RESULT, record)

@@ -8,68 +8,102 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from spoton.models.attention import ATTENTION_NAME, attention, packed_attention
-from spoton.models.packing import Layout, lay_out
+from spoton.models.packing import BLOCK_TOKENS, Layout, PromptCache, lay_out
 from tests.tiny import draw, tiny
 
 
 def seen(layout: Layout) -> dict[int, list[int]]:
     """Packed places each packed token may attend to, its prompt's first."""
     found = {}
-    for chunk in layout.chunks:
-        own = range(chunk.start, chunk.stop)
-        before: range | list[int] = []
-        if chunk.prompt is not None and layout.prompts:
-            before = range(layout.prompts[chunk.prompt].start, layout.prompts[chunk.prompt].stop)
-        for place, line in zip(own, chunk.bias.tolist(), strict=True):
-            keys = [*before, *own] if layout.prompts else list(own)
-            line = line[len(line) - len(keys) :]
-            found[place] = [key for key, bias in zip(keys, line, strict=True) if bias == 0]
+    for block in layout.blocks:
+        flat = block.places.flatten().tolist()
+        longest = block.places.shape[1]
+        bias = block.bias.expand(len(block.places), -1, -1)
+        for stands, place in zip(block.real.tolist(), range(block.start, block.stop), strict=True):
+            assert flat[stands] == place
+            sequence, column = divmod(stands, longest)
+            own = [
+                at for at, one in zip(block.places[sequence].tolist(), bias[sequence, column].tolist(), strict=True)
+                if one == 0
+            ]  # fmt: skip
+            before = [] if block.prompts is None else list(layout.prompts[block.prompts[sequence]])
+            found[place] = [*before, *own]
+        assert {*block.real.tolist(), *block.padding.tolist()} == set(range(len(flat)))
     return found
 
 
 def test_texts_see_their_prompt_and_their_own_past_only() -> None:
     layout = lay_out([2, 1], [2, 1], [0, 1], torch.float32)
-    assert seen(layout) == {0: [0], 1: [0, 1], 2: [2], 3: [0, 1, 3], 4: [0, 1, 3, 4], 5: [2, 5]}
-    assert layout.position_ids.tolist() == [[0, 1, 0, 2, 3, 1]]
-    assert layout.starts == (3, 5)
+    # The text of one token comes first: the prompt in front of it is the shorter one.
+    assert seen(layout) == {0: [0], 1: [0, 1], 2: [2], 3: [2, 3], 4: [0, 1, 4], 5: [0, 1, 4, 5]}
+    assert layout.position_ids.tolist() == [[0, 1, 0, 1, 2, 3]]
+    assert layout.starts == (4, 3)
 
 
-def test_texts_are_packed_by_prompt_and_found_by_row() -> None:
-    layout = lay_out([1, 1], [2, 3, 1], [1, 0, 1], torch.float32)
-    assert layout.order == (1, 0, 2)
-    assert layout.starts == (5, 2, 7)
-    assert [(c.start, c.stop, c.prompt) for c in layout.chunks] == [
-        (0, 1, None), (1, 2, None), (2, 5, 0), (5, 8, 1),
+def test_sequences_of_like_length_share_a_block_and_are_found_by_row() -> None:
+    layout = lay_out([1, 1], [2, 40, 1], [1, 0, 0], torch.float32, block_pairs=20)
+    assert layout.order == (2, 0, 1)
+    assert layout.starts == (3, 5, 2)
+    assert [(block.start, block.stop, block.prompts) for block in layout.blocks] == [
+        (0, 2, None), (2, 5, (0, 1)), (5, 45, (0,)),
     ]  # fmt: skip
+    assert layout.blocks[1].places.tolist() == [[2, 2], [3, 4]]
+    assert layout.blocks[1].padding.tolist() == [1]
+
+
+def test_texts_of_one_block_stand_by_prompt() -> None:
+    layout = lay_out([1, 1], [2, 3, 1, 1], [1, 0, 1, 0], torch.float32)
+    assert layout.order == (3, 1, 2, 0)
+    assert layout.blocks[1].prompts == (0, 0, 1, 1)
+
+
+def test_prompts_of_different_lengths_are_never_in_front_of_one_block() -> None:
+    layout = lay_out([1, 3], [2, 2], [1, 0], torch.float32)
+    assert [(block.prompts, block.before) for block in layout.blocks] == [(None, 0), ((0,), 1), ((1,), 3)]
 
 
 def test_branches_see_their_text_and_not_each_other() -> None:
     layout = lay_out([0], [2, 1], [0, 0], torch.float32, branches=[1, 0, 2])
     assert seen(layout) == {
-        0: [0], 1: [0, 1], 2: [0, 1, 2], 3: [0, 1, 3], 4: [0, 1, 3, 4],
-        5: [5], 6: [5, 6], 7: [5, 7], 8: [5, 7, 8],
+        0: [0], 1: [0, 1], 2: [0, 2], 3: [0, 2, 3],
+        4: [4], 5: [4, 5], 6: [4, 5, 6], 7: [4, 5, 7], 8: [4, 5, 7, 8],
     }  # fmt: skip
-    assert layout.position_ids.tolist() == [[0, 1, 2, 2, 3, 0, 1, 1, 2]]
+    assert layout.position_ids.tolist() == [[0, 1, 1, 2, 0, 1, 2, 2, 3]]
 
 
-@pytest.mark.parametrize(("size", "cuts"), [(1, [0, 2, 4, 6]), (4, [0, 4, 6]), (5, [0, 4, 6]), (100, [0, 6])])
-def test_a_chunk_takes_whole_texts(size: int, cuts: list[int]) -> None:
-    layout = lay_out([0], [2, 2, 2], [0, 0, 0], torch.float32, chunk_tokens=size)
-    assert [chunk.start for chunk in layout.chunks] == cuts[:-1]
-    assert [chunk.stop for chunk in layout.chunks] == cuts[1:]
+def test_cached_prompts_stand_in_front_of_the_row() -> None:
+    layout = lay_out([2, 1], [2, 1], [0, 1], torch.float32, cache=PromptCache())
+    assert layout.prompts == (range(0, 2), range(2, 3))
+    assert [(block.start, block.stop, block.prompts) for block in layout.blocks] == [
+        (0, 1, (1,)),
+        (1, 3, (0,)),
+    ]
+
+
+@pytest.mark.parametrize(("pairs", "cuts"), [(0, [0, 4, 9]), (41, [0, 4, 9]), (42, [0, 9])])
+def test_a_block_ends_where_padding_would_cost_more_than_another(pairs: int, cuts: list[int]) -> None:
+    # Two texts of two tokens padded to five: 75 pairs, of which 42 are of padding.
+    layout = lay_out([0], [2, 2, 5], [0, 0, 0], torch.float32, block_pairs=pairs)
+    assert [block.start for block in layout.blocks] == cuts[:-1]
+    assert [block.stop for block in layout.blocks] == cuts[1:]
+
+
+def test_a_block_of_equal_texts_ends_where_its_temporaries_would_be_large() -> None:
+    layout = lay_out([0], [BLOCK_TOKENS // 4] * 6, [0] * 6, torch.float32)
+    assert [len(block.places) for block in layout.blocks] == [4, 2]
 
 
 @pytest.mark.parametrize("softcap", [None, 0.7])
-@pytest.mark.parametrize("chunk_tokens", [1, 4, 100])
+@pytest.mark.parametrize("block_pairs", [0, 30, 10_000])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_attention_and_its_gradient_equal_torch_on_every_row_by_itself(
-    kv_heads: int, chunk_tokens: int, softcap: float | None
+    kv_heads: int, block_pairs: int, softcap: float | None
 ) -> None:
     lengths, own, prompt_lengths, heads, width = [3, 1, 5], [1, 0, 1], [4, 2], 4, 8
     total = sum(prompt_lengths) + sum(lengths)
     query = draw(1, heads, total, width, scale=1.0).requires_grad_()
     key, value = (draw(1, kv_heads, total, width, seed=s, scale=1.0).requires_grad_() for s in (1, 2))
-    layout = lay_out(prompt_lengths, lengths, own, torch.float32, chunk_tokens=chunk_tokens)
+    layout = lay_out(prompt_lengths, lengths, own, torch.float32, block_pairs=block_pairs)
     with packed_attention(tiny("llama").network, layout):
         found = attention(nn.Identity(), query, key, value, None, softcap=softcap)[0]
     assert found.shape == (1, total, heads, width)

@@ -1,15 +1,17 @@
 """Attention over a packed row: the function that transformers calls in every layer, forward and backward by hand.
 
-Grouped heads are folded into the query rows, so keys are never repeated, and a chunk is two matrix products and a
-softmax. The backward pass is written out: it keeps the weights (in the model's type) and nothing else that the
-forward pass made, and adds up the gradients of keys and values in place, which autograd would do by scattering.
+A block is two batched matrix products and a softmax. Heads that share keys are rows of one product, so keys are
+repeated for no head. The backward pass is written out: it keeps the weights (in the model's type), the scaled queries,
+keys and values, and brings gradients back by gathering, where autograd would scatter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface, PreTrainedModel
 
-from spoton.models.packing import Chunk, Layout
+from spoton.models.packing import Block, Layout
 
 ATTENTION_NAME = "spoton_packed"
 
@@ -65,13 +67,13 @@ def attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout.record is not None:
         layer = int(module.layer_idx)  # type: ignore[arg-type]  # every family that has this interface numbers its layers
-        for number, chunk in enumerate(layout.prompts):
-            part = slice(chunk.start, chunk.stop)
+        for number, own in enumerate(layout.prompts):
+            part = slice(own.start, own.stop)
             layout.record.entries[layer, number] = (key[0, :, part].clone(), value[0, :, part].clone())
-    cached: dict[int, tuple[Tensor, Tensor]] = {}
+    cached: list[tuple[Tensor, Tensor]] = []
     if layout.cache is not None:
         layer = int(module.layer_idx)  # type: ignore[arg-type]
-        cached = {number: pair for (at, number), pair in layout.cache.entries.items() if at == layer}
+        cached = [layout.cache.entries[layer, number] for number in range(len(layout.prompts))]
     mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
         query[0], key[0], value[0], layout, cached, scale, softcap
     )
@@ -79,7 +81,7 @@ def attention(
 
 
 class _Attention(torch.autograd.Function):
-    """Attention of all chunks of a layout; prompts from a cache get no gradient."""
+    """Attention of all blocks of a layout; prompts from a cache get no gradient."""
 
     @staticmethod
     def forward(
@@ -88,88 +90,147 @@ class _Attention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         layout: Layout,
-        cached: dict[int, tuple[Tensor, Tensor]],
+        cached: Sequence[tuple[Tensor, Tensor]],
         scale: float,
         softcap: float | None,
     ) -> Tensor:
         """``[H, T, hd]``, ``[Hkv, T, hd]`` twice -> ``[T, H, hd]``."""
         heads, total, width = query.shape
         kv_heads = key.shape[0]
+        queries = (query.transpose(0, 1) * scale).reshape(-1, width)  # smaller than the scores
+        keys = _table(key, [one for one, _ in cached])
+        values = _table(value, [one for _, one in cached])
         mixed = query.new_empty(total, heads, width)
         kept: list[Tensor] = []
-        for chunk in layout.chunks:
-            keys, values = _context(key, value, chunk, layout, cached)
-            scores = torch.bmm(_folded(query, chunk, kv_heads), keys.transpose(1, 2)).mul_(scale)
+        for block, at in zip(layout.blocks, _indices(layout, heads, kv_heads), strict=True):
+            n, longest = block.places.shape
+            shape = (n * kv_heads, -1, width)
+            asked = queries.index_select(0, at.queries).view(shape)
+            scores = torch.bmm(asked, keys.index_select(0, at.keys).view(shape).transpose(1, 2))
             capped: Tensor | None = None
             if softcap is not None:
                 capped = scores.div_(softcap).tanh_()
                 scores = capped * softcap
-            n = chunk.stop - chunk.start
-            scores.view(kv_heads, -1, n, keys.shape[1]).add_(chunk.bias)
+            scores.view(n, heads, longest, -1)[..., block.before :].add_(block.bias[:, None])
             weights = torch.softmax(scores, dim=-1)  # sums in float32 also where the scores are bfloat16
-            out = torch.bmm(weights, values).view(heads, n, width)
-            mixed[chunk.start : chunk.stop] = out.transpose(0, 1)
+            out = torch.bmm(weights, values.index_select(0, at.keys).view(shape)).view(-1, width)
+            _gather(out, at.queries_back, mixed, block)
             kept.extend((weights,) if capped is None else (weights, capped))
-        ctx.save_for_backward(query, key, value, *kept)
-        ctx.layout, ctx.cached, ctx.scale, ctx.softcap = layout, cached, scale, softcap
+        ctx.save_for_backward(queries, keys, values, *kept)
+        ctx.layout, ctx.heads, ctx.scale, ctx.softcap = layout, (heads, kv_heads, total), scale, softcap
         return mixed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of query, key and value."""
-        query, key, value, *kept = ctx.saved_tensors
+        queries, keys, values, *kept = ctx.saved_tensors
         layout: Layout = ctx.layout
-        kv_heads, _, width = key.shape
-        grad_query, grad_key, grad_value = (
-            torch.empty_like(query),
-            torch.zeros_like(key),
-            torch.zeros_like(value),
+        heads, kv_heads, total = ctx.heads
+        width = queries.shape[-1]
+        to_query, to_key, to_value = (
+            grad.new_empty(total, number, width) for number in (heads, kv_heads, kv_heads)
         )
-        grad_heads = grad.transpose(0, 1)
+        grad = grad.reshape(-1, width)
         saved = iter(kept)
-        for chunk in layout.chunks:
-            keys, values = _context(key, value, chunk, layout, ctx.cached)
-            n = chunk.stop - chunk.start
+        for block, at in zip(layout.blocks, _indices(layout, heads, kv_heads), strict=True):
+            shape = (len(block.places) * kv_heads, -1, width)
+            asked = queries.index_select(0, at.queries).view(shape)
+            own_keys, own_values = (part.index_select(0, at.keys).view(shape) for part in (keys, values))
             weights = next(saved)
-            out = _folded(grad_heads, chunk, kv_heads)
+            out = grad.index_select(0, at.queries)
+            if len(at.padding):
+                out.index_fill_(0, at.padding, 0)  # what padding attends to is nobody's gradient
+            out = out.view(shape)
             to_scores = torch._softmax_backward_data(
-                torch.bmm(out, values.transpose(1, 2)), weights, -1, weights.dtype
+                torch.bmm(out, own_values.transpose(1, 2)), weights, -1, weights.dtype
             )
             if ctx.softcap is not None:
                 capped = next(saved)
                 to_scores = to_scores * (1 - capped * capped)
-            to_scores.mul_(ctx.scale)
-            grad_query[:, chunk.start : chunk.stop] = torch.bmm(to_scores, keys).view(-1, n, width)
-            to_keys = torch.bmm(to_scores.transpose(1, 2), _folded(query, chunk, kv_heads))
-            to_values = torch.bmm(weights.transpose(1, 2), out)
-            before = keys.shape[1] - n
-            for total, part in ((grad_key, to_keys), (grad_value, to_values)):
-                total[:, chunk.start : chunk.stop] += part[:, before:]
-                if before and chunk.prompt is not None and chunk.prompt not in ctx.cached:
-                    own = layout.prompts[chunk.prompt]
-                    total[:, own.start : own.stop] += part[:, :before]
-        return grad_query, grad_key, grad_value, None, None, None, None
+            _gather(torch.bmm(to_scores, own_keys).view(-1, width), at.queries_back, to_query, block)
+            for total_grad, part in (
+                (to_key, torch.bmm(to_scores.transpose(1, 2), asked)),
+                (to_value, torch.bmm(weights.transpose(1, 2), out)),
+            ):
+                _gather(part.view(-1, width), at.keys_back, total_grad, block)
+                if block.before and layout.cache is None:
+                    by_sequence = part.view(len(block.places), kv_heads, -1, width)
+                    _add_to_prompts(by_sequence, total_grad, block, layout)
+        to_query.mul_(ctx.scale)
+        return *(part.transpose(0, 1) for part in (to_query, to_key, to_value)), None, None, None, None
 
 
-def _context(
-    key: Tensor, value: Tensor, chunk: Chunk, layout: Layout, cached: dict[int, tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """Keys and values a chunk may attend to, its prompt's first: ``[Hkv, P + N, hd]`` each."""
-    part = slice(chunk.start, chunk.stop)
-    if chunk.prompt is None:
-        return key[:, part], value[:, part]
-    if chunk.prompt in cached:
-        own_key, own_value = cached[chunk.prompt]
-    else:
-        own = layout.prompts[chunk.prompt]
-        own_key, own_value = key[:, own.start : own.stop], value[:, own.start : own.stop]
-    return torch.cat([own_key, key[:, part]], dim=1), torch.cat([own_value, value[:, part]], dim=1)
+@dataclass(frozen=True)
+class _Indices:
+    """Rows of ``[tokens * heads, hd]`` for one block, so that a gather also puts heads before tokens.
+
+    Attributes:
+        queries: ``[n * H * L]`` of the packed row's queries, heads that share keys side by side.
+        keys: ``[n * Hkv * (P + L)]`` of the keys, the prompt's first.
+        queries_back: ``[N * H]`` of what was found for the queries, in packed order.
+        keys_back: ``[N * Hkv]`` of what was found for the keys, in packed order, without the prompt's.
+        padding: Those of ``queries`` that are padding.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    queries_back: Tensor
+    keys_back: Tensor
+    padding: Tensor
 
 
-def _folded(heads: Tensor, chunk: Chunk, kv_heads: int) -> Tensor:
-    """A chunk of ``[H, T, hd]`` with the heads that share keys folded into its rows: ``[Hkv, G * N, hd]``."""
-    return heads[:, chunk.start : chunk.stop].reshape(kv_heads, -1, heads.shape[-1])
+def _indices(layout: Layout, heads: int, kv_heads: int) -> list[_Indices]:
+    """Of every block; made by the first layer that asks."""
+    found: list[_Indices] | None = layout.indices.get((heads, kv_heads))
+    if found is None:
+        found = [_indices_of(block, layout, heads, kv_heads) for block in layout.blocks]
+        layout.indices[heads, kv_heads] = found
+    return found
+
+
+def _indices_of(block: Block, layout: Layout, heads: int, kv_heads: int) -> _Indices:
+    places = block.places
+    device, longest = places.device, places.shape[1]
+    head, kv_head = torch.arange(heads, device=device), torch.arange(kv_heads, device=device)
+    seen = places if layout.cache is None else places + sum(map(len, layout.prompts))
+    if block.before and block.prompts is not None:
+        firsts = torch.tensor([layout.prompts[k].start for k in block.prompts], device=device)
+        seen = torch.cat([firsts[:, None] + torch.arange(block.before, device=device), seen], dim=1)
+
+    def back(flat: Tensor, of: Tensor, before: int) -> Tensor:
+        """Where every head of tokens at ``flat`` of ``[n, L]`` stands in ``[n, heads, before + L]``."""
+        sequence, column = (flat // longest)[:, None], (flat % longest)[:, None]
+        return ((sequence * len(of) + of) * (before + longest) + before + column).flatten()
+
+    return _Indices(
+        queries=(places[:, None] * heads + head[:, None]).flatten(),
+        keys=(seen[:, None] * kv_heads + kv_head[:, None]).flatten(),
+        queries_back=back(block.real, head, 0),
+        keys_back=back(block.real, kv_head, block.before),
+        padding=back(block.padding, head, 0),
+    )
+
+
+def _table(part: Tensor, cached: Sequence[Tensor]) -> Tensor:
+    """Keys or values ``[Hkv, T, hd]`` by token, those of cached prompts in front: ``[(sum of P + T) * Hkv, hd]``."""
+    whole = torch.cat([*cached, part], dim=1) if cached else part
+    return whole.transpose(0, 1).reshape(-1, part.shape[-1])
+
+
+def _gather(found: Tensor, rows: Tensor, total: Tensor, block: Block) -> None:
+    """Puts rows of ``found`` to where the block lies in ``[T, heads, hd]``."""
+    torch.index_select(found, 0, rows, out=total[block.start : block.stop].view(-1, found.shape[-1]))
+
+
+def _add_to_prompts(part: Tensor, total: Tensor, block: Block, layout: Layout) -> None:
+    """Adds what ``[n, Hkv, P + L, hd]`` holds for the prompts to ``[T, Hkv, hd]``, each prompt's sequences at once."""
+    start = 0
+    for number, members in groupby(block.prompts or ()):
+        stop = start + len(list(members))
+        own = layout.prompts[number]
+        total[own.start : own.stop] += part[start:stop, :, : block.before].sum(0).transpose(0, 1)
+        start = stop
 
 
 _LAYOUT: ContextVar[Layout] = ContextVar("spoton_layout")

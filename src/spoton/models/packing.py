@@ -3,38 +3,55 @@
 The packed row is ``[prompt 0 | ... | prompt K-1 | text, its branches | text, its branches | ...]``. Under causal
 attention the prompt's keys and values do not depend on the text behind it, so every prompt stands in the row once,
 however many texts follow it, and gradients of all texts meet in it. Branches are label words that continue a text
-without seeing each other. Texts are ordered by prompt and cut into chunks of whole texts; attention (``attention.py``)
-runs one dense product a chunk. This file deals in positions only: no losses, no labels, no tokenizers.
+without seeing each other. Attention (``attention.py``) takes sequences of like length together, as a block. This file
+deals in positions only: no losses, no labels, no tokenizers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-# A chunk takes texts until it has this many tokens: fewer, larger products cost less overhead, but two texts of one
-# chunk compute scores for each other that the mask throws away. Between 64 and 160 a step takes the same time to 3 %
-# (one core, P = 100, batches of 16 and 32 texts of 24 tokens on average); 400 is 10 % slower.
-CHUNK_TOKENS = 128
+# What a block costs however little is in it, in pairs of tokens that attend to each other: a longer sequence joins a
+# block as long as padding makes fewer pairs than that. Between 1,500 and 24,000 a step takes the same time to 3 %; a
+# block for each length, or one for all, is 4 to 7 % slower (SmolLM2-135M on one core, batches of 4 and 32 texts of 10
+# to 72 tokens, training and scoring).
+BLOCK_PAIRS = 6000
+# A block ends here even if all its sequences have the same length, since its temporaries grow with it; from 256 to
+# 2048 the time is the same.
+BLOCK_TOKENS = 2048
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Neighbouring tokens of the packed row that attend to one prompt and to some of each other.
+class Block:
+    """Neighbouring sequences of the packed row that attend in one product, padded to the longest of them.
+
+    A sequence is a prompt, or a text with its branches; all of a block have equally many prompt tokens in front.
 
     Attributes:
         start: Packed place of the first token.
         stop: Packed place behind the last token.
-        prompt: Index of the prompt in front of these tokens; None where they are themselves a prompt.
-        bias: ``[N, P + N]`` 0 where attention is allowed, -inf elsewhere, in the type of the scores.
+        prompts: ``[n]`` index of the prompt in front of each sequence, in ascending order; None for prompts themselves.
+        before: P, tokens of the prompt in front of each sequence; 0 for prompts themselves.
+        places: ``[n, L]`` packed place of each token; padding, which is always behind, repeats the first.
+        real: ``[N]`` where in the ``n * L`` each token of ``start`` to ``stop`` stands, in order.
+        padding: ``[n * L - N]`` where in the ``n * L`` there is padding.
+        bias: ``[1 or n, L, L]`` 0 where a token may attend within its sequence, -inf elsewhere, in the type of the
+            scores.
     """
 
     start: int
     stop: int
-    prompt: int | None
+    prompts: tuple[int, ...] | None
+    before: int
+    places: Tensor
+    real: Tensor
+    padding: Tensor
     bias: Tensor
 
 
@@ -50,22 +67,25 @@ class Layout:
     """Where everything stands in one packed row.
 
     Attributes:
-        chunks: What attends to what. Together they cover the row, in order.
-        prompts: Chunk of every prompt; empty where the prompts' keys come from ``cache``.
+        blocks: What attends to what. Together they cover the row, in order.
+        prompts: Packed places of every prompt. With a cache they are not in the row, and these are their places
+            in front of it.
         order: Rows (texts) in the order in which they are packed.
         starts: Packed place of the first token of every row, by row; its branches stand behind the text.
         position_ids: ``[1, T]`` position of every packed token in its own sequence, prompt included.
         cache: Where the prompts' keys and values are read from; with one, the prompts are not in the row.
         record: Where the prompts' keys and values are to be written.
+        indices: What attention derives from the blocks, once for all layers with as many heads.
     """
 
-    chunks: tuple[Chunk, ...]
-    prompts: tuple[Chunk, ...]
+    blocks: tuple[Block, ...]
+    prompts: tuple[range, ...]
     order: tuple[int, ...]
     starts: tuple[int, ...]
     position_ids: Tensor
     cache: PromptCache | None = None
     record: PromptCache | None = None
+    indices: dict[tuple[int, int], Any] = field(default_factory=dict)
 
 
 def lay_out(
@@ -77,7 +97,7 @@ def lay_out(
     branches: Sequence[int] = (),
     cache: PromptCache | None = None,
     record: PromptCache | None = None,
-    chunk_tokens: int = CHUNK_TOKENS,
+    block_pairs: int = BLOCK_PAIRS,
 ) -> Layout:
     """Lays out prompts and texts.
 
@@ -89,51 +109,36 @@ def lay_out(
         branches: Tokens of each branch that continues every text; a length of 0 is a branch that is not there.
         cache: As in `Layout`.
         record: As in `Layout`.
-        chunk_tokens: See `CHUNK_TOKENS`; a longer text is a chunk of its own.
+        block_pairs: See `BLOCK_PAIRS`.
     """
-    place = 0
-    own: list[Chunk] = []
+    ends = list(accumulate(prompt_lengths, initial=0))
+    prompts = tuple(range(start, stop) for start, stop in pairwise(ends))
+    blocks: list[Block] = []
     positions: list[Tensor] = []
     if cache is None:
-        for length in prompt_lengths:
-            if length:
-                own.append(Chunk(place, place + length, None, _bias(_causal(length), 0, dtype)))
-                positions.append(torch.arange(length))
-            else:
-                own.append(Chunk(place, place, None, torch.zeros(0, 0, dtype=dtype)))
-            place += length
-    order = sorted(range(len(lengths)), key=lambda row: prompt[row])
+        in_row = [own for own in prompts if own]
+        for run in _runs([(0, len(own)) for own in in_row], block_pairs):
+            blocks.append(_block(in_row[run[0]].start, 0, None, [len(in_row[k]) for k in run], (), dtype))
+        positions.extend(torch.arange(length) for length in prompt_lengths)
+    place = ends[-1] if cache is None else 0
+    own_length, extra = [prompt_lengths[k] for k in prompt], sum(branches)
+    rows = sorted(range(len(lengths)), key=lambda row: (own_length[row], lengths[row]))
+    order: list[int] = []
     starts = [0] * len(lengths)
-    chunks: list[Chunk] = []
-    waiting: list[int] = []
-
-    def close() -> None:
-        """Makes a chunk of the waiting rows, which share a prompt."""
-        nonlocal place
-        if waiting:
-            before = prompt_lengths[prompt[waiting[0]]]
-            blocks = [_tree(lengths[row], branches) for row in waiting]
-            allowed = torch.block_diag(*blocks).bool()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            stop = place + allowed.shape[0]
-            chunks.append(Chunk(place, stop, prompt[waiting[0]], _bias(allowed, before, dtype)))
-            place = stop
-            waiting.clear()
-
-    tokens = 0
-    for row in order:
-        size = lengths[row] + sum(branches)
-        if waiting and (prompt[row] != prompt[waiting[0]] or tokens + size > chunk_tokens):
-            close()
-        tokens = tokens + size if waiting else size
-        starts[row] = place + tokens - size
-        before = prompt_lengths[prompt[row]]
-        positions.append(torch.arange(lengths[row]) + before)
-        positions.extend(torch.arange(n) + before + lengths[row] for n in branches if n)
-        waiting.append(row)
-    close()
+    for run in _runs([(own_length[row], lengths[row] + extra) for row in rows], block_pairs):
+        members = sorted((rows[i] for i in run), key=lambda row: prompt[row])
+        before = own_length[members[0]]
+        owners = tuple(prompt[row] for row in members)
+        blocks.append(_block(place, before, owners, [lengths[row] for row in members], branches, dtype))
+        for row in members:
+            starts[row] = place
+            positions.append(torch.arange(lengths[row]) + before)
+            positions.extend(torch.arange(n) + before + lengths[row] for n in branches if n)
+            place += lengths[row] + extra
+        order.extend(members)
     return Layout(
-        chunks=(*(chunk for chunk in own if chunk.stop > chunk.start), *chunks),
-        prompts=tuple(own),
+        blocks=tuple(blocks),
+        prompts=prompts,
         order=tuple(order),
         starts=tuple(starts),
         position_ids=torch.cat(positions)[None],
@@ -142,26 +147,61 @@ def lay_out(
     )
 
 
-def _causal(length: int) -> Tensor:
-    """``[N, N]`` true on and below the diagonal."""
-    return torch.ones(length, length, dtype=torch.bool).tril()
+def _runs(sizes: Sequence[tuple[int, int]], block_pairs: int) -> Iterator[range]:
+    """Cuts sequences into blocks.
+
+    Args:
+        sizes: Tokens of the prompt in front of each sequence, and its own.
+        block_pairs: See `BLOCK_PAIRS`.
+    """
+    start = longest = real = 0
+    for i, (before, size) in enumerate(sizes):
+        longest, real = max(longest, size), real + size * (before + size)
+        n = i + 1 - start
+        padding = n * longest * (before + longest) - real
+        if n > 1 and (before != sizes[start][0] or padding > block_pairs or n * longest > BLOCK_TOKENS):
+            yield range(start, i)
+            start, longest, real = i, size, size * (before + size)
+    if sizes:
+        yield range(start, len(sizes))
 
 
-def _tree(length: int, branches: Sequence[int]) -> Tensor:
-    """``[N, N]`` which tokens of a text and its branches see which."""
-    total = length + sum(branches)
-    allowed = torch.zeros(total, total, dtype=torch.bool)
-    allowed[:, :length] = True
-    allowed[:length, :length] = _causal(length)
-    start = length
-    for n in branches:
-        allowed[start : start + n, start : start + n] = _causal(n)
-        start += n
-    return allowed
+def _block(
+    start: int,
+    before: int,
+    prompts: tuple[int, ...] | None,
+    lengths: Sequence[int],
+    branches: Sequence[int],
+    dtype: torch.dtype,
+) -> Block:
+    """A block of sequences that follow each other from ``start`` on."""
+    sizes = torch.tensor(lengths) + sum(branches)
+    stops = start + sizes.cumsum(0)
+    firsts = (stops - sizes)[:, None]
+    columns = torch.arange(max(lengths) + sum(branches))
+    inside = columns < sizes[:, None]
+    allowed = _allowed(lengths, len(columns), branches)
+    return Block(
+        start=start,
+        stop=start + sum(lengths) + len(lengths) * sum(branches),
+        prompts=prompts,
+        before=before,
+        places=torch.where(inside, firsts + columns, firsts),
+        real=inside.flatten().nonzero()[:, 0],
+        padding=inside.logical_not().flatten().nonzero()[:, 0],
+        bias=torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, float("-inf")),
+    )
 
 
-def _bias(allowed: Tensor, before: int, dtype: torch.dtype) -> Tensor:
-    """``[N, before + N]`` 0 where allowed and for the prompt, -inf elsewhere."""
-    bias = torch.zeros(allowed.shape[0], before + allowed.shape[1], dtype=dtype)
-    bias[:, before:].masked_fill_(~allowed, float("-inf"))
-    return bias
+def _allowed(lengths: Sequence[int], longest: int, branches: Sequence[int]) -> Tensor:
+    """``[1 or n, L, L]`` which tokens of a text and its branches see which.
+
+    Padding comes last, so that no token sees it; what it sees itself does not matter, as long as it is something.
+    """
+    past = torch.ones(1, longest, longest, dtype=torch.bool).tril()
+    if not any(branches):
+        return past
+    numbers = torch.repeat_interleave(torch.arange(1, len(branches) + 1), torch.tensor(branches))
+    behind = torch.arange(longest) - torch.tensor(lengths)[:, None]
+    branch = torch.where(behind < 0, 0, numbers[behind.clamp(0, len(numbers) - 1)])
+    return past & ((branch[:, None] == 0) | (branch[:, None] == branch[:, :, None]))
