@@ -163,7 +163,10 @@ def test_two_processes_do_not_run_one_study(make_study: MakeStudy) -> None:
 def test_cells_together_equal_cells_alone(make_study: MakeStudy) -> None:
     one, many = make_study("alone", seeds=[0]), make_study("together", seeds=[0])
     run(one)
-    run(many, together=2)
+    began = time.monotonic()
+    status = run(many, together=2)
+    # Each is told its share of the time that they took together.
+    assert 0 < sum(status.finished.values()) <= time.monotonic() - began
     for (name, alone), (other, shared) in zip(results(one).items(), results(many).items(), strict=True):
         assert name == other
         if alone["kind"] == "transfer":

@@ -52,14 +52,14 @@ def test_what_is_read_goes_on_as_what_was_written(tmp_path: Path, name: str) -> 
 
 def test_before_the_first_look_there_is_neither_best_nor_key(tmp_path: Path) -> None:
     prompt = draw(3, 4).requires_grad_()
-    write_checkpoint(tmp_path / "c", State(prompt), make_optimizer(Recipe(), prompt), "run")
+    write_checkpoint(tmp_path / "c", State(prompt=prompt), make_optimizer(Recipe(), prompt), "run")
     found = read_checkpoint(tmp_path / "c", make_optimizer(Recipe(), prompt), "run")
     assert found.best is None and found.key is None and found.best_score == float("-inf")
 
 
 def test_another_run_is_refused_and_the_file_stays(tmp_path: Path) -> None:
     prompt = draw(3, 4).requires_grad_()
-    write_checkpoint(tmp_path / "c", State(prompt), make_optimizer(Recipe(), prompt), "run")
+    write_checkpoint(tmp_path / "c", State(prompt=prompt), make_optimizer(Recipe(), prompt), "run")
     before = (tmp_path / "c").read_bytes()
     with pytest.raises(RecipeError, match="another recipe, task, model or --dtype"):
         read_checkpoint(tmp_path / "c", make_optimizer(Recipe(), prompt), "another run")
@@ -69,7 +69,7 @@ def test_another_run_is_refused_and_the_file_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["empty", "cut", "foreign"])
 def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, damage: str) -> None:
     prompt, path = draw(3, 4).requires_grad_(), tmp_path / "c"
-    write_checkpoint(path, State(prompt), make_optimizer(Recipe(), prompt), "run")
+    write_checkpoint(path, State(prompt=prompt), make_optimizer(Recipe(), prompt), "run")
     if damage == "foreign":
         save_file({"prompt": draw(3, 4)}, path)
     else:

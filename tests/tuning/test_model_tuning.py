@@ -163,7 +163,7 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
 
 def test_a_step_that_does_not_fit_is_split_and_sums_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tune_model(tiny(), toy_task(), RECIPE)
-    monkeypatch.setattr("spoton.tuning.model_tuning.free_bytes", lambda device: 1.0)
+    monkeypatch.setattr("spoton.tuning.passes.free_bytes", lambda device: 1.0)
     parts = tune_model(tiny(), toy_task(), RECIPE)
     assert (whole.passes, parts.passes) == (1, 4)
     assert [e["loss"] for e in parts.history if "loss" in e] == pytest.approx(

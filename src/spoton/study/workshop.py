@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.job import Job, Tuned
 from spoton.tuning.loop import tune_together
 from spoton.tuning.model_checkpoint import remove_model_checkpoint
-from spoton.tuning.model_tuning import tune_model
+from spoton.tuning.model_tuning import TunedModel, tune_model
 from spoton.tuning.record import versions
 
 
@@ -151,20 +151,29 @@ class Workshop:
         errors: list[DivergenceError] = []
         halving = tuned[0].halving if tuned else None
         rivals = {i: self._looks(cell) for i, cell in enumerate(cells) if halving and cell.name in done}
-        results = tune_together(self.model, jobs, halving=halving, rivals=rivals)
+        results = tune_together(self.model, jobs, halving=halving, rivals=rivals) if jobs else []
+        each = (time.monotonic() - began) / max(1, len(tuned))
         for cell, start, found in zip(tuned, begun, results, strict=True):
             if isinstance(found, DivergenceError):
                 errors.append(found)
             elif found.stopped == "interrupted":
                 raise Interrupted(f"{cell.words}: {found.message}")
             else:
-                self._finish(cell, start, found, began, on_event)
+                self._finish(cell, start, found, each, on_event)
         if errors:
             raise errors[0]
 
-    def _finish(self, cell: Cell, start: _Start, tuned: Tuned, began: float, on_event: OnEvent) -> None:
-        """Scores a tuned prompt on the test split, once, and writes what is kept of it."""
-        task, prompt = self.task(cell.role, cell.task), tuned.prompt
+    def _finish(self, cell: Cell, start: _Start, tuned: Tuned, seconds: float, on_event: OnEvent) -> None:
+        """Scores a tuned prompt on the test split, once, and writes what is kept of it.
+
+        Args:
+            cell: Which.
+            start: Where its prompt started.
+            tuned: Its prompt.
+            seconds: Its share of the time that tuning took.
+            on_event: Watches the progress.
+        """
+        task, prompt, began = self.task(cell.role, cell.task), tuned.prompt, time.monotonic()
         scores = dict(prompt.card.scores)
         if task.test:
             found = evaluate(
@@ -175,19 +184,14 @@ class Workshop:
             prompt = replace(prompt, card=prompt.card.model_copy(update={"scores": scores}))
         if cell.kind in ("source", "scratch") or self.study.keep_prompts == "all":
             self.store.write(f"prompts/{cell.name}.safetensors", prompt.to_bytes())
-        looks = [look for look in tuned.history if "validation" in look]
-        losses = [step["loss"] for step in tuned.history if "loss" in step]
         self._write(
             cell,
-            {
-                "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()},
-                "all_scores": scores, "steps": tuned.steps, "best_step": prompt.card.best_step, "looks": looks,
-                "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None,
-                "truncated": tuned.truncated, "message": tuned.message, "notes": list(start.notes),
-                "parents": [parent.model_dump() for parent in start.parents], "splits": task.splits(),
-                "labels": None if task.labels is None else len(task.labels), "family": task.family,
-                "metric": task.metric, "source_of_rows": task.source, "prompt_hash": prompt.content_hash(),
-                "seconds": time.monotonic() - began,
+            _scored(task, scores)
+            | _told(tuned)
+            | {
+                "best_step": prompt.card.best_step, "notes": list(start.notes),
+                "parents": [parent.model_dump() for parent in start.parents], "prompt_hash": prompt.content_hash(),
+                "seconds": seconds + time.monotonic() - began,
             }
             | ({"halving": cell.halving.model_dump(), "dropped": tuned.dropped} if cell.halving else {}),
         )  # fmt: skip
@@ -211,19 +215,13 @@ class Workshop:
             tuned.model, None, task.test, task, cell.mode, max_input_tokens=recipe.max_input_tokens,
             on_event=on_event, phase=f"{cell.words}, test",
         )  # fmt: skip
-        scores = tuned.scores | {"test": found.scores}
-        losses = [step["loss"] for step in tuned.history if "loss" in step]
         self._write(
             cell,
-            {
-                "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()},
-                "all_scores": scores, "steps": tuned.steps, "best_step": tuned.best_step,
-                "looks": [look for look in tuned.history if "validation" in look],
-                "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None,
-                "tuned_parameters": tuned.parameters, "tuned_bytes": 4 * tuned.parameters, "tuned_dtype": "float32",
-                "truncated": tuned.truncated, "message": tuned.message, "splits": task.splits(),
-                "labels": None if task.labels is None else len(task.labels), "family": task.family,
-                "metric": task.metric, "source_of_rows": task.source, "seconds": time.monotonic() - began,
+            _scored(task, tuned.scores | {"test": found.scores})
+            | _told(tuned)
+            | {
+                "best_step": tuned.best_step, "tuned_parameters": tuned.parameters,
+                "tuned_bytes": 4 * tuned.parameters, "tuned_dtype": "float32", "seconds": time.monotonic() - began,
             },
         )  # fmt: skip
         if checkpoint is not None:
@@ -244,13 +242,8 @@ class Workshop:
             always[split] = compute(
                 task.metrics, [most] * len(targets), targets, task.labels, examples=examples
             )
-        return {
-            "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()},
-            "majority": {split: by_metric[task.metric] for split, by_metric in always.items()},
-            "all_scores": scores, "splits": task.splits(), "family": task.family, "metric": task.metric,
-            "labels": None if task.labels is None else len(task.labels), "source_of_rows": task.source,
-            "seconds": time.monotonic() - began,
-        }  # fmt: skip
+        majority = {split: by_metric[task.metric] for split, by_metric in always.items()}
+        return _scored(task, scores) | {"majority": majority, "seconds": time.monotonic() - began}
 
     def _job(self, cell: Cell, start: _Start, on_event: OnEvent) -> Job:
         task = self.task(cell.role, cell.task)
@@ -350,3 +343,22 @@ class Workshop:
 
 def _first_stage(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".mixture")
+
+
+def _scored(task: Task, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """What a cell's result says of its task and of the scores by split and metric."""
+    return {
+        "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()}, "all_scores": scores,
+        "splits": task.splits(), "labels": None if task.labels is None else len(task.labels), "family": task.family,
+        "metric": task.metric, "source_of_rows": task.source,
+    }  # fmt: skip
+
+
+def _told(tuned: Tuned | TunedModel) -> dict[str, Any]:
+    """What a cell's result says of its run, whatever was tuned."""
+    losses = [entry["loss"] for entry in tuned.history if "loss" in entry]
+    return {
+        "steps": tuned.steps, "looks": [entry for entry in tuned.history if "validation" in entry],
+        "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None,
+        "truncated": tuned.truncated, "message": tuned.message,
+    }  # fmt: skip

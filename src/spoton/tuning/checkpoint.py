@@ -8,7 +8,7 @@ versions), since these decide in which order floating-point numbers are added.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +19,22 @@ from torch import Tensor
 
 from spoton.errors import RecipeError
 from spoton.files import atomic_write
+from spoton.tuning.course import Course
 
 
-@dataclass
-class State:
+@dataclass(kw_only=True)
+class State(Course):
     """A run at the end of some step.
 
     Attributes:
         prompt: ``[P, D]`` the prompt being tuned.
-        step: Optimizer steps taken.
         best: ``[P, D]`` the best prompt by validation so far, if there was a look.
-        best_step: When it was found.
-        best_score: Its validation score.
-        best_loss: Its validation loss, which decides between equal scores.
         key: ``[P, D]`` the prompt at the key step, once reached.
-        history: One entry a step or look at the validation split.
-        seconds: Time spent so far.
     """
 
     prompt: Tensor
-    step: int = 0
     best: Tensor | None = None
-    best_step: int = 0
-    best_score: float = float("-inf")
-    best_loss: float = float("inf")
     key: Tensor | None = None
-    history: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 def write_checkpoint(path: Path, state: State, optimizer: torch.optim.Optimizer, identity: str) -> None:
@@ -53,10 +42,7 @@ def write_checkpoint(path: Path, state: State, optimizer: torch.optim.Optimizer,
     tensors = {"prompt": state.prompt.detach(), "best": state.best, "key": state.key}
     held = optimizer.state_dict()["state"].get(0, {})
     tensors |= {f"optimizer.{name}": torch.as_tensor(value) for name, value in held.items()}
-    plain = {
-        "identity": identity, "step": state.step, "best_step": state.best_step, "best_score": state.best_score,
-        "best_loss": state.best_loss, "history": state.history, "seconds": state.seconds,
-    }  # fmt: skip
+    plain = {field.name: getattr(state, field.name) for field in fields(Course)} | {"identity": identity}
     data = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
     atomic_write(path, save(data, {"spoton-checkpoint": json.dumps(plain)}))
 

@@ -6,7 +6,6 @@ Several jobs may share every pass through the model (``loop.py``); each of them 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from spoton.errors import DataError, DivergenceError
 from spoton.files import sha256_of_text
+from spoton.models.engine import Batch
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card, Parent
 from spoton.prompts.initial import from_prompt
@@ -24,8 +24,9 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
 from spoton.tuning.batches import encode, needs_end, rows_of_step
 from spoton.tuning.checkpoint import State, read_checkpoint, write_checkpoint
+from spoton.tuning.course import Clock, is_number
 from spoton.tuning.evaluation import Mode, default_mode, evaluate
-from spoton.tuning.events import OnEvent, Progress, silent
+from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.optimizer import make_optimizer
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import versions
@@ -125,8 +126,8 @@ class Running:
         self.dropped: int | None = None
         self.message = ""
         self.activation_bytes, self.passes = 0, 1
-        self._clock = _Clock(self.state)
-        self._rows: list[int] = []
+        self._clock = Clock(self.state)
+        self._tokens = 0
 
     def start(self) -> None:
         """Looks at a transferred prompt before its first step: it may already be the best; a random one never is."""
@@ -134,11 +135,14 @@ class Running:
             self._look()
         self._end_if_done()
 
-    def next_rows(self) -> list[int]:
+    def next_batch(self) -> Batch:
         """Rows of the training split for the next step."""
         recipe = self.job.recipe
-        self._rows = rows_of_step(len(self.train), recipe.batch_size, self.state.step, recipe.seed)
-        return self._rows
+        batch = self.train.batch(
+            rows_of_step(len(self.train), recipe.batch_size, self.state.step, recipe.seed)
+        )
+        self._tokens = sum(map(len, batch.inputs))
+        return batch
 
     def step(self, loss: float) -> None:
         """Takes the step whose gradient lies in the prompt, and looks at the validation split if it is time.
@@ -150,8 +154,7 @@ class Running:
         if not self._moved(loss):
             self._diverged(state.step + 1)
             return
-        state.step += 1
-        state.history.append({"step": float(state.step), "loss": loss})
+        state.note_step(loss)
         if state.step == recipe.key_step:
             state.key = state.prompt.detach().clone()
         if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps:
@@ -162,10 +165,9 @@ class Running:
             if self.job.checkpoint is not None:
                 write_checkpoint(self.job.checkpoint, state, self._optimizer, self._identity)
         self._end_if_done()
-        tokens = sum(len(self.train.inputs[row]) for row in self._rows)
         self.job.on_event(
             self._clock.progress(
-                self.job.phase, state, recipe, self.job.task.metric, loss, tokens, self.passes
+                self.job.phase, state, recipe.steps, self.job.task.metric, loss, self._tokens, self.passes
             )
         )
 
@@ -224,31 +226,19 @@ class Running:
             self.model, state.prompt.detach(), self.job.task.validation, self.job.task, self.mode,
             max_input_tokens=self.job.recipe.max_input_tokens,
         )  # fmt: skip
-        if found.loss is not None and not math.isfinite(found.loss):
+        if not is_number(found):
             return False
-        loss = math.inf if found.loss is None else found.loss
-        entry = {"step": float(state.step), "validation": found.score}
-        state.history.append(entry if found.loss is None else entry | {"validation_loss": loss})
-        if (found.score, -loss) > (state.best_score, -state.best_loss):
-            state.best, state.best_step = state.prompt.detach().clone(), state.step
-            state.best_score, state.best_loss = found.score, loss
+        if state.note_look(found):
+            state.best = state.prompt.detach().clone()
         return True
 
     def _end_if_done(self) -> None:
         state, recipe = self.state, self.job.recipe
-        looked = bool(state.history) and "validation" in state.history[-1]
         if state.step >= recipe.steps:
             self.stopped = "finished"
-        elif recipe.patience is not None and looked and state.step >= recipe.key_step:
-            since = [
-                look for look in state.history if "validation" in look and look["step"] > state.best_step
-            ]
-            if len(since) >= recipe.patience:
-                self.stopped = "finished"
-                self.message = (
-                    f"Stopped after {state.step} of {recipe.steps} steps: {len(since)} looks at the validation split "
-                    f"without anything better than step {state.best_step}."
-                )
+        elif state.step >= recipe.key_step:
+            self.message = state.out_of_patience(recipe.patience, recipe.steps)
+            self.stopped = "finished" if self.message else None
 
     def _diverged(self, step: int) -> None:
         state = self.state
@@ -278,29 +268,3 @@ def run_identity(model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, fir
     """Hash of all that decides a run, so that only the same run resumes."""
     parts = [model.fingerprint, str(model.dtype), task.data_hash(), recipe.model_dump_json(), mode]
     return sha256_of_text([*parts, str(first.tolist())])[:16]
-
-
-class _Clock:
-    """Wall time of a run and what it predicts."""
-
-    def __init__(self, state: State) -> None:
-        self._start, self._before = time.perf_counter(), state.seconds
-        self._tokens, self._first_step = 0, state.step
-
-    def elapsed(self) -> float:
-        """Seconds spent, those before a resume included."""
-        return self._before + time.perf_counter() - self._start
-
-    def progress(
-        self, phase: str, state: State, recipe: Recipe, metric: str, loss: float, tokens: int, passes: int
-    ) -> Progress:
-        """The event of one finished step."""
-        self._tokens += tokens
-        spent = time.perf_counter() - self._start
-        looks = [entry["validation"] for entry in state.history if "validation" in entry]
-        return Progress(
-            phase, state.step, recipe.steps, "step", loss=loss, metric=metric,
-            validation=looks[-1] if looks else None, best=state.best_score if looks else None,
-            tokens_per_second=self._tokens / spent, passes=passes,
-            seconds_left=spent / (state.step - self._first_step) * (recipe.steps - state.step),
-        )  # fmt: skip

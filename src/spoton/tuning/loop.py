@@ -1,7 +1,7 @@
 """The tuning loop: prompts are learned for a frozen model, one or several in every pass through it.
 
-It reads top to bottom: next rows of every prompt, losses, gradients, a step of each. What belongs to one prompt alone
-(its data, optimizer, validation, checkpoint, end) is in ``job.py``.
+It reads top to bottom: the next batch of every prompt, losses, gradients, a step of each. What belongs to one prompt
+alone (its data, optimizer, validation, checkpoint, end) is in ``job.py``, how passes fit into memory in ``passes.py``.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from spoton.errors import DivergenceError
-from spoton.models.engine import Batch, engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Parent
 from spoton.tasks.task import Task
@@ -21,7 +19,7 @@ from spoton.tuning.evaluation import Mode
 from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.halving import Halving, Look
 from spoton.tuning.job import Job, Running, Tuned
-from spoton.tuning.memory import SHARE_OF_FREE, count_kept, free_bytes, split
+from spoton.tuning.passes import Passes
 from spoton.tuning.recipe import Recipe
 
 
@@ -99,12 +97,14 @@ def tune_together(
         for job in jobs:
             halving.require_looks(job.recipe.steps, job.recipe.evaluate_every)
     runs = [Running(model, job) for job in jobs]
-    passes = _Passes(model, activation_limit)
+    passes = Passes(model, activation_limit)
     try:
         for run in runs:
             run.start()
         while active := _going_on(runs, halving, rivals or {}):
-            for run, loss in zip(active, passes.gradients(active), strict=True):
+            batches = [run.next_batch() for run in active]
+            losses = passes.gradients([run.state.prompt for run in active], batches)
+            for run, loss in zip(active, losses, strict=True):
                 run.activation_bytes, run.passes = passes.most_bytes, passes.most_passes
                 run.step(loss)
     except KeyboardInterrupt:
@@ -140,79 +140,3 @@ def _result(run: Running) -> Tuned | DivergenceError:
         return run.result()
     except DivergenceError as error:
         return error
-
-
-class _Passes:
-    """Losses and gradients of a step, in as many passes as memory asks for.
-
-    Args:
-        model: The frozen model.
-        limit: Bytes that a pass may keep; None: found out at the first step.
-
-    Attributes:
-        most_bytes: Most bytes that a pass has kept so far.
-        most_passes: Most passes that a step has taken so far.
-    """
-
-    def __init__(self, model: FrozenModel, limit: float | None) -> None:
-        self._model, self._engine, self._limit = model, engine_for(model), limit
-        self._bytes_per_token, self._most_tokens = 0.0, 0
-        self.most_bytes, self.most_passes = 0, 1
-
-    def gradients(self, runs: Sequence[Running]) -> list[float]:
-        """Adds the gradient of every run's mean loss to its prompt; returns these losses, nats a target token."""
-        inputs: list[list[int]] = []
-        targets: list[list[int]] = []
-        own: list[int] = []
-        weights: list[float] = []
-        for number, run in enumerate(runs):
-            run.state.prompt.grad = None
-            rows = run.next_rows()
-            total = sum(len(run.train.targets[row]) for row in rows)
-            inputs += [run.train.inputs[row] for row in rows]
-            targets += [run.train.targets[row] for row in rows]
-            own += [number] * len(rows)
-            weights += [1.0 / total] * len(rows)
-        prompts = [run.state.prompt for run in runs]
-        shared = 0 if self._engine.repeats_prompts else sum(map(len, prompts))
-        tokens = [len(i) + len(t) for i, t in zip(inputs, targets, strict=True)]
-        if self._engine.repeats_prompts:
-            tokens = [n + len(prompts[k]) for n, k in zip(tokens, own, strict=True)]
-        losses = [0.0] * len(runs)
-        parts = split(tokens, self._room(prompts, inputs, targets, own) - shared)
-        self.most_passes = max(self.most_passes, len(parts))
-        for part in parts:
-            batch = Batch([inputs[i] for i in part], [targets[i] for i in part], [own[i] for i in part])
-            found = self._losses(prompts, batch, shared + sum(tokens[i] for i in part))
-            weighted = found * torch.tensor([weights[i] for i in part], device=found.device)
-            weighted.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            for i, value in zip(part, weighted.tolist(), strict=True):
-                losses[own[i]] += value
-        return losses
-
-    def _losses(self, prompts: Sequence[Tensor], batch: Batch, tokens: int) -> Tensor:
-        """The engine's losses; what they keep is counted whenever a pass is larger than all before it."""
-        if tokens <= self._most_tokens:
-            return self._engine.losses(prompts, batch)
-        with count_kept(self._model.network) as kept:
-            found = self._engine.losses(prompts, batch)
-        self.most_bytes, self._most_tokens = max(self.most_bytes, kept.bytes), tokens
-        return found
-
-    def _room(
-        self,
-        prompts: Sequence[Tensor],
-        inputs: Sequence[Sequence[int]],
-        targets: Sequence[Sequence[int]],
-        own: Sequence[int],
-    ) -> float:
-        """How many tokens a pass may have, from what the first row of the first step keeps."""
-        if not self._bytes_per_token:
-            prompt = prompts[own[0]]
-            with count_kept(self._model.network) as kept:
-                self._engine.losses([prompt], Batch([inputs[0]], [targets[0]]))
-            self._bytes_per_token = max(1.0, kept.bytes / (len(prompt) + len(inputs[0]) + len(targets[0])))
-            if self._limit is None:
-                self._limit = SHARE_OF_FREE * free_bytes(self._model.device)
-        assert self._limit is not None
-        return self._limit / self._bytes_per_token

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from spoton.errors import RecipeError
 from spoton.files import atomic_save
+from spoton.tuning.course import Course
 
 Weights = Mapping[str, Tensor]
 """Weights by their name in the network."""
@@ -29,29 +29,8 @@ _STATE = "state.safetensors"
 _NAME = "spoton-model-checkpoint"
 
 
-@dataclass
-class ModelState:
-    """A run of model tuning at the end of some step, without its weights.
-
-    Attributes:
-        step: Optimizer steps taken.
-        best_step: When the best weights by validation were found; meaningless before the first look.
-        best_score: Their validation score.
-        best_loss: Their validation loss, which decides between equal scores.
-        history: One entry a step or look at the validation split.
-        seconds: Time spent so far.
-    """
-
-    step: int = 0
-    best_step: int = 0
-    best_score: float = float("-inf")
-    best_loss: float = float("inf")
-    history: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-
-
 def write_model_checkpoint(
-    folder: Path, state: ModelState, weights: Weights, optimizer: torch.optim.Optimizer, identity: str
+    folder: Path, state: Course, weights: Weights, optimizer: torch.optim.Optimizer, identity: str
 ) -> None:
     """Writes a run's state at a look so that `read_model_checkpoint` goes on from it exactly.
 
@@ -78,7 +57,7 @@ def write_model_checkpoint(
 
 def read_model_checkpoint(
     folder: Path, weights: Weights, optimizer: torch.optim.Optimizer, identity: str
-) -> tuple[ModelState, dict[str, Tensor]]:
+) -> tuple[Course, dict[str, Tensor]]:
     """Puts weights and optimizer back where they were; returns the state and the best weights.
 
     Raises:
@@ -93,7 +72,7 @@ def read_model_checkpoint(
                 f"{folder} was left by a run with another recipe, task or model; resuming would mix the two. "
                 "Repeat the command it was started with, or leave --resume out to start anew."
             )
-        state = ModelState(**plain)
+        state = Course(**plain)
         now = load_file(_weights(folder, state.step))
         best = load_file(_weights(folder, state.best_step))
         with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced

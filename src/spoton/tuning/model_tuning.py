@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +17,22 @@ from torch import Tensor
 
 from spoton.errors import DataError, DivergenceError
 from spoton.files import sha256_of_text
-from spoton.models.engine import Batch, engine_for
+from spoton.models.engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.tasks.task import Task
-from spoton.tuning.batches import Encoded, encode, needs_end, rows_of_step
+from spoton.tuning.batches import encode, needs_end, rows_of_step
+from spoton.tuning.course import Clock, Course, is_number
 from spoton.tuning.evaluation import Mode, default_mode, evaluate
-from spoton.tuning.events import OnEvent, Progress, silent
+from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.job import Stopped
-from spoton.tuning.memory import SHARE_OF_FREE, count_kept, free_bytes, split
 from spoton.tuning.model_checkpoint import (
-    ModelState,
     has_model_checkpoint,
     read_model_checkpoint,
     write_model_checkpoint,
 )
 from spoton.tuning.model_recipe import ModelRecipe
 from spoton.tuning.optimizer import Adafactor
+from spoton.tuning.passes import Passes
 
 
 @dataclass(frozen=True)
@@ -99,35 +98,31 @@ def tune_model(
     """
     if not task.train or not task.validation:
         raise DataError(f"{task.name} needs training and validation examples; found {task.splits()}.")
-    mode, began = mode or default_mode(task), time.perf_counter()
+    mode = mode or default_mode(task)
     identity = model_run_identity(model, task, recipe, mode)
     tuned = _unfrozen_copy(model, identity)
     weights = dict(tuned.network.named_parameters())
     optimizer = model_optimizer(recipe, list(weights.values()))
-    state, best, message = ModelState(), dict[str, Tensor](), ""
+    state, best, message = Course(), dict[str, Tensor](), ""
     stopped: Stopped = "finished"
     if resume and checkpoint is not None and has_model_checkpoint(checkpoint):
         state, best = read_model_checkpoint(checkpoint, weights, optimizer, identity)
-    before, at_start, tokens = state.seconds, state.step, 0
+    clock = Clock(state)
     train = encode(
         model, task.train, end=needs_end(model, task.labels), prompt_length=0,
         max_input_tokens=recipe.max_input_tokens, labels=task.labels,
     )  # fmt: skip
-    passes = _Passes(tuned)
+    passes, no_prompt = Passes(tuned), torch.zeros(0, model.dim, device=model.device)
 
     def look() -> bool:
         """Scores the weights on the validation split and keeps the best; False if they are no numbers."""
         nonlocal best
         found = evaluate(tuned, None, task.validation, task, mode, max_input_tokens=recipe.max_input_tokens)
-        if found.loss is not None and not math.isfinite(found.loss):
+        if not is_number(found):
             return False
-        loss = math.inf if found.loss is None else found.loss
-        entry = {"step": float(state.step), "validation": found.score}
-        state.history.append(entry if found.loss is None else entry | {"validation_loss": loss})
-        if (found.score, -loss) > (state.best_score, -state.best_loss):
-            best, state.best_step = _copied(weights), state.step
-            state.best_score, state.best_loss = found.score, loss
-        state.seconds = before + time.perf_counter() - began
+        if state.note_look(found):
+            best = _copied(weights)
+        state.seconds = clock.elapsed()
         if checkpoint is not None:
             write_model_checkpoint(checkpoint, state, weights, optimizer, identity)
         return True
@@ -136,50 +131,37 @@ def tune_model(
         if state.step == 0 and is_tuned(model):  # what was tuned on other tasks may already be the best
             look()
         while state.step < recipe.steps:
-            if recipe.patience is not None and (since := _looks_since_best(state)) >= recipe.patience:
-                message = (
-                    f"Stopped after {state.step} of {recipe.steps} steps: {since} looks at the validation split "
-                    f"without anything better than step {state.best_step}."
-                )
+            message = state.out_of_patience(recipe.patience, recipe.steps)
+            if message:
                 break
-            rows = rows_of_step(len(train), recipe.batch_size, state.step, recipe.seed)
-            loss = passes.gradients(train, rows)
+            batch = train.batch(rows_of_step(len(train), recipe.batch_size, state.step, recipe.seed))
+            (loss,) = passes.gradients([no_prompt], [batch])
             finite = math.isfinite(loss) and all(
                 weight.grad is None or bool(torch.isfinite(weight.grad).all()) for weight in weights.values()
             )
             if finite:
                 optimizer.step()
-                state.step += 1
-                state.history.append({"step": float(state.step), "loss": loss})
+                state.note_step(loss)
                 if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps:
                     finite = look()
             optimizer.zero_grad(set_to_none=True)
             if not finite:
                 stopped = "diverged"
                 kept = (
-                    f"The best weights so far (step {state.best_step}) are kept. "
-                    if _has_looked(state)
-                    else ""
+                    f"The best weights so far (step {state.best_step}) are kept. " if state.has_looked else ""
                 )
                 message = (
                     f"The loss or its gradient stopped being a number after step {state.step}. {kept}"
                     f"Lower the learning rate (it was {recipe.learning_rate})."
                 )
                 break
-            tokens += sum(len(train.inputs[row]) for row in rows)
-            spent = time.perf_counter() - began
-            looks = [entry["validation"] for entry in state.history if "validation" in entry]
+            tokens = sum(map(len, batch.inputs))
             on_event(
-                Progress(
-                    phase, state.step, recipe.steps, "step", loss=loss, metric=task.metric,
-                    validation=looks[-1] if looks else None, best=state.best_score if looks else None,
-                    tokens_per_second=tokens / spent, passes=passes.most,
-                    seconds_left=spent / (state.step - at_start) * (recipe.steps - state.step),
-                )
-            )  # fmt: skip
+                clock.progress(phase, state, recipe.steps, task.metric, loss, tokens, passes.most_passes)
+            )
     except KeyboardInterrupt:
         stopped, message = "interrupted", f"Interrupted after {state.step} of {recipe.steps} steps."
-    if not _has_looked(state):  # interrupted, or diverged, before the first look
+    if not state.has_looked:  # interrupted, or diverged, before the first look
         if stopped == "diverged":
             raise DivergenceError(message)
         best, state.best_step = _copied(weights), state.step
@@ -190,10 +172,9 @@ def tune_model(
     return TunedModel(
         model=FrozenModel(f"{model.name}, tuned on {task.name}", tuned.network, tuned.tokenizer),
         history=state.history, stopped=stopped, steps=state.step, best_step=state.best_step,
-        scores={"validation": {task.metric: state.best_score}} if _has_looked(state) else {},
+        scores={"validation": {task.metric: state.best_score}} if state.has_looked else {},
         parameters=sum(weight.numel() for weight in weights.values()), truncated=train.truncated,
-        seconds=before + time.perf_counter() - began, message=message,
-        activation_bytes=passes.bytes, passes=passes.most,
+        seconds=clock.elapsed(), message=message, activation_bytes=passes.most_bytes, passes=passes.most_passes,
     )  # fmt: skip
 
 
@@ -235,55 +216,3 @@ def _unfrozen_copy(model: FrozenModel, identity: str) -> FrozenModel:
 
 def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight.detach().clone() for name, weight in weights.items()}
-
-
-def _has_looked(state: ModelState) -> bool:
-    return math.isfinite(state.best_score)
-
-
-def _looks_since_best(state: ModelState) -> int:
-    return sum("validation" in entry and entry["step"] > state.best_step for entry in state.history)
-
-
-class _Passes:
-    """Loss and weight gradients of a step, in as many passes as memory asks for.
-
-    Attributes:
-        bytes: Most bytes that a pass has kept for its backward pass.
-        most: Most passes that a step has taken.
-    """
-
-    def __init__(self, model: FrozenModel) -> None:
-        self._model, self._engine = model, engine_for(model)
-        self._nothing = torch.zeros(1, 0, model.dim, device=model.device)
-        self._bytes_per_token = self._limit = 0.0
-        self._most_tokens = 0
-        self.bytes, self.most = 0, 1
-
-    def gradients(self, train: Encoded, rows: Sequence[int]) -> float:
-        """Adds the gradient of the mean loss to every weight; returns this loss, nats a target token."""
-        total = sum(len(train.targets[row]) for row in rows)
-        costs = [len(train.inputs[row]) + len(train.targets[row]) for row in rows]
-        if not self._bytes_per_token:
-            with count_kept(self._model.network) as kept:
-                self._engine.losses(self._nothing, train.batch(rows[:1]))
-            self._bytes_per_token = max(1.0, kept.bytes / costs[0])
-            self._limit = SHARE_OF_FREE * free_bytes(self._model.device)
-        parts = split(costs, self._limit / self._bytes_per_token)
-        self.most = max(self.most, len(parts))
-        loss = 0.0
-        for part in parts:
-            batch, tokens = train.batch([rows[i] for i in part]), sum(costs[i] for i in part)
-            mean = self._losses(batch, tokens).sum() / total
-            mean.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            loss += float(mean.detach())
-        return loss
-
-    def _losses(self, batch: Batch, tokens: int) -> Tensor:
-        """The engine's losses; what they keep is counted whenever a pass is larger than all before it."""
-        if tokens <= self._most_tokens:
-            return self._engine.losses(self._nothing, batch)
-        with count_kept(self._model.network) as kept:
-            found = self._engine.losses(self._nothing, batch)
-        self.bytes, self._most_tokens = max(self.bytes, kept.bytes), tokens
-        return found
