@@ -133,6 +133,7 @@ class _Attention(torch.autograd.Function):
         )
         grad = grad.reshape(-1, width)
         saved = iter(kept)
+        # The prompts' own block comes first and writes their gradients; those of their texts are added to it.
         for block, at in zip(layout.blocks, _indices(layout, heads, kv_heads), strict=True):
             shape = (len(block.places) * kv_heads, -1, width)
             asked = queries.index_select(0, at.queries).view(shape)
