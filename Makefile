@@ -45,7 +45,7 @@ demo: setup
 starter-library: setup
 	$(BIN)/python experiments/starter_library.py
 
-# The engine against PEFT, some 40 minutes on two cores that do nothing else. See docs/performance.md.
+# The engine against PEFT, some 25 minutes on two cores that do nothing else. See docs/performance.md.
 bench: $(WITH_PEFT)
 	$(BIN)/python -m experiments.bench $(BENCH)
 

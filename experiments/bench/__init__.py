@@ -1,6 +1,6 @@
 """The engine benchmark: spoton against PEFT, the same model, texts, prompt and processor.
 
-    make bench                                       # everything, some 40 minutes on two cores
+    make bench                                       # everything, some 25 minutes on two cores
     python -m experiments.bench --quick              # one configuration a kind, a smoke test
     python -m experiments.bench --write-docs         # puts build/bench/result.json into docs/performance.md
 

@@ -26,7 +26,7 @@ NO_COMPILER = f"{COMPILED} was left out: this version of `load_model` has no opt
 NOT_QUIET = (
     "The machine was not quiet: ratios of wall time say little; compare the CPU seconds, or measure again."
 )
-QUIET = 0.5  # processes that want a processor, before the start
+QUIET = 0.3  # processors that others keep busy, before the start
 LOSSES_DIFFER = 1
 
 
@@ -36,7 +36,7 @@ def main() -> int:
         prog="python -m experiments.bench",
         description="spoton against PEFT: speed, memory and the limit.",
     )
-    parser.add_argument("--rounds", type=int, help="rounds of all arms (default: 5; 2 with --quick)")
+    parser.add_argument("--rounds", type=int, help="rounds of all arms (default: 3; 2 with --quick)")
     parser.add_argument("--quick", action="store_true", help="P=100 and batch 16 only")
     parser.add_argument("--threads", type=int, default=0, help="processor threads (default: torch's choice)")
     parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "bench", help="folder of the result")
@@ -49,7 +49,7 @@ def main() -> int:
     except ImportError:
         sys.stderr.write('PEFT is not installed. Run `make bench`, or: pip install -e ".[peft]"\n')
         return 2
-    rounds = arguments.rounds or (2 if arguments.quick else 5)
+    rounds = arguments.rounds or (2 if arguments.quick else 3)
     return run(arguments.out, rounds=rounds, quick=arguments.quick, threads=arguments.threads)
 
 
@@ -84,7 +84,7 @@ def run(out: Path, *, rounds: int, quick: bool, threads: int) -> int:
         "notes": [] if can_compile() else [NO_COMPILER],
     }
     if result["machine"]["load_before"] > QUIET:
-        progress.tell(f"others are at work here (load {result['machine']['load_before']}): times will spread")
+        progress.tell(f"others are at work here ({result['machine']['load_before']}): times will spread")
         result["notes"].append(NOT_QUIET)
     wrong: list[str] = []
     for configuration in plan:

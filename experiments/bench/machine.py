@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 # Numbers of glibc's mallopt.
@@ -38,8 +39,8 @@ def give_back_freed_memory() -> None:
 
 
 def load() -> float:
-    """Processes that wanted a processor during the last minute, on average."""
-    return round(os.getloadavg()[0], 2)
+    """Processors that are busy with something else, over two seconds in which this process sleeps."""
+    return round(psutil.cpu_percent(interval=2.0) / 100 * (os.cpu_count() or 1), 2)
 
 
 def describe(*, allocator_tuned: bool) -> dict[str, Any]:

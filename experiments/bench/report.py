@@ -46,8 +46,8 @@ def machine_text(result: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"- Processor: {m['processor']}, {m['cores']} cores, {m['threads']} threads "
-            f"({', '.join(m['flags']) or 'flags unknown'}); {m['memory_gb']} GB; load before the start "
-            f"{m['load_before']}.",
+            f"({', '.join(m['flags']) or 'flags unknown'}); {m['memory_gb']} GB; before the start, processors busy "
+            f"with something else: {m['load_before']}.",
             f"- Memory allocation: {m['allocator']}, for all arms; peak memory without that.",
             "- Types: " + ", ".join(f"{name} {kind}" for name, kind in dtypes.items() if name != EXACT) + ".",
             f"- Versions: {versions}.",

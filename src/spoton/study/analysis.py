@@ -95,12 +95,6 @@ class Analysis:
             (one for one in self.rows if (one.method, one.metric, one.k) == (method, metric, k)), None
         )
 
-    def best_source(self, target: str) -> str | None:
-        """The source with the highest mean validation score."""
-        scores = {source: self.validation.cell(source, target).mean for source in self.results.sources}
-        known_ones = {source: score for source, score in scores.items() if math.isfinite(score)}
-        return max(known_ones, key=lambda source: known_ones[source]) if known_ones else None
-
     def by_mean_reduction(self) -> list[tuple[str, float, int]]:
         """Source, mean error reduction and over how many targets; the best source first, unknown ones left out."""
         found = []

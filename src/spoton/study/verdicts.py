@@ -14,7 +14,7 @@ import numpy as np
 
 from spoton.study.analysis import Analysis, chance
 from spoton.study.arrays import Mean
-from spoton.study.baselines import ratio_sentence
+from spoton.study.baselines import baselines, ratio_sentence
 from spoton.study.held_out import KEEP
 from spoton.study.results import MODEL_TUNING
 from spoton.study.retrieval_evaluation import Row
@@ -140,14 +140,9 @@ def _model_tuning(analysis: Analysis) -> Verdict:
     tuned = analysis.row(MODEL_TUNING)
     if tuned is None:
         return Verdict(question, "unknown", "No model was tuned in this study.")
-    gaps = []
-    for target in analysis.results.targets:
-        scores = _model_tuned(analysis, target)
-        source = analysis.best_source(target)
-        prompt = analysis.reported.cell(source, target).mean if source else math.nan
-        scratch = analysis.reported.cell(None, target).mean
-        if all(map(math.isfinite, (scores, prompt, scratch))):
-            gaps.append((scores, prompt, scratch))
+    rows = (baselines(analysis) or {"targets": []})["targets"]
+    scores = [[row[arm]["mean"] for arm in ("model_tuning", "transfer", "from_scratch")] for row in rows]
+    gaps = [one for one in scores if None not in one]
     if not gaps:
         return Verdict(question, "unknown", "No target has model tuning, transfer and a run from scratch.")
     model, prompt, scratch = np.mean(gaps, axis=0)
@@ -155,20 +150,16 @@ def _model_tuning(analysis: Analysis) -> Verdict:
         f"Over {len(gaps)} targets model tuning scores {model:.1f}, transfer from the source best by validation "
         f"{prompt:.1f}, tuning from scratch {scratch:.1f}."
     )
+    chosen = analysis.row("best-by-validation")
+    in_noise = chosen is not None and chosen.within_noise is True
     if model > scratch:
-        told += f" Transfer closes {(prompt - scratch) / (model - scratch):.0%} of the gap."
+        told += f" Transfer closes {(prompt - scratch) / (model - scratch):.0%} of the gap"
+        told += ", within noise." if in_noise else "."
     told += ratio_sentence(analysis)
     noise = tuned.absolute.std
     close = prompt >= model - (0 if math.isnan(noise) else noise)
-    answer = "reached" if close else "closer" if prompt > scratch else "no closer"
+    answer = "reached" if close else "closer" if prompt > scratch and not in_noise else "no closer"
     return Verdict(question, answer, told)
-
-
-def _model_tuned(analysis: Analysis, target: str) -> float:
-    results = analysis.results
-    found = (results.extra_test if results.reported_split == "test" else results.extra).get(MODEL_TUNING, ())
-    scores = [one.score for one in found if one.target == target]
-    return float(np.mean(scores)) if scores else math.nan
 
 
 def _by_chance(analysis: Analysis, judged: int) -> str:

@@ -143,7 +143,7 @@ def _scatter(analysis: Analysis) -> Figure:
 def _retrieval(analysis: Analysis) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
-    drawing, (axes,) = _canvas(6.4, 4.2)
+    drawing, (axes,) = _canvas(7.6, 4.2)
     colors = iter(COLORS)
     for name, rows in curves(analysis).items():
         color = RANDOM_COLOR if name == "random" else next(colors)
@@ -161,5 +161,6 @@ def _retrieval(analysis: Analysis) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half source
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=7)
+    # Beside the curves: horizontal lines cross all of the space between them.
+    axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return drawing
