@@ -19,8 +19,8 @@ import torch
 from experiments.bench.machine import describe
 from experiments.bench.ratios import pairwise_ratio
 from experiments.starter_library import RECIPE, VALIDATION
-from spoton import FrozenModel, Recipe, load_model, load_task
-from spoton.models import engine
+from spoton import Recipe, load_model, load_task
+from spoton.models import FrozenModel, engine
 from spoton.models.concatenation import ConcatenationEngine
 from spoton.tasks import Task
 from spoton.tuning import Job, tune_together
