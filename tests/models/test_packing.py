@@ -22,12 +22,11 @@ def seen(layout: Layout) -> dict[int, list[int]]:
         for stands, place in zip(block.real.tolist(), range(block.start, block.stop), strict=True):
             assert flat[stands] == place
             sequence, column = divmod(stands, longest)
-            own = [
-                at for at, one in zip(block.places[sequence].tolist(), bias[sequence, column].tolist(), strict=True)
-                if one == 0
-            ]  # fmt: skip
             before = [] if block.prompts is None else list(layout.prompts[block.prompts[sequence]])
-            found[place] = [*before, *own]
+            keys = [*before, *block.places[sequence].tolist()]
+            found[place] = [
+                key for key, one in zip(keys, bias[sequence, column].tolist(), strict=True) if one == 0
+            ]
         assert {*block.real.tolist(), *block.padding.tolist()} == set(range(len(flat)))
     return found
 

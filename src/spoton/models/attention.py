@@ -111,7 +111,7 @@ class _Attention(torch.autograd.Function):
             if softcap is not None:
                 capped = scores.div_(softcap).tanh_()
                 scores = capped * softcap
-            scores.view(n, heads, longest, -1)[..., block.before :].add_(block.bias[:, None])
+            scores.view(n, heads, longest, -1).add_(block.bias[:, None])
             weights = torch.softmax(scores, dim=-1)  # sums in float32 also where the scores are bfloat16
             out = torch.bmm(weights, values.index_select(0, at.keys).view(shape)).view(-1, width)
             _gather(out, at.queries_back, mixed, block)

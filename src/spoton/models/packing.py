@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 # What a block costs however little is in it, in pairs of tokens that attend to each other: a longer sequence joins a
 # block as long as padding makes fewer pairs than that. Between 1,500 and 24,000 a step takes the same time to 3 %; a
@@ -41,8 +42,8 @@ class Block:
         places: ``[n, L]`` packed place of each token; padding, which is always behind, repeats the first.
         real: ``[N]`` where in the ``n * L`` each token of ``start`` to ``stop`` stands, in order.
         padding: ``[n * L - N]`` where in the ``n * L`` there is padding.
-        bias: ``[1 or n, L, L]`` 0 where a token may attend within its sequence, -inf elsewhere, in the type of the
-            scores.
+        bias: ``[1 or n, L, P + L]`` 0 where a token may attend, to its prompt always, and -inf elsewhere, in the type
+            of the scores. Added to whole rows of scores, for a part of each row costs three times as much.
     """
 
     start: int
@@ -180,7 +181,7 @@ def _block(
     firsts = (stops - sizes)[:, None]
     columns = torch.arange(max(lengths) + sum(branches))
     inside = columns < sizes[:, None]
-    allowed = _allowed(lengths, len(columns), branches)
+    hidden = functional.pad(~_allowed(lengths, len(columns), branches), (before, 0), value=False)
     return Block(
         start=start,
         stop=start + sum(lengths) + len(lengths) * sum(branches),
@@ -189,7 +190,7 @@ def _block(
         places=torch.where(inside, firsts + columns, firsts),
         real=inside.flatten().nonzero()[:, 0],
         padding=inside.logical_not().flatten().nonzero()[:, 0],
-        bias=torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, float("-inf")),
+        bias=torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf")),
     )
 
 
