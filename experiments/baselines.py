@@ -80,7 +80,7 @@ class Bench:
             for task in tasks:
                 for arm in ARMS:
                     path = self.path(task, arm, seed)
-                    if (arm.startswith("multi") and self.mixture is None) or self.is_done(path, task, seed):
+                    if (arm.startswith("multi") and self.mixture is None) or self.is_done(path, task):
                         continue
                     record = self.cell(task, arm, seed)
                     write_record(path, record)
@@ -93,15 +93,15 @@ class Bench:
         """Where a cell's result lies; the bare model has no seed, so it is the first one's."""
         return self.cells / f"{task.name}.{arm}.{seed}.json"
 
-    def is_done(self, path: Path, task: Task, seed: int) -> bool:
+    def is_done(self, path: Path, task: Task) -> bool:
         """Whether the cell is finished; refuses to mix cells of other data, steps or models into one table."""
         if not path.exists():
             return False
         cell = json.loads(path.read_text())
-        wanted = (task.data_hash(), self.recipe.changed(seed=seed).steps, self.model.fingerprint)
-        if (cell["data"], cell["steps"], cell["model"]) != wanted:
+        wanted = (task.data_hash(), self.recipe.steps, self.recipe.batch_size, self.model.fingerprint)
+        if (cell["data"], cell["steps"], cell["recipe"]["batch_size"], cell["model"]) != wanted:
             raise SystemExit(
-                f"{path} is of other rows, steps or another model. Remove it, or name another --cells."
+                f"{path} is of other rows, steps, batches or another model. Remove it, or name another --cells."
             )
         return True
 
@@ -234,6 +234,9 @@ def main() -> None:
     )
     parser.add_argument("--model", default="smollm2-135m", help="as for spoton tune")
     parser.add_argument("--steps", type=int, default=200, help="optimizer steps of every arm")
+    parser.add_argument(
+        "--batch-size", type=int, default=Recipe().batch_size, help="examples a step of every arm"
+    )
     parser.add_argument("--key-step", type=int, default=Recipe().key_step, help="age of a key")
     parser.add_argument("--evaluate-every", type=int, default=40, help="steps between two looks")
     parser.add_argument(
@@ -256,8 +259,9 @@ def main() -> None:
             else PromptLibrary(arguments.library, readonly=True)
         )
         recipe = Recipe(
-            steps=arguments.steps, key_step=arguments.key_step, evaluate_every=arguments.evaluate_every
-        )
+            steps=arguments.steps, batch_size=arguments.batch_size, key_step=arguments.key_step,
+            evaluate_every=arguments.evaluate_every,
+        )  # fmt: skip
         model = load_model(arguments.model, dtype="float32")
         bench = Bench(model, arguments.cells, recipe, arguments.learning_rate, [library], mixture)
         bench.run(tasks, [int(seed) for seed in arguments.seeds.split(",")])

@@ -51,9 +51,10 @@ def test_every_arm_is_run_once_at_equal_data(bench: Bench) -> None:
     before = {path: path.stat().st_mtime_ns for path in bench.cells.rglob("*")}
     bench.run([toy_task()], [0, 1])
     assert {path: path.stat().st_mtime_ns for path in bench.cells.rglob("*")} == before
-    bench.recipe = RECIPE.changed(steps=6)
-    with pytest.raises(SystemExit, match="other rows, steps or another model"):
-        bench.run([toy_task()], [0])
+    for other in ({"steps": 6}, {"batch_size": 2}):
+        bench.recipe = RECIPE.changed(**other)
+        with pytest.raises(SystemExit, match="other rows, steps, batches or another model"):
+            bench.run([toy_task()], [0])
     rows = table(bench.cells).splitlines()
     assert len(rows) == 2 + len(ARMS) and all("(2)" in row for row in rows[2:])
     ratio = bench.model.network.num_parameters() / (4 * WIDTH)
