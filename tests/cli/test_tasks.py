@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from spoton.errors import DownloadError
 from tests.cli.conftest import Run
 from tests.tasks.test_sources import ROWS, write
 
@@ -66,3 +67,21 @@ def test_a_task_of_ones_own_and_a_damaged_one(run: Run, tmp_path: Path) -> None:
     assert f"{file}: " in ran.document["error"] and "did you mean doc_to_text?" in ran.document["error"]
     ran = run("tasks", "show", "rows.csv", "--task-file", tmp_path / "gone.yaml", "--json")
     assert ran.code == 2 and "gone.yaml" in ran.document["error"]
+
+
+def test_a_task_of_the_catalog_without_rows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPOTON_DATA_DIR", raising=False)
+    monkeypatch.setattr("spoton.tasks.sources.hub_rows", raise_download_error)
+    ran = run("tasks", "show", "superglue/wsc", "--json")
+    shown = ran.document
+    assert ran.code == 0
+    assert (shown["doc_to_text"], shown["doc_to_target"]) == ("{{ text }}", "{{ span1_text }}")
+    assert (shown["name"], shown["template_source"], shown["size"]) == ("wsc", "t5", 554)
+    assert "three ways" in shown["rows_missing"] and "examples" not in shown and "splits" not in shown
+    assert "{{ span1_text }}" in run("tasks", "show", "wsc").stdout
+    ran = run("tasks", "show", "mixture:superglue", "--json")
+    assert ran.code == 2 and ran.document["kind"] == "DownloadError"
+
+
+def raise_download_error(*arguments: object, **others: object) -> None:
+    raise DownloadError("no network")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from huggingface_hub import constants
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks import load_hub_task
@@ -78,6 +79,29 @@ def test_a_data_set_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(DownloadError, match=r"nobody/nothing.*network"):
         load_hub_task("nobody/nothing")
+
+
+@pytest.mark.parametrize("proxies", [{}, {"https": "http://proxy:8080"}])
+def test_a_host_without_address_is_not_asked(
+    proxies: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(host: str, *arguments: object) -> None:
+        raise OSError(f"{host} is unknown")
+
+    offline: list[tuple[bool, bool]] = []
+
+    def load_dataset(*arguments: object, **others: object) -> None:
+        offline.append((datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE))
+        raise ConnectionError("not reached")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    monkeypatch.setattr("spoton.tasks.hub.getproxies", lambda: proxies)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    with pytest.raises(DownloadError, match="not reached" if proxies else r"no address was found for \S+,"):
+        load_hub_task("nobody/nothing")
+    assert offline == [before if proxies else (True, True)]
+    assert (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE) == before
 
 
 def test_rows_of_several_splits_with_a_cap(folder: str) -> None:

@@ -19,7 +19,7 @@ from spoton.cli.output import note, quiet_stdout
 if TYPE_CHECKING:
     from spoton.models import FrozenModel
     from spoton.prompts import SoftPrompt
-    from spoton.tasks import Task
+    from spoton.tasks import Task, TaskInfo
     from spoton.tuning import Recipe
     from spoton.tuning.model_recipe import ModelRecipe
 
@@ -184,6 +184,16 @@ class TaskOptions:
     test_size: Annotated[
         int | None, typer.Option(min=1, help="At most so many test examples.", rich_help_panel=_DATA)
     ] = None
+
+    def described(self) -> TaskInfo | None:
+        """What the catalog, or a task file, says of the task; None for files, data sets and mixtures.
+
+        Raises:
+            DataError: a task file cannot be used.
+        """
+        from spoton.tasks import described_task
+
+        return described_task(self.data, task_files=self.task_file or ())
 
     def load(self) -> Task:
         """The task these options describe.

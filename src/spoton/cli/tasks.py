@@ -90,15 +90,36 @@ def show(
     examples: Annotated[int, typer.Option(min=0, help="How many training examples to show.")] = 3,
     json: Json = False,
 ) -> None:
-    """Show a task as the model will see it: splits, labels, metrics, examples."""
-    found = task.load()
-    document = _document(found, examples)
+    """Show a task as the model will see it: splits, labels, metrics, examples; and what the catalog says of it."""
+    from spoton.errors import DownloadError
+
+    info = task.described()
+    try:
+        found, missing = task.load(), None
+    except DownloadError as error:
+        if info is None:
+            raise
+        found, missing = None, str(error)
+    document = (_described(info) if info else {}) | (_document(found, examples) if found else {})
+    document |= {"rows_missing": missing} if missing else {}
     shown = [
         (f"example {i + 1}", f"{row['input']} [{row['target']}]")
-        for i, row in enumerate(document["examples"])
+        for i, row in enumerate(document.get("examples", ()))
     ]
     pairs = [(name, _one_line(value)) for name, value in document.items() if name != "examples"]
     emit(document, facts([*pairs, *shown]), as_json=json)
+
+
+def _described(info: TaskInfo) -> dict[str, Any]:
+    """What is known of a task without its rows; a list of templates where every row makes several examples."""
+    said = {
+        **_description(info),
+        "doc_to_text": list(info.texts) if len(info.texts) > 1 else info.texts[0],
+        "doc_to_target": list(info.targets) if len(info.targets) > 1 else info.targets[0],
+        "prefix": info.prefix,
+        "process_docs": info.process_docs,
+    }
+    return {name: value for name, value in said.items() if value not in (None, "", (), {})}
 
 
 def _document(task: Task, examples: int) -> dict[str, Any]:
@@ -121,4 +142,4 @@ def _document(task: Task, examples: int) -> dict[str, Any]:
 def _one_line(value: object) -> object:
     if isinstance(value, dict):
         return ", ".join(f"{name} {part}" for name, part in value.items())
-    return ", ".join(value) if isinstance(value, list) else value
+    return ", ".join(value) if isinstance(value, list | tuple) else value

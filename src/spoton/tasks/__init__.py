@@ -5,7 +5,7 @@ from spoton.tasks.definition import read_definition
 from spoton.tasks.example import Example
 from spoton.tasks.files import load_task_file
 from spoton.tasks.hub import load_hub_task
-from spoton.tasks.load import resolve_task
+from spoton.tasks.load import described_task, resolve_task
 from spoton.tasks.metrics import METRICS, compute
 from spoton.tasks.task import Task
 
@@ -15,6 +15,7 @@ __all__ = [
     "Task",
     "TaskInfo",
     "compute",
+    "described_task",
     "list_tasks",
     "load_hub_task",
     "load_task",

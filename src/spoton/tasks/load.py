@@ -43,6 +43,22 @@ def resolve_task(
     return _resolved(spec, read_definitions(task_files, is_task), on_message, arguments)
 
 
+def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskInfo | None:
+    """What the YAML file of the task that `spec` names says; None where `spec` is no task of the catalog or user.
+
+    Reads no rows.
+
+    Args:
+        spec: As in `resolve_task`.
+        task_files: As in `resolve_task`.
+
+    Raises:
+        DataError: A task file cannot be used.
+    """
+    own = read_definitions(task_files, is_task)
+    return task_info(spec, own) if not Path(spec).is_file() and is_task(spec, own) else None
+
+
 def _resolved(
     spec: str, own: Sequence[TaskInfo], on_message: Callable[[str], None] | None, arguments: dict[str, Any]
 ) -> Task:
