@@ -48,6 +48,28 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
+def test_a_hub_whose_host_has_no_address_is_not_asked_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants as constants
+
+    def unknown(host: str, *arguments: object) -> None:
+        raise OSError(f"{host} is unknown")
+
+    offline: list[bool] = []
+
+    def from_pretrained(*arguments: object, **options: object) -> None:
+        offline.append(constants.HF_HUB_OFFLINE)
+        raise OSError("not cached")
+
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    monkeypatch.setattr("spoton.offline.getproxies", dict)
+    monkeypatch.setattr("spoton.models.loading.AutoConfig.from_pretrained", from_pretrained)
+    before = constants.HF_HUB_OFFLINE
+    with pytest.raises(ModelError, match="not cached"):
+        load_model("nobody/nothing")
+    assert offline == [True]
+    assert constants.HF_HUB_OFFLINE == before
+
+
 @pytest.mark.parametrize("family", ["llama", "t5"])
 def test_a_folder_gives_back_the_model_that_was_saved(folders: Path, family: str) -> None:
     said: list[str] = []

@@ -7,6 +7,7 @@ is the engines' business.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from spoton.errors import ModelError
 from spoton.models.compiled import compile_layers
 from spoton.models.embedded import list_models, pull_model
 from spoton.models.frozen import FrozenModel
+from spoton.offline import hub_or_cache
 
 DEFAULT_MODEL = "smollm2-135m"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -76,7 +78,8 @@ def load_model(
         folder = source if source.exists() else name
         options["revision"] = revision
     try:
-        model = _read(name, folder, kind, options, device_map)
+        with nullcontext() if Path(folder).exists() else hub_or_cache():
+            model = _read(name, folder, kind, options, device_map)
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError, SafetensorError) as error:
         # That many, since every reader (JSON, safetensors, GGUF, tokenizers) meets damage in its own way.
         raise ModelError(_not_loaded(name, source, error)) from error

@@ -4,12 +4,8 @@ Finds the splits and the class names of a data set; what its columns mean is set
 of the catalog in `render`.
 """
 
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks.tabular import TARGET_NAMES, task_from_rows
@@ -145,9 +141,11 @@ def task_from_datasets(
 def _load(dataset_id: str, config: str | None, revision: str | None, *, stream: bool = False) -> Any:
     import datasets
 
-    unknown_host = _host_without_address()
+    from spoton.offline import hub_or_cache
+
+    unknown_host = None
     try:
-        with _cache_alone() if unknown_host else nullcontext():
+        with hub_or_cache() as unknown_host:
             return datasets.load_dataset(dataset_id, config, revision=revision, streaming=stream)
     except (OSError, ValueError, RuntimeError) as error:  # offline, unknown, no configuration, a script
         what = f"{dataset_id} ({config})" if config else dataset_id
@@ -156,34 +154,6 @@ def _load(dataset_id: str, config: str | None, revision: str | None, *, stream: 
             f"Cannot load the data set {what} from the Hub: {why}. "
             "Check its name, configuration and the network; or save it as a file and give the path."
         ) from error
-
-
-def _host_without_address() -> str | None:
-    """The Hub's host where it has no address; None where it has, or where a proxy would look for it."""
-    from huggingface_hub import constants
-
-    host = urlsplit(constants.ENDPOINT).hostname
-    if getproxies():
-        return None
-    try:
-        socket.getaddrinfo(host, None)
-    except OSError:
-        return host
-    return None
-
-
-@contextmanager
-def _cache_alone() -> Iterator[None]:
-    """The offline mode of `datasets`; otherwise its retries take half a minute to find out."""
-    import datasets
-    from huggingface_hub import constants
-
-    before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 def _classes(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
