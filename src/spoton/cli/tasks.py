@@ -112,14 +112,13 @@ def show(
 
 def _described(info: TaskInfo) -> dict[str, Any]:
     """What is known of a task without its rows; a list of templates where every row makes several examples."""
-    said = {
+    return {
         **_description(info),
-        "doc_to_text": list(info.texts) if len(info.texts) > 1 else info.texts[0],
-        "doc_to_target": list(info.targets) if len(info.targets) > 1 else info.targets[0],
+        "doc_to_text": info.doc_to_text,
+        "doc_to_target": info.doc_to_target,
         "prefix": info.prefix,
         "process_docs": info.process_docs,
     }
-    return {name: value for name, value in said.items() if value not in (None, "", (), {})}
 
 
 def _document(task: Task, examples: int) -> dict[str, Any]:
