@@ -90,11 +90,11 @@ class Bench:
                     )
 
     def path(self, task: Task, arm: str, seed: int) -> Path:
-        """Where a cell's result lies; the bare model has no seed, so it is the first one's."""
+        """Where a cell's result lies; the bare model has no seed, so its cells are alike."""
         return self.cells / f"{task.name}.{arm}.{seed}.json"
 
     def is_done(self, path: Path, task: Task) -> bool:
-        """Whether the cell is finished; refuses to mix cells of other data, steps or models into one table."""
+        """Whether the cell is finished; refuses to mix cells of other data, steps, batches or models into one table."""
         if not path.exists():
             return False
         cell = json.loads(path.read_text())

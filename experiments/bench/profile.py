@@ -21,7 +21,7 @@ from spoton.tuning.record import write_record
 
 RESULT = Path(__file__).parents[2] / "docs" / "experiments" / "profile.json"
 _STEPS = 3
-# The profiler's own records break up the heap, and pages of fresh memory then cost up to a tenth of the first passes.
+# The profiler's own records break up the heap, and pages of fresh memory then take up to 15 % of the first passes.
 _PASSES, _FEW_FAULTS = 8, 100
 
 # Operators by what they are for; whatever is not named here is "other".

@@ -72,7 +72,7 @@ def attention(
             layout.record.entries[layer, number] = (key[0, :, part].clone(), value[0, :, part].clone())
     cached: list[tuple[Tensor, Tensor]] = []
     if layout.cache is not None:
-        layer = int(module.layer_idx)  # type: ignore[arg-type]
+        layer = int(module.layer_idx)  # type: ignore[arg-type]  # as above
         cached = [layout.cache.entries[layer, number] for number in range(len(layout.prompts))]
     mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
         query[0], key[0], value[0], layout, cached, scale, softcap

@@ -200,7 +200,7 @@ class PackedEngine:
             return self._head(self._hidden(prompts, texts, layout, places))
         keep = torch.tensor(places, device=self.model.device)
         logits: Tensor = self._run(network, prompts, texts, layout, logits_to_keep=keep).logits[0]
-        if logits.shape[0] != len(places):
+        if logits.shape[0] != len(places):  # `engine_for` takes this for: not with this engine
             raise NotImplementedError(f"{network.config.model_type} ignores logits_to_keep")
         return logits
 

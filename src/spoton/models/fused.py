@@ -29,19 +29,19 @@ def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 def projected(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
     """What each of several frozen linear layers makes of ``x``: from ``[T, D]`` to ``[T, E]`` each."""
-    found: tuple[Tensor, ...] = _Projected.apply(x, layers)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, ...] = _Projected.apply(x, layers)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions: ``x * cos + rotate_half(x) * sin`` for ``[T, H, hd]`` and ``[T, 1, hd]``."""
-    found: Tensor = _Rotated.apply(x, cos, sin)  # type: ignore[no-untyped-call]
+    found: Tensor = _Rotated.apply(x, cos, sin)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
 def gated_gelu(gate: Tensor, up: Tensor) -> Tensor:
     """``gelu(gate) * up`` with the tanh form of GELU, any shape."""
-    found: Tensor = _GatedGelu.apply(gate, up)  # type: ignore[no-untyped-call]
+    found: Tensor = _GatedGelu.apply(gate, up)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
