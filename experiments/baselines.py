@@ -39,11 +39,11 @@ from spoton import (
 from spoton.models import FrozenModel
 from spoton.prompts import Parent
 from spoton.tasks import Task
-from spoton.transfer.retrieval import retrieve, sources_for
+from spoton.transfer.rank_sources import retrieve, sources_for
 from spoton.tuning import ModelRecipe, tune_model
-from spoton.tuning.job import Tuned
-from spoton.tuning.model_run import tune_model_to_folder
-from spoton.tuning.model_tuning import TunedModel
+from spoton.tuning.full_model.tune import TunedModel
+from spoton.tuning.full_model.tune_to_folder import tune_model_to_folder
+from spoton.tuning.prompt_run import Tuned
 from spoton.tuning.record import versions, write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "baselines"

@@ -17,8 +17,8 @@ import torch
 
 from spoton import Recipe, evaluate, load_model, load_task, starter_library
 from spoton.prompts.soft_prompt import resize_prompt
+from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.record import versions, write_record
-from spoton.tuning.start import starting_prompt
 
 RESULT = Path(__file__).parents[1] / "docs" / "experiments" / "length_mismatch.json"
 LENGTHS = (5, 10, 20, 40, 80)

@@ -29,11 +29,11 @@ import torch
 from filelock import FileLock, Timeout
 
 from spoton import Recipe, evaluate, load_model, load_task, tune
+from spoton.evaluation.score import Mode
 from spoton.models import FrozenModel
 from spoton.prompts import SoftPrompt
 from spoton.tasks import Task, TaskInfo, compute, list_tasks
 from spoton.tasks.metrics import bootstrap_intervals
-from spoton.tuning.evaluation import Mode
 from spoton.tuning.record import versions, write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "task_table"

@@ -20,7 +20,8 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from experiments.bench.names import COMPILED, DOCUMENTED, SPOTON, T5, TUNED
 from experiments.bench.texts import FIXED_LENGTH
 from spoton import load_model
-from spoton.models.engine import Batch, engine_for
+from spoton.models.choose_engine import engine_for
+from spoton.models.engine import Batch
 from spoton.models.frozen import FrozenModel
 
 LEARNING_RATE = 0.02

@@ -24,10 +24,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from experiments.bench.machine import describe
 from experiments.bench.products import DecoderShape, unavoidable_products
 from spoton import load_model
-from spoton.models.engine import Batch, engine_for
+from spoton.models.choose_engine import engine_for
+from spoton.models.engine import Batch
 from spoton.models.frozen import FrozenModel
-from spoton.models.packing import Layout, PromptCache, lay_out
-from spoton.tuning.memory import count_kept
+from spoton.models.packed_rows import Layout, PromptCache, lay_out
+from spoton.tuning.microbatches import count_kept
 from spoton.tuning.record import write_record
 
 RESULT = Path(__file__).parents[2] / "docs" / "experiments" / "cost_model.json"

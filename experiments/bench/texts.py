@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from spoton.evaluation.encoding import Encoded, encode
 from spoton.models.engine import Batch
 from spoton.models.frozen import FrozenModel
 from spoton.tasks.catalog import load_task
-from spoton.tuning.batches import Encoded, encode
 
 TASK = "movie_sentiment"
 # What PEFT's examples pad to. The longest text of the task is shorter, so nothing is lost in any arm.

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spoton.errors import SpotonError
+    from spoton.evaluation import evaluate, predict
     from spoton.models import list_models, load_model
     from spoton.prompts import Card, PromptLibrary, SoftPrompt, starter_library
     from spoton.tasks import Example, Task, load_task, resolve_task
     from spoton.transfer import adapt, retrieve, similarity
-    from spoton.tuning import PRESETS, Recipe, diagnose, evaluate, predict, tune
+    from spoton.tuning import PRESETS, Recipe, diagnose, tune
 
 __all__ = [
     "PRESETS",

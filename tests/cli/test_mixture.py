@@ -17,7 +17,7 @@ import pytest
 
 from spoton.prompts import SoftPrompt
 from spoton.tasks import resolve_task
-from spoton.tuning.batches import rows_of_step
+from spoton.tuning.row_order import rows_of_step
 from tests.cli.conftest import Run
 from tests.tasks.test_sources import write
 

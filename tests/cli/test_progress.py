@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from spoton.cli import progress
-from spoton.tuning.events import Progress
+from spoton.events import Progress
 
 
 def steps(phase: str = "tuning") -> list[Progress]:

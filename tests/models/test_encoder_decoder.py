@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from spoton.models import Batch, FrozenModel, engine_for
-from spoton.models.t5 import grouped
+from spoton.models.t5_layers import grouped
 from tests.models.naive import (
     INPUTS,
     TARGETS,

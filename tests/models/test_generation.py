@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.test_decoder import PACKED
 from torch import Tensor
 
 from spoton.models import Batch, FrozenModel, engine_for, generation
 from spoton.models.concatenation import ConcatenationEngine
-from spoton.models.decoder import PackedEngine
-from spoton.models.packing import PromptCache
+from spoton.models.packed_decoder import PackedEngine
+from spoton.models.packed_rows import PromptCache
 from tests.models.naive import INPUTS, naive_continuation, ragged
-from tests.models.test_decoder import PACKED
 from tests.tiny import VOCABULARY, WIDTH, draw, tiny, tokenizer
 
 

@@ -61,7 +61,7 @@ def test_a_hub_whose_host_has_no_address_is_not_asked_for_a_model(monkeypatch: p
         raise OSError("not cached")
 
     monkeypatch.setattr("socket.getaddrinfo", unknown)
-    monkeypatch.setattr("spoton.offline.getproxies", dict)
+    monkeypatch.setattr("spoton.hub_offline.getproxies", dict)
     monkeypatch.setattr("spoton.models.loading.AutoConfig.from_pretrained", from_pretrained)
     before = constants.HF_HUB_OFFLINE
     with pytest.raises(ModelError, match="not cached"):

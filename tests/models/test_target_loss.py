@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from spoton.models import target_loss
 from spoton.models.target_loss import head_of, target_losses
-from spoton.tuning.memory import count_kept
+from spoton.tuning.microbatches import count_kept
 from tests.tiny import VOCABULARY, WIDTH, draw, tiny
 
 

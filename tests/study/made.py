@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from spoton.study.arrays import ScoreArrays
-from spoton.study.results import Results, Score
+from spoton.study.results.scores import ScoreArrays
+from spoton.study.results.study_results import Results, Score
 
 TOKENS, WIDTH = 3, 16
 

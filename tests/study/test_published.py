@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spoton.study.correlation import p_value
+from spoton.study.analysis.correlation import p_value
 from tests.cli.conftest import Run, run
 
 __all__ = ["run"]  # the fixture

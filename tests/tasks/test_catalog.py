@@ -9,7 +9,7 @@ from spoton.errors import DataError, DownloadError
 from spoton.tasks import Task, TaskInfo, list_tasks, load_task
 from spoton.tasks.catalog import ARCHIVES, is_task, list_studies, task_info
 from spoton.tasks.metrics import require_known
-from spoton.tasks.t5 import PROCESSORS
+from spoton.tasks.t5_text import PROCESSORS
 from spoton.tasks.template import compile_template
 
 INFOS = list_tasks()

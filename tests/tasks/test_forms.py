@@ -15,7 +15,7 @@ from spoton.tasks import TaskInfo, list_tasks
 from spoton.tasks.catalog import task_info
 from spoton.tasks.render import Rendered, render_rows
 from spoton.tasks.sources import Rows
-from spoton.tasks.t5 import PROCESSORS, WINDOW, prefix_lm
+from spoton.tasks.t5_text import PROCESSORS, WINDOW, prefix_lm
 
 HERE = Path(__file__).parent
 SNAPSHOT = HERE / "forms.json"

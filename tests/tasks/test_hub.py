@@ -95,7 +95,7 @@ def test_a_host_without_address_is_not_asked(
         raise ConnectionError("not reached")
 
     monkeypatch.setattr("socket.getaddrinfo", unknown)
-    monkeypatch.setattr("spoton.offline.getproxies", lambda: proxies)
+    monkeypatch.setattr("spoton.hub_offline.getproxies", lambda: proxies)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
     with pytest.raises(DownloadError, match="not reached" if proxies else r"no address was found for \S+,"):

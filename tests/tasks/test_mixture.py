@@ -20,7 +20,7 @@ from spoton.tasks.mixture import (
     named_mixtures,
     shared_out,
 )
-from spoton.tuning.batches import rows_of_step
+from spoton.tuning.row_order import rows_of_step
 from tests.tasks.test_sources import ROWS, write
 
 sizes = st.lists(st.integers(1, 2 * CAP), min_size=1, max_size=8)

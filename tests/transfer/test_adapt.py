@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from spoton.errors import Interrupted, LibraryError, RecipeError
+from spoton.evaluation import Progress
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.transfer import adapt, retrieve, sources_for
 from spoton.transfer.combine import starts
 from spoton.transfer.comparison import Scores, verdict
-from spoton.tuning import Progress, Recipe
+from spoton.tuning import Recipe
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
 RECIPE = Recipe(length=4, steps=8, key_step=2, evaluate_every=2, batch_size=4)

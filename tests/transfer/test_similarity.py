@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spoton.errors import PromptError
-from spoton.prompts.formats import load_t5x
+from spoton.exchange.t5x import load_t5x
 from spoton.transfer import METRICS, similarity
 
 A = torch.tensor([[1.0, 0.0], [0.0, 2.0]])

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from spoton.evaluation.score import Evaluation
 from spoton.tuning.course import Course, is_number
-from spoton.tuning.evaluation import Evaluation
 
 
 def found(score: float, loss: float | None = None) -> Evaluation:

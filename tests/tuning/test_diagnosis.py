@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from spoton.errors import DataError
+from spoton.evaluation import Progress
 from spoton.models import FrozenModel
 from spoton.tasks import Example, Task
-from spoton.tuning import Diagnosis, Progress, Recipe, diagnose
+from spoton.tuning import Diagnosis, Recipe, diagnose
 from tests.tiny import tiny, toy_task
 
 RECIPE = Recipe(length=4, batch_size=4, learning_rate=0.1)

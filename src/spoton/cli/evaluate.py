@@ -56,10 +56,10 @@ def evaluate(
 ) -> None:
     """Score a prompt, or the model without one, on a split of a task."""
     from spoton.errors import DataError
+    from spoton.evaluation import evaluate as score
+    from spoton.evaluation.score import input_limit
     from spoton.tasks.metrics import bootstrap_intervals
     from spoton.tuning import Recipe
-    from spoton.tuning import evaluate as score
-    from spoton.tuning.evaluation import input_limit
 
     found = find_prompt(prompt, library) if task.data else None
     if found is None and prompt.endswith(".safetensors"):

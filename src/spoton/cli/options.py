@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from spoton.prompts import SoftPrompt
     from spoton.tasks import Task, TaskInfo
     from spoton.tuning import Recipe
-    from spoton.tuning.model_recipe import ModelRecipe
+    from spoton.tuning.full_model.recipe import ModelRecipe
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -394,7 +394,7 @@ class RecipeOptions:
             RecipeError: an option speaks of a prompt, there is no such preset, or a value does not fit.
         """
         from spoton.errors import RecipeError
-        from spoton.tuning.model_recipe import ModelRecipe
+        from spoton.tuning.full_model.recipe import ModelRecipe
 
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
         strange = [
@@ -415,7 +415,7 @@ class RecipeOptions:
 
 def _start(init: str, places: Sequence[str] | None) -> str:
     """The name of a prompt in a library as the path of its file; all else as it is, for the recipe to judge."""
-    from spoton.tuning.start import STRATEGIES
+    from spoton.tuning.initial_prompt import STRATEGIES
 
     if init in STRATEGIES or init.startswith("text:") or is_file(init):
         return init

@@ -18,7 +18,7 @@ from spoton.cli.output import emit, note, quiet_stdout, table
 from spoton.errors import DataError
 
 if TYPE_CHECKING:
-    from spoton.tuning import Prediction
+    from spoton.evaluation import Prediction
 
 app = typer.Typer()
 
@@ -47,7 +47,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Answer new texts with a tuned prompt: labels with probabilities, or generated text."""
-    from spoton.tuning import predict as answer
+    from spoton.evaluation import predict as answer
 
     rows = [_row(one) for one in text] if text else _rows(file, encoding)
     if not rows:

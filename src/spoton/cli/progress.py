@@ -1,6 +1,6 @@
 """Live progress on stderr: a bar on a terminal, a line per news in a file or a pipe.
 
-It shows what a run tells (`spoton.tuning.events.Progress`) and computes nothing of its own.
+It shows what a run tells (`spoton.events.Progress`) and computes nothing of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from rich.progress import Progress as Bars
 from spoton.cli.output import quiet_stdout, stderr
 
 if TYPE_CHECKING:
-    from spoton.tuning.events import OnEvent, Progress
+    from spoton.events import OnEvent, Progress
 
 # Without a terminal: seconds of silence after which a line is written even if nothing was evaluated.
 _SILENCE = 15.0

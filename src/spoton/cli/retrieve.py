@@ -40,8 +40,8 @@ def retrieve(
     A prompt brings its key. That of a task is found by a probe: the first `--key-step` steps of tuning.
     A name that a bundled task and a prompt share means the task.
     """
-    from spoton.transfer.retrieval import retrieve as rank
-    from spoton.transfer.retrieval import sources_for
+    from spoton.transfer.rank_sources import retrieve as rank
+    from spoton.transfer.rank_sources import sources_for
 
     probe = _prompt(target, library) or _probe(target, model, recipe, library)
     if probe.key is None:
@@ -85,7 +85,7 @@ def _prompt(target: TargetOptions, places: Sequence[str] | None) -> SoftPrompt |
     """The prompt that the target is, or None if it is a task or nothing at all."""
     from spoton.prompts import SoftPrompt
     from spoton.tasks.catalog import is_task
-    from spoton.tasks.definition import read_definitions
+    from spoton.tasks.own_tasks import read_definitions
 
     spec = target.data
     if spec.endswith(".safetensors"):

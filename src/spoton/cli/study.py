@@ -15,7 +15,7 @@ from spoton.cli.output import emit, facts, note, quiet_stdout, stdout, table
 from spoton.cli.progress import live_progress
 
 if TYPE_CHECKING:
-    from spoton.study.running import Status
+    from spoton.study.run.scheduler import Status
 
 app = typer.Typer(help="Run and analyse a transfer study: sources x targets x seeds.", no_args_is_help=True)
 
@@ -35,8 +35,8 @@ def new(
     """Write a study file to start from."""
     from spoton.errors import StudyError
     from spoton.files import atomic_write
-    from spoton.study.file import preset_text
-    from spoton.study.store import STUDY_FILE
+    from spoton.study.plan.study_file import preset_text
+    from spoton.study.run.store import STUDY_FILE
 
     path = folder / STUDY_FILE
     text = preset_text(preset)
@@ -54,15 +54,15 @@ def plan(
     json: Json = False,
 ) -> None:
     """List the cells, with the time and memory they will take here, and stop."""
-    from spoton.study.cost import Predictor
-    from spoton.study.running import status_of, write_plan
-    from spoton.study.workshop import Workshop
+    from spoton.study.plan.cost import Predictor
+    from spoton.study.run.cell_runner import CellRunner
+    from spoton.study.run.scheduler import status_of, write_plan
 
     with quiet_stdout():
-        workshop = Workshop(folder, on_message=note)
-        cells = workshop.cells()
-        predictor = Predictor(workshop.model, workshop.task)
-    found = status_of(workshop.store, write_plan(workshop.store, cells, predictor.seconds))
+        cell_runner = CellRunner(folder, on_message=note)
+        cells = cell_runner.cells()
+        predictor = Predictor(cell_runner.model, cell_runner.task)
+    found = status_of(cell_runner.store, write_plan(cell_runner.store, cells, predictor.seconds))
     memory = max(map(predictor.memory, cells))
     document = found.to_json() | {
         "seconds": sum(cell.seconds for cell in found.cells), "seconds_left": found.seconds_left / workers,
@@ -104,24 +104,28 @@ def run(
     json: Json = False,
 ) -> None:
     """Run every cell that is not finished; run it again to go on after Ctrl-C or a kill."""
-    from spoton.study.cost import Predictor
-    from spoton.study.executors import Executor, local_executor
-    from spoton.study.on_ray import OnRay
-    from spoton.study.running import run_cells
-    from spoton.study.workshop import Workshop
+    from spoton.study.plan.cost import Predictor
+    from spoton.study.run.cell_runner import CellRunner
+    from spoton.study.run.executors import Executor, local_executor
+    from spoton.study.run.ray_executor import OnRay
+    from spoton.study.run.scheduler import run_cells
 
     with live_progress() as on_event:
-        workshop = Workshop(folder, on_message=note)
-        cells = workshop.cells()
-        predictor = Predictor(workshop.model, workshop.task)
-        place = workshop.store.place if workshop.store.local is None else str(workshop.store.local.absolute())
+        cell_runner = CellRunner(folder, on_message=note)
+        cells = cell_runner.cells()
+        predictor = Predictor(cell_runner.model, cell_runner.task)
+        place = (
+            cell_runner.store.place
+            if cell_runner.store.local is None
+            else str(cell_runner.store.local.absolute())
+        )
         runs_on: Executor = (
             OnRay(place, address=address, workers=workers, cpus=worker_cpus, gpus=worker_gpus)
             if executor == "ray"
-            else local_executor(workshop, workers, on_event)
+            else local_executor(cell_runner, workers, on_event)
         )
         found = run_cells(
-            workshop.store, cells, runs_on,
+            cell_runner.store, cells, runs_on,
             together=together, tries=tries, predicted=predictor.seconds, on_event=on_event,
         )  # fmt: skip
     emit(found.to_json(), _told(found), as_json=json)
@@ -135,8 +139,8 @@ def run(
 @command(app, "spoton study status mine")
 def status(folder: Folder, json: Json = False) -> None:
     """Show what is finished, what failed and why, and the time left."""
-    from spoton.study.running import read_plan, status_of
-    from spoton.study.store import Store
+    from spoton.study.run.scheduler import read_plan, status_of
+    from spoton.study.run.store import Store
 
     store = Store(folder)
     found = status_of(store, read_plan(store))

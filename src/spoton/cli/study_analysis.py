@@ -12,7 +12,7 @@ from spoton.cli.options import Json
 from spoton.cli.output import emit, note, stdout, table
 
 if TYPE_CHECKING:
-    from spoton.study.analysis import Analysis
+    from spoton.study.analysis.analyse import Analysis
 
 app = typer.Typer()
 
@@ -52,7 +52,7 @@ def import_(
     json: Json = False,
 ) -> None:
     """Make a study of score tables and prompt files of others."""
-    from spoton.study.importing import import_study, read_families
+    from spoton.study.results.import_results import import_study, read_families
 
     results = import_study(
         scores, test=test, baseline=baseline, keys=keys, values=values,
@@ -71,7 +71,7 @@ def import_(
 @command(app, "spoton study analyse my-study", "spoton study analyse my-study --json > analysis.json")
 def analyse(folder: Folder, json: Json = False) -> None:
     """Print what follows from the results: verdicts, error reductions, correlation, retrieval."""
-    from spoton.study.document import document
+    from spoton.study.analysis.document import document
 
     found = _analysis(folder)
     text = _summary(found)
@@ -101,15 +101,15 @@ def report(
 
 
 def _analysis(folder: Path) -> Analysis:
-    from spoton.study.analysis import analyse
-    from spoton.study.collect import results_in
+    from spoton.study.analysis.analyse import analyse
+    from spoton.study.results.collect import results_in
 
     return analyse(results_in(folder))
 
 
 def _summary(found: Analysis) -> list[Any]:
     """Verdicts, the sources by mean error reduction, and Table 3."""
-    from spoton.study.verdicts import signed, verdicts
+    from spoton.study.analysis.verdicts import signed, verdicts
 
     parts: list[Any] = [f"{one.question} {one.answer}. {one.sentence}\n" for one in verdicts(found)]
     columns = ("source", "mean error reduction %", "targets")

@@ -44,14 +44,14 @@ def tune(
     options: dict[str, Any] = {"evaluation": evaluation, "resume": resume}
     record: dict[str, Any]
     if method == "prompt":
-        from spoton.tuning.run import tune_to_file
+        from spoton.tuning.tune_to_file import tune_to_file
 
         asked, chosen, frozen = task.load(), recipe.recipe(library), model.load()
         with live_progress() as on_event:
             record = tune_to_file(frozen, asked, chosen, out, on_event=on_event, **options)
         place = "prompt"
     else:
-        from spoton.tuning.model_run import tune_model_to_folder
+        from spoton.tuning.full_model.tune_to_folder import tune_model_to_folder
 
         all_weights, exact = recipe.model_recipe(library), model.in_float32()
         asked, frozen = task.load(), exact.load()

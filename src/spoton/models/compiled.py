@@ -1,7 +1,7 @@
 """Compiling the layers of a model for long runs: torch.compile fuses norms, gates and residual sums.
 
-Llama and its like, whose layers run by hand otherwise (``llama.py``), gain next to nothing by it: here transformers'
-own layers are compiled and run.
+Llama and its like, whose layers run by hand otherwise (``llama_layers.py``), gain next to nothing by it: here
+transformers' own layers are compiled and run.
 
 The layers are compiled one by one, with lengths left open, so that one compilation serves every layer and batch; the
 packed attention stays as it is, since it is matrix products already.
@@ -16,9 +16,9 @@ import torch
 from transformers import AttentionInterface
 
 from spoton.errors import ModelError
-from spoton.models.attention import ATTENTION_NAME, attention
 from spoton.models.frozen import FrozenModel
-from spoton.models.llama import FAMILIES
+from spoton.models.llama_layers import FAMILIES
+from spoton.models.packed_attention import ATTENTION_NAME, attention
 
 
 def compile_layers(model: FrozenModel, on_message: Callable[[str], None] | None = None) -> None:

@@ -2,7 +2,8 @@
 
 The encoder sees prompt and input in both directions, so nothing is shared between rows; the decoder is untouched
 (Lester et al. 2021, section 2). Target positions only: the decoder never sees the prompt. The T5 family has an engine
-of its own that computes the same with less work (``t5.py``); the plain engine is its reference and serves all others.
+of its own that computes the same with less work (``t5_layers.py``); the plain engine is its reference and serves all
+others.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from spoton.models.engine import Batch, Generator, Scorer
 from spoton.models.frozen import FrozenModel
-from spoton.models.fused import is_plain, tunes_weights
-from spoton.models.t5 import FAMILIES, Encoded, decode, encode, scales_outputs
+from spoton.models.frozen_layers import is_plain, tunes_weights
+from spoton.models.t5_layers import FAMILIES, Encoded, decode, encode, scales_outputs
 from spoton.models.target_loss import target_losses
 
 
@@ -113,7 +114,9 @@ class EncoderDecoderEngine:
 
 
 class T5Engine(EncoderDecoderEngine):
-    """The same for the T5 family, layer by layer and without padding (``t5.py``); generation is that of transformers.
+    """The same for the T5 family, layer by layer and without padding (``t5_layers.py``).
+
+    Generation is that of transformers.
 
     Args:
         model: The frozen model.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,8 @@ class FrozenModel:
     name: str
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    derived: dict[str, object] = field(default_factory=dict, init=False, repr=False)
+    """What others work out once for this model, such as its engine, and keep for as long as it lives."""
 
     def __post_init__(self) -> None:
         kind = _quantization(self.network)
@@ -112,8 +114,8 @@ class FrozenModel:
     def max_length(self) -> int | None:
         """The longest sequence the positions allow, or None where they are relative (T5)."""
         config = self.network.config.get_text_config()
-        for field in ("max_position_embeddings", "n_positions", "max_seq_len"):
-            value = getattr(config, field, None)
+        for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+            value = getattr(config, name, None)
             if isinstance(value, int) and config.model_type not in ("t5", "mt5", "umt5"):
                 return value
         return None

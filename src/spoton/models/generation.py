@@ -15,9 +15,10 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from spoton.models.engine import Batch, tolerance_of
+from spoton.models.engine import Batch
+from spoton.models.exactness import tolerance_of
 from spoton.models.frozen import FrozenModel
-from spoton.models.packing import PromptCache
+from spoton.models.packed_rows import PromptCache
 from spoton.models.target_loss import head_of
 
 

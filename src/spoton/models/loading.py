@@ -24,10 +24,10 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from spoton.errors import ModelError
+from spoton.hub_offline import hub_or_cache
+from spoton.models.bundled import list_models, pull_model
 from spoton.models.compiled import compile_layers
-from spoton.models.embedded import list_models, pull_model
 from spoton.models.frozen import FrozenModel
-from spoton.offline import hub_or_cache
 
 DEFAULT_MODEL = "smollm2-135m"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -4,7 +4,6 @@ This room holds plain values and their files. It knows nothing of models, tasks 
 """
 
 from spoton.prompts.card import Card, Parent
-from spoton.prompts.formats import import_npy, load_t5x
 from spoton.prompts.initial import (
     common_token_ids,
     from_combination,
@@ -38,8 +37,6 @@ __all__ = [
     "from_text",
     "from_uniform",
     "from_vocabulary",
-    "import_npy",
-    "load_t5x",
     "resize_prompt",
     "starter_library",
 ]

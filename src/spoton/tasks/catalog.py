@@ -13,11 +13,11 @@ import yaml
 
 from spoton.errors import DataError
 from spoton.tasks.archives import ARCHIVES
-from spoton.tasks.entry import Archive, Role, TaskInfo
 from spoton.tasks.protocol import Protocol, divide
 from spoton.tasks.render import Prefix, input_template, render_rows
 from spoton.tasks.sources import find_rows
 from spoton.tasks.task import Task
+from spoton.tasks.task_info import Archive, Role, TaskInfo
 from spoton.tasks.text_metrics import missing_package
 
 __all__ = [

@@ -141,7 +141,7 @@ def task_from_datasets(
 def _load(dataset_id: str, config: str | None, revision: str | None, *, stream: bool = False) -> Any:
     import datasets
 
-    from spoton.offline import hub_or_cache
+    from spoton.hub_offline import hub_or_cache
 
     unknown_host = None
     try:

@@ -8,12 +8,12 @@ from typing import Any
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks.catalog import is_task, load_task, task_info
-from spoton.tasks.definition import read_definitions
-from spoton.tasks.entry import TaskInfo
 from spoton.tasks.files import load_task_file
 from spoton.tasks.hub import load_hub_task
 from spoton.tasks.mixture import CAP, mix, mixture_members, named_mixtures
+from spoton.tasks.own_tasks import read_definitions
 from spoton.tasks.task import Task
+from spoton.tasks.task_info import TaskInfo
 
 HUB = "hub:"
 MIXTURE = "mixture:"

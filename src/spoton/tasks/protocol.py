@@ -11,10 +11,10 @@ from typing import Literal
 
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
-from spoton.tasks.entry import TaskInfo
 from spoton.tasks.render import Rendered
 from spoton.tasks.splits import AT_MOST, FRACTIONS, stratified_split
 from spoton.tasks.task import Example
+from spoton.tasks.task_info import TaskInfo
 
 Protocol = Literal["honest", "paper"]
 Examples = tuple[Example, ...]

@@ -8,10 +8,10 @@ from typing import Any, Literal
 from jinja2 import Template
 
 from spoton.errors import DataError
-from spoton.tasks.entry import TaskInfo
 from spoton.tasks.sources import Row, Rows
-from spoton.tasks.t5 import PROCESSORS
+from spoton.tasks.t5_text import PROCESSORS
 from spoton.tasks.task import Example
+from spoton.tasks.task_info import TaskInfo
 from spoton.tasks.template import compile_template, render
 
 Prefix = Literal["task", "none"]

@@ -12,9 +12,9 @@ from typing import Any, get_args
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks.archives import ARCHIVES, archive_rows
-from spoton.tasks.entry import Split, TaskInfo
 from spoton.tasks.files import read_rows
 from spoton.tasks.hub import hub_rows
+from spoton.tasks.task_info import Split, TaskInfo
 
 Row = dict[str, Any]
 OnMessage = Callable[[str], None]

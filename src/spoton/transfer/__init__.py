@@ -3,8 +3,8 @@
 from spoton.transfer.adapt import Adapted as Adapted
 from spoton.transfer.adapt import adapt as adapt
 from spoton.transfer.combine import METHODS as METHODS
-from spoton.transfer.retrieval import Retrieved as Retrieved
-from spoton.transfer.retrieval import retrieve as retrieve
-from spoton.transfer.retrieval import sources_for as sources_for
+from spoton.transfer.rank_sources import Retrieved as Retrieved
+from spoton.transfer.rank_sources import retrieve as retrieve
+from spoton.transfer.rank_sources import sources_for as sources_for
 from spoton.transfer.similarity import METRICS as METRICS
 from spoton.transfer.similarity import similarity as similarity

@@ -17,18 +17,18 @@ from typing import Any
 from torch import Tensor
 
 from spoton.errors import Interrupted, RecipeError
+from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
+from spoton.plots import draw_arms
 from spoton.prompts.library import Entry, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
-from spoton.transfer.arms import Arms, Run
 from spoton.transfer.combine import Method, starts
 from spoton.transfer.comparison import Scores, verdict
-from spoton.transfer.curves import draw_arms
-from spoton.transfer.retrieval import Retrieved, retrieve, sources_for
+from spoton.transfer.kept_runs import KeptRuns, Run
+from spoton.transfer.rank_sources import Retrieved, retrieve, sources_for
 from spoton.transfer.similarity import Metric
-from spoton.tuning.evaluation import Mode, default_mode, evaluate
-from spoton.tuning.events import OnEvent, silent
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import require_place, save_prompt, versions, write_record
 
@@ -124,7 +124,7 @@ def adapt(
     _check_budget(recipe, method, k, len(sources), seeds)
     if out is not None:
         require_place(out)
-    arms = Arms(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
+    arms = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
     runs: list[SeedRuns] = []
     scratch: Run | None = None
     try:
@@ -178,7 +178,7 @@ def _check_budget(recipe: Recipe, method: Method, k: int, n_sources: int, seeds:
         )
 
 
-def _zero_shot(arms: Arms, recipe: Recipe) -> dict[str, float | None]:
+def _zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
     """Scores of the bare model."""
     found = evaluate(
         arms.model, None, arms.task.validation, arms.task, arms.mode,
@@ -189,7 +189,7 @@ def _zero_shot(arms: Arms, recipe: Recipe) -> dict[str, float | None]:
 
 
 def _transferred(
-    arms: Arms,
+    arms: KeptRuns,
     scratch: Run,
     sources: Sequence[tuple[PromptLibrary, Entry]],
     recipe: Recipe,
@@ -212,7 +212,7 @@ def _transferred(
     return SeedRuns(recipe.seed, scratch, max(tuned, key=lambda run: run.rank), len(tuned), found)
 
 
-def _test(arms: Arms, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str, Scores]:
+def _test(arms: KeptRuns, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str, Scores]:
     """Every arm's scores over seeds; the only look at the test split."""
     found = {}
     for arm, words in (("prompt_tuning", "from scratch"), ("transfer", "transfer")):

@@ -11,7 +11,7 @@ from torch import Tensor
 from spoton.errors import LibraryError, RecipeError
 from spoton.prompts.card import Parent
 from spoton.prompts.initial import from_combination, from_prompt
-from spoton.transfer.retrieval import Retrieved
+from spoton.transfer.rank_sources import Retrieved
 
 Method = Literal["best-of-top-k", "weighted-average"]
 METHODS: tuple[Method, ...] = get_args(Method)

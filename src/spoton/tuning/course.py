@@ -1,6 +1,7 @@
 """What a tuning run has been through: steps, looks at the validation split, the best of them, time.
 
-The same for one prompt (``job.py``) and for all weights of a model (``model_tuning.py``). Not here: what is tuned.
+The same for one prompt (``prompt_run.py``) and for all weights of a model (``full_model/tune.py``). Not here: what is
+tuned.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from spoton.tuning.evaluation import Evaluation
-from spoton.tuning.events import Progress
+from spoton.evaluation.score import Evaluation
+from spoton.events import Progress
 
 
 @dataclass

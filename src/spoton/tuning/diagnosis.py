@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from spoton.models.engine import engine_for
+from spoton.evaluation.encoding import Encoded, encode, needs_end
+from spoton.events import OnEvent, Progress, silent
+from spoton.models.choose_engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.tasks.task import Task
-from spoton.tuning.batches import Encoded, encode, needs_end, rows_of_step
-from spoton.tuning.events import OnEvent, Progress, silent
+from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.optimizer import make_optimizer
 from spoton.tuning.recipe import Recipe
-from spoton.tuning.start import starting_prompt
+from spoton.tuning.row_order import rows_of_step
 
 # Around the recipe's own rate, a factor of about four apart.
 _RATE_FACTORS = (0.25, 1.0, 4.0)

@@ -1,6 +1,6 @@
 """The recipe: everything that decides how a prompt is tuned, and the named presets.
 
-It holds values and checks them; what they do is in ``loop.py``, ``optimizer.py`` and ``start.py``.
+It holds values and checks them; what they do is in ``tune.py``, ``optimizer.py`` and ``initial_prompt.py``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spoton.errors import RecipeError
+from spoton.evaluation.encoding import MAX_INPUT_TOKENS
 
 Values = TypeVar("Values", bound=BaseModel)
 
@@ -63,7 +64,7 @@ class Recipe(BaseModel):
     """Steps between two looks at the validation split."""
     patience: int | None = Field(default=None, ge=1)
     """Looks without anything better after which the run ends, once it has its key; None: it takes all its steps."""
-    max_input_tokens: int = Field(default=256, ge=8)
+    max_input_tokens: int = Field(default=MAX_INPUT_TOKENS, ge=8)
     """Longer inputs lose their middle; how many did is counted and said."""
 
     @classmethod

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.study.test_running import run
 
-from spoton.study.analysis import analyse
-from spoton.study.collect import collect
-from spoton.study.importing import import_study
+from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
-from spoton.study.results import Results
+from spoton.study.results.collect import collect
+from spoton.study.results.import_results import import_study
+from spoton.study.results.study_results import Results
 from tests.study.made import made
 from tests.study.small import MakeStudy
-from tests.study.test_running import run
 
 pytest.importorskip("plotly", reason="the HTML report needs spoton[report]")
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")

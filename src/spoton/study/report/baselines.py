@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from spoton.study.analysis import Analysis
-from spoton.study.arrays import Mean
-from spoton.study.baselines import baselines
+from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.baselines import baselines
 from spoton.study.report.parts import Section, Table, number, spread
+from spoton.study.results.scores import Mean
 
 _SCORES = ("from_scratch", "transfer", "retrieval", "model_tuning")
 _WORDS = {"prompt": "a prompt", "model": "the model"}

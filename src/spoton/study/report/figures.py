@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from spoton.study.analysis import Analysis
-from spoton.study.arrays import Array
-from spoton.study.gain import Change
+from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.gain import Change
+from spoton.study.analysis.similarities import TaskSimilarities
 from spoton.study.report.parts import DROPPED, number, probability, spread
-from spoton.study.similarities import TaskSimilarities
+from spoton.study.results.scores import Array
 
 PlotlyFigure: TypeAlias = dict[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from spoton.study.arrays import Mean
+from spoton.study.results.scores import Mean
 
 UNKNOWN = "\N{EN DASH}"
 """What stands for a number that is not known."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoton.study.analysis import Analysis
+from spoton.plots import save_figure
+from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.similarities import TaskSimilarities
 from spoton.study.report.figures import (
     CLIP,
     COLORS,
@@ -22,8 +24,6 @@ from spoton.study.report.figures import (
     source_order,
 )
 from spoton.study.report.parts import number
-from spoton.study.similarities import TaskSimilarities
-from spoton.tuning.curve import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

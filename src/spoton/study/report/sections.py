@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from spoton.study.analysis import Analysis, chance, saturated
-from spoton.study.arrays import Mean
-from spoton.study.document import advice, candidates
+from spoton.study.analysis.analyse import Analysis, chance, saturated
+from spoton.study.analysis.document import advice, candidates
+from spoton.study.analysis.verdicts import verdicts
 from spoton.study.report.baselines import baseline_sections
 from spoton.study.report.parts import (
     DROPPED,
@@ -24,7 +24,7 @@ from spoton.study.report.parts import (
     probability,
     spread,
 )
-from spoton.study.verdicts import verdicts
+from spoton.study.results.scores import Mean
 from spoton.tuning.record import versions
 
 _MANY = 12

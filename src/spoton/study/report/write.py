@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spoton.errors import StudyError
 from spoton.files import atomic_write, require_writable
-from spoton.study.analysis import Analysis
+from spoton.study.analysis.analyse import Analysis
 from spoton.study.report.figures import figures
 from spoton.study.report.markdown import as_markdown
 from spoton.study.report.page import as_html

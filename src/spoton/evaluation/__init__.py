@@ -1,0 +1,6 @@
+"""How well a prompt answers: encoding of examples, scoring by rank or by generation, predictions for new texts."""
+
+from spoton.evaluation.predict import Prediction as Prediction
+from spoton.evaluation.predict import predict as predict
+from spoton.evaluation.score import Evaluation as Evaluation
+from spoton.evaluation.score import evaluate as evaluate

@@ -1,0 +1,116 @@
+"""From examples to token ids. Nothing here runs the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spoton.errors import DataError
+from spoton.models.engine import Batch
+from spoton.models.frozen import FrozenModel
+from spoton.tasks.task import Example
+
+MAX_INPUT_TOKENS = 256
+"""Longest input by default: of a recipe, and of an evaluation that no recipe belongs to."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples as token ids.
+
+    Attributes:
+        inputs: Input tokens of each example.
+        targets: Target tokens of each example.
+        truncated: How many inputs lost their middle.
+    """
+
+    inputs: list[list[int]]
+    targets: list[list[int]]
+    truncated: int
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """The examples at ``rows`` as one batch."""
+        return Batch([self.inputs[row] for row in rows], [self.targets[row] for row in rows])
+
+
+def encode(
+    model: FrozenModel,
+    examples: Sequence[Example],
+    *,
+    end: bool,
+    prompt_length: int,
+    max_input_tokens: int,
+    labels: Sequence[str] | None = None,
+) -> Encoded:
+    """Tokenizes examples and shortens inputs that are too long.
+
+    A long input loses its middle: it keeps its first three quarters and the end, where a template asks its question.
+
+    Args:
+        model: Whose tokens.
+        examples: What to encode.
+        end: Whether targets of a decoder-only model carry the end token (open targets need it to stop).
+        prompt_length: P, to stay within the model's positions.
+        max_input_tokens: The longest input to keep.
+        labels: Label words that will stand behind the inputs, whether or not an example has them as target.
+
+    Raises:
+        DataError: A target leaves no room for its input in the model's context, an input has no token, or a text holds
+            half of a character.
+    """
+    _require_whole_characters("Example", [f"{example.input} {example.target}" for example in examples])
+    targets = [model.encode_target(example.target, end=end) for example in examples]
+    words = [model.encode_target(label, end=end) for label in labels or ()]
+    longest = max(map(len, [*targets, *words]), default=0)
+    room = max_input_tokens
+    if model.max_length is not None:
+        room = min(room, model.max_length - prompt_length - longest)
+    if room < 8:
+        raise DataError(
+            f"The longest target has {longest} tokens; with {prompt_length} prompt tokens that leaves {max(room, 0)} "
+            f"of the {model.max_length} positions of {model.name} for an input. Shorten the labels or the prompt."
+        )
+    inputs, truncated = [], 0
+    for number, example in enumerate(examples, start=1):
+        ids = model.encode_input(example.input)
+        if not ids:
+            raise DataError(
+                f"Example {number} has an empty input after its template was filled. Remove such rows."
+            )
+        if len(ids) > room:
+            head = room * 3 // 4
+            ids = ids[:head] + ids[head - room :]
+            truncated += 1
+        inputs.append(ids)
+    return Encoded(inputs, targets, truncated)
+
+
+def _require_whole_characters(what: str, texts: Sequence[str]) -> None:
+    """Refuses lone surrogates, which JSON and the command line let through and no tokenizer reads."""
+    for number, text in enumerate(texts, start=1):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{what} {number} holds half of a character (U+{ord(text[error.start]):04X}), such as a cut emoji "
+                "leaves. Repair it, or remove its row."
+            ) from error
+
+
+def needs_end(model: FrozenModel, labels: Sequence[str] | None) -> bool:
+    """Whether targets of a decoder-only model carry the end token.
+
+    Open targets do, to know where to stop. Label words do only where one begins another ("yes", "yes and no"): without
+    an end the shorter one would never be the less likely.
+
+    Raises:
+        DataError: A label holds half of a character.
+    """
+    if labels is None:
+        return True
+    _require_whole_characters("Label", labels)
+    ids = [model.encode_target(label, end=False) for label in labels]
+    return any(a is not b and b[: len(a)] == a for a in ids for b in ids)

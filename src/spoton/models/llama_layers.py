@@ -1,0 +1,65 @@
+"""Llama and its like (SmolLM, Mistral, Qwen2, Qwen3) layer by layer over a packed row.
+
+The same as transformers' own layers in fewer passes over memory (``frozen_layers.py``), and in the last layer only
+keys and values are made of every token: what follows the attention there runs at the wanted places alone. Not here:
+who attends to whom (``packed_rows.py``), losses, and whether a model really is like that, which `engine_for` checks on
+numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from spoton.models.frozen import FrozenModel
+from spoton.models.frozen_layers import is_plain, projected, rms_norm, rotated
+from spoton.models.packed_attention import attention
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+def runs_by_hand(model: FrozenModel) -> bool:
+    """Whether ``model`` is of such a family, with layers that may be run by hand (none compiled, no hooks)."""
+    return model.network.config.model_type in FAMILIES and is_plain(model.network)
+
+
+def last_hidden_states(body: Any, embedded: Tensor, positions: Tensor, places: Tensor) -> Tensor:
+    """The last hidden states at some places of a packed row: ``[N, D]``. To be called within `packed_attention`.
+
+    Args:
+        body: The model below its output layer.
+        embedded: ``[T, D]`` the packed row.
+        positions: ``[1, T]`` position of every token in its own sequence.
+        places: ``[N]`` wanted places.
+    """
+    cos, sin = (part[0, :, None] for part in body.rotary_emb(embedded[None], positions))
+    x = embedded
+    layers: Any = body.layers
+    for number, layer in enumerate(layers):
+        mixed = _attended(_normed(x, layer.input_layernorm), layer.self_attn, cos, sin)
+        if number + 1 == len(layers):
+            mixed, x = mixed.index_select(0, places), x.index_select(0, places)
+        x = x + projected(mixed, layer.self_attn.o_proj)[0]
+        x = x + _fed_forward(_normed(x, layer.post_attention_layernorm), layer.mlp)
+    return _normed(x, body.norm)
+
+
+def _attended(x: Tensor, module: Any, cos: Tensor, sin: Tensor) -> Tensor:
+    """``[T, H * hd]`` what the heads make of ``[T, D]``."""
+    parts = projected(x, module.q_proj, module.k_proj, module.v_proj)
+    query, key, value = (part.view(len(x), -1, module.head_dim) for part in parts)
+    if hasattr(module, "q_norm"):  # Qwen3
+        query, key = _normed(query, module.q_norm), _normed(key, module.k_norm)
+    query, key = rotated(query, cos, sin), rotated(key, cos, sin)
+    query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
+    return attention(module, query, key, value, None, scaling=module.scaling)[0][0].flatten(1)
+
+
+def _fed_forward(x: Tensor, module: Any) -> Tensor:
+    gate, up = projected(x, module.gate_proj, module.up_proj)
+    return projected(module.act_fn(gate) * up, module.down_proj)[0]
+
+
+def _normed(x: Tensor, module: Any) -> Tensor:
+    return rms_norm(x, module.weight, module.variance_epsilon)

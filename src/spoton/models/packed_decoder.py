@@ -1,0 +1,250 @@
+"""The engine for decoder-only models: prompts once, texts packed behind them, logits at target positions only.
+
+Exact: losses and prompt gradients equal those of concatenating the prompt to every row (``concatenation.py``, against
+which the tests compare it). Not here: how tokens attend (``packed_rows.py``) and what is done with the losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spoton.models.concatenation import ConcatenationEngine
+from spoton.models.engine import Batch, Generator, Scorer
+from spoton.models.exactness import check_rows
+from spoton.models.frozen import FrozenModel
+from spoton.models.frozen_layers import tunes_weights
+from spoton.models.generation import continue_greedily, is_exact
+from spoton.models.llama_layers import last_hidden_states
+from spoton.models.packed_attention import packed_attention
+from spoton.models.packed_rows import Layout, PromptCache, lay_out
+from spoton.models.target_loss import head_of, target_losses
+
+# What the check of generation reads and continues.
+_CHECK_LENGTHS = ((5, 3), (1, 3), (9, 3))
+
+
+class PackedEngine:
+    """Runs K prompts through a decoder-only model without padding and without repeating a prompt.
+
+    Args:
+        model: The frozen model.
+        by_hand: Run the layers as ``llama_layers.py`` does, for models that `runs_by_hand` names; else as
+            transformers does.
+    """
+
+    name = "packed"
+    repeats_prompts = False
+
+    def __init__(self, model: FrozenModel, *, by_hand: bool = False) -> None:
+        self.model, self.by_hand = model, by_hand
+        self._plain = ConcatenationEngine(model)
+        self._head = head_of(model.network)
+        config = model.network.config.get_text_config()
+        uses_window = getattr(config, "use_sliding_window", True)
+        self._window: int | None = getattr(config, "sliding_window", None) if uses_window else None
+
+    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+        """See `Engine.losses`."""
+        texts = [[*i, *t[:-1]] for i, t in zip(batch.inputs, batch.targets, strict=True)]
+        lengths = [len(prompt) for prompt in prompts]
+        if self._exceeds_window(lengths, texts):
+            return self._plain.losses(prompts, batch)
+        layout = self._layout(lengths, texts, batch.rows)
+        counts = [len(target) for target in batch.targets]
+        ends = [start + len(text) for start, text in zip(layout.starts, texts, strict=True)]
+        places = [p for end, n in zip(ends, counts, strict=True) for p in range(end - n, end)]
+        packed = [texts[row] for row in layout.order]
+        device = self.model.device
+        wanted = torch.tensor([token for target in batch.targets for token in target], device=device)
+        if self._head is None or self._head_is_tuned:
+            logits = self._logits(prompts, packed, layout, places)
+            token_losses = functional.cross_entropy(logits.float(), wanted, reduction="none")
+        else:
+            hidden = self._hidden(prompts, packed, layout, places)
+            token_losses = target_losses(hidden, wanted, self._head, self.model.embeddings.shape[0])
+        row = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts)).to(device)
+        return torch.zeros(len(batch), device=device).index_add(0, row, token_losses)
+
+    @property
+    def _by_hand_now(self) -> bool:
+        """Whether this pass runs the layers by hand, which gives their weights no gradient."""
+        return self.by_hand and not tunes_weights(self.model.network)
+
+    @property
+    def _head_is_tuned(self) -> bool:
+        """Whether the output layer wants a gradient (model tuning), which `target_losses` does not give."""
+        output = self.model.network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers' own
+        return any(weight.requires_grad for weight in output.parameters())
+
+    @torch.no_grad()
+    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+        """See `Engine.scorer`: the keys and values of the prompts are computed here, once."""
+        lengths = [len(prompt) for prompt in prompts]
+        plain, cache = self._plain.scorer(prompts), self._remember(prompts, lengths)
+
+        def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+            if self._exceeds_window(lengths, batch.inputs, max(map(len, labels))):
+                return plain(batch, labels)
+            return self._label_scores(prompts, lengths, cache, batch, labels)
+
+        return score
+
+    @torch.no_grad()
+    def _label_scores(
+        self,
+        prompts: Tensor | Sequence[Tensor],
+        lengths: list[int],
+        cache: PromptCache,
+        batch: Batch,
+        labels: Sequence[Sequence[int]],
+    ) -> Tensor:
+        """``[B, C]``; the input's tokens run once for all labels, and only labels of several tokens add branches."""
+        stems = [list(label[:-1]) for label in labels]
+        layout = self._layout(lengths, batch.inputs, batch.rows, stems, cache)
+        n_rows = len(batch)
+        # An input's last place predicts every label's first token; the places of a stem predict the label's rest.
+        behind = [start + len(text) for start, text in zip(layout.starts, batch.inputs, strict=True)]
+        places = [place - 1 for place in behind]
+        tokens: list[int] = []
+        owners: list[int] = []
+        for b, branch in enumerate(behind):
+            for c, stem in enumerate(stems):
+                places.extend(range(branch, branch + len(stem)))
+                tokens.extend(labels[c][1:])
+                owners.extend([b * len(labels) + c] * len(stem))
+                branch += len(stem)
+        packed = [part for row in layout.order for part in (batch.inputs[row], *stems)]
+        logits = self._logits(prompts, packed, layout, places).float()
+        total = torch.logsumexp(logits, dim=-1)
+        first = torch.tensor([label[0] for label in labels], device=logits.device)
+        scores = logits[:n_rows, first] - total[:n_rows, None]
+        if tokens:
+            wanted = torch.tensor(tokens, device=logits.device)[:, None]
+            rest = logits[n_rows:].gather(1, wanted)[:, 0] - total[n_rows:]
+            scores = (
+                scores.flatten()
+                .index_add(0, torch.tensor(owners, device=logits.device), rest)
+                .view_as(scores)
+            )
+        return scores
+
+    @torch.no_grad()
+    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+        """See `Engine.generator`: the keys and values of the prompts are computed here, once."""
+        lengths = [len(prompt) for prompt in prompts]
+        plain = self._plain.generator(prompts)
+        if not self._continues_exactly:
+            return plain
+        cache = self._remember(prompts, lengths)
+
+        def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
+            if self._exceeds_window(lengths, batch.inputs, max_tokens):
+                return plain(batch, max_tokens)
+            return continue_greedily(self.model, cache, batch, max_tokens)
+
+        return generate
+
+    @cached_property
+    def _continues_exactly(self) -> bool:
+        """Whether cached prompts can be continued, checked on a few rows when first asked."""
+        prompts, batch = check_rows(self.model, _CHECK_LENGTHS)
+        unlike = [prompts[0], prompts[1, :2]]
+        lengths = [len(prompt) for prompt in unlike]
+        if self._exceeds_window(lengths, batch.inputs, len(batch.targets[0])):
+            return False
+        cache = self._remember(unlike, lengths)
+        return is_exact(self.model, cache, batch, self._plain.losses(unlike, batch))
+
+    def _remember(self, prompts: Tensor | Sequence[Tensor], lengths: list[int]) -> PromptCache:
+        """Keys and values of the prompts in every layer."""
+        record = PromptCache()
+        end = [self.model.end_token]
+        layout = self._layout(lengths, [end], [0], record=record)
+        self._logits(prompts, [end], layout, [sum(lengths)])
+        return record
+
+    def _exceeds_window(self, lengths: list[int], texts: Sequence[Sequence[int]], extra: int = 0) -> bool:
+        """Whether a row is longer than the model's sliding window, where sharing a prompt would not be exact."""
+        return self._window is not None and max(lengths) + max(map(len, texts)) + extra > self._window
+
+    def _layout(
+        self,
+        lengths: list[int],
+        texts: Sequence[Sequence[int]],
+        prompt: list[int],
+        stems: Sequence[Sequence[int]] = (),
+        cache: PromptCache | None = None,
+        record: PromptCache | None = None,
+    ) -> Layout:
+        """Lays out prompts, texts and, behind every text, the label stems that continue it."""
+        with torch.device(self.model.device):
+            return lay_out(
+                lengths, list(map(len, texts)), prompt, self.model.dtype,
+                branches=list(map(len, stems)), cache=cache, record=record,
+            )  # fmt: skip
+
+    def _logits(
+        self,
+        prompts: Tensor | Sequence[Tensor],
+        texts: Sequence[Sequence[int]],
+        layout: Layout,
+        places: list[int],
+    ) -> Tensor:
+        """Logits ``[N, V]`` at N places of the packed row."""
+        network = self.model.network
+        if self._by_hand_now and self._head is not None:
+            return self._head(self._hidden(prompts, texts, layout, places))
+        keep = torch.tensor(places, device=self.model.device)
+        logits: Tensor = self._run(network, prompts, texts, layout, logits_to_keep=keep).logits[0]
+        if logits.shape[0] != len(places):  # `engine_for` takes this for: not with this engine
+            raise NotImplementedError(f"{network.config.model_type} ignores logits_to_keep")
+        return logits
+
+    def _hidden(
+        self,
+        prompts: Tensor | Sequence[Tensor],
+        texts: Sequence[Sequence[int]],
+        layout: Layout,
+        places: list[int],
+    ) -> Tensor:
+        """Last hidden states ``[N, D]`` at N places of the packed row."""
+        wanted = torch.tensor(places, device=self.model.device)
+        body = self.model.network.base_model
+        if not self._by_hand_now:
+            states: Tensor = self._run(body, prompts, texts, layout).last_hidden_state[0]
+            return states[wanted]
+        with packed_attention(self.model.network, layout):
+            embedded = self._embedded(prompts, texts, layout)
+            return last_hidden_states(body, embedded, layout.position_ids, wanted)
+
+    def _run(
+        self,
+        network: nn.Module,
+        prompts: Tensor | Sequence[Tensor],
+        texts: Sequence[Sequence[int]],
+        layout: Layout,
+        **options: Any,
+    ) -> Any:
+        """Output of the model, or of the part below its head, for a packed row."""
+        embedded = self._embedded(prompts, texts, layout)
+        with packed_attention(self.model.network, layout):
+            return network(
+                inputs_embeds=embedded[None], position_ids=layout.position_ids, use_cache=False, **options
+            )
+
+    def _embedded(
+        self, prompts: Tensor | Sequence[Tensor], texts: Sequence[Sequence[int]], layout: Layout
+    ) -> Tensor:
+        """The packed row ``[T, D]``: prompts, unless their keys are cached, and texts."""
+        model = self.model
+        ids = torch.tensor([token for text in texts for token in text], device=model.device)
+        embedded: Tensor = model.network.get_input_embeddings()(ids)
+        if layout.cache is None:
+            embedded = torch.cat([*(prompt.to(embedded) for prompt in prompts), embedded])
+        return embedded

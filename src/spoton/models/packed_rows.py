@@ -1,0 +1,208 @@
+"""The layout of a packed row: many texts and their soft prompts in one row of tokens, without padding.
+
+The packed row is ``[prompt 0 | ... | prompt K-1 | text, its branches | text, its branches | ...]``. Under causal
+attention the prompt's keys and values do not depend on the text behind it, so every prompt stands in the row once,
+however many texts follow it, and gradients of all texts meet in it. Branches are label words that continue a text
+without seeing each other. Attention (``packed_attention.py``) takes sequences of like length together, as a block.
+This file deals in positions only: no losses, no labels, no tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# What a block costs however little is in it, in pairs of tokens that attend to each other: a longer sequence joins a
+# block as long as padding makes fewer pairs than that. Between 1,500 and 24,000 a step takes the same time to 3 %; a
+# block for each length, or one for all, is 4 to 7 % slower (SmolLM2-135M on one core, batches of 4 and 32 texts of 10
+# to 72 tokens, training and scoring).
+BLOCK_PAIRS = 6000
+# A block ends here even if all its sequences have the same length, since its temporaries grow with it; from 256 to
+# 2048 the time is the same.
+BLOCK_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring sequences of the packed row that attend in one product, padded to the longest of them.
+
+    A sequence is a prompt, or a text with its branches; all of a block have equally many prompt tokens in front.
+
+    Attributes:
+        start: Packed place of the first token.
+        stop: Packed place behind the last token.
+        prompts: ``[n]`` index of the prompt in front of each sequence, in ascending order; None for prompts themselves.
+        before: P, tokens of the prompt in front of each sequence; 0 for prompts themselves.
+        places: ``[n, L]`` packed place of each token; padding, which is always behind, repeats the first.
+        real: ``[N]`` where in the ``n * L`` each token of ``start`` to ``stop`` stands, in order.
+        padding: ``[n * L - N]`` where in the ``n * L`` there is padding.
+        bias: ``[1 or n, L, P + L]`` 0 where a token may attend, to its prompt always, and -inf elsewhere, in the type
+            of the scores. Added to whole rows of scores, for a part of each row costs three times as much.
+    """
+
+    start: int
+    stop: int
+    prompts: tuple[int, ...] | None
+    before: int
+    places: Tensor
+    real: Tensor
+    padding: Tensor
+    bias: Tensor
+
+
+@dataclass
+class PromptCache:
+    """Keys and values of K prompts: ``(layer, prompt)`` -> a pair of ``[Hkv, P, hd]``."""
+
+    entries: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything stands in one packed row.
+
+    Attributes:
+        blocks: What attends to what. Together they cover the row, in order.
+        prompts: Packed places of every prompt. With a cache they are not in the row, and these are their places
+            in front of it.
+        order: Rows (texts) in the order in which they are packed.
+        starts: Packed place of the first token of every row, by row; its branches stand behind the text.
+        position_ids: ``[1, T]`` position of every packed token in its own sequence, prompt included.
+        cache: Where the prompts' keys and values are read from; with one, the prompts are not in the row.
+        record: Where the prompts' keys and values are to be written.
+        indices: What attention derives from the blocks, once for all layers with as many heads.
+    """
+
+    blocks: tuple[Block, ...]
+    prompts: tuple[range, ...]
+    order: tuple[int, ...]
+    starts: tuple[int, ...]
+    position_ids: Tensor
+    cache: PromptCache | None = None
+    record: PromptCache | None = None
+    indices: dict[tuple[int, int], Any] = field(default_factory=dict)
+
+
+def lay_out(
+    prompt_lengths: Sequence[int],
+    lengths: Sequence[int],
+    prompt: Sequence[int],
+    dtype: torch.dtype,
+    *,
+    branches: Sequence[int] = (),
+    cache: PromptCache | None = None,
+    record: PromptCache | None = None,
+    block_pairs: int = BLOCK_PAIRS,
+) -> Layout:
+    """Lays out prompts and texts.
+
+    Args:
+        prompt_lengths: Tokens of each prompt (K of them).
+        lengths: Tokens of each text.
+        prompt: Index of each text's prompt.
+        dtype: Type of the attention scores, for the bias.
+        branches: Tokens of each branch that continues every text; a length of 0 is a branch that is not there.
+        cache: As in `Layout`.
+        record: As in `Layout`.
+        block_pairs: See `BLOCK_PAIRS`.
+    """
+    ends = list(accumulate(prompt_lengths, initial=0))
+    prompts = tuple(range(start, stop) for start, stop in pairwise(ends))
+    blocks: list[Block] = []
+    positions: list[Tensor] = []
+    if cache is None:
+        in_row = [own for own in prompts if own]
+        for run in _runs([(0, len(own)) for own in in_row], block_pairs):
+            blocks.append(_block(in_row[run[0]].start, 0, None, [len(in_row[k]) for k in run], (), dtype))
+        positions.extend(torch.arange(length) for length in prompt_lengths)
+    place = ends[-1] if cache is None else 0
+    own_length, extra = [prompt_lengths[k] for k in prompt], sum(branches)
+    rows = sorted(range(len(lengths)), key=lambda row: (own_length[row], lengths[row]))
+    order: list[int] = []
+    starts = [0] * len(lengths)
+    for run in _runs([(own_length[row], lengths[row] + extra) for row in rows], block_pairs):
+        members = sorted((rows[i] for i in run), key=lambda row: prompt[row])
+        before = own_length[members[0]]
+        owners = tuple(prompt[row] for row in members)
+        blocks.append(_block(place, before, owners, [lengths[row] for row in members], branches, dtype))
+        for row in members:
+            starts[row] = place
+            positions.append(torch.arange(lengths[row]) + before)
+            positions.extend(torch.arange(n) + before + lengths[row] for n in branches if n)
+            place += lengths[row] + extra
+        order.extend(members)
+    return Layout(
+        blocks=tuple(blocks),
+        prompts=prompts,
+        order=tuple(order),
+        starts=tuple(starts),
+        position_ids=torch.cat(positions)[None],
+        cache=cache,
+        record=record,
+    )
+
+
+def _runs(sizes: Sequence[tuple[int, int]], block_pairs: int) -> Iterator[range]:
+    """Cuts sequences into blocks.
+
+    Args:
+        sizes: Tokens of the prompt in front of each sequence, and its own.
+        block_pairs: See `BLOCK_PAIRS`.
+    """
+    start = longest = real = 0
+    for i, (before, size) in enumerate(sizes):
+        longest, real = max(longest, size), real + size * (before + size)
+        n = i + 1 - start
+        padding = n * longest * (before + longest) - real
+        if n > 1 and (before != sizes[start][0] or padding > block_pairs or n * longest > BLOCK_TOKENS):
+            yield range(start, i)
+            start, longest, real = i, size, size * (before + size)
+    if sizes:
+        yield range(start, len(sizes))
+
+
+def _block(
+    start: int,
+    before: int,
+    prompts: tuple[int, ...] | None,
+    lengths: Sequence[int],
+    branches: Sequence[int],
+    dtype: torch.dtype,
+) -> Block:
+    """A block of sequences that follow each other from ``start`` on."""
+    sizes = torch.tensor(lengths) + sum(branches)
+    stops = start + sizes.cumsum(0)
+    firsts = (stops - sizes)[:, None]
+    columns = torch.arange(max(lengths) + sum(branches))
+    inside = columns < sizes[:, None]
+    hidden = functional.pad(~_allowed(lengths, len(columns), branches), (before, 0), value=False)
+    return Block(
+        start=start,
+        stop=start + sum(lengths) + len(lengths) * sum(branches),
+        prompts=prompts,
+        before=before,
+        places=torch.where(inside, firsts + columns, firsts),
+        real=inside.flatten().nonzero()[:, 0],
+        padding=inside.logical_not().flatten().nonzero()[:, 0],
+        bias=torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf")),
+    )
+
+
+def _allowed(lengths: Sequence[int], longest: int, branches: Sequence[int]) -> Tensor:
+    """``[1 or n, L, L]`` which tokens of a text and its branches see which.
+
+    Padding comes last, so that no token sees it; what it sees itself does not matter, as long as it is something.
+    """
+    past = torch.ones(1, longest, longest, dtype=torch.bool).tril()
+    if not any(branches):
+        return past
+    numbers = torch.repeat_interleave(torch.arange(1, len(branches) + 1), torch.tensor(branches))
+    behind = torch.arange(longest) - torch.tensor(lengths)[:, None]
+    branch = torch.where(behind < 0, 0, numbers[behind.clamp(0, len(numbers) - 1)])
+    return past & ((branch[:, None] == 0) | (branch[:, None] == branch[:, :, None]))

@@ -1,0 +1,143 @@
+"""Learning curves as pictures: of one run, and of both arms of a comparison; and the look that all pictures share."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spoton.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = ("#4c72b0", "#dd8452")
+_SMOOTHING = 5
+
+
+def figure(panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure with panels side by side. No display is needed and none is touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    drawing = Figure(figsize=(4.8 * panels, 3.4), layout="constrained", dpi=120)
+    FigureCanvasAgg(drawing)
+    axes = [drawing.add_subplot(1, panels, i + 1) for i in range(panels)]
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.25)
+        one.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half step
+        one.title.set_parse_math(False)  # a dollar in the name of a task begins no formula
+    return drawing, axes
+
+
+def log_losses(axes: Axes) -> None:
+    """A logarithmic axis of losses, its ticks as plain numbers."""
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter("")
+
+
+def save_figure(drawing: Figure, path: Path) -> Path:
+    """Writes a figure as PNG, atomically."""
+    data = io.BytesIO()
+    drawing.savefig(data, format="png")
+    atomic_write(path, data.getvalue())
+    return path
+
+
+def losses(history: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
+    """Steps and training losses of a history."""
+    found = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    return [step for step, _ in found], [loss for _, loss in found]
+
+
+def looks(history: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
+    """Steps and validation scores of a history."""
+    found = [(entry["step"], entry["validation"]) for entry in history if "validation" in entry]
+    return [step for step, _ in found], [score for _, score in found]
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """Mean over the last few values at each place."""
+    return [float(np.mean(values[max(0, i - _SMOOTHING + 1) : i + 1])) for i in range(len(values))]
+
+
+def draw_curve(history: Sequence[dict[str, float]], metric: str, task: str, path: Path) -> Path:
+    """Draws training loss and validation score of one run and writes the PNG."""
+    drawing, (axes,) = figure(1)
+    steps, values = losses(history)
+    axes.plot(steps, values, color=COLORS[0], alpha=0.3, linewidth=0.8)
+    axes.plot(steps, smooth(values), color=COLORS[0], linewidth=2, label="training loss")
+    axes.set(xlabel="optimizer steps", ylabel="training loss (nats a token)", title=task)
+    log_losses(axes)
+    score = axes.twinx()
+    score.spines[["top"]].set_visible(False)
+    score.plot(*looks(history), color=COLORS[1], linewidth=2, marker="o", label=f"validation {metric}")
+    score.set_ylabel(f"validation {metric}")
+    lines = [*axes.get_lines()[1:], *score.get_lines()]
+    axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False, fontsize=8)
+    return save_figure(drawing, path)
+
+
+History = Sequence[dict[str, float]]
+
+
+def draw_arms(
+    scratch: Sequence[History],
+    transfer: Sequence[History],
+    *,
+    probe: int,
+    metric: str,
+    task: str,
+    zero_shot: float | None,
+    path: Path,
+) -> Path:
+    """Draws validation score and training loss of both arms; thin lines are seeds, thick ones their mean.
+
+    Transfer's curve begins where its probe ended, since those steps count.
+
+    Args:
+        scratch: One history a seed, prompt tuning from scratch.
+        transfer: One history a seed, the best candidate.
+        probe: Steps of the probe.
+        metric: Name of the main metric.
+        task: Name of the task.
+        zero_shot: Validation score of the bare model, drawn as a line.
+        path: Where to write the PNG.
+    """
+    drawing, (left, right) = figure(2)
+    for histories, color, words, shift in (
+        (scratch, COLORS[0], "from scratch", 0),
+        (transfer, COLORS[1], f"transfer (after a {probe}-step probe)", probe),
+    ):
+        _mean_line(left, [looks(history) for history in histories], color, words, shift)
+        curves = [(steps, smooth(values)) for steps, values in map(losses, histories)]
+        _mean_line(right, curves, color, words, shift)
+    if zero_shot is not None:
+        left.axhline(zero_shot, color="0.6", linestyle=":", label="no prompt (zero-shot)")
+    left.set(xlabel="optimizer steps, probe included", ylabel=f"validation {metric}", title=f"{task}: score")
+    right.set(xlabel="optimizer steps, probe included", ylabel="training loss (nats a token)", title="loss")
+    log_losses(right)
+    left.legend(frameon=False, fontsize=8)
+    return save_figure(drawing, path)
+
+
+def _mean_line(axes, curves, color: str, words: str, shift: int) -> None:  # type: ignore[no-untyped-def]
+    """Thin lines for seeds and a thick one for their mean (``no-untyped-def``: matplotlib's axes)."""
+    curves = [(np.asarray(steps) + shift, np.asarray(values)) for steps, values in curves if len(steps)]
+    for steps, values in curves:
+        axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
+    shortest = min((len(steps) for steps, _ in curves), default=0)
+    if shortest:
+        mean = np.mean([values[:shortest] for _, values in curves], axis=0)
+        marker = "o" if shortest < 20 else ""
+        axes.plot(curves[0][0][:shortest], mean, color=color, linewidth=2, marker=marker, label=words)

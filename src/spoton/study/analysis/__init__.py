@@ -1,0 +1,1 @@
+"""What results mean: gains, correlation, retrieval, verdicts. Nothing here draws or writes."""

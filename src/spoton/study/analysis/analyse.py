@@ -1,0 +1,256 @@
+"""Everything that follows from a study's results, computed once, as plain values: what `spoton study analyse` prints.
+
+The report draws and tabulates this and computes nothing of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spoton.errors import DataError
+from spoton.study.analysis.correlation import Correlation, correlate
+from spoton.study.analysis.gain import Change, adjusted, chance_beyond_noise, changes, error_reduction, matrix
+from spoton.study.analysis.held_out import HeldOut, Option, leave_one_target_out, metric_for_k, smallest_k
+from spoton.study.analysis.replay import Replay, replays
+from spoton.study.analysis.retrieval_evaluation import Candidates, Row, ndcg, regret
+from spoton.study.analysis.similarities import KeySimilarities, TaskSimilarities
+from spoton.study.results.scores import Array, Mean, ScoreArrays
+from spoton.study.results.study_results import MODEL_TUNING, WEIGHTED_AVERAGE, Results
+from spoton.transfer.similarity import METRICS, Metric
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How well one similarity (None: chance) ranks sources.
+
+    Attributes:
+        metric: The similarity.
+        ndcg: Of the whole ranking, 1 at best.
+        regret: Percent of the best source's score lost with the k most similar ones, by k.
+    """
+
+    metric: Metric | None
+    ndcg: Mean
+    regret: Mapping[int, Mean]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "metric": self.metric or "random", "ndcg": self.ndcg.to_json(),
+            "regret": {str(k): found.to_json() for k, found in self.regret.items()},
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """The analysis of a study.
+
+    Attributes:
+        results: What was measured.
+        validation: Validation scores as arrays.
+        reported: Scores of the reported split as arrays.
+        changes: Every pair that has a score and a run from scratch, on the reported split.
+        p_adjusted: P-value of each change, adjusted for their number.
+        similarities: Similarity matrix by metric; empty without keys.
+        correlations: One for each target, by metric; empty without keys.
+        rows: Baseline, oracle and every method: Table 3.
+        rankings: nDCG and regret by metric, and of a random order.
+        held_out: Choices made without the target they are used for.
+        replays: What successive halving would have saved and changed, where looks are known.
+    """
+
+    results: Results
+    validation: ScoreArrays
+    reported: ScoreArrays
+    changes: tuple[Change, ...]
+    p_adjusted: tuple[float, ...]
+    similarities: Mapping[Metric, TaskSimilarities]
+    correlations: Mapping[Metric, tuple[Correlation, ...]]
+    rows: tuple[Row, ...]
+    rankings: tuple[Ranking, ...]
+    held_out: tuple[HeldOut, ...]
+    replays: tuple[Replay, ...] = ()
+
+    @property
+    def metric(self) -> Metric | None:
+        """The similarity to show where one has to do: the first there is. None without keys."""
+        return next(iter(self.similarities), None)
+
+    def reductions(self) -> Array:
+        """``[S, T]`` relative error reductions on the reported split."""
+        return matrix(self.reported, list(self.changes), "error_reduction")
+
+    def change(self, source: str, target: str) -> Change | None:
+        """The change of a pair, if it is known."""
+        return next((one for one in self.changes if (one.source, one.target) == (source, target)), None)
+
+    def row(self, method: str, metric: Metric | None = None, k: int | None = None) -> Row | None:
+        """A row of Table 3, if it is there."""
+        return next(
+            (one for one in self.rows if (one.method, one.metric, one.k) == (method, metric, k)), None
+        )
+
+    def by_mean_reduction(self) -> list[tuple[str, float, int]]:
+        """Source, mean error reduction and over how many targets; the best source first, unknown ones left out."""
+        found = []
+        for source, row in zip(self.results.sources, self.reductions(), strict=True):
+            there = row[np.isfinite(row)]
+            if there.size:
+                found.append((source, float(there.mean()), int(there.size)))
+        return sorted(found, key=lambda one: -one[1])
+
+
+def analyse(results: Results) -> Analysis:
+    """Analyses whatever of a study is there.
+
+    Raises:
+        DataError: There is nothing to compare yet, or keys are of different models.
+    """
+    validation, reported = (
+        ScoreArrays.of(scores, results.sources, results.targets)
+        for scores in (results.validation, results.reported)
+    )
+    found = changes(reported)
+    if not found:
+        raise DataError(
+            f"The study has {len(results.reported)} scores, but no target with both a run from scratch and one from a "
+            "source prompt. Let it run until there is one."
+        )
+    keys = {metric: KeySimilarities(results, metric) for metric in METRICS} if results.source_keys else {}
+    candidates = Candidates.of(
+        validation, reported, {metric: one.by_seed(reported) for metric, one in keys.items()}
+    )
+    baseline = _aligned(validation, reported, validation.scratch)
+    ranked = [metric for metric in keys if candidates.has_keys(metric)]
+    return Analysis(
+        results, validation, reported, tuple(found),
+        p_adjusted=tuple(adjusted(np.array([one.p_value for one in found])).tolist()),
+        similarities={metric: one.matrix() for metric, one in keys.items()},
+        correlations={metric: _correlations(keys[metric], reported) for metric in ranked},
+        rows=_rows(results, candidates, ranked, reported),
+        rankings=tuple(_ranking(candidates, metric) for metric in (*ranked, None)),
+        held_out=_held_out(results, candidates, baseline, reported),
+        replays=replays(results),
+    )  # fmt: skip
+
+
+def _correlations(keys: KeySimilarities, grid: ScoreArrays) -> tuple[Correlation, ...]:
+    """Points as in figure 5 of SPoT: every source prompt, against the mean score from scratch."""
+    found = []
+    for t, target in enumerate(grid.targets):
+        base = grid.cell(None, target).mean
+        points = []
+        for s, source in enumerate(grid.sources):
+            for n, seed in enumerate(grid.seeds):
+                exact = (
+                    None if seed is None or (source, seed) not in keys.results.source_keys else (source, seed)
+                )
+                x = keys.to_target(exact, target) if exact else keys.tasks(source, target)
+                points.append((source, seed, x, float(error_reduction(grid.transfer[s, t, n], base))))
+        found.append(correlate(target, points))
+    return tuple(found)
+
+
+def _rows(
+    results: Results, candidates: Candidates, ranked: list[Metric], grid: ScoreArrays
+) -> tuple[Row, ...]:
+    rows = [
+        candidates.row("baseline", None, None, candidates.scratch),
+        candidates.row("oracle", None, None, candidates.oracle()),
+        candidates.row("best-by-validation", None, None, candidates.best_by_validation()),
+    ]
+    for metric in ranked:
+        rows += [
+            candidates.row("best-of-top-k", metric, k, candidates.best_of_top(metric, k))
+            for k in candidates.sizes
+        ]
+    rows += [candidates.row("random", None, k, candidates.random(k)) for k in candidates.sizes]
+    for name, (_, reported) in _extra(results, grid).items():
+        row = candidates.row(*name, reported)
+        if row.targets:
+            rows.append(row)
+    return tuple(rows)
+
+
+def _ranking(candidates: Candidates, metric: Metric | None) -> Ranking:
+    return Ranking(
+        metric, ndcg(candidates, metric), {k: regret(candidates, metric, k) for k in candidates.sizes}
+    )
+
+
+def _held_out(
+    results: Results, candidates: Candidates, baseline: Array, grid: ScoreArrays
+) -> tuple[HeldOut, ...]:
+    averages = {
+        name: found for name, found in _extra(results, grid).items() if name[0] not in (MODEL_TUNING, "") and name[2]
+    }  # fmt: skip
+    found = [smallest_k(candidates, baseline)]
+    found += [metric_for_k(candidates, baseline, k) for k in candidates.sizes]
+    for method in dict.fromkeys(name[0] for name in averages):
+        options = {name: arrays for name, arrays in averages.items() if name[0] == method}
+        found.append(leave_one_target_out(candidates, f"k and similarity of {method}", options, baseline))
+    return tuple(one for one in found if one is not None)
+
+
+def _extra(results: Results, grid: ScoreArrays) -> dict[Option, tuple[Array, Array]]:
+    """Validation and reported scores ``[T, N]`` of the other methods, in the order of the reported grid's seeds."""
+    found = {}
+    for name, scores in results.extra.items():
+        validation = ScoreArrays.of(scores, results.sources, results.targets)
+        reported = validation
+        if results.reported_split == "test":
+            reported = ScoreArrays.of(results.extra_test.get(name, ()), results.sources, results.targets)
+        found[method_of(name)] = (
+            _aligned(validation, grid, validation.scratch), _aligned(reported, grid, reported.scratch)
+        )  # fmt: skip
+    return found
+
+
+def method_of(name: str) -> Option:
+    """Method, similarity metric and k of a name such as ``weighted-average:average_tokens@3``.
+
+    Raises:
+        DataError: k is no number or the metric is unknown.
+    """
+    before, _, k = name.partition("@")
+    method, _, metric = before.partition(":")
+    known_metric = next((one for one in METRICS if one == metric), None)
+    if (k and not k.isdecimal()) or (metric and known_metric is None):
+        raise DataError(
+            f"The method {name!r} cannot be read; expected NAME, NAME@k or NAME:SIMILARITY@k, such as "
+            f"{WEIGHTED_AVERAGE}:{METRICS[0]}@3. Similarities: {', '.join(METRICS)}."
+        )
+    return method, known_metric, int(k) if k else None
+
+
+def _aligned(grid: ScoreArrays, like: ScoreArrays, scratch: Array) -> Array:
+    """``[T, N]`` of one grid in the order of another's seeds; NaN for seeds it has not."""
+    values = np.full(like.scratch.shape, np.nan)
+    for n, seed in enumerate(like.seeds):
+        if seed in grid.seeds:
+            values[:, n] = scratch[:, grid.seeds.index(seed)]
+    return values
+
+
+def chance(analysis: Analysis) -> float:
+    """Share of pairs that would pass as beyond noise if nothing differed, for the most frequent number of seeds."""
+    sizes = [min(one.score.n, one.scratch.n) for one in analysis.changes if one.beyond_noise is not None]
+    return chance_beyond_noise(max(set(sizes), key=sizes.count)) if sizes else math.nan
+
+
+def saturated(analysis: Analysis) -> list[str]:
+    """Targets without any error from scratch: no error reduction is defined for them."""
+    return [target for target in analysis.results.targets if analysis.reported.cell(None, target).mean >= 100]
+
+
+def learned(results: Results, task: str, scratch: Mean) -> bool | None:
+    """Whether tuning from scratch got beyond majority and zero-shot by more than noise; None: not known."""
+    floors = [found[task] for found in (results.majority, results.zero_shot) if task in found]
+    if not floors or math.isnan(scratch.mean):
+        return None
+    return scratch.mean - max(floors) > (0 if math.isnan(scratch.std) else scratch.std)

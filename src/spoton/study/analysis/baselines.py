@@ -1,0 +1,71 @@
+"""Transfer beside the paper's baselines, target by target: zero-shot, from scratch, transfer, retrieval, model tuning.
+
+Also what each costs: the numbers tuned per task, their bytes, and how many times a prompt fits into the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.retrieval_evaluation import Candidates
+from spoton.study.analysis.similarities import KeySimilarities
+from spoton.study.results.scores import Array, Mean, ScoreArrays, known
+from spoton.study.results.study_results import MODEL_TUNING
+
+RETRIEVED = 3
+"""How many of the most similar sources are tried in the column of retrieval; fixed, so that no result picks it."""
+
+
+def baselines(analysis: Analysis) -> dict[str, Any] | None:
+    """Scores of the reported split by target, and what is tuned; None if no model was tuned.
+
+    Transfer is the source that is best by validation in each seed; retrieval the best by validation of the
+    `RETRIEVED` most similar ones. All are means over seeds.
+    """
+    results = analysis.results
+    split = results.extra_test if results.reported_split == "test" else results.extra
+    if not split.get(MODEL_TUNING):
+        return None
+    model = ScoreArrays.of(split[MODEL_TUNING], results.sources, results.targets)
+    metric = analysis.metric
+    similarity = (
+        {} if metric is None else {metric: KeySimilarities(results, metric).by_seed(analysis.reported)}
+    )
+    candidates = Candidates.of(analysis.validation, analysis.reported, similarity)
+    transfer = candidates.best_by_validation()
+    retrieval = None if metric is None else candidates.best_of_top(metric, RETRIEVED)
+    rows = [
+        {
+            "target": target, "zero_shot": known(results.zero_shot.get(target)),
+            "from_scratch": analysis.reported.cell(None, target).to_json(),
+            "transfer": _mean(transfer, t).to_json(), "retrieval": _mean(retrieval, t).to_json(),
+            "model_tuning": model.cell(None, target).to_json(),
+        }
+        for t, target in enumerate(results.targets)
+    ]  # fmt: skip
+    return {
+        "split": results.reported_split, "similarity": metric, "k": RETRIEVED, "targets": rows,
+        "tuned": dict(results.metadata.get("tuned", {})), "ratio": ratio(results.metadata),
+    }  # fmt: skip
+
+
+def ratio(metadata: Mapping[str, Any]) -> float | None:
+    """How many times as many numbers model tuning tunes per task as prompt tuning; None if either is unknown."""
+    tuned = metadata.get("tuned", {})
+    if not {"prompt", "model"} <= tuned.keys():
+        return None
+    return float(tuned["model"]["parameters"] / tuned["prompt"]["parameters"])
+
+
+def ratio_sentence(analysis: Analysis) -> str:
+    """The ratio in words; nothing if it is unknown."""
+    found = ratio(analysis.results.metadata)
+    return "" if found is None else f" It tunes {found:,.0f} times as many numbers per task as a prompt has."
+
+
+def _mean(scores: Array | None, target: int) -> Mean:
+    return Mean(np.nan, np.nan, 0) if scores is None else Mean.of(scores[target])

@@ -1,0 +1,122 @@
+"""Do similar tasks transfer better? Correlation of similarity and error reduction, and how sure that is.
+
+Every source prompt is a point: its similarity to the target, averaged over the target's seeds, and what starting
+from it gained (SPoT, section 3.3 and figure 5). Prompts of one task from several seeds are no independent points, so
+p-values over prompts are too small; the interval therefore comes from a bootstrap over source *tasks*, which draws
+all prompts of a task or none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from spoton.study.results.scores import Array, known
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How similarity and error reduction go together for one target.
+
+    Attributes:
+        target: The target task.
+        n: Points, that is source prompts.
+        tasks: Source tasks among them.
+        pearson: r; NaN for fewer than three points, or where either side is constant.
+        pearson_p: Two-sided, as if all points were independent.
+        interval: 95 % of r in the bootstrap over source tasks; NaN for fewer than four tasks.
+        spearman: Rank correlation.
+        spearman_p: Two-sided, as if all points were independent.
+        points: Source, seed, similarity, error reduction.
+    """
+
+    target: str
+    n: int
+    tasks: int
+    pearson: float
+    pearson_p: float
+    interval: tuple[float, float]
+    spearman: float
+    spearman_p: float
+    points: tuple[tuple[str, int | None, float, float], ...]
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves out zero."""
+        low, high = self.interval
+        return low > 0 or high < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "target": self.target, "n": self.n, "tasks": self.tasks,
+            "pearson": known(self.pearson), "pearson_p": known(self.pearson_p, 15),
+            "interval": [known(edge) for edge in self.interval], "interval_leaves_out_zero": self.sure,
+            "spearman": known(self.spearman), "spearman_p": known(self.spearman_p, 15),
+            "points": [
+                {"source": source, "seed": seed, "similarity": known(x), "error_reduction": known(y)}
+                for source, seed, x, y in self.points
+            ],
+        }  # fmt: skip
+
+
+def correlate(target: str, points: Sequence[tuple[str, int | None, float, float]]) -> Correlation:
+    """Pearson and Spearman correlation of points (source, seed, similarity, error reduction)."""
+    whole = tuple(point for point in points if math.isfinite(point[2]) and math.isfinite(point[3]))
+    sources = sorted({source for source, *_ in whole})
+    x, y = (np.array([point[i] for point in whole], dtype=float) for i in (2, 3))
+    pearson = spearman = math.nan
+    interval = (math.nan, math.nan)
+    if len(whole) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0:
+        pearson = _pearson(x, y, np.ones((1, len(whole)))).item()
+        spearman = _pearson(stats.rankdata(x), stats.rankdata(y), np.ones((1, len(whole)))).item()
+        interval = _interval(x, y, np.array([sources.index(source) for source, *_ in whole]))
+    n = len(whole)
+    return Correlation(
+        target, n, len(sources), pearson, p_value(pearson, n), interval, spearman, p_value(spearman, n), whole
+    )
+
+
+def p_value(r: float, n: int) -> float:
+    """Two-sided p-value of a correlation r over n independent points (Student's t with n - 2 degrees of freedom).
+
+    Example:
+        >>> round(p_value(0.29, 48), 3)
+        0.046
+    """
+    if not math.isfinite(r) or n < 3:
+        return math.nan
+    if abs(r) >= 1:
+        return 0.0
+    return float(2 * stats.t.sf(abs(r) * math.sqrt((n - 2) / (1 - r * r)), n - 2))
+
+
+def _interval(x: Array, y: Array, task: Array) -> tuple[float, float]:
+    """Percentile interval of r when whole tasks are drawn with replacement."""
+    tasks = int(task.max()) + 1
+    if tasks < 4:
+        return math.nan, math.nan
+    drawn = np.random.default_rng(0).multinomial(tasks, np.full(tasks, 1 / tasks), size=RESAMPLES)
+    r = _pearson(x, y, drawn[:, task].astype(float))
+    r = r[np.isfinite(r)]  # a draw of one task alone may have no spread
+    if not r.size:
+        return math.nan, math.nan
+    low, high = np.quantile(r, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _pearson(x: Array, y: Array, weights: Array) -> Array:
+    """Weighted r for each row of weights ``[R, n]``."""
+    share = weights / weights.sum(axis=1, keepdims=True)
+    dx, dy = x - (share @ x)[:, None], y - (share @ y)[:, None]
+    xy, xx, yy = ((share * product).sum(axis=1) for product in (dx * dy, dx * dx, dy * dy))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = xy / np.sqrt(xx * yy)
+    return np.clip(np.where((xx > 1e-24) & (yy > 1e-24), r, np.nan), -1, 1)

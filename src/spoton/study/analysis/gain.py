@@ -1,0 +1,152 @@
+"""What each source gives each target: absolute gain, relative error reduction, and whether that is more than noise.
+
+Scores are percentages, so the error of a score is 100 minus it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from spoton.study.results.scores import Array, Mean, ScoreArrays, known
+
+_DRAWS = 100_000
+
+
+def error_reduction(score: Array | float, base: Array | float) -> Any:
+    """Relative error reduction in percent: the share of the error of ``base`` that ``score`` is without.
+
+    ``100 * ((100 - base) - (100 - score)) / (100 - base)``; it reproduces Table 7 of SPoT from Table 6. Where base
+    is 100 there is no error to reduce: NaN, so that means leave it out.
+
+    Example:
+        >>> round(float(error_reduction(97.0, 92.7)), 1)
+        58.9
+    """
+    error = 100 - np.asarray(base, dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(error > 0, 100 * (np.asarray(score, dtype=float) - base) / error, np.nan)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One source and one target, compared with tuning the target from scratch.
+
+    Attributes:
+        source: The source task.
+        target: The target task.
+        score: Score after transfer.
+        scratch: Score from scratch.
+        gain: Difference of the means, in points.
+        error_reduction: Of the means, in percent.
+        error_reduction_std: Over seeds, each against its own run from scratch; where only means are known, propagated
+            from their deviations to first order.
+        beyond_noise: Whether the gain exceeds the standard deviation over seeds of either side; None: unknown.
+        p_value: Of Welch's t test, two-sided; NaN with fewer than two seeds.
+    """
+
+    source: str
+    target: str
+    score: Mean
+    scratch: Mean
+    gain: float
+    error_reduction: float
+    error_reduction_std: float
+    beyond_noise: bool | None
+    p_value: float
+
+    @property
+    def outcome(self) -> str:
+        """``helps``, ``hurts``, ``within noise``, or ``one seed`` where there is no noise to compare with."""
+        if self.beyond_noise is None:
+            return "noise unknown"
+        return ("helps" if self.gain > 0 else "hurts") if self.beyond_noise else "within noise"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "source": self.source, "target": self.target,
+            **self.score.to_json(), "from_scratch": self.scratch.to_json(), "gain": known(self.gain),
+            "error_reduction": known(self.error_reduction), "error_reduction_std": known(self.error_reduction_std),
+            "outcome": self.outcome, "p_value": known(self.p_value, 12),
+        }  # fmt: skip
+
+
+def changes(grid: ScoreArrays) -> list[Change]:
+    """Every pair of which both sides have a score, source by source."""
+    found = []
+    for s, source in enumerate(grid.sources):
+        for t, target in enumerate(grid.targets):
+            score, scratch = grid.cell(source, target), grid.cell(None, target)
+            if math.isfinite(score.mean) and math.isfinite(scratch.mean):
+                paired = error_reduction(grid.transfer[s, t], grid.scratch[t])
+                found.append(_change(source, target, score, scratch, paired))
+    return found
+
+
+def matrix(grid: ScoreArrays, found: list[Change], field: str) -> Array:
+    """A number of every pair as ``[S, T]``; NaN where there is none."""
+    values = np.full((len(grid.sources), len(grid.targets)), np.nan)
+    for one in found:
+        values[grid.sources.index(one.source), grid.targets.index(one.target)] = getattr(one, field)
+    return values
+
+
+def adjusted(p_values: Array) -> Array:
+    """P-values for many tests at once (Benjamini and Hochberg 1995).
+
+    Of those below 0.05, 5 % at most are expected to be false alarms. NaN stays NaN and counts as no test.
+    """
+    tested = np.isfinite(p_values)
+    result = np.full(p_values.shape, np.nan)
+    if tested.any():
+        result[tested] = stats.false_discovery_control(p_values[tested])
+    return result
+
+
+@functools.cache
+def chance_beyond_noise(n: int) -> float:
+    """How often the rule of `Change.beyond_noise` fires where source and scratch do not differ at all.
+
+    For n seeds on either side and normal scores; by simulation, the same each time.
+    """
+    if n < 2:
+        return math.nan
+    draws = np.random.default_rng(0).standard_normal((2, _DRAWS, n))
+    noise = draws.std(axis=2, ddof=1).max(axis=0)
+    return float((np.abs(draws[0].mean(axis=1) - draws[1].mean(axis=1)) > noise).mean())
+
+
+def _change(source: str, target: str, score: Mean, scratch: Mean, paired: Array) -> Change:
+    gain = score.mean - scratch.mean
+    noise = max(score.std, scratch.std)
+    spread = Mean.of(paired).std
+    if math.isnan(spread):
+        spread = _propagated(score, scratch)
+    return Change(
+        source, target, score, scratch, gain, float(error_reduction(score.mean, scratch.mean)), spread,
+        beyond_noise=None if math.isnan(score.std) or math.isnan(scratch.std) else abs(gain) > noise,
+        p_value=_welch(score, scratch),
+    )  # fmt: skip
+
+
+def _propagated(score: Mean, scratch: Mean) -> float:
+    """Standard deviation of the error reduction from those of both scores, taken as independent."""
+    error = 100 - scratch.mean
+    if error <= 0:
+        return math.nan
+    return 100 * math.hypot(score.std / error, scratch.std * (100 - score.mean) / error**2)
+
+
+def _welch(score: Mean, scratch: Mean) -> float:
+    if min(score.n, scratch.n) < 2 or not score.std + scratch.std > 0:
+        return math.nan
+    test = stats.ttest_ind_from_stats(
+        score.mean, score.std, score.n, scratch.mean, scratch.std, scratch.n, equal_var=False
+    )
+    return float(test.pvalue)

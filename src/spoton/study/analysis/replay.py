@@ -1,0 +1,127 @@
+"""What successive halving would have done to a study that ran without it: its rungs, replayed on the recorded looks.
+
+Nothing is computed anew: a prompt goes exactly as it went, only less far, so what would have been dropped, how many
+steps that saves and whose test score would have been reported all follow from what is written down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spoton.study.results.scores import Mean, known
+from spoton.study.results.study_results import Results, Run
+from spoton.tuning.halving import Halving
+
+KEEP = 0.5
+"""Successive halving proper."""
+
+_FRACTIONS = ((1 / 2,), (1 / 4,), (1 / 4, 1 / 2), (1 / 8, 1 / 4, 1 / 2))
+"""Rungs that are replayed, as shares of the steps."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A halving, replayed.
+
+    Attributes:
+        halving: Its rungs and share.
+        groups: Targets and seeds with at least two sources whose looks are known.
+        dropped: Transfer cells that would have been dropped.
+        cells: Transfer cells in these groups.
+        saved: Share of their steps that would not have been taken.
+        same: Groups in which the source chosen by validation would have been the same.
+        change: What choosing by validation among those that are left changes in the reported score, in points, against
+            choosing among all; averaged over targets, then over seeds.
+    """
+
+    halving: Halving
+    groups: int
+    dropped: int
+    cells: int
+    saved: float
+    same: int
+    change: Mean
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "rungs": self.halving.rungs, "keep": self.halving.keep, "groups": self.groups, "cells": self.cells,
+            "dropped": self.dropped, "steps_saved": known(self.saved), "same_choice": self.same,
+            "change": self.change.to_json(),
+        }  # fmt: skip
+
+
+def replays(results: Results) -> tuple[Replay, ...]:
+    """Several halvings, replayed on the transfer cells of a study that ran without."""
+    groups = _groups(results)
+    found: dict[tuple[int, ...], Replay] = {}
+    for fractions in _FRACTIONS:
+        rungs = sorted({_rung(list(groups.values()), fraction) for fraction in fractions} - {0})
+        if len(rungs) == len(fractions) and tuple(rungs) not in found:
+            found[tuple(rungs)] = replay(results, Halving(rungs=rungs, keep=KEEP))
+    return tuple(found.values())
+
+
+def replay(results: Results, halving: Halving) -> Replay:
+    """One halving, replayed."""
+    dropped = cells = same = 0
+    taken = everything = 0.0
+    changes: dict[int, list[float]] = {}
+    groups = _groups(results)
+    scores = {(one.source, one.target, one.seed): one.score for one in results.reported}
+    for (target, seed), runs in groups.items():
+        ended, _ = halving.decide([run.looks for run in runs.values()], [True] * len(runs))
+        ended = [
+            None if rung is None or rung >= run.steps else rung
+            for rung, run in zip(ended, runs.values(), strict=True)
+        ]
+        sources = list(runs)
+        left = [source for source, rung in zip(sources, ended, strict=True) if rung is None]
+        before, after = _best(runs, sources), _best(runs, left)
+        cells, dropped, same = cells + len(runs), dropped + len(runs) - len(left), same + (before == after)
+        everything += sum(run.steps for run in runs.values())
+        taken += sum(
+            run.steps if rung is None else rung for rung, run in zip(ended, runs.values(), strict=True)
+        )
+        pair = [scores.get((source, target, seed), math.nan) for source in (after, before)]
+        changes.setdefault(seed, []).append(pair[0] - pair[1])
+    means = [
+        np.mean([one for one in found if math.isfinite(one)] or [math.nan]) for found in changes.values()
+    ]
+    saved = 1 - taken / everything if everything else math.nan
+    return Replay(halving, len(groups), dropped, cells, saved, same, Mean.of(np.array(means, dtype=float)))
+
+
+def _groups(results: Results) -> dict[tuple[str, int], dict[str, Run]]:
+    """Runs by source, of each target and seed with more than one; those in which something was dropped are no use."""
+    found: dict[tuple[str, int], dict[str, Run]] = {}
+    for (source, target, seed), run in results.runs.items():
+        found.setdefault((target, seed), {})[source] = run
+    return {
+        place: runs
+        for place, runs in found.items()
+        if len(runs) > 1 and all(run.looks and run.dropped is None for run in runs.values())
+    }
+
+
+def _rung(groups: Sequence[Mapping[str, Run]], fraction: float) -> int:
+    """The step nearest to a share of all steps at which every prompt was looked at, before the last one; 0: none."""
+    runs = [run for group in groups for run in group.values()]
+    if not runs:
+        return 0
+    most = max(run.steps for run in runs)
+    shared = set.intersection(
+        *({int(look["step"]) for look in run.looks} for run in runs if run.steps == most)
+    )
+    steps = [step for step in shared if 0 < step < most]
+    return min(steps, key=lambda step: (abs(step - fraction * most), step), default=0)
+
+
+def _best(runs: Mapping[str, Run], sources: Sequence[str]) -> str:
+    """The source that validation chooses; the first of equals, as in `Candidates`."""
+    return max(sources, key=lambda source: max(look["validation"] for look in runs[source].looks))

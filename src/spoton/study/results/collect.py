@@ -1,0 +1,147 @@
+"""From the finished cells of a study to its results; needs the study's folder alone, neither model nor rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from spoton.errors import StudyError
+from spoton.study.plan.study_file import StudyFile, read_study_file
+from spoton.study.results.study_results import FILE, MODEL_TUNING, Matrix, Results, Run, Score, load_results
+from spoton.study.run.scheduler import PLAN, document_of, read_plan
+from spoton.study.run.store import STUDY_FILE, Store
+
+_METHODS = ("weighted-average", "multi-task-mixture")
+
+
+def results_in(folder: Path) -> Results:
+    """The results of a study that ran, or that was imported.
+
+    Raises:
+        StudyError: The folder holds neither.
+    """
+    if (folder / PLAN).is_file():
+        return collect(folder)
+    if (folder / STUDY_FILE).is_file() and not (folder / FILE).is_file():
+        raise StudyError(f"The study {folder} has not run yet. Run it: spoton study run {folder}")
+    return load_results(folder)
+
+
+def collect(folder: Path) -> Results:
+    """What the finished cells of the study's plan have found; cells of earlier plans are left out.
+
+    Raises:
+        StudyError: The study was not planned, or no cell is finished.
+    """
+    store = Store(folder)
+    study = read_study_file(folder / STUDY_FILE)
+    planned = [one.name for one in read_plan(store)]
+    finished = store.names("cells", ".json")
+    cells = [document_of(store, f"cells/{name}.json") for name in planned if name in finished]
+    if not cells:
+        raise StudyError(f"No cell of {folder} is finished yet. Run the study: spoton study run {folder}")
+    by_kind: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells:
+        by_kind.setdefault(cell["kind"], []).append(cell)
+    tuned = [*by_kind.get("scratch", ()), *by_kind.get("transfer", ())]
+    zero_shot = by_kind.get("zero-shot", ())
+    keys = {kind: _prompts(store, by_kind.get(kind, ()), "key") for kind in ("source", "scratch")}
+    targets = tuple(entry.task for entry in study.targets.tasks)
+    return Results(
+        sources=tuple(entry.task for entry in study.sources.tasks), targets=targets,
+        validation=_scores(tuned, "validation"), test=_scores(tuned, "test"),
+        zero_shot={cell["task"]: cell["scores"]["test"] for cell in zero_shot},
+        majority={cell["task"]: cell["majority"]["test"] for cell in zero_shot},
+        source_keys=keys["source"],
+        target_keys={place: key for place, key in keys["scratch"].items() if place[0] in targets},
+        source_values=_prompts(store, by_kind.get("source", ()), "value"),
+        families={cell["task"]: cell["family"] for cell in cells},
+        metrics={cell["task"]: cell["metric"] for cell in cells if cell["kind"] != "source"},
+        candidates=tuple(entry.task for entry in study.candidates),
+        left_out=tuple((pair.source, pair.target, pair.why) for pair in study.leave_out),
+        runs={
+            (cell["source"], cell["task"], cell["seed"]): Run(
+                cell["steps"], tuple(cell["looks"]), cell.get("dropped")
+            )
+            for cell in by_kind.get("transfer", ())
+        },
+        extra=_extra(by_kind, "validation"), extra_test=_extra(by_kind, "test"),
+        metadata=_metadata(folder.resolve().name, study, cells, len(planned)) | _tuned(by_kind, keys["scratch"]),
+    )  # fmt: skip
+
+
+def _scores(cells: Iterable[dict[str, Any]], split: str) -> tuple[Score, ...]:
+    return tuple(
+        Score(cell["task"], cell["source"], cell["seed"], cell["scores"][split])
+        for cell in cells
+        if split in cell["scores"]
+    )
+
+
+def _extra(by_kind: Mapping[str, Sequence[dict[str, Any]]], split: str) -> dict[str, tuple[Score, ...]]:
+    """Scores of the methods that have runs of their own, by method, similarity and k."""
+    found: dict[str, list[Score]] = {}
+    for method in _METHODS:
+        for cell in by_kind.get(method, ()):
+            name = f"{method}:{cell['similarity']}@{cell['k']}"
+            found.setdefault(name, []).append(Score(cell["task"], None, cell["seed"], cell["scores"][split]))
+    for cell in by_kind.get(MODEL_TUNING, ()):
+        if split in cell["scores"]:
+            score = Score(cell["task"], None, cell["seed"], cell["scores"][split])
+            found.setdefault(MODEL_TUNING, []).append(score)
+    return {name: tuple(scores) for name, scores in found.items()}
+
+
+def _prompts(store: Store, cells: Iterable[dict[str, Any]], which: str) -> dict[tuple[str, int], Matrix]:
+    """Keys or values of cells, by task and seed."""
+    found: dict[tuple[str, int], Matrix] = {}
+    for cell in cells:
+        tensor: torch.Tensor | None = getattr(store.prompt(cell["name"]), which)
+        if tensor is not None:
+            found[cell["task"], cell["seed"]] = tensor.numpy().astype(np.float32)
+    return found
+
+
+def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], planned: int) -> dict[str, Any]:
+    """Where the numbers come from."""
+    first = cells[0]
+    recipes = {
+        role: {
+            key: value
+            for key, value in next((c["recipe"] for c in cells if c["kind"] == kind), {}).items()
+            if key != "seed"
+        }
+        for role, kind in (("sources", "source"), ("targets", "scratch"))
+    }
+    return {
+        "name": name, "model": first["model"], "model_fingerprint": first["model_fingerprint"],
+        "dtype": first["dtype"], "protocol": study.protocol, "seeds": ", ".join(map(str, study.seeds)),
+        "cells": f"{len(cells)} of {planned}", "recipe": recipes,
+        **({"halving": study.halving.model_dump()} if study.halving else {}),
+        "rows": {_role(cell): _rows(cell) for cell in cells},
+        "versions": first["versions"], "seconds": {cell["name"]: cell["seconds"] for cell in cells},
+        "notes": sorted({cell["message"] for cell in cells if cell.get("message")}),
+    }  # fmt: skip
+
+
+def _tuned(by_kind: Mapping[str, Sequence[dict[str, Any]]], prompts: Mapping[Any, Matrix]) -> dict[str, Any]:
+    """How many numbers a task takes, by method, and their bytes in float32."""
+    sizes = {"prompt": max((prompt.size for prompt in prompts.values()), default=0)}
+    sizes["model"] = max((cell["tuned_parameters"] for cell in by_kind.get(MODEL_TUNING, ())), default=0)
+    return {"tuned": {name: {"parameters": n, "bytes": 4 * n} for name, n in sizes.items() if n}}
+
+
+def _role(cell: dict[str, Any]) -> str:
+    return f"{cell['task']} as {'source' if cell['kind'] == 'source' else 'target'}"
+
+
+def _rows(cell: dict[str, Any]) -> str:
+    splits = cell["splits"]
+    return (
+        f"{splits['train']} / {splits['validation']} / {splits['test']}, hash {cell['data_hash']}, "
+        f"{cell['source_of_rows'].rpartition('/')[2]}"
+    )

@@ -1,0 +1,189 @@
+"""Where cells run: in this process, or in several worker processes that each hold a model. Ray is in
+``ray_executor.py``.
+
+An executor takes groups of cells and tells of each, once, how it ended. Retries and order are the business of
+``scheduler.py``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from typing import Protocol
+
+import torch
+
+from spoton.events import OnEvent
+from spoton.study.plan.cells import Cell
+from spoton.study.run.cell_runner import CellRunner
+
+Group = tuple[Cell, ...]
+"""Cells that are carried out together."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a group ended.
+
+    Attributes:
+        group: Its cells.
+        error: The traceback, or nothing if all went well.
+    """
+
+    group: Group
+    error: str = ""
+
+
+class Executor(Protocol):
+    """Carries out groups of cells."""
+
+    @property
+    def slots(self) -> int:
+        """How many groups it takes at a time."""
+
+    def submit(self, group: Group) -> None:
+        """Takes a group; at most `slots` are taken and not waited for."""
+
+    def wait(self) -> list[Outcome]:
+        """Waits for at least one of the groups taken."""
+
+    def close(self) -> None:
+        """Ends what still runs."""
+
+
+class InProcess:
+    """One group at a time, here, with live progress.
+
+    Args:
+        cell_runner: Where it is carried out.
+        on_event: Watches the progress.
+    """
+
+    slots = 1
+
+    def __init__(self, cell_runner: CellRunner, on_event: OnEvent) -> None:
+        self._workshop, self._on_event = cell_runner, on_event
+        self._taken: list[Group] = []
+
+    def submit(self, group: Group) -> None:
+        """Takes a group."""
+        self._taken.append(group)
+
+    def wait(self) -> list[Outcome]:
+        """Carries out what was taken."""
+        groups, self._taken = self._taken, []
+        return [Outcome(group, attempt(self._workshop, group, self._on_event)) for group in groups]
+
+    def close(self) -> None:
+        """Nothing runs between two calls."""
+
+
+class Processes:
+    """Worker processes, each with its own model and its own share of the cores, or its own GPU.
+
+    A worker that dies (out of memory, killed) takes its pool down; the groups under way are told as failed and a new
+    pool is started, in which they can be tried again.
+
+    Args:
+        place: The study's folder.
+        workers: How many processes.
+    """
+
+    def __init__(self, place: str, workers: int) -> None:
+        self.slots = workers
+        self._place = place
+        self._futures: dict[Future[str], Group] = {}
+        self._pool = self._new_pool()
+
+    def submit(self, group: Group) -> None:
+        """Takes a group."""
+        try:
+            future = self._pool.submit(_in_worker, group)
+        except BrokenProcessPool:
+            self._pool = self._new_pool()
+            future = self._pool.submit(_in_worker, group)
+        self._futures[future] = group
+
+    def wait(self) -> list[Outcome]:
+        """Waits for at least one group."""
+        done, _ = wait(self._futures, return_when=FIRST_COMPLETED)
+        outcomes = []
+        for future in done:
+            group = self._futures.pop(future)
+            try:
+                outcomes.append(Outcome(group, future.result()))
+            except BrokenProcessPool as error:
+                outcomes.append(Outcome(group, f"The worker process died: {error}"))
+        return outcomes
+
+    def close(self) -> None:
+        """Ends the workers; unfinished cells keep their last checkpoint."""
+        for process in list((self._pool._processes or {}).values()):
+            process.terminate()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        context = multiprocessing.get_context("spawn")  # a forked child would share torch's threads and CUDA
+        return ProcessPoolExecutor(
+            self.slots, context, _open_worker, (self._place, self.slots, context.Value("i", 0), os.getpid())
+        )
+
+
+_workshop: CellRunner | None = None
+
+
+def _open_worker(place: str, workers: int, counter: Synchronized[int], parent: int) -> None:
+    """Gives this worker its cores or GPU, and its cell_runner."""
+    global _workshop
+    with counter.get_lock():
+        number = counter.value % workers
+        counter.value += 1
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _take_share(number, workers)
+    _workshop = CellRunner(place)
+
+
+def _take_share(number: int, workers: int) -> None:
+    """The cores, or the GPU, of worker ``number``."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+        return
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    own = cores[number::workers]
+    if own:
+        os.sched_setaffinity(0, own)
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(int(asked) if asked.isdecimal() else max(1, len(own)))
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker when the process that started it is gone, even if it was killed."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _in_worker(group: Group) -> str:
+    assert _workshop is not None
+    return attempt(_workshop, group)
+
+
+def attempt(cell_runner: CellRunner, group: Group, on_event: OnEvent = lambda event: None) -> str:
+    """Carries out a group; returns the traceback if that failed. Ctrl-C passes through."""
+    try:
+        cell_runner.carry_out(group, on_event)
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
+def local_executor(cell_runner: CellRunner, workers: int, on_event: OnEvent) -> Executor:
+    """The executor of this machine for a number of workers."""
+    return InProcess(cell_runner, on_event) if workers == 1 else Processes(cell_runner.store.place, workers)

@@ -1,0 +1,121 @@
+"""Cells on a Ray cluster: tasks with resources, one model per worker process, retried when a worker dies.
+
+The study's folder has to be the same for all nodes: a shared path, or an fsspec URL.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+from spoton.errors import StudyError
+from spoton.study.run.cell_runner import CellRunner
+from spoton.study.run.executors import Group, Outcome, attempt
+
+# A worker that dies takes the task with it; Ray starts it anew elsewhere so often before it counts as failed.
+_RETRIES = 3
+
+
+class OnRay:
+    """Groups of cells as Ray tasks.
+
+    Args:
+        place: The study's folder or URL, as every node sees it.
+        address: Of a running cluster (``auto``, ``ray://host:10001``); None: a new one on this machine.
+        workers: How many tasks run at a time.
+        cpus: Cores of a task.
+        gpus: GPUs of a task; fractions let several share one.
+
+    Raises:
+        StudyError: Ray is not installed, there is no cluster at the address, or it can never run a task of that size.
+    """
+
+    def __init__(
+        self, place: str, *, address: str | None = None, workers: int = 1, cpus: float = 1, gpus: float = 0
+    ) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise StudyError(
+                "The executor ray needs the package ray: pip install 'spoton[ray]'. `--executor local --workers N` "
+                "needs nothing."
+            ) from error
+        self._ray: Any = ray
+        self.slots = workers
+        self._place = place
+        self._own = not ray.is_initialized()
+        if self._own:
+            self._connect(address, workers, cpus, gpus)
+        self._require_room(cpus, gpus)
+        threads = str(max(1, math.floor(cpus)))
+        remote = ray.remote(
+            num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES, retry_exceptions=False,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": threads} | _passed_on()},
+        )  # fmt: skip
+        self._task = remote(_in_worker)
+        self._refs: dict[Any, Group] = {}
+
+    def submit(self, group: Group) -> None:
+        """Takes a group."""
+        self._refs[self._task.remote(self._place, group)] = group
+
+    def wait(self) -> list[Outcome]:
+        """Waits for at least one group."""
+        done, _ = self._ray.wait(list(self._refs), num_returns=1)
+        outcomes = []
+        for ref in done:
+            group = self._refs.pop(ref)
+            try:
+                outcomes.append(Outcome(group, self._ray.get(ref)))
+            except self._ray.exceptions.RayError as error:  # the worker died, again and again
+                outcomes.append(Outcome(group, f"{type(error).__name__}: {error}"))
+        return outcomes
+
+    def close(self) -> None:
+        """Ends what still runs, and the cluster if it was started here."""
+        for ref in self._refs:
+            self._ray.cancel(ref, force=True)
+        if self._own:
+            self._ray.shutdown()
+
+    def _connect(self, address: str | None, workers: int, cpus: float, gpus: float) -> None:
+        options: dict[str, Any] = {"address": address} if address else {
+            "num_cpus": math.ceil(workers * cpus), "num_gpus": math.ceil(workers * gpus),
+            "include_dashboard": False,
+        }  # fmt: skip
+        try:
+            self._ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise StudyError(
+                f"No Ray cluster at {address}: {error}. Start one with `ray start --head`, or leave --address out to "
+                "have one on this machine."
+            ) from error
+
+    def _require_room(self, cpus: float, gpus: float) -> None:
+        """A task that no node can hold would wait forever."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+            raise StudyError(
+                f"No node of the cluster has {cpus:g} CPUs and {gpus:g} GPUs, which one worker was to get; its nodes "
+                f"have {'; '.join(_words(node) for node in nodes) or 'nothing'}. Lower --worker-cpus or --worker-gpus."
+            )
+
+
+def _words(resources: dict[str, float]) -> str:
+    return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
+
+
+def _passed_on() -> dict[str, str]:
+    """What of this process' environment decides where rows and models are found."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("SPOTON_", "HF_"))}
+
+
+_workshops: dict[str, CellRunner] = {}
+
+
+def _in_worker(place: str, group: Group) -> str:
+    """Carries out a group in the cell_runner of this worker process, which is opened once."""
+    if place not in _workshops:
+        _workshops[place] = CellRunner(place)
+    return attempt(_workshops[place], group)

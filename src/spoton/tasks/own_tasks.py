@@ -1,0 +1,173 @@
+"""A task of the user's own, described by a YAML file in the vocabulary of the catalog.
+
+Reads and checks the description; from then on it is an entry like those of the catalog.
+"""
+
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from spoton.errors import DataError
+from spoton.tasks.metrics import require_known
+from spoton.tasks.t5_text import PROCESSORS
+from spoton.tasks.task_info import TaskInfo
+from spoton.tasks.template import compile_template
+
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
+_EXPECTED = {
+    "string_type": "text",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+}
+
+
+def read_definition(path: Path | str) -> TaskInfo:
+    """Read the YAML file of one task.
+
+    Args:
+        path: The file. Paths in its `data_files` are relative to its folder.
+
+    Raises:
+        DataError: The file is not there or no YAML, or a field is unknown, missing, or of the wrong kind; the
+            message names the field, and what was found and expected.
+    """
+    path = Path(path)
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
+        raise DataError(
+            f"Cannot read the task file {path}: {error}. Give the YAML file of a task."
+        ) from error
+    except yaml.YAMLError as error:
+        raise DataError(f"{path} is no YAML: {error}. Put templates and label words into quotes.") from error
+    if not isinstance(found, dict):
+        raise DataError(
+            f"{path} holds {_shown(found)}; expected a mapping with name, doc_to_text, doc_to_target and metrics."
+        )
+    try:
+        info = TaskInfo.model_validate({str(field): value for field, value in found.items()})
+    except ValidationError as error:
+        raise DataError(f"{path}: {'; '.join(_problems(error, found))}.") from error
+    _require_whole(info, path)
+    files = {split: str(path.parent / file) for split, file in info.data_files.items()}
+    return info.model_copy(update={"data_files": files})
+
+
+def read_definitions(paths: Sequence[Path | str], known: Callable[[str], bool]) -> tuple[TaskInfo, ...]:
+    """Read several files.
+
+    Args:
+        paths: The files.
+        known: Whether the catalog has a task of a name already.
+
+    Raises:
+        DataError: As `read_definition`; or two tasks have the same name.
+    """
+    infos: list[TaskInfo] = []
+    taken: dict[str, str] = {}
+    for path in paths:
+        info = read_definition(path)
+        for name in (info.name, *info.aliases):
+            if known(name) or name in taken:
+                raise DataError(
+                    f"{path}: name: {name!r} is the name of a task {taken.get(name, 'of the catalog')}; expected "
+                    "a name of its own. Choose another."
+                )
+            taken[name] = f"of {path}"
+        infos.append(info)
+    return tuple(infos)
+
+
+def _require_whole(info: TaskInfo, path: Path) -> None:
+    """Refuse here what would fail only when rows are rendered."""
+    for name in (info.name, *info.aliases):
+        if not _NAME.fullmatch(name):
+            raise DataError(
+                f"{path}: name: found {name!r}; expected letters, digits, '_', '-' and '.', such as my_reviews."
+            )
+    if len(info.texts) != len(info.targets):
+        raise DataError(
+            f"{path}: doc_to_target: found {len(info.targets)} templates for {len(info.texts)} of doc_to_text; "
+            "expected one for each."
+        )
+    fields = {
+        "doc_to_text": info.texts,
+        "doc_to_target": info.targets,
+        "doc_to_group": (info.doc_to_group or "",),
+        "doc_to_question": (info.doc_to_question or "",),
+    }
+    for field, templates in fields.items():
+        for template in templates:
+            _named(path, field, partial(compile_template, template))
+    _named(path, "metrics", lambda: require_known(info.metrics))
+    _named(path, "main_metric", lambda: require_known([*info.metrics, info.main_metric or info.metrics[0]]))
+    if info.process_docs is not None and info.process_docs not in PROCESSORS:
+        raise DataError(
+            f"{path}: process_docs: found {info.process_docs!r}; expected one of {', '.join(PROCESSORS)}."
+        )
+    if info.data_files and "train" not in info.data_files:
+        raise DataError(
+            f"{path}: data_files: found {', '.join(info.data_files)}; expected at least train, beside which "
+            "validation and test may be given."
+        )
+
+
+def _named(path: Path, field: str, check: Callable[[], object]) -> None:
+    try:
+        check()
+    except DataError as error:
+        raise DataError(f"{path}: {field}: {error}") from error
+
+
+def _problems(error: ValidationError, found: dict[Any, Any]) -> list[str]:
+    """One sentence a field; the several forms that a field may have are told as one."""
+    by_field: dict[str, list[ErrorDetails]] = defaultdict(list)
+    for problem in error.errors():
+        by_field[str(problem["loc"][0]) if problem["loc"] else "file"].append(problem)
+    return [_problem(field, problems, found.get(field)) for field, problems in by_field.items()]
+
+
+def _problem(field: str, problems: Sequence[ErrorDetails], found: Any) -> str:
+    first = problems[0]
+    if first["type"] == "missing":
+        if len(first["loc"]) > 1:
+            return f"{field}: has no {first['loc'][-1]}, which is needed"
+        return f"{field} is missing; expected at least name, doc_to_text, doc_to_target and metrics"
+    if first["type"] == "extra_forbidden":
+        known = TaskInfo.model_fields if len(first["loc"]) == 1 else ()
+        near = difflib.get_close_matches(field, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known)}" if known else ""
+        return f"{'.'.join(map(str, first['loc']))} is no field of a task{f'; {hint}' if hint else ''}"
+    # The problem of the form that fits best is the one found deepest.
+    deepest = max(problems, key=lambda problem: len(problem["loc"]))
+    place = [str(part) for part in deepest["loc"] if not re.search(r"[\[(]|^str$", str(part))]
+    value = deepest["input"]
+    expected = _EXPECTED.get(deepest["type"])
+    if expected is None:
+        return f"{'.'.join(place)}: found {_shown(value)}; {deepest['msg'].removeprefix('Value error, ')}"
+    quotes = ", in quotes" if expected == "text" and isinstance(value, bool | int | float) else ""
+    return f"{'.'.join(place)}: found {_shown(value)}; expected {expected}{quotes}"
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML means it, with its kind."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    kind = {bool: "true or false", str: "text", int: "a number", float: "a number"}.get(
+        type(value), "no text"
+    )
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{text if len(text) < 60 else text[:57] + '...'} ({kind})"

@@ -1,0 +1,131 @@
+"""One arm of a comparison: a tuning run, scored on the test split once, kept so that it never runs twice.
+
+An arm that is finished lies in the work folder under a name that hashes all that decides it; an unfinished one lies
+there as a checkpoint. A killed comparison therefore goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from spoton.errors import Interrupted
+from spoton.evaluation.score import Mode, evaluate
+from spoton.events import OnEvent
+from spoton.files import sha256_of_text
+from spoton.models.frozen import FrozenModel
+from spoton.prompts.card import Parent
+from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.tasks.task import Task
+from spoton.tuning.initial_prompt import starting_prompt
+from spoton.tuning.prompt_run import Tuned, run_identity
+from spoton.tuning.recipe import Recipe
+from spoton.tuning.record import write_record
+from spoton.tuning.tune import tune
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished tuning run.
+
+    Attributes:
+        prompt: Best value by validation, key, card.
+        history: Losses and looks, by step.
+        steps: Steps taken.
+        message: What a user should know of its end.
+        truncated: Training inputs that lost their middle.
+    """
+
+    prompt: SoftPrompt
+    history: list[dict[str, float]]
+    steps: int
+    message: str = ""
+    truncated: int = 0
+
+    @property
+    def validation(self) -> float:
+        """The best validation score."""
+        return self.prompt.card.scores["validation"][self.prompt.card.metric]
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What decides between runs: validation score, then validation loss."""
+        looks = [look for look in self.history if look.get("step") == self.prompt.card.best_step]
+        losses = [look["validation_loss"] for look in looks if "validation_loss" in look]
+        return self.validation, -min(losses, default=0.0)
+
+
+class KeptRuns:
+    """Runs and keeps the arms of one comparison.
+
+    Args:
+        model: The frozen model.
+        task: The target task.
+        mode: How to evaluate.
+        folder: Where runs are kept; None keeps nothing.
+        on_event: Watches the progress.
+    """
+
+    def __init__(
+        self, model: FrozenModel, task: Task, mode: Mode, folder: Path | None, on_event: OnEvent
+    ) -> None:
+        self.model, self.task, self.mode, self.folder, self.on_event = model, task, mode, folder, on_event
+
+    def tuned(
+        self, phase: str, recipe: Recipe, initial: Tensor | None = None, parents: Sequence[Parent] = ()
+    ) -> Run:
+        """The finished run of ``recipe`` from ``initial``, tuned now or found in the folder.
+
+        Raises:
+            Interrupted: Ctrl-C; the message says what was reached.
+        """
+        start = initial if initial is not None else starting_prompt(self.model, self.task, recipe)[0]
+        name = run_identity(self.model, self.task, recipe, self.mode, start)
+        kept = self._kept(name)
+        if kept is not None:
+            return kept
+        checkpoint = None if self.folder is None else self.folder / f"{name}.checkpoint"
+        tuned = tune(
+            self.model, self.task, recipe, initial=initial, parents=parents, mode=self.mode,
+            checkpoint=checkpoint, resume=True, on_event=self.on_event, phase=phase,
+        )  # fmt: skip
+        if tuned.stopped == "interrupted":
+            raise Interrupted(f"{phase}: {tuned.message}")
+        return self._keep(name, tuned)
+
+    def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
+        """The main metric on the test split; looked up if this prompt was tested before."""
+        which = prompt.content_hash() if prompt else "zero-shot"
+        held = [self.model.fingerprint, str(self.model.dtype), self.task.data_hash(), self.mode]
+        name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
+        path = None if self.folder is None else self.folder / f"{name}.json"
+        if path is not None and path.is_file():
+            return float(json.loads(path.read_text())["score"])
+        found = evaluate(
+            self.model, prompt.value if prompt else None, self.task.test, self.task, self.mode,
+            max_input_tokens=max_input_tokens, on_event=self.on_event, phase=phase,
+        )  # fmt: skip
+        if path is not None:
+            write_record(path, {"score": found.score})
+        return found.score
+
+    def _kept(self, name: str) -> Run | None:
+        if self.folder is None or not (self.folder / f"{name}.json").is_file():
+            return None
+        record = json.loads((self.folder / f"{name}.json").read_text())
+        return Run(SoftPrompt.load(self.folder / f"{name}.safetensors"), **record)
+
+    def _keep(self, name: str, tuned: Tuned) -> Run:
+        run = Run(tuned.prompt, tuned.history, tuned.steps, tuned.message, tuned.truncated)
+        if self.folder is not None:
+            run.prompt.save(self.folder / f"{name}.safetensors")
+            record = {
+                "history": run.history, "steps": run.steps, "message": run.message, "truncated": run.truncated,
+            }  # fmt: skip
+            write_record(self.folder / f"{name}.json", record)  # last: it says the run is complete
+            (self.folder / f"{name}.checkpoint").unlink(missing_ok=True)
+        return run

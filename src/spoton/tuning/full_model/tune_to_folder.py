@@ -1,0 +1,160 @@
+"""One run of model tuning as a folder: a model that `load_model` reads, with its curve and record.
+
+The loop itself is ``full_model/tune.py``. This is what is done around it: go on where a killed run stopped, look at the
+test split once, and write the record last.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from spoton.errors import Interrupted, SpotonError
+from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.events import OnEvent, silent
+from spoton.files import require_writable
+from spoton.models.frozen import FrozenModel
+from spoton.plots import draw_curve
+from spoton.tasks.task import Task
+from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
+from spoton.tuning.full_model.recipe import ModelRecipe
+from spoton.tuning.full_model.tune import TunedModel, tune_model
+from spoton.tuning.record import PROMPT_SUFFIX, versions, write_record
+
+RECORD = "record.json"
+CURVE = "curve.png"
+CHECKPOINT = "checkpoint"
+_BYTES = 4  # of a float32
+
+
+def tune_model_to_folder(
+    model: FrozenModel,
+    task: Task,
+    recipe: ModelRecipe,
+    out: Path,
+    *,
+    evaluation: Mode | None = None,
+    resume: bool = False,
+    on_event: OnEvent = silent,
+) -> dict[str, Any]:
+    """Tune all weights, score them on the test split, and save model, curve and record in a folder.
+
+    Args:
+        model: Where it starts; it stays as it is.
+        task: What to learn.
+        recipe: How.
+        out: The folder. Until the end it holds a folder `checkpoint`.
+        evaluation: `rank` or `generate`; None: by the task.
+        resume: Go on from the checkpoint of the same run, if there is one.
+        on_event: Watches the progress.
+
+    Returns:
+        The record, as plain values.
+
+    Raises:
+        SpotonError: `out` is no place for a model, which is found out before tuning begins.
+        DataError: The task has no training or validation examples.
+        DivergenceError: Tuning diverged before there was anything to keep.
+        Interrupted: Ctrl-C. The best weights so far are saved; the message says how to go on.
+    """
+    mode = evaluation or default_mode(task)
+    _require_folder(out, model)
+    checkpoint = out / CHECKPOINT
+    if not resume:
+        remove_model_checkpoint(checkpoint)
+    tuned = tune_model(
+        model, task, recipe, mode=mode, checkpoint=checkpoint, resume=resume, on_event=on_event
+    )
+    if tuned.stopped == "interrupted":
+        raise _interrupted(tuned.message, tuned, out)
+    scores = dict(tuned.scores)
+    try:
+        if task.test:
+            found = evaluate(
+                tuned.model, None, task.test, task, mode,
+                max_input_tokens=recipe.max_input_tokens, on_event=on_event, phase="test",
+            )  # fmt: skip
+            scores["test"] = found.scores
+    except KeyboardInterrupt as stop:
+        raise _interrupted("Interrupted before the test was finished.", tuned, out) from stop
+    save_model(tuned.model, out)
+    curve = draw_curve(tuned.history, task.metric, task.name, out / CURVE)
+    record = {
+        "method": "model", "task": task.name, "model": model.name, "model_fingerprint": model.fingerprint,
+        "parents": _lineage(model), "tuned_fingerprint": tuned.model.fingerprint,
+        "tuned_parameters": tuned.parameters, "tuned_bytes": tuned.parameters * _BYTES,
+        "metric": task.metric, "evaluation": mode, "splits": task.splits(), "scores": scores,
+        "steps": tuned.steps, "best_step": tuned.best_step, "stopped": tuned.stopped, "message": tuned.message,
+        "truncated": tuned.truncated, "activation_bytes": tuned.activation_bytes, "passes": tuned.passes,
+        "notes": list(task.notes), "folder": str(out), "curves": str(curve), "seconds": tuned.seconds,
+        "recipe": recipe.model_dump(), "seed": recipe.seed, "data_hash": task.data_hash(), "source": task.source,
+        "license": task.license, "versions": versions(), "history": tuned.history,
+    }  # fmt: skip
+    write_record(out / RECORD, record)
+    remove_model_checkpoint(checkpoint)
+    return record
+
+
+def save_model(model: FrozenModel, out: Path) -> None:
+    """Saves a model and its tokenizer as a folder that `load_model` reads.
+
+    Everything is written beside its place first; then file after file gets its name, the weights last. The record of
+    an earlier run goes before, since it tells of another model.
+
+    Raises:
+        SpotonError: The folder cannot be written.
+    """
+    scratch = out / f".spoton-{secrets.token_hex(8)}.tmp"
+    try:
+        (out / RECORD).unlink(missing_ok=True)
+        model.network.save_pretrained(scratch)
+        model.tokenizer.save_pretrained(scratch)
+        for file in sorted(scratch.iterdir(), key=lambda file: file.suffix == PROMPT_SUFFIX):
+            file.replace(out / file.name)
+    except OSError as error:
+        raise SpotonError(f"Cannot write the model to {out}: {error}. Choose another place.") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _require_folder(out: Path, model: FrozenModel) -> None:
+    """Finds out before a run, not after, that its model cannot be written or would be in the way of other files.
+
+    Raises:
+        SpotonError: The name is that of a prompt, the folder holds other things, or it cannot be written.
+    """
+    if out.suffix == PROMPT_SUFFIX or out.is_file():
+        raise SpotonError(
+            f"{out} cannot be the folder of a model: model tuning leaves all weights, not a prompt. "
+            f"Use --out {out.with_suffix('')}."
+        )
+    if out.is_dir() and any(out.iterdir()):
+        if Path(model.name).is_dir() and out.samefile(model.name):
+            raise SpotonError(f"{out} is the model that tuning starts from. Choose another folder for --out.")
+        if not (out / RECORD).is_file() and not (out / CHECKPOINT).is_dir():
+            raise SpotonError(
+                f"{out} holds files that no run of model tuning left, and they could be overwritten. Choose a new or "
+                "empty folder for --out."
+            )
+    require_writable(out / RECORD)
+
+
+def _lineage(model: FrozenModel) -> list[dict[str, Any]]:
+    """What the model was tuned on before, oldest first, from the records in its folders."""
+    try:
+        record = json.loads((Path(model.name) / RECORD).read_text(encoding="utf-8"))
+        own = {name: record[name] for name in ("model", "model_fingerprint", "task", "data_hash", "recipe")}
+        return [*record["parents"], own]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # a pretrained model, which has no such record
+
+
+def _interrupted(message: str, tuned: TunedModel, out: Path) -> Interrupted:
+    save_model(tuned.model, out)
+    return Interrupted(
+        f"{message} The best weights so far are in {out}. The same command with --resume goes on from the last "
+        "look at the validation split."
+    )

@@ -1,0 +1,109 @@
+"""One tuning run as files: the prompt, its learning curve and its record, beside each other.
+
+The loop itself is `tune.py`. This is what is done around it: go on where a killed run stopped, look at the test
+split once, and write the record last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from spoton.errors import Interrupted
+from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.events import OnEvent, silent
+from spoton.models.frozen import FrozenModel
+from spoton.plots import draw_curve
+from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.tasks.task import Task
+from spoton.tuning.prompt_run import Tuned
+from spoton.tuning.recipe import Recipe
+from spoton.tuning.record import require_place, save_prompt, versions, write_record
+from spoton.tuning.tune import tune
+
+
+def tune_to_file(
+    model: FrozenModel,
+    task: Task,
+    recipe: Recipe,
+    out: Path,
+    *,
+    evaluation: Mode | None = None,
+    resume: bool = False,
+    on_event: OnEvent = silent,
+) -> dict[str, Any]:
+    """Tune a prompt, score it on the test split, and save it with its curve (`.png`) and record (`.json`).
+
+    Args:
+        model: The frozen model.
+        task: What to learn.
+        recipe: How.
+        out: The prompt's file. Until the end a `.checkpoint` lies beside it.
+        evaluation: `rank` or `generate`; None: by the task.
+        resume: Go on from the checkpoint of the same run, if there is one.
+        on_event: Watches the progress.
+
+    Returns:
+        The record, as plain values.
+
+    Raises:
+        SpotonError: `out` is no name for a prompt or cannot be written, which is found out before tuning begins.
+        DataError: The task has no training or validation examples.
+        DivergenceError: Tuning diverged before there was anything to keep.
+        Interrupted: Ctrl-C. The best prompt so far is saved; the message says how to go on.
+    """
+    mode = evaluation or default_mode(task)
+    require_place(out)
+    checkpoint = out.with_suffix(".checkpoint")
+    tuned = tune(model, task, recipe, mode=mode, checkpoint=checkpoint, resume=resume, on_event=on_event)
+    if tuned.stopped == "interrupted":
+        raise _interrupted(tuned.message, tuned.prompt, out)
+    try:
+        prompt = _tested(model, task, recipe, mode, tuned, on_event)
+    except KeyboardInterrupt as stop:
+        raise _interrupted("Interrupted before the test was finished.", tuned.prompt, out) from stop
+    save_prompt(prompt, out)
+    curves = draw_curve(tuned.history, task.metric, task.name, out.with_suffix(".png"))
+    record = _record(prompt, tuned, task, out) | {"curves": str(curves)}
+    write_record(out.with_suffix(".json"), record)
+    checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _interrupted(message: str, prompt: SoftPrompt, out: Path) -> Interrupted:
+    save_prompt(prompt, out)
+    return Interrupted(
+        f"{message} The best prompt so far is at {out}. The same command with --resume goes on from the last "
+        "look at the validation split."
+    )
+
+
+def _tested(
+    model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, tuned: Tuned, on_event: OnEvent
+) -> SoftPrompt:
+    """The tuned prompt with its scores on the test split on its card; as it is if there is no test split."""
+    if not task.test:
+        return tuned.prompt
+    found = evaluate(
+        model, tuned.prompt.value, task.test, task, mode,
+        max_input_tokens=recipe.max_input_tokens, on_event=on_event, phase="test",
+    )  # fmt: skip
+    card = tuned.prompt.card
+    return replace(
+        tuned.prompt, card=card.model_copy(update={"scores": card.scores | {"test": found.scores}})
+    )
+
+
+def _record(prompt: SoftPrompt, tuned: Tuned, task: Task, out: Path) -> dict[str, Any]:
+    card = prompt.card
+    return {
+        "method": "prompt", "tuned_parameters": prompt.value.numel(), "tuned_bytes": prompt.value.numel() * 4,
+        "task": task.name, "model": card.model, "model_fingerprint": card.model_fingerprint,
+        "metric": card.metric, "evaluation": card.evaluation, "splits": task.splits(), "scores": card.scores,
+        "steps": tuned.steps, "best_step": card.best_step, "key_step": card.key_step, "stopped": tuned.stopped,
+        "message": tuned.message, "truncated": tuned.truncated,
+        "activation_bytes": tuned.activation_bytes, "passes": tuned.passes, "notes": list(task.notes),
+        "prompt": str(out), "seconds": tuned.seconds, "recipe": card.recipe, "data_hash": card.data_hash,
+        "versions": versions(), "history": tuned.history,
+    }  # fmt: skip

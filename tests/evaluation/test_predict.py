@@ -1,0 +1,107 @@
+"""Predictions of a tiny model: probabilities, templates of several columns, mistakes."""
+
+import pytest
+
+from spoton.errors import DataError, PromptError
+from spoton.evaluation import predict
+from spoton.prompts import Card, SoftPrompt, starter_library
+from tests.tiny import WIDTH, draw, tiny
+
+
+def prompt(
+    fingerprint: str,
+    labels: list[str] | None = None,
+    template: str = "{{ text }}\nVerdict:",
+    source: str = "file:toy.csv",
+) -> SoftPrompt:
+    card = Card(
+        name="toy",
+        task="toy",
+        model="tiny-llama",
+        model_fingerprint=fingerprint,
+        labels=labels,
+        template=template,
+        source=source,
+    )
+    return SoftPrompt(draw(4, WIDTH), card)
+
+
+def test_labels_come_with_probabilities() -> None:
+    model = tiny("llama")
+    texts = ["The film was lovely.", "The meal was cold."]
+    found = predict(model, prompt(model.fingerprint, ["yes", "no"]), texts)
+    assert [one.input for one in found] == [f"{text}\nVerdict:" for text in texts]
+    for one in found:
+        assert one.probabilities is not None and sum(one.probabilities.values()) == pytest.approx(1)
+        assert one.answer == max(one.probabilities, key=one.probabilities.__getitem__)
+    alone = predict(model, prompt(model.fingerprint, ["yes", "no"]), texts[1:])
+    assert alone[0].probabilities == pytest.approx(found[1].probabilities, abs=1e-5)
+
+
+def test_open_answers_are_generated() -> None:
+    model = tiny("llama")
+    (found,) = predict(model, prompt(model.fingerprint), ["The film was lovely."], max_tokens=3)
+    assert found.probabilities is None and isinstance(found.answer, str)
+
+
+def test_several_columns_need_objects() -> None:
+    model = tiny("llama")
+    pair = prompt(model.fingerprint, ["yes", "no"], "{{ first }} {{ second }}\nVerdict:")
+    assert predict(model, pair, [{"first": "A", "second": "B"}])[0].input == "A B\nVerdict:"
+    with pytest.raises(DataError, match="first, second"):
+        predict(model, pair, ["A B"])
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "text"),
+    [
+        (
+            "crows_pairs_bias_type",
+            {"sentence": "The [MASK] came.", "mask1": "one", "mask2": "other"},
+            "The other came.\nTopic:",
+        ),
+        (
+            "stereoset_relation",
+            {"context": "A.", "stereotype": "B.", "anti-stereotype": "C."},
+            "First: A.\nSecond: C.\nRelation:",
+        ),
+    ],
+)
+def test_columns_that_only_the_catalog_has_need_not_be_given(
+    name: str, row: dict[str, str], text: str
+) -> None:
+    model, card = tiny("llama"), starter_library().get(name).card
+    bundled = prompt(model.fingerprint, card.labels, card.template, card.source)
+    found = predict(model, bundled, [row, row, row | {"number": 1}])
+    assert [one.input for one in found[:2]] == [text] * 2  # whatever their place
+    assert found[2].input != text
+    with pytest.raises(DataError, match="several columns") as told:
+        predict(model, bundled, ["A text."])
+    assert "number" not in str(told.value)
+
+
+def test_a_column_called_number_in_ones_own_file_is_asked_for() -> None:
+    model = tiny("llama")
+    own = prompt(model.fingerprint, ["yes", "no"], "{{ text }} {{ number }}\nVerdict:")
+    with pytest.raises(DataError, match="'number' is undefined"):
+        predict(model, own, [{"text": "A"}])
+    one = prompt(model.fingerprint, ["yes", "no"], "{{ text }} {{ number }}\nVerdict:", "bundled:x")
+    assert predict(model, one, ["A"])[0].input == "A 0\nVerdict:"
+    with pytest.raises(DataError, match="Text 1 is empty"):
+        predict(model, one, [""])
+
+
+def test_mistakes() -> None:
+    model = tiny("llama")
+    with pytest.raises(DataError, match="empty"):
+        predict(model, prompt(model.fingerprint, ["yes", "no"]), [" "])
+    with pytest.raises(PromptError):
+        predict(model, prompt("another"), ["text"])
+    assert predict(model, prompt(model.fingerprint), []) == []
+
+
+def test_the_longest_label_has_room_behind_a_long_text() -> None:
+    model = tiny("gpt2")  # 128 positions, learned: one more is an error
+    labels = ["yes", "no maybe " * 10]
+    (found,) = predict(model, prompt(model.fingerprint, labels), ["The film was cold. " * 60])
+    assert found.probabilities is not None and found.probabilities.keys() == set(labels)

@@ -1,0 +1,178 @@
+"""Analyses of whole, partial and odd studies: nothing that is missing crashes them, and it is said to be missing."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from spoton.errors import DataError
+from spoton.study.analysis.analyse import analyse, method_of
+from spoton.study.analysis.document import document
+from spoton.study.analysis.verdicts import verdicts
+from spoton.study.results.study_results import Results, Score
+from tests.study.made import made, without
+
+
+def partial() -> dict[str, Results]:
+    """Studies in which something is missing, by what it is."""
+    whole = made()
+
+    def fewer(**fixed: Any) -> Results:
+        return replace(
+            whole, validation=without(whole.validation, **fixed), test=without(whole.test, **fixed)
+        )
+
+    return {
+        "whole": whole,
+        "one target": made(targets=("cb",)),
+        "one source": made(sources=("mnli",)),
+        "one seed": made(seeds=(4,)),
+        "one of each": made(sources=("mnli",), targets=("cb",), seeds=(0,)),
+        "no keys": made(keys=False),
+        "no test": made(test=False),
+        "a cell is missing": fewer(source="qqp", target="rte", seed=1),
+        "a pair is missing": fewer(source="qqp", target="rte"),
+        "a source is missing": fewer(source="qqp"),
+        "a target has no run from scratch": fewer(source=None, target="rte"),
+        "a target is missing": fewer(target="rte"),
+        "a seed is missing": fewer(seed=2),
+        "a target of a seed is missing": fewer(target="cb", seed=1),
+        "a task is source and target": made(sources=("mnli", "rte"), targets=("rte", "cb")),
+        "keys of one source are missing": replace(
+            whole, source_keys={place: key for place, key in whole.source_keys.items() if place[0] != "qqp"}
+        ),
+        "keys of one target are missing": replace(
+            whole, target_keys={place: key for place, key in whole.target_keys.items() if place[0] != "rte"}
+        ),
+        "no target has a key": replace(whole, target_keys={}),
+        "no error is left": replace(
+            whole,
+            test=tuple(replace(one, score=100.0) if one.target == "cb" else one for one in whole.test),
+        ),
+        "nothing differs": replace(
+            whole, validation=tuple(replace(one, score=50.0) for one in whole.validation),
+            test=tuple(replace(one, score=50.0) for one in whole.test),
+        ),
+        "scores below zero": replace(whole, test=tuple(replace(one, score=one.score - 90) for one in whole.test)),
+        "other methods, for some targets": replace(
+            whole,
+            extra={"weighted-average:average_tokens@2": (Score("cb", None, 0, 61.0),), "model-tuning": ()},
+            extra_test={
+                "weighted-average:average_tokens@2": (Score("cb", None, 0, 62.0),),
+                "model-tuning": (Score("rte", None, 0, 95.0),),
+            },
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("what", partial())
+def test_whatever_is_missing_the_rest_is_analysed(what: str) -> None:
+    found = document(analyse(partial()[what]))
+    told = json.dumps(found, allow_nan=False)  # no NaN hides in it
+    assert len(found["verdicts"]) == 4
+    assert all(
+        one["answer"] and one["sentence"] and "nan" not in one["sentence"] for one in found["verdicts"]
+    )
+    assert "Infinity" not in told and "nan" not in told
+
+
+@pytest.mark.parametrize(
+    ("what", "missing"),
+    [
+        ("whole", 0), ("a cell is missing", 1), ("a pair is missing", 3), ("a source is missing", 9),
+        ("a target is missing", 15), ("a target has no run from scratch", 3), ("a target of a seed is missing", 5),
+    ],
+)  # fmt: skip
+def test_missing_cells_are_counted(what: str, missing: int) -> None:
+    assert len(document(analyse(partial()[what]))["study"]["cells"]["missing"]) == missing
+
+
+def test_pairs_left_out_on_purpose_are_not_missing() -> None:
+    found = replace(partial()["a pair is missing"], left_out=(("qqp", "rte", "holds its rows"),))
+    cells = document(analyse(found))["study"]["cells"]
+    assert cells["missing"] == [] and cells["left_out"] == [["qqp", "rte", "holds its rows"]]
+
+
+def test_a_study_in_which_similarity_tells_says_so() -> None:
+    sources = [f"s{i}" for i in range(10)]
+    found = verdicts(analyse(made(sources=sources, targets=("cb", "rte"))))
+    assert found[0].answer == "yes" and found[1].answer == "yes" and found[2].answer == "yes", found
+
+
+def test_points_of_the_correlation_are_source_prompts_against_the_mean_from_scratch() -> None:
+    analysis = analyse(made())
+    one = next(one for one in analysis.correlations["average_tokens"] if one.target == "cb")
+    assert (one.n, one.tasks) == (12, 4)
+    grid = analysis.reported
+    base = grid.scratch[0].mean()
+    for source, seed, _, y in one.points:
+        score = grid.transfer[grid.sources.index(source), 0, grid.seeds.index(seed)]
+        assert y == pytest.approx(100 * (score - base) / (100 - base))
+
+
+def test_a_target_without_error_is_named_and_left_out_of_means() -> None:
+    found = document(analyse(partial()["no error is left"]))["transfer"]
+    assert found["saturated_targets"] == ["cb"]
+    assert {one["targets"] for one in found["mean_error_reduction"]} == {2}
+
+
+def test_rows_of_table_3() -> None:
+    analysis = analyse(made())
+    baseline, oracle = analysis.row("baseline"), analysis.row("oracle")
+    assert baseline is not None and oracle is not None
+    assert baseline.absolute.mean == 0 and oracle.kept == 1.0
+    for row in analysis.rows:
+        assert row.absolute.mean <= oracle.absolute.mean + 1e-9
+    for metric in analysis.similarities:
+        last = analysis.row("best-of-top-k", metric, 4)
+        everything = analysis.row("best-by-validation")
+        assert last is not None and everything is not None and last.absolute == everything.absolute
+    assert [one.metric for one in analysis.rankings] == [*analysis.similarities, None]
+
+
+def test_methods_with_runs_of_their_own_are_rows() -> None:
+    row = analyse(partial()["other methods, for some targets"]).row("weighted-average", "average_tokens", 2)
+    assert row is not None and row.targets == 1 and row.absolute.n == 1
+
+
+def test_without_anything_to_compare_the_next_step_is_told() -> None:
+    whole = made()
+    for scores in (
+        (),
+        without(whole.test, source=None),
+        tuple(one for one in whole.test if one.source is None),
+    ):
+        with pytest.raises(DataError, match="Let it run"):
+            analyse(replace(whole, validation=scores, test=()))
+
+
+@pytest.mark.parametrize("name", ["a@b", "weighted-average:cosine@3"])
+def test_names_of_methods_that_cannot_be_read(name: str) -> None:
+    with pytest.raises(DataError, match="expected NAME"):
+        method_of(name)
+
+
+def test_names_of_methods() -> None:
+    assert method_of("model-tuning") == ("model-tuning", None, None)
+    assert method_of("weighted-average@3") == ("weighted-average", None, 3)
+    assert method_of("multi-task-mixture:maximum_token@12") == ("multi-task-mixture", "maximum_token", 12)
+
+
+def test_model_tuning_is_compared_on_the_targets_that_have_it() -> None:
+    verdict = verdicts(analyse(partial()["other methods, for some targets"]))[3]
+    assert (
+        verdict.answer in ("closer", "no closer")
+        and "Over 1 targets model tuning scores 95.0" in verdict.sentence
+    )
+
+
+def test_similarity_of_a_source_without_key_is_unknown() -> None:
+    analysis = analyse(partial()["keys of one source are missing"])
+    assert all(one.tasks == 3 for one in analysis.correlations["average_tokens"])
+    advice = document(analysis)["targets"]["cb"]["sources"]
+    assert next(row for row in advice if row["source"] == "qqp")["similarity"] is None
+    assert not math.isnan(analysis.rankings[0].ndcg.mean)

@@ -1,0 +1,109 @@
+"""Similarity matrices of tasks, over pairs of seeds, and their clusters."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from spoton.errors import DataError
+from spoton.study.analysis.similarities import KeySimilarities, cluster_order
+from spoton.study.results.scores import ScoreArrays
+from spoton.study.results.study_results import Matrix, Results, Score
+from spoton.transfer.similarity import METRICS, Metric, similarity
+
+
+def key(*degrees: float) -> Matrix:
+    """Tokens of a width of two, by their angles."""
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+def results(source_keys: dict[Any, Matrix], target_keys: dict[Any, Matrix]) -> Results:
+    sources = tuple(dict.fromkeys(task for task, _ in source_keys))
+    targets = tuple(dict.fromkeys(task for task, _ in target_keys))
+    return Results(sources, targets, (), source_keys=source_keys, target_keys=target_keys)
+
+
+def test_tasks_are_compared_over_all_pairs_of_seeds() -> None:
+    found = results({("a", 0): key(0), ("a", 1): key(60)}, {("x", 0): key(0), ("x", 5): key(90)})
+    similarities = KeySimilarities(found, "average_tokens")
+    cosines = np.cos(np.deg2rad([0, 90, 60, 30]))
+    assert similarities.tasks("a", "x") == pytest.approx(cosines.mean(), abs=1e-6)
+    assert similarities.to_target(("a", 1), "x") == pytest.approx(cosines[2:].mean(), abs=1e-6)
+    assert np.isnan(similarities.tasks("b", "x"))
+
+
+def test_a_task_with_itself_is_compared_over_different_seeds() -> None:
+    found = KeySimilarities(
+        results({("a", 0): key(0), ("a", 1): key(60)}, {("x", 0): key(90)}), "average_tokens"
+    )
+    matrix = found.matrix()
+    assert matrix.tasks == ("a", "x")
+    assert matrix.values[0, 0] == pytest.approx(0.5, abs=1e-6)  # not 1, which would say nothing
+    assert matrix.values[1, 1] == pytest.approx(1.0, abs=1e-6)  # there is no other seed
+    assert (
+        matrix.values[0, 1]
+        == matrix.values[1, 0]
+        == pytest.approx(np.cos(np.deg2rad([90, 30])).mean(), abs=1e-6)
+    )
+    assert matrix.same_seed == pytest.approx(0.0, abs=1e-6)
+    assert matrix.other_seed == pytest.approx(np.cos(np.deg2rad(30)), abs=1e-6)
+
+
+def test_keys_of_one_seed_are_compared_where_both_are_there() -> None:
+    found = results({("a", 0): key(0), ("a", 1): key(60)}, {("x", 0): key(0), ("x", 1): key(90)})
+    scores = [Score("x", "a", seed, 50.0) for seed in (0, 1, 2)]
+    values = KeySimilarities(found, "average_tokens").by_seed(ScoreArrays.of(scores, ["a"], ["x"]))
+    assert values[0, 0, :2] == pytest.approx(np.cos(np.deg2rad([0, 30])), abs=1e-6)
+    assert values[0, 0, 2] == pytest.approx(np.cos(np.deg2rad([0, 90, 60, 30])).mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"), [("average_tokens", 0.0), ("per_token_average", 0.0), ("maximum_token", 1.0)]
+)
+def test_maximum_token_finds_a_shared_token_where_means_do_not(metric: Metric, expected: float) -> None:
+    """A has the tokens at 0 and 180 degrees, X the same: the means cancel, each token has its match."""
+    found = results({("a", 0): key(0, 180, 0)}, {("x", 0): key(0, 180, 180, 0)})
+    assert KeySimilarities(found, metric).tasks("a", "x") == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_all_metrics_are_those_of_the_transfer_room(metric: Metric) -> None:
+    draw = np.random.default_rng(0)
+    a, x = (draw.standard_normal((4, 8)).astype(np.float32) for _ in range(2))
+    found = KeySimilarities(results({("a", 0): a}, {("x", 0): x}), metric).tasks("a", "x")
+    assert found == pytest.approx(similarity(torch.tensor(a), torch.tensor(x), metric))
+
+
+def test_similar_tasks_stand_together() -> None:
+    groups = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
+    values = np.where(groups[:, None] == groups[None], 0.9, 0.1)
+    order = cluster_order(values)
+    assert sorted(order) == list(range(9))
+    assert sum(groups[a] != groups[b] for a, b in itertools.pairwise(order)) == 2
+
+
+def test_neighbouring_clusters_touch_at_their_most_similar_ends() -> None:
+    angles = np.deg2rad([40, 0, 90, 10, 50])
+    order = cluster_order(np.cos(angles[:, None] - angles[None]))
+    assert [int(np.rad2deg(angles[place]).round()) for place in order] in (
+        [0, 10, 40, 50, 90],
+        [90, 50, 40, 10, 0],
+    )
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_tasks_keep_their_order(n: int) -> None:
+    assert cluster_order(np.eye(n)) == tuple(range(n))
+
+
+def test_keys_of_different_models_are_told() -> None:
+    found = KeySimilarities(
+        results({("a", 0): key(0)}, {("x", 0): np.ones((1, 3), np.float32)}), "average_tokens"
+    )
+    with pytest.raises(DataError, match="width"):
+        found.matrix()
