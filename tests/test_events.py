@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from spoton.evaluation import Progress, evaluate
-from spoton.events import OnEvent, silent
+from spoton.evaluation import evaluate
+from spoton.events import OnEvent, Progress, silent
 from spoton.models import FrozenModel
 from spoton.tuning import Recipe, diagnose, tune
 from tests.tiny import draw, tiny, toy_task

@@ -9,10 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from spoton import plots
 from spoton.errors import SpotonError
-from spoton.evaluation import draw_curve
-from spoton.plots import figure, looks, losses, save_figure, smooth
-from spoton.tuning import curve
+from spoton.plots import draw_curve, figure, looks, losses, save_figure, smooth
 
 HISTORY = [
     {"step": 0.0, "validation": 40.0, "validation_loss": 1.5},
@@ -51,7 +50,7 @@ def test_it_shows_losses_their_mean_and_scores(tmp_path: Path, monkeypatch: pyte
         kept.append(made[0])
         return made
 
-    monkeypatch.setattr(curve, "figure", keep)
+    monkeypatch.setattr(plots, "figure", keep)
     draw_curve(HISTORY, "macro_f1", "reviews", tmp_path / "p.png")
     left, right = kept[0].axes
     assert left.get_title() == "reviews" and right.get_ylabel() == "validation macro_f1"

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from spoton import plots
 from spoton.plots import draw_arms, figure
-from spoton.transfer import curves
 
 
 def history(steps: int, *, first_look: int = 2, loss: float = 2.0) -> list[dict[str, float]]:
@@ -34,7 +34,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         kept.append(made[0])
         return made
 
-    monkeypatch.setattr(curves, "figure", keep)
+    monkeypatch.setattr(plots, "figure", keep)
     return kept
 
 

@@ -52,11 +52,12 @@ __version__: str = version("spoton")
 
 _ROOMS = {
     "spoton.errors": ("SpotonError",),
+    "spoton.evaluation": ("evaluate", "predict"),
     "spoton.models": ("list_models", "load_model"),
     "spoton.prompts": ("Card", "PromptLibrary", "SoftPrompt", "starter_library"),
     "spoton.tasks": ("Example", "Task", "load_task", "resolve_task"),
     "spoton.transfer": ("adapt", "retrieve", "similarity"),
-    "spoton.tuning": ("PRESETS", "Recipe", "diagnose", "evaluate", "predict", "tune"),
+    "spoton.tuning": ("PRESETS", "Recipe", "diagnose", "tune"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from spoton.errors import DataError, PromptError
-from spoton.evaluation import Progress, evaluate
+from spoton.evaluation import evaluate
 from spoton.evaluation.score import _as_label
+from spoton.events import Progress
 from spoton.models import FrozenModel, engine_for
 from spoton.prompts import Card, SoftPrompt
 from spoton.tasks import Example

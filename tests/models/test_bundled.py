@@ -13,7 +13,7 @@ import torch
 
 from spoton.errors import DownloadError, ModelError
 from spoton.files import sha256_of_file
-from spoton.models import Batch, ModelInfo, embedded, engine_for, list_models, load_model, pull_model
+from spoton.models import Batch, ModelInfo, bundled, engine_for, list_models, load_model, pull_model
 from spoton.pypi_archives import PackageFile
 from tests.models.naive import assert_equal_losses, naive_losses
 from tests.tiny import draw
@@ -40,7 +40,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelInfo:
         wheel.write(content, "broken/model.gguf")
     package = PackageFile("broken", "1.0", archive.name, sha256_of_file(archive), "wheel", 1)
     info = ModelInfo("broken", "", "", package, "broken/model.gguf", sha256_of_file(content))
-    monkeypatch.setattr(embedded, "_EMBEDDED", (*embedded._EMBEDDED, info))
+    monkeypatch.setattr(bundled, "_EMBEDDED", (*bundled._EMBEDDED, info))
     return info
 
 
@@ -65,7 +65,7 @@ def test_interrupted_unpacking_leaves_nothing_behind(
             (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(embedded, "_unpack_gguf", interrupted)
+    monkeypatch.setattr(bundled, "_unpack_gguf", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pull_model("broken")
     assert left_behind(broken) == [] and not broken.is_pulled
@@ -75,7 +75,7 @@ def test_a_full_disk_says_what_to_do(broken: ModelInfo, monkeypatch: pytest.Monk
     def full(gguf: Path, folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(embedded, "_unpack_gguf", full)
+    monkeypatch.setattr(bundled, "_unpack_gguf", full)
     with pytest.raises(DownloadError, match=r"No space left on device.*SPOTON_CACHE"):
         pull_model("broken")
     assert left_behind(broken) == []
@@ -87,7 +87,7 @@ def test_another_process_may_be_faster(broken: ModelInfo, monkeypatch: pytest.Mo
             complete.mkdir()
             (complete / "config.json").write_text("{}")
 
-    monkeypatch.setattr(embedded, "_unpack_gguf", slow)
+    monkeypatch.setattr(bundled, "_unpack_gguf", slow)
     assert pull_model("broken") == broken.folder
     assert left_behind(broken) == [broken.folder]
 

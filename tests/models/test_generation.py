@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.models.test_decoder import PACKED
 from torch import Tensor
 
 from spoton.models import Batch, FrozenModel, engine_for, generation
@@ -16,6 +15,7 @@ from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.packed_decoder import PackedEngine
 from spoton.models.packed_rows import PromptCache
 from tests.models.naive import INPUTS, naive_continuation, ragged
+from tests.models.test_packed_decoder import PACKED
 from tests.tiny import VOCABULARY, WIDTH, draw, tiny, tokenizer
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spoton.errors import Interrupted, LibraryError, RecipeError
-from spoton.evaluation import Progress
+from spoton.events import Progress
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.transfer import adapt, retrieve, sources_for

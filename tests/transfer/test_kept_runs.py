@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spoton.evaluation import Progress
+from spoton.events import Progress
 from spoton.models import FrozenModel
 from spoton.prompts import Parent
 from spoton.transfer.kept_runs import KeptRuns, Run

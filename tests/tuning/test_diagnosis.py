@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spoton.errors import DataError
-from spoton.evaluation import Progress
+from spoton.events import Progress
 from spoton.models import FrozenModel
 from spoton.tasks import Example, Task
 from spoton.tuning import Diagnosis, Recipe, diagnose

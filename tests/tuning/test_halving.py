@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from tests.tuning.test_together import assert_equal_runs
 
 from spoton.errors import RecipeError
-from spoton.evaluation import Progress
+from spoton.events import Progress
 from spoton.tuning import Halving, Job, Recipe, Tuned, tune, tune_together
 from tests.tiny import tiny, toy_task
+from tests.tuning.test_tune_together import assert_equal_runs
 
 RECIPE = Recipe(length=4, steps=12, key_step=2, evaluate_every=2, batch_size=4, learning_rate=0.1)
 HALVING = Halving(rungs=[4, 8])

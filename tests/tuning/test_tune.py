@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from spoton.errors import DataError, DivergenceError, RecipeError
-from spoton.evaluation import Progress, evaluate
+from spoton.evaluation import evaluate
+from spoton.events import Progress
 from spoton.prompts import Parent
 from spoton.tuning import Recipe, tune
 from tests.tiny import draw, tiny, toy_task
@@ -167,7 +168,7 @@ def test_nothing_to_validate_on() -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from tests.tuning.test_loop import RECIPE
+from tests.tuning.test_tune import RECIPE
 from spoton.tuning import tune
 from tests.tiny import tiny, toy_task
 import time

@@ -11,8 +11,8 @@ import torch
 from matplotlib.image import imread
 
 from spoton.errors import DataError, Interrupted, SpotonError
-from spoton.evaluation import Progress, evaluate
-from spoton.events import OnEvent
+from spoton.evaluation import evaluate
+from spoton.events import OnEvent, Progress
 from spoton.models import FrozenModel
 from spoton.prompts import SoftPrompt
 from spoton.tuning import Recipe, tune

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spoton.errors import DivergenceError
-from spoton.evaluation import Progress
+from spoton.events import Progress
 from spoton.tuning import Job, Recipe, Tuned, tune, tune_together
 from tests.tiny import WIDTH, draw, tiny, toy_task
 

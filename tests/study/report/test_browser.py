@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.study.test_running import run
 
 from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
@@ -16,6 +15,7 @@ from spoton.study.results.collect import collect
 from spoton.study.results.import_results import import_study
 from spoton.study.results.study_results import Results
 from tests.study.made import made
+from tests.study.run.test_scheduler import run
 from tests.study.small import MakeStudy
 
 pytest.importorskip("plotly", reason="the HTML report needs spoton[report]")

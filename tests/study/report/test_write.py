@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.study.test_analysis import partial
 
 from spoton.errors import StudyError
 from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
 from spoton.study.results.study_results import Results
+from tests.study.analysis.test_analyse import partial
 from tests.study.made import made
 
 pytest.importorskip("plotly", reason="the HTML report needs spoton[report]")

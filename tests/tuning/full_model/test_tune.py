@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from spoton.errors import DataError, DivergenceError, RecipeError
-from spoton.evaluation import Progress, evaluate
-from spoton.events import OnEvent
+from spoton.evaluation import evaluate
+from spoton.events import OnEvent, Progress
 from spoton.models import FrozenModel
 from spoton.tuning.full_model.recipe import MODEL_PRESETS, ModelRecipe
 from spoton.tuning.full_model.tune import TunedModel, tune_model

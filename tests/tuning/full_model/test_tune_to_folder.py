@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from spoton.errors import Interrupted, PromptError, SpotonError
-from spoton.evaluation import Progress, evaluate
-from spoton.events import OnEvent
+from spoton.evaluation import evaluate
+from spoton.events import OnEvent, Progress
 from spoton.models import FrozenModel, load_model
 from spoton.tasks.mixture import mix
 from spoton.tuning import ModelRecipe, Recipe, tune
