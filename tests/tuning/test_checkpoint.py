@@ -9,70 +9,95 @@ import torch
 from safetensors.torch import save_file
 
 from spoton.errors import RecipeError
+from spoton.models import FrozenModel
 from spoton.tuning import Recipe
-from spoton.tuning.checkpoint import State, read_checkpoint, write_checkpoint
+from spoton.tuning.checkpoint import PromptCheckpoint
+from spoton.tuning.course import Course
 from spoton.tuning.optimizer import make_optimizer
-from tests.tiny import draw
+from spoton.tuning.prompt_run import PromptLearner
+from tests.tiny import draw, tiny
 
 
-def stepped(recipe: Recipe, prompt: torch.Tensor, *seeds: int) -> torch.optim.Optimizer:
-    """An optimizer that has taken a step for every seed."""
-    optimizer = make_optimizer(recipe, prompt)
-    for seed in seeds:
-        prompt.grad = draw(*prompt.shape, seed=seed)
-        optimizer.step()
-    return optimizer
+@pytest.fixture(scope="module")
+def model() -> FrozenModel:
+    return tiny("llama")
+
+
+def learner_of(model: FrozenModel, recipe: Recipe, seed: int = 0) -> PromptLearner:
+    return PromptLearner(model, recipe, draw(3, model.dim, seed=seed))
+
+
+def optimizer_of(recipe: Recipe, learner: PromptLearner) -> torch.optim.Optimizer:
+    return make_optimizer(recipe, learner.parameters, learner.rate)
+
+
+def step(learner: PromptLearner, optimizer: torch.optim.Optimizer, number: int) -> None:
+    """A step with gradients that follow from its number."""
+    for place, tensor in enumerate(learner.parameters):
+        tensor.grad = draw(*tensor.shape, seed=10 * number + place)
+    optimizer.step()
+    learner.stepped(number)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
-def test_what_is_read_goes_on_as_what_was_written(tmp_path: Path, name: str) -> None:
-    recipe = Recipe(optimizer=name, weight_decay=1e-3)
-    prompt = draw(3, 4).requires_grad_()
-    optimizer = stepped(recipe, prompt, 1, 2)
-    state = State(
-        prompt=prompt, step=2, best=draw(3, 4, seed=3), best_step=1, best_score=50.0, best_loss=0.7,
-        key=draw(3, 4, seed=4), history=[{"step": 1.0, "loss": 0.1 + 0.2}], seconds=1.5,
-    )  # fmt: skip
-    write_checkpoint(tmp_path / "c", state, optimizer, "run")
+@pytest.mark.parametrize("kind", ["none", "residual", "superposition", "low_rank"])
+def test_what_is_read_resumes_as_what_was_written(
+    model: FrozenModel, tmp_path: Path, name: str, kind: str
+) -> None:
+    recipe = Recipe(optimizer=name, weight_decay=1e-3, average=0.9, key_step=1, reparameterization=kind)
+    learner = learner_of(model, recipe)
+    optimizer = optimizer_of(recipe, learner)
+    step(learner, optimizer, 1)
+    learner.keep("average")
+    step(learner, optimizer, 2)
+    course = Course(2, 1, "average", 50.0, 0.7, [{"step": 1.0, "loss": 0.1 + 0.2}], 1.5)
+    PromptCheckpoint(tmp_path / "c", "run").write(course, learner, optimizer)
 
-    resumed = torch.zeros(3, 4, requires_grad=True)
-    other = make_optimizer(recipe, resumed)
-    found = read_checkpoint(tmp_path / "c", other, "run")
-    plain = ("step", "best_step", "best_score", "best_loss", "history", "seconds")
-    assert all(getattr(found, field) == getattr(state, field) for field in plain)
-    assert found.best is not None and state.best is not None and torch.equal(found.best, state.best)
-    assert found.key is not None and state.key is not None and torch.equal(found.key, state.key)
-    with torch.no_grad():
-        resumed.copy_(found.prompt)
-    for each, its in ((prompt, optimizer), (resumed, other)):
-        each.grad = draw(3, 4, seed=5)
-        its.step()
-    assert torch.equal(prompt, resumed)
-
-
-def test_before_the_first_look_there_is_neither_best_nor_key(tmp_path: Path) -> None:
-    prompt = draw(3, 4).requires_grad_()
-    write_checkpoint(tmp_path / "c", State(prompt=prompt), make_optimizer(Recipe(), prompt), "run")
-    found = read_checkpoint(tmp_path / "c", make_optimizer(Recipe(), prompt), "run")
-    assert found.best is None and found.key is None and found.best_score == float("-inf")
+    other = learner_of(model, recipe)
+    its = optimizer_of(recipe, other)
+    assert PromptCheckpoint(tmp_path / "c", "run").read(other, its) == course
+    step(learner, optimizer, 3)
+    step(other, its, 3)
+    for one, two in (
+        (learner.prompt(), other.prompt()),
+        (learner.average, other.average),
+        (learner.best, other.best),
+        (learner.key, other.key),
+    ):
+        assert one is not None and two is not None and torch.equal(one, two)
 
 
-def test_another_run_is_refused_and_the_file_stays(tmp_path: Path) -> None:
-    prompt = draw(3, 4).requires_grad_()
-    write_checkpoint(tmp_path / "c", State(prompt=prompt), make_optimizer(Recipe(), prompt), "run")
+def test_before_the_first_evaluation_there_is_neither_best_nor_key(
+    model: FrozenModel, tmp_path: Path
+) -> None:
+    recipe, checkpoint = Recipe(), PromptCheckpoint(tmp_path / "c", "run")
+    learner = learner_of(model, recipe)
+    assert not checkpoint.exists()
+    checkpoint.write(Course(), learner, optimizer_of(recipe, learner))
+    other = learner_of(model, recipe, seed=1)
+    course = checkpoint.read(other, optimizer_of(recipe, other))
+    assert other.best is None and other.key is None and not course.has_evaluated
+    assert torch.equal(other.prompt(), learner.prompt())
+
+
+def test_another_run_is_refused_and_the_file_stays(model: FrozenModel, tmp_path: Path) -> None:
+    recipe = Recipe()
+    learner = learner_of(model, recipe)
+    PromptCheckpoint(tmp_path / "c", "run").write(Course(), learner, optimizer_of(recipe, learner))
     before = (tmp_path / "c").read_bytes()
     with pytest.raises(RecipeError, match="another recipe, task, model or --dtype"):
-        read_checkpoint(tmp_path / "c", make_optimizer(Recipe(), prompt), "another run")
+        PromptCheckpoint(tmp_path / "c", "another run").read(learner, optimizer_of(recipe, learner))
     assert (tmp_path / "c").read_bytes() == before
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "foreign"])
-def test_a_damaged_checkpoint_is_refused_by_name(tmp_path: Path, damage: str) -> None:
-    prompt, path = draw(3, 4).requires_grad_(), tmp_path / "c"
-    write_checkpoint(path, State(prompt=prompt), make_optimizer(Recipe(), prompt), "run")
+def test_a_damaged_checkpoint_is_refused_by_name(model: FrozenModel, tmp_path: Path, damage: str) -> None:
+    recipe, path = Recipe(), tmp_path / "c"
+    learner, checkpoint = learner_of(model, recipe), PromptCheckpoint(path, "run")
+    checkpoint.write(Course(), learner, optimizer_of(recipe, learner))
     if damage == "foreign":
         save_file({"prompt": draw(3, 4)}, path)
     else:
         path.write_bytes(path.read_bytes()[:-8] if damage == "cut" else b"")
-    with pytest.raises(RecipeError, match=r"c is no usable checkpoint.*Remove it"):
-        read_checkpoint(path, make_optimizer(Recipe(), prompt), "run")
+    with pytest.raises(RecipeError, match=r"c is not a usable checkpoint.*Remove it"):
+        checkpoint.read(learner, optimizer_of(recipe, learner))

@@ -70,5 +70,5 @@ def test_a_prompt_file_is_resized_and_named_as_parent(tmp_path: Path) -> None:
 
 
 def test_an_init_that_is_nothing_says_what_there_is() -> None:
-    with pytest.raises(RecipeError, match=r"'vocabluary'.*vocabulary, labels, uniform.*no such file"):
+    with pytest.raises(RecipeError, match=r"'vocabluary'.*vocabulary, labels, task, uniform.*no such file"):
         starting_prompt(tiny("llama"), toy_task(), RECIPE.changed(init="vocabluary"))

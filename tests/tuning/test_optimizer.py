@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spoton.tuning import Recipe
-from spoton.tuning.optimizer import Adafactor, make_optimizer
+from spoton.tuning.optimizer import Adafactor, make_optimizer, rate_factor
 
 
 def test_adafactor_follows_the_reference_formula() -> None:
@@ -29,5 +29,18 @@ def test_adafactor_follows_the_reference_formula() -> None:
 def test_weight_decay_is_not_multiplied_by_the_learning_rate(name: str) -> None:
     prompt = torch.full((2, 3), 2.0, requires_grad=True)
     prompt.grad = torch.zeros(2, 3)
-    make_optimizer(Recipe(optimizer=name, learning_rate=0.01, weight_decay=0.25), prompt).step()
+    make_optimizer(Recipe(optimizer=name, weight_decay=0.25), [prompt], 0.01).step()
     torch.testing.assert_close(prompt.detach(), torch.full((2, 3), 1.5))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447]),
+    ],
+)
+def test_a_schedule_warms_up_and_falls_to_zero_at_the_last_step(schedule: str, expected: list[float]) -> None:
+    recipe = Recipe(schedule=schedule, warmup=2, steps=6)
+    assert [rate_factor(recipe, step) for step in range(6)] == pytest.approx(expected, abs=1e-6)

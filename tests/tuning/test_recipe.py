@@ -33,9 +33,15 @@ def test_an_unknown_preset_says_which_there_are() -> None:
     [
         ("length", 0), ("learning_rate", 0.0), ("learning_rate", float("inf")), ("learning_rate", float("nan")),
         ("weight_decay", -1.0), ("weight_decay", 1.5), ("steps", 0), ("batch_size", 0), ("optimizer", "sgd"),
+        ("learning_rate", "fast"), ("average", 1.0), ("warmup", -1), ("clip", -0.5), ("schedule", "stairs"),
         ("init", "text:"), ("steps", "many"), ("speed", 3), ("seed", 2**63), ("max_input_tokens", 1),
     ],
 )  # fmt: skip
 def test_a_value_that_does_not_fit_is_named(field: str, value: Any) -> None:
     with pytest.raises(RecipeError, match=field):
         Recipe().changed(**{field: value})
+
+
+def test_a_rate_left_open_has_no_number() -> None:
+    with pytest.raises(RecipeError, match=r"auto.*Give a number"):
+        Recipe(learning_rate="auto").chosen_rate()

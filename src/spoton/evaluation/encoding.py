@@ -35,6 +35,10 @@ class Encoded:
         """The examples at ``rows`` as one batch."""
         return Batch([self.inputs[row] for row in rows], [self.targets[row] for row in rows])
 
+    def part(self, rows: Sequence[int]) -> Encoded:
+        """The examples at ``rows``, of which none is counted as truncated."""
+        return Encoded([self.inputs[row] for row in rows], [self.targets[row] for row in rows], 0)
+
 
 def encode(
     model: FrozenModel,

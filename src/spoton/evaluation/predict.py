@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from spoton.errors import DataError
+from spoton.evaluation.calibration import calibrated
 from spoton.evaluation.encoding import encode, needs_end
-from spoton.evaluation.score import generate_texts, input_limit, label_log_likelihoods
+from spoton.evaluation.score import generate_texts, input_limit, label_log_likelihoods, label_score_of
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.example import Example
@@ -40,6 +41,7 @@ def predict(
     rows: Sequence[str | Mapping[str, Any]],
     *,
     max_tokens: int = 32,
+    calibrate: bool = True,
     on_message: Callable[[str], None] | None = None,
 ) -> list[Prediction]:
     """Answers ``rows`` with a tuned prompt.
@@ -51,6 +53,7 @@ def predict(
         rows: A text each, or a mapping of column names to values where the template has several columns. The columns
             `number` and `file`, which the catalog adds to the rows of bundled tasks, need not be given.
         max_tokens: The longest generated answer, where there are no labels.
+        calibrate: Whether the card's calibration of label scores is applied, if it has one.
         on_message: Told how many inputs lost their middle, if any did.
 
     Raises:
@@ -79,7 +82,10 @@ def predict(
     if labels is None:
         texts = generate_texts(model, prompt.value, encoded, max_tokens)
         return [Prediction(text, answer, None) for text, answer in zip(inputs, texts, strict=True)]
-    chances = label_log_likelihoods(model, prompt.value, encoded, labels).softmax(dim=1)
+    scores = label_log_likelihoods(
+        model, prompt.value, encoded, labels, label_score=label_score_of(prompt.card)
+    )
+    chances = calibrated(scores, prompt.card.calibration if calibrate else None).softmax(dim=1)
     return [
         Prediction(text, labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
         for text, row in zip(inputs, chances, strict=True)

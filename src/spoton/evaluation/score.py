@@ -1,6 +1,7 @@
 """Scoring a prompt on examples, by ``rank`` or by ``generate``; the mode is always named in the result.
 
-``rank`` takes the label word with the highest log-likelihood, summed over its tokens: the label set is closed.
+``rank`` takes the label word with the highest log-likelihood, summed over its tokens (or their mean, where asked): the
+label set is closed. A prompt's calibration, if it has one, is applied to these scores first.
 ``generate`` decodes greedily and compares text, the way of the papers; with label words the text is cut to the length
 of the longest one, and must then be, or begin with, a label as whole words; of several that fit the longest counts.
 Nothing here changes a prompt.
@@ -12,23 +13,27 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from spoton.errors import DataError
+from spoton.evaluation.calibration import calibrated, expected_calibration_error, gold_indices
 from spoton.evaluation.encoding import MAX_INPUT_TOKENS, Encoded, encode, needs_end
 from spoton.events import OnEvent, Progress, silent
 from spoton.models.choose_engine import engine_for
 from spoton.models.frozen import FrozenModel
-from spoton.prompts.card import Card
+from spoton.prompts.card import Calibration, Card
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.metrics import compute
 from spoton.tasks.task import Example, Task
 
 Mode = Literal["rank", "generate"]
+LabelScore = Literal["sum", "mean"]
+"""How the log-probabilities of a label's tokens make its score. Sums favour labels of few tokens."""
 
 # Rows scored at once. Sorted by length, 32 short texts keep two cores busy; more only adds memory.
 _BATCH = 32
@@ -46,6 +51,9 @@ class Evaluation:
         n: How many examples.
         truncated: How many inputs lost their middle.
         loss: ``rank``: mean negative log-probability of the right label among the labels, nats; else None.
+        label_scores: ``rank``: ``[N, C]`` score of each label before any calibration; else None.
+        calibration_error: ``rank``: expected calibration error of the labels' probabilities in percent; else None.
+        uncalibrated: The same without the calibration that was applied; None if none was.
     """
 
     mode: Mode
@@ -55,6 +63,9 @@ class Evaluation:
     n: int
     truncated: int
     loss: float | None = None
+    label_scores: Tensor | None = field(default=None, repr=False, compare=False)
+    calibration_error: float | None = None
+    uncalibrated: Evaluation | None = field(default=None, repr=False)
 
     @property
     def score(self) -> float:
@@ -73,6 +84,11 @@ def input_limit(card: Card) -> int:
     return limit if isinstance(limit, int) else MAX_INPUT_TOKENS
 
 
+def label_score_of(card: Card) -> LabelScore:
+    """How the prompt of a card scores labels; ``sum`` if its recipe does not say."""
+    return "mean" if card.recipe.get("label_score") == "mean" else "sum"
+
+
 def evaluate(
     model: FrozenModel,
     prompt: SoftPrompt | Tensor | None,
@@ -81,6 +97,9 @@ def evaluate(
     mode: Mode | None = None,
     *,
     max_input_tokens: int | None = None,
+    label_score: LabelScore | None = None,
+    calibration: Calibration | None = None,
+    calibrate: bool = True,
     on_event: OnEvent = silent,
     phase: str = "evaluating",
 ) -> Evaluation:
@@ -88,12 +107,15 @@ def evaluate(
 
     Args:
         model: The frozen model.
-        prompt: A prompt; or its bare matrix ``[P, D]``, of which nobody knows the model; or None for the bare model
+        prompt: A prompt; or its bare matrix ``[P, D]``, whose model is unknown; or None for the bare model
             (zero-shot).
         examples: What to score on.
         task: Gives the labels and metrics.
         mode: ``rank`` or ``generate``; None: `default_mode`.
         max_input_tokens: Longer inputs lose their middle. None: as the prompt was tuned, else `MAX_INPUT_TOKENS`.
+        label_score: How a label's tokens make its score. None: as the prompt was tuned, else ``sum``.
+        calibration: Applied to label scores. None: that of the prompt's card, if its labels are the task's.
+        calibrate: Whether the card's calibration is applied.
         on_event: Watches the progress.
         phase: What to call this in progress events.
 
@@ -104,7 +126,10 @@ def evaluate(
     limit = MAX_INPUT_TOKENS
     if isinstance(prompt, SoftPrompt):
         prompt.require_model(model.fingerprint, model.name)
-        limit, prompt = input_limit(prompt.card), prompt.value
+        limit, label_score = input_limit(prompt.card), label_score or label_score_of(prompt.card)
+        if calibrate and calibration is None and prompt.card.labels == list(task.labels or ()):
+            calibration = prompt.card.calibration
+        prompt = prompt.value
     mode = mode or default_mode(task)
     if not examples:
         raise DataError(f"{task.name} has no examples in this split, so nothing can be evaluated.")
@@ -123,38 +148,87 @@ def evaluate(
         labels=task.labels,
     )
     watch = _Watch(on_event, phase, len(examples))
-    targets = [example.target for example in examples]
-    loss = None
     if mode == "rank":
-        labels = list(task.labels or ())
-        scores = label_log_likelihoods(model, value, encoded, labels, watch)
-        predictions: list[str | None] = [labels[int(best)] for best in scores.argmax(dim=1)]
-        gold = torch.tensor([labels.index(target) for target in targets])
-        loss = float(torch.nn.functional.cross_entropy(scores, gold))
-    else:
-        longest = max(len(model.encode_target(target, end=end)) for target in task.labels or targets)
-        texts = generate_texts(model, value, encoded, longest, watch)
-        predictions = [_as_label(text, task.labels) for text in texts] if task.labels else list(texts)
-    found = compute(task.metrics, predictions, targets, task.labels, examples=examples)
-    return Evaluation(mode, task.metric, found, predictions, len(examples), encoded.truncated, loss)
+        scores = label_log_likelihoods(model, value, encoded, task.labels or (), watch, label_score or "sum")
+        return ranked(task, examples, scores, calibration, encoded.truncated)
+    longest = max(
+        len(model.encode_target(target, end=end))
+        for target in task.labels or [example.target for example in examples]
+    )
+    texts = generate_texts(model, value, encoded, longest, watch)
+    predictions: list[str | None] = list(texts)
+    if task.labels:
+        predictions = [_as_label(text, task.labels) for text in texts]
+    scores_by_metric = compute(
+        task.metrics, predictions, [example.target for example in examples], task.labels, examples=examples
+    )
+    return Evaluation(mode, task.metric, scores_by_metric, predictions, len(examples), encoded.truncated)
+
+
+def ranked(
+    task: Task,
+    examples: Sequence[Example],
+    label_scores: Tensor,
+    calibration: Calibration | None = None,
+    truncated: int = 0,
+) -> Evaluation:
+    """Judges label scores that were made already; nothing runs the model.
+
+    Args:
+        task: Gives the labels and metrics.
+        examples: What was scored.
+        label_scores: ``[N, C]`` from `label_log_likelihoods`.
+        calibration: Applied to them first; the result then also holds the evaluation without it.
+        truncated: How many inputs lost their middle.
+    """
+    labels = list(task.labels or ())
+    targets = [example.target for example in examples]
+    gold = gold_indices(targets, labels)
+    used = calibrated(label_scores, calibration)
+    predictions: list[str | None] = [labels[int(best)] for best in used.argmax(dim=1)]
+    return Evaluation(
+        "rank",
+        task.metric,
+        compute(task.metrics, predictions, targets, task.labels, examples=examples),
+        predictions,
+        len(examples),
+        truncated,
+        float(functional.cross_entropy(used, gold)),
+        label_scores,
+        expected_calibration_error(used.softmax(dim=1), gold),
+        None if calibration is None else ranked(task, examples, label_scores, None, truncated),
+    )
 
 
 def label_log_likelihoods(
-    model: FrozenModel, value: Tensor, encoded: Encoded, labels: Sequence[str], watch: _Watch | None = None
+    model: FrozenModel,
+    value: Tensor,
+    encoded: Encoded,
+    labels: Sequence[str],
+    watch: _Watch | None = None,
+    label_score: LabelScore = "sum",
 ) -> Tensor:
-    """``[N, C]`` log-likelihood of each label behind each input, summed over the label's tokens, in nats.
+    """``[N, C]`` log-likelihood of each label behind each input, over the label's tokens, in nats.
 
     Decoder-only models score labels without an end token, unless one label begins another.
+
+    Args:
+        model: The frozen model.
+        value: ``[P, D]`` the prompt.
+        encoded: N inputs.
+        labels: C label words.
+        watch: Told about finished rows.
+        label_score: The sum over a label's tokens, or their mean.
     """
     ids = [model.encode_target(label, end=needs_end(model, labels)) for label in labels]
     with torch.no_grad():
         score = engine_for(model).scorer(value[None])
-        found = torch.zeros(len(encoded), len(labels))
+        scores = torch.zeros(len(encoded), len(labels))
         for rows in _by_length(encoded.inputs):
-            found[rows] = score(encoded.batch(rows), ids).float().cpu()
+            scores[rows] = score(encoded.batch(rows), ids).float().cpu()
             if watch:
                 watch.advance(len(rows))
-    return found
+    return scores if label_score == "sum" else scores / torch.tensor([len(label) for label in ids])
 
 
 def generate_texts(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spoton.models.engine import Batch, Generator, Scorer
+from spoton.models.engine import Batch, Generator, Scorer, label_scores_by_losses
 from spoton.models.frozen import FrozenModel
 
 
@@ -42,6 +42,12 @@ class ConcatenationEngine:
             likelihood = torch.log_softmax(logits[b, end - len(target) : end].float(), dim=-1)
             losses.append(-likelihood.gather(1, torch.tensor(target, device=logits.device)[:, None]).sum())
         return torch.stack(losses)
+
+    def label_scores(
+        self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """See `Engine.label_scores`."""
+        return label_scores_by_losses(self, prompts, batch, labels)
 
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
         """See `Engine.scorer`; every label is a pass of its own."""

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from spoton.models.engine import Batch, Generator, Scorer
+from spoton.models.engine import Batch, Generator, Scorer, label_scores_by_losses
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import is_plain, tunes_weights
 from spoton.models.t5_layers import FAMILIES, Encoded, decode, encode, scales_outputs
@@ -41,6 +41,12 @@ class EncoderDecoderEngine:
         """See `Engine.losses`."""
         states, mask = self._encode(prompts, batch)
         return self._target_losses(states, mask, batch.targets)
+
+    def label_scores(
+        self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """See `Engine.label_scores`."""
+        return label_scores_by_losses(self, prompts, batch, labels)
 
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
         """See `Engine.scorer`; the encoder runs once for all labels."""

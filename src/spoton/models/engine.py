@@ -62,8 +62,25 @@ class Engine(Protocol):
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
         """Negative log-likelihood of each row's target, summed over its tokens: ``[B]`` float32, in nats."""
 
+    def label_scores(
+        self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """Log-likelihood of each label behind each input, with gradients of the prompts: ``[B, C]``, in nats."""
+
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
         """Prepares scoring many batches with the same prompts; what does not depend on the batch is done once."""
 
     def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
         """Prepares continuing many batches with the same prompts; what does not depend on the batch is done once."""
+
+
+def label_scores_by_losses(
+    engine: Engine, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
+) -> Tensor:
+    """Returns `Engine.label_scores` the plain way: every input once a label, ``[B, C]``."""
+    repeated = Batch(
+        [text for text in batch.inputs for _ in labels],
+        [label for _ in batch.inputs for label in labels],
+        [row for row in batch.rows for _ in labels],
+    )
+    return -engine.losses(prompts, repeated).view(len(batch), len(labels))

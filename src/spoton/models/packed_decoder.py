@@ -82,6 +82,15 @@ class PackedEngine:
         output = self.model.network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers' own
         return any(weight.requires_grad for weight in output.parameters())
 
+    def label_scores(
+        self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
+    ) -> Tensor:
+        """See `Engine.label_scores`."""
+        lengths = [len(prompt) for prompt in prompts]
+        if self._exceeds_window(lengths, batch.inputs, max(map(len, labels))):
+            return self._plain.label_scores(prompts, batch, labels)
+        return self._label_scores(prompts, lengths, None, batch, labels)
+
     @torch.no_grad()
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
         """See `Engine.scorer`: the keys and values of the prompts are computed here, once."""
@@ -91,16 +100,16 @@ class PackedEngine:
         def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
             if self._exceeds_window(lengths, batch.inputs, max(map(len, labels))):
                 return plain(batch, labels)
-            return self._label_scores(prompts, lengths, cache, batch, labels)
+            with torch.no_grad():
+                return self._label_scores(prompts, lengths, cache, batch, labels)
 
         return score
 
-    @torch.no_grad()
     def _label_scores(
         self,
         prompts: Tensor | Sequence[Tensor],
         lengths: list[int],
-        cache: PromptCache,
+        cache: PromptCache | None,
         batch: Batch,
         labels: Sequence[Sequence[int]],
     ) -> Tensor:

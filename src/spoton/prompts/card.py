@@ -32,6 +32,19 @@ class Parent(BaseModel):
     """`SoftPrompt.content_hash()` of the source prompt."""
 
 
+class Calibration(BaseModel):
+    """What turns a prompt's label scores into calibrated ones: ``scores / temperature + bias``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bias: list[FiniteFloat]
+    """One a label, in the order of the card's labels; they sum to zero."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """Above 1 where the prompt is too sure of itself."""
+    rows: int = Field(ge=1)
+    """Training rows it was fitted on."""
+
+
 class Card(BaseModel):
     """Provenance of one soft prompt. Everything but the first four fields has a default.
 
@@ -67,7 +80,10 @@ class Card(BaseModel):
     seed: int | None = None
     """Seed of the tuning run."""
     scores: dict[str, dict[str, Score]] = {}
-    """Split, metric, value in percent: `{"validation": {"accuracy": 81.0}}`; correlations -100 to 100."""
+    """Split, metric, value in percent: `{"validation": {"accuracy": 81.0}}`; correlations -100 to 100. Of a calibrated
+    prompt, `validation_uncalibrated` and `test_uncalibrated` tell what it scores without its calibration."""
+    calibration: Calibration | None = None
+    """Of the label scores, fitted on training rows; None: scores are used as they are."""
     evaluation: str = ""
     """How the scores were obtained: `rank` or `generate`."""
     metric: str = ""

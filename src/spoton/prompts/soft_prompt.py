@@ -1,7 +1,7 @@
 """The soft prompt: a plain value, and the one file it is kept in.
 
-A prompt file is a safetensors file with the tensors `value` and, if known, `key`. Its metadata has one entry,
-`spoton`: JSON with the format's name, a checksum, and the card. The same prompt always gives the same bytes.
+A prompt file is a safetensors file with the tensors `value` and, if known, `key` and `start`. Its metadata has one
+entry, `spoton`: JSON with the format's name, a checksum, and the card. The same prompt always gives the same bytes.
 
 This module knows nothing of models: it compares fingerprints, and never computes one. Nor does it tune,
 choose or combine prompts.
@@ -39,6 +39,7 @@ class SoftPrompt:
         value: `[P, D]` the prompt to use: the best checkpoint.
         card: Its provenance.
         key: `[Q, D]` the task embedding: an early checkpoint, by which the prompt is retrieved, if known.
+        start: `[Q, D]` the prompt before its first step, if known; key minus start is what the task did to it.
 
     Raises:
         PromptError: A tensor is not a finite matrix with at least one row, or key and value differ in D.
@@ -55,17 +56,20 @@ class SoftPrompt:
     value: Tensor
     card: Card
     key: Tensor | None = None
+    start: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _matrix("value", self.value))
-        if self.key is None:
-            return
-        object.__setattr__(self, "key", _matrix("key", self.key))
-        if self.key.shape[1] != self.dim:
-            raise PromptError(
-                f"The key has dimension {self.key.shape[1]} and the value {self.dim}; expected rows of one "
-                "embedding space. Take both from the same tuning run."
-            )
+        for name in ("key", "start"):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            object.__setattr__(self, name, _matrix(name, given))
+            if given.shape[1] != self.dim:
+                raise PromptError(
+                    f"The {name} has dimension {given.shape[1]} and the value {self.dim}; expected rows of one "
+                    "embedding space. Take both from the same tuning run."
+                )
 
     @property
     def length(self) -> int:
@@ -135,10 +139,11 @@ class SoftPrompt:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         if record.get("checksum") != _checksum(record["card"], tensors):
             raise _damaged(path, "its content does not match its checksum")
-        return cls(tensors["value"], card, tensors.get("key"))
+        return cls(tensors["value"], card, tensors.get("key"), tensors.get("start"))
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {"value": self.value} if self.key is None else {"key": self.key, "value": self.value}
+        named = {"key": self.key, "start": self.start, "value": self.value}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
 @dataclass(frozen=True)
@@ -269,8 +274,8 @@ def _read_card(path: Path, record: Mapping[str, Any]) -> Card:
 def _read_shape(path: Path, file: Any) -> tuple[int, int]:
     """P and D of the value, having checked which tensors there are, their type and their shapes."""
     slices = {name: file.get_slice(name) for name in file.keys()}
-    if "value" not in slices or not slices.keys() <= {"value", "key"}:
-        raise _damaged(path, f"it holds the tensors {sorted(slices)}, expected value and perhaps key")
+    if "value" not in slices or not slices.keys() <= {"value", "key", "start"}:
+        raise _damaged(path, f"it holds the tensors {sorted(slices)}, expected value, perhaps key and start")
     shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
     matrices = all(len(shape) == 2 and 0 not in shape for shape in shapes.values())
     if not matrices or len({shape[1] for shape in shapes.values()}) != 1:

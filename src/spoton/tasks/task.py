@@ -42,6 +42,8 @@ class Task:
     license: str = ""
     protocol: str = "honest"
     """`honest`: test rows are used for the score alone. `paper`: the validation split doubles as test."""
+    instruction: str = ""
+    """The task in a sentence or two, for prompts that start from it."""
     notes: tuple[str, ...] = ()
     """What a user should know about how the data was read, one sentence each."""
 

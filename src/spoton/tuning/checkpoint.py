@@ -1,4 +1,4 @@
-"""What a killed run leaves behind and a resumed one reads: prompt, optimizer state, best, key, history.
+"""What a killed run of prompt tuning leaves behind and a resumed one reads: parameters, optimizer, average, best, key.
 
 One safetensors file, replaced atomically. The order of examples is not in it, since it follows from seed and step. A
 resumed run ends with the very prompt of an uninterrupted one if it has the same number of threads (and processor, and
@@ -8,9 +8,9 @@ versions), since these decide in which order floating-point numbers are added.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,54 +21,72 @@ from spoton.errors import RecipeError
 from spoton.files import atomic_write
 from spoton.tuning.course import Course
 
+if TYPE_CHECKING:
+    from spoton.tuning.prompt_run import PromptLearner
+    from spoton.tuning.training_run import Learner
 
-@dataclass(kw_only=True)
-class State(Course):
-    """A run at the end of some step.
+_NAME = "spoton-checkpoint"
+_KEPT = ("average", "best", "key")
 
-    Attributes:
-        prompt: ``[P, D]`` the prompt being tuned.
-        best: ``[P, D]`` the best prompt by validation so far, if there was a look.
-        key: ``[P, D]`` the prompt at the key step, once reached.
+
+class PromptCheckpoint:
+    """The file of one run.
+
+    Args:
+        path: Where.
+        identity: Hash of all that decides the run; a file of another run is refused.
     """
 
-    prompt: Tensor
-    best: Tensor | None = None
-    key: Tensor | None = None
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path, self._identity = path, identity
 
+    def exists(self) -> bool:
+        """See `Checkpoint.exists`."""
+        return self.path.is_file()
 
-def write_checkpoint(path: Path, state: State, optimizer: torch.optim.Optimizer, identity: str) -> None:
-    """Writes a run's state so that `read_checkpoint` goes on from it exactly."""
-    tensors = {"prompt": state.prompt.detach(), "best": state.best, "key": state.key}
-    held = optimizer.state_dict()["state"].get(0, {})
-    tensors |= {f"optimizer.{name}": torch.as_tensor(value) for name, value in held.items()}
-    plain = {field.name: getattr(state, field.name) for field in fields(Course)} | {"identity": identity}
-    data = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
-    atomic_write(path, save(data, {"spoton-checkpoint": json.dumps(plain)}))
+    def write(self, course: Course, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+        """Writes a run's state so that `read` resumes it exactly."""
+        held = cast("PromptLearner", learner)
+        tensors = {f"tuned.{name}": tensor.detach() for name, tensor in held.parameterization.tensors.items()}
+        tensors |= {name: getattr(held, name) for name in _KEPT if getattr(held, name) is not None}
+        for place, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{place}.{name}": torch.as_tensor(value) for name, value in state.items()}
+        data = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        plain = asdict(course) | {"identity": self._identity}
+        atomic_write(self.path, save(data, {_NAME: json.dumps(plain)}))
 
+    def read(self, learner: Learner, optimizer: torch.optim.Optimizer) -> Course:
+        """Puts learner and optimizer back where they were.
 
-def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer, identity: str) -> State:
-    """Reads a run's state and puts the optimizer back where it was.
-
-    Raises:
-        RecipeError: The file is damaged, or belongs to a run with another recipe, task, model or type of weights.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-            plain: dict[str, Any] = json.loads(file.metadata()["spoton-checkpoint"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RecipeError(f"{path} is no usable checkpoint ({error}). Remove it and start again.") from error
-    if plain.pop("identity") != identity:
-        raise RecipeError(
-            f"{path} was left by a run with another recipe, task, model or --dtype; resuming would mix the two. "
-            "Repeat the command it was started with, or remove the file."
-        )
-    held = {
-        name.removeprefix("optimizer."): tensors.pop(name)
-        for name in list(tensors)
-        if name.startswith("optimizer.")
-    }
-    if held:
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": {0: held}})
-    return State(**plain, prompt=tensors["prompt"], best=tensors.get("best"), key=tensors.get("key"))
+        Raises:
+            RecipeError: The file is damaged, or belongs to a run with another recipe, task, model or type of weights.
+        """
+        held = cast("PromptLearner", learner)
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
+                plain: dict[str, Any] = json.loads(file.metadata()[_NAME])
+            if plain.pop("identity") != self._identity:
+                raise RecipeError(
+                    f"{self.path} was left by a run with another recipe, task, model or --dtype; resuming would mix "
+                    "the two. Repeat the command it was started with, or remove the file."
+                )
+            course = Course(**plain)
+            with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
+                for name, tensor in held.parameterization.tensors.items():
+                    tensor.copy_(tensors[f"tuned.{name}"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise RecipeError(
+                f"{self.path} is not a usable checkpoint ({error}). Remove it and start again."
+            ) from error
+        for name in _KEPT:
+            if name in tensors:
+                setattr(held, name, tensors[name].to(held.model.device))
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, place, what = name.split(".", 2)
+                state.setdefault(int(place), {})[what] = value
+        if state:
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        return course

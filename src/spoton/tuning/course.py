@@ -1,14 +1,15 @@
-"""What a tuning run has been through: steps, looks at the validation split, the best of them, time.
+"""What a tuning run has been through: steps, evaluations on the validation split, the best of them, time.
 
-The same for one prompt (``prompt_run.py``) and for all weights of a model (``full_model/tune.py``). Not here: what is
-tuned.
+The same for one prompt and for all weights of a model. Not here: what is tuned.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from spoton.evaluation.score import Evaluation
 from spoton.events import Progress
@@ -20,69 +21,101 @@ class Course:
 
     Attributes:
         step: Optimizer steps taken.
-        best_step: When the best by validation was found; meaningless before the first look.
+        best_step: Step of the best evaluation; meaningless before the first.
+        best_candidate: Which candidate of that step it was: ``last``, ``average``, ...
         best_score: Its validation score.
-        best_loss: Its validation loss, which decides between equal scores.
-        history: One entry a step or look at the validation split.
+        best_loss: Its validation loss.
+        history: One entry a step or evaluation.
         seconds: Time spent so far.
     """
 
     step: int = 0
     best_step: int = 0
+    best_candidate: str = ""
     best_score: float = float("-inf")
     best_loss: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
-    def has_looked(self) -> bool:
+    def has_evaluated(self) -> bool:
         """Whether there is a best one."""
         return math.isfinite(self.best_score)
 
     @property
-    def looks(self) -> list[dict[str, float]]:
-        """The entries of ``history`` that are looks."""
+    def evaluations(self) -> list[dict[str, float]]:
+        """The entries of ``history`` that are evaluations."""
         return [entry for entry in self.history if "validation" in entry]
 
     def note_step(self, loss: float) -> None:
-        """One more step was taken.
+        """Notes one more step.
 
         Args:
-            loss: Mean loss of its batch, nats a target token.
+            loss: Mean loss of its batch, in nats.
         """
         self.step += 1
         self.history.append({"step": float(self.step), "loss": loss})
 
-    def note_look(self, found: Evaluation) -> bool:
-        """The validation split was scored after this step; returns whether it is the best look so far."""
-        loss = math.inf if found.loss is None else found.loss
-        entry = {"step": float(self.step), "validation": found.score}
-        self.history.append(entry if found.loss is None else entry | {"validation_loss": loss})
-        is_best = (found.score, -loss) > (self.best_score, -self.best_loss)
-        if is_best:
-            self.best_step, self.best_score, self.best_loss = self.step, found.score, loss
-        return is_best
-
-    def out_of_patience(self, patience: int | None, steps: int) -> str:
-        """Why the run should end after this look, or nothing.
+    def note_evaluation(
+        self, candidates: Mapping[str, Evaluation], select: Literal["loss", "score"] = "score"
+    ) -> str | None:
+        """Notes what the candidates of this step score on the validation split.
 
         Args:
-            patience: How many looks may pass without a better one; None: any number.
+            candidates: Evaluations by name of the candidate, at least one.
+            select: See `TuningRecipe.select`.
+
+        Returns:
+            The best of them, if it is better than all before it; else None.
+        """
+        best = max(candidates, key=lambda name: _rank(candidates[name], select))
+        found = candidates[best]
+        entry = {"step": float(self.step), "validation": found.score}
+        if found.loss is not None:
+            entry["validation_loss"] = found.loss
+        if len(candidates) > 1:
+            for name, other in candidates.items():
+                entry[f"{name}_validation"] = other.score
+                if other.loss is not None:
+                    entry[f"{name}_validation_loss"] = other.loss
+        self.history.append(entry)
+        loss = math.inf if found.loss is None else found.loss
+        by_loss = select == "loss" and found.loss is not None
+        before = (-self.best_loss, self.best_score) if by_loss else (self.best_score, -self.best_loss)
+        if not _rank(found, select) > before:  # neither is a score that is not a number
+            return None
+        self.best_step, self.best_candidate, self.best_score, self.best_loss = (
+            self.step, best, found.score, loss,
+        )  # fmt: skip
+        return best
+
+    def out_of_patience(self, patience: int | None, steps: int) -> str:
+        """Says why the run should end after this evaluation, or nothing.
+
+        Args:
+            patience: How many evaluations may pass without a better one; None or 0: any number.
             steps: Steps that were planned.
         """
-        if patience is None or not self.history or "validation" not in self.history[-1]:
+        if not patience or not self.history or "validation" not in self.history[-1]:
             return ""
-        since = sum(look["step"] > self.best_step for look in self.looks)
+        since = sum(entry["step"] > self.best_step for entry in self.evaluations)
         if since < patience:
             return ""
         return (
-            f"Stopped after {self.step} of {steps} steps: {since} looks at the validation split "
+            f"Stopped after {self.step} of {steps} steps: {since} evaluations on the validation split "
             f"without anything better than step {self.best_step}."
         )
 
 
+def _rank(found: Evaluation, select: Literal["loss", "score"]) -> tuple[float, float]:
+    """What decides between evaluations, higher is better; without a loss the score alone does."""
+    if found.loss is None:
+        return found.score, -math.inf
+    return (-found.loss, found.score) if select == "loss" else (found.score, -found.loss)
+
+
 def is_number(found: Evaluation) -> bool:
-    """Whether the loss of a look is one; after NaN or infinity there is nothing to keep."""
+    """Whether the loss of an evaluation is one; after NaN or infinity there is nothing to keep."""
     return found.loss is None or math.isfinite(found.loss)
 
 
@@ -90,7 +123,7 @@ class Clock:
     """Wall time of a run and what it predicts.
 
     Args:
-        course: Where the run begins, or goes on after a resume.
+        course: Where the run begins, or resumes.
     """
 
     def __init__(self, course: Course) -> None:
@@ -98,29 +131,29 @@ class Clock:
         self._tokens, self._first_step = 0, course.step
 
     def elapsed(self) -> float:
-        """Seconds spent, those before a resume included."""
+        """Returns the seconds spent, those before a resume included."""
         return self._before + time.perf_counter() - self._start
 
     def progress(
         self, phase: str, course: Course, steps: int, metric: str, loss: float, tokens: int, passes: int
     ) -> Progress:
-        """The event of one finished step.
+        """Returns the event of one finished step.
 
         Args:
             phase: What the run is called.
             course: The run.
             steps: Steps that were planned.
-            metric: What the looks measure.
+            metric: What evaluations measure.
             loss: Of the step.
             tokens: Input tokens of the step.
             passes: Into how many passes memory asked to split a step.
         """
         self._tokens += tokens
         spent = time.perf_counter() - self._start
-        looks = course.looks
+        newest = course.history[-1]
         return Progress(
             phase, course.step, steps, "step", loss=loss, metric=metric,
-            validation=looks[-1]["validation"] if looks else None, best=course.best_score if looks else None,
+            validation=newest.get("validation"), best=course.best_score if course.has_evaluated else None,
             tokens_per_second=self._tokens / spent, passes=passes,
             seconds_left=spent / (course.step - self._first_step) * (steps - course.step),
         )  # fmt: skip

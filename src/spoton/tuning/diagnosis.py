@@ -12,13 +12,15 @@ import numpy as np
 
 from spoton.evaluation.encoding import Encoded, encode, needs_end
 from spoton.events import OnEvent, Progress, silent
-from spoton.models.choose_engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.tasks.task import Task
-from spoton.tuning.initial_prompt import starting_prompt
+from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
+from spoton.tuning.microbatches import Microbatches, StepRows
 from spoton.tuning.optimizer import make_optimizer
+from spoton.tuning.prompt_run import learning_rate
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.row_order import rows_of_step
+from spoton.tuning.tune import AUTO_RATES
 
 # Around the recipe's own rate, a factor of about four apart.
 _RATE_FACTORS = (0.25, 1.0, 4.0)
@@ -107,28 +109,32 @@ def _rates(
     """Loss on one batch before and after a few steps on it, at each learning rate."""
     rows = rows_of_step(len(train), min(recipe.batch_size, len(train)), 0, recipe.seed)
     batch = train.batch(rows)
-    tokens = sum(len(target) for target in batch.targets)
-    engine = engine_for(model)
-    found = []
+    passes, step_rows = Microbatches(model), StepRows.of(batch, "examples")
+    results = []
     for i, factor in enumerate(_RATE_FACTORS):
-        tried = recipe.changed(learning_rate=recipe.learning_rate * factor)
-        prompt = starting_prompt(model, task, tried)[0].to(model.device).requires_grad_()
-        optimizer = make_optimizer(tried, prompt)
+        prompt = starting_prompt(model, task, recipe)[0].to(model.device).requires_grad_()
+        rate = _middle_rate(model, recipe) * factor
+        optimizer = make_optimizer(recipe, [prompt], rate)
         losses = []
         for step in range(_RATE_STEPS):
             optimizer.zero_grad(set_to_none=True)
-            loss = engine.losses(prompt[None], batch).sum() / tokens
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            losses += passes.gradients([prompt], [step_rows])
             optimizer.step()
-            losses.append(float(loss.detach()))
             done = i * _RATE_STEPS + step + 1
             on_event(
                 Progress(
                     "overfitting one batch", done, len(_RATE_FACTORS) * _RATE_STEPS, "step", loss=losses[-1]
                 )
             )
-        found.append({"learning_rate": tried.learning_rate, "before": losses[0], "after": min(losses[-3:])})
-    return found
+        results.append({"learning_rate": rate, "before": losses[0], "after": min(losses[-3:])})
+    return results
+
+
+def _middle_rate(model: FrozenModel, recipe: Recipe) -> float:
+    """The recipe's learning rate; where it is chosen while tuning, the middle of those it is chosen from."""
+    if recipe.learning_rate == "auto":
+        return AUTO_RATES[len(AUTO_RATES) // 2] * embedding_rms(model)
+    return learning_rate(model, recipe)
 
 
 def _about_data(task: Task, balance: dict[str, float]) -> list[str]:
@@ -180,7 +186,7 @@ def _about_tokens(label_tokens: dict[str, list[str]], train: Encoded, recipe: Re
 
 def _about_rates(rates: Sequence[dict[str, float]], recipe: Recipe) -> list[str]:
     """Findings on the learning rate."""
-    own = next(rate for rate in rates if rate["learning_rate"] == recipe.learning_rate)
+    own = rates[_RATE_FACTORS.index(1.0)]
     fitting = [rate for rate in rates if math.isfinite(rate["after"])]
     if not fitting:
         return ["The loss is not a number at any learning rate tried: load the model with --dtype float32."]
@@ -189,7 +195,7 @@ def _about_rates(rates: Sequence[dict[str, float]], recipe: Recipe) -> list[str]
     if not math.isfinite(own["after"]) or best["after"] < 0.5 * own["after"]:
         findings.append(
             f"On one batch, learning rate {best['learning_rate']:g} reaches a loss of {best['after']:.2f} in "
-            f"{_RATE_STEPS} steps, yours ({recipe.learning_rate:g}) {own['after']:.2f}: try the former."
+            f"{_RATE_STEPS} steps, yours ({own['learning_rate']:g}) {own['after']:.2f}: try the former."
         )
     if best["after"] > 0.8 * best["before"]:
         findings.append(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -30,6 +31,8 @@ class Halving(BaseModel):
     """Steps after which prompts are compared; each has to be a step at which the validation split is looked at."""
     keep: float = Field(default=0.5, gt=0, lt=1)
     """Share of the prompts that goes on, rounded up; at least one does."""
+    select: Literal["score", "loss"] = "score"
+    """What decides at a rung: the best validation score so far, or the lowest validation loss."""
 
     @field_validator("rungs")
     @classmethod
@@ -82,7 +85,9 @@ class Halving(BaseModel):
             inside = [i for i, end in enumerate(ended) if end is None]
             if not all(over[i] or _reached(histories[i], rung) for i in inside):
                 return ended, rung
-            best_first = sorted(inside, key=lambda i: (_rank(histories[i], rung), -i), reverse=True)
+            best_first = sorted(
+                inside, key=lambda i: (_rank(histories[i], rung, self.select), -i), reverse=True
+            )
             for i in best_first[self.left(len(histories), index) :]:
                 ended[i] = rung
         return ended, None
@@ -92,13 +97,13 @@ def _reached(history: Sequence[Look], rung: int) -> bool:
     return any("validation" in look and look["step"] >= rung for look in history)
 
 
-def _rank(history: Sequence[Look], rung: int) -> tuple[float, float]:
-    """The best validation score up to a rung, and the lowest loss that came with it."""
-    return max(
-        (
-            (look["validation"], -look.get("validation_loss", math.inf))
-            for look in history
-            if "validation" in look and look["step"] <= rung
-        ),
-        default=(-math.inf, -math.inf),
-    )
+def _rank(history: Sequence[Look], rung: int, select: Literal["score", "loss"]) -> tuple[float, float]:
+    """The best evaluation up to a rung: score and negative loss, or the other way round."""
+    pairs = [
+        (look["validation"], -look.get("validation_loss", math.inf))
+        for look in history
+        if "validation" in look and look["step"] <= rung
+    ]
+    if select == "loss":
+        pairs = [(loss, score) for score, loss in pairs]
+    return max(pairs, default=(-math.inf, -math.inf))

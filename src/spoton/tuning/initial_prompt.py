@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from spoton.errors import RecipeError
@@ -20,8 +21,9 @@ from spoton.prompts.initial import (
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
 from spoton.tuning.recipe import Recipe
+from spoton.tuning.row_order import rows_of_step
 
-STRATEGIES = ("vocabulary", "labels", "uniform")
+STRATEGIES = ("vocabulary", "labels", "task", "uniform")
 """Values of ``init`` that are words of their own; the others are ``text:...`` and the path of a prompt."""
 
 # SPoT, appendix C: the 5,000 most common tokens.
@@ -38,6 +40,8 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
     length, seed, init = recipe.length, recipe.seed, recipe.init
     if init == "uniform":
         return from_uniform(length, model.dim, seed), []
+    if init == "task":
+        return from_text(_embeddings(model), task_text(model, task, length, seed), length), []
     if init.startswith("text:"):
         ids = model.encode_target(init.removeprefix("text:").strip(), end=False)
         return from_text(_embeddings(model), ids, length), []
@@ -55,6 +59,31 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
     source.require_model(model.fingerprint, model.name)
     parent = Parent(name=source.card.name, weight=1.0, hash=source.content_hash())
     return from_prompt(source.value, length), [parent]
+
+
+def task_text(model: FrozenModel, task: Task, length: int, seed: int) -> list[int]:
+    """Tokens that say a task: its instruction, then worked examples from the training split until ``length`` is full.
+
+    Args:
+        model: Whose tokens.
+        task: Its instruction; without one, its labels say what is asked.
+        length: P.
+        seed: Decides which examples.
+    """
+    says = task.instruction or f"Answer with one of: {', '.join(task.labels or ())}."
+    ids = model.encode_target(says, end=False)
+    for row in rows_of_step(len(task.train), min(len(task.train), length), 0, seed):
+        if len(ids) >= length:
+            break
+        example = task.train[row]
+        ids += model.encode_target(f"\n\n{example.input} {example.target}", end=False)
+    return ids[:length]
+
+
+@torch.no_grad()
+def embedding_rms(model: FrozenModel) -> float:
+    """Returns the root mean square over all numbers of the token vectors ``[V, D]``, as a prompt meets them."""
+    return float(_embeddings(model).square().mean().sqrt())
 
 
 def _common(model: FrozenModel) -> list[int]:

@@ -15,10 +15,12 @@ from weakref import ReferenceType, ref
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from spoton.models.choose_engine import engine_for
 from spoton.models.engine import Batch
 from spoton.models.frozen import FrozenModel
+from spoton.tuning.recipe import Loss
 
 # Activations may take this share of what is free: the backward pass needs temporaries beside them.
 SHARE_OF_FREE = 0.5
@@ -83,6 +85,32 @@ def split(costs: list[int], limit: float) -> list[list[int]]:
     return passes
 
 
+@dataclass(frozen=True)
+class StepRows:
+    """Rows of one step of one run, and what is minimised over them: the weighted sum of the rows' losses.
+
+    Attributes:
+        batch: The rows.
+        weights: Of each row's loss.
+        labels: Tokens of the label words, where a row's loss is the cross-entropy over them; empty where it is the
+            negative log-likelihood of its target.
+    """
+
+    batch: Batch
+    weights: tuple[float, ...]
+    labels: tuple[tuple[int, ...], ...] = ()
+
+    @classmethod
+    def of(cls, batch: Batch, loss: Loss, labels: Sequence[Sequence[int]] = ()) -> StepRows:
+        """Returns rows with the weights that a recipe's loss gives them."""
+        rows, lengths = len(batch), list(map(len, batch.targets))
+        if loss == "labels":
+            return cls(batch, (1.0 / rows,) * rows, tuple(map(tuple, labels)))
+        if loss == "tokens":
+            return cls(batch, (1.0 / sum(lengths),) * rows)
+        return cls(batch, tuple(1.0 / (rows * length) for length in lengths))
+
+
 class Microbatches:
     """Splits steps and counts what they keep.
 
@@ -100,43 +128,69 @@ class Microbatches:
         self._bytes_per_token, self._most_tokens = 0.0, 0
         self.most_bytes, self.most_passes = 0, 1
 
-    def gradients(self, prompts: Sequence[Tensor], batches: Sequence[Batch]) -> list[float]:
-        """Adds the gradient of every batch's mean loss to what wants one; returns these losses, nats a target token.
+    def gradients(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> list[float]:
+        """Adds the gradient of every run's loss to what wants one; returns these losses, in nats.
 
         Args:
-            prompts: ``[P_k, D]`` in front of the rows of batch k; of no token for model tuning.
-            batches: Rows of one step, one batch a prompt.
+            prompts: ``[P_k, D]`` in front of the rows of run k; of no token for model tuning.
+            steps: Rows of one step, one a run.
         """
-        inputs = [row for batch in batches for row in batch.inputs]
-        targets = [row for batch in batches for row in batch.targets]
-        own = [k for k, batch in enumerate(batches) for _ in batch.inputs]
-        shares = [1.0 / sum(map(len, batch.targets)) for batch in batches]
+        losses, taken = [0.0] * len(steps), 0
+        by_labels: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for k, step in enumerate(steps):
+            by_labels.setdefault(step.labels, []).append(k)
+        for labels, runs in by_labels.items():  # runs that minimise the same kind of loss share their passes
+            found, passes = self._shared([prompts[k] for k in runs], [steps[k] for k in runs], labels)
+            taken += passes
+            for k, loss in zip(runs, found, strict=True):
+                losses[k] = loss
+        self.most_passes = max(self.most_passes, taken - len(by_labels) + 1)
+        return losses
+
+    def _shared(
+        self, prompts: Sequence[Tensor], steps: Sequence[StepRows], labels: Sequence[Sequence[int]]
+    ) -> tuple[list[float], int]:
+        """Losses of runs that minimise the same kind of loss, and into how many passes they were split."""
+        inputs = [row for step in steps for row in step.batch.inputs]
+        targets = [row for step in steps for row in step.batch.targets]
+        weights = [weight for step in steps for weight in step.weights]
+        own = [k for k, step in enumerate(steps) for _ in step.batch.inputs]
         repeated = self._engine.repeats_prompts
         shared = 0 if repeated else sum(map(len, prompts))
+        behind = sum(map(len, labels))
         tokens = [
-            len(i) + len(t) + (len(prompts[k]) if repeated else 0)
+            len(i) + (behind or len(t)) + (len(prompts[k]) if repeated else 0)
             for i, t, k in zip(inputs, targets, own, strict=True)
         ]
-        losses = [0.0] * len(batches)
-        parts = split(tokens, self._room(prompts[0], batches[0]) - shared)
-        self.most_passes = max(self.most_passes, len(parts))
+        losses = [0.0] * len(steps)
+        parts = split(tokens, self._room(prompts[0], steps[0].batch) - shared)
         for part in parts:
             batch = Batch([inputs[i] for i in part], [targets[i] for i in part], [own[i] for i in part])
-            found = self._losses(prompts, batch, shared + sum(tokens[i] for i in part))
-            weighted = found * torch.tensor([shares[own[i]] for i in part], device=found.device)
+            found = self._losses(prompts, batch, labels, shared + sum(tokens[i] for i in part))
+            weighted = found * torch.tensor([weights[i] for i in part], device=found.device)
             weighted.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             for i, value in zip(part, weighted.tolist(), strict=True):
                 losses[own[i]] += value
-        return losses
+        return losses, len(parts)
 
-    def _losses(self, prompts: Sequence[Tensor], batch: Batch, tokens: int) -> Tensor:
-        """The engine's losses; what they keep is counted whenever a pass is larger than all before it."""
+    def _losses(
+        self, prompts: Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]], tokens: int
+    ) -> Tensor:
+        """Losses of the rows ``[B]``; what they keep is counted whenever a pass is larger than all before it."""
         if tokens <= self._most_tokens:
-            return self._engine.losses(prompts, batch)
+            return self._row_losses(prompts, batch, labels)
         with count_kept(self._model.network) as kept:
-            found = self._engine.losses(prompts, batch)
+            found = self._row_losses(prompts, batch, labels)
         self.most_bytes, self._most_tokens = max(self.most_bytes, kept.bytes), tokens
         return found
+
+    def _row_losses(self, prompts: Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+        if not labels:
+            return self._engine.losses(prompts, batch)
+        scores = self._engine.label_scores(prompts, batch, labels)
+        places = {tuple(label): place for place, label in enumerate(labels)}
+        gold = torch.tensor([places[tuple(target)] for target in batch.targets], device=scores.device)
+        return functional.cross_entropy(scores, gold, reduction="none")
 
     def _room(self, prompt: Tensor, batch: Batch) -> float:
         """How many tokens a pass may have, from what the first row of the first step keeps."""

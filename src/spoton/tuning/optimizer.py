@@ -7,13 +7,14 @@ RMS over the whole matrix, and nothing is scaled by the size of the parameter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from spoton.tuning.recipe import Recipe
+from spoton.tuning.recipe import TuningRecipe
 
 
 class Adafactor(torch.optim.Optimizer):
@@ -69,14 +70,43 @@ class Adafactor(torch.optim.Optimizer):
                 state["step"] += 1.0
 
 
-def make_optimizer(recipe: Recipe, prompt: Tensor) -> torch.optim.Optimizer:
-    """The recipe's optimizer for one prompt ``[P, D]``.
+def make_optimizer(
+    recipe: TuningRecipe, parameters: Sequence[Tensor], rate: float, *, scaling: bool = False
+) -> torch.optim.Optimizer:
+    """Returns the recipe's optimizer.
 
     torch's AdamW multiplies weight decay by the learning rate, so it is divided by it first: in a recipe weight decay
     means the same for both optimizers.
+
+    Args:
+        recipe: How to tune.
+        parameters: What is tuned: the tensors of a prompt, or all weights of a model.
+        rate: The highest learning rate of the schedule.
+        scaling: Whether Adafactor scales the rate by the size of each tensor, as for all weights of a model.
     """
     if recipe.optimizer == "adafactor":
-        return Adafactor([prompt], lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return torch.optim.AdamW(
-        [prompt], lr=recipe.learning_rate, weight_decay=recipe.weight_decay / recipe.learning_rate
-    )
+        return Adafactor(parameters, lr=rate, weight_decay=recipe.weight_decay, scaling=scaling)
+    # One pass over many weights instead of one an operation: five times as fast on a processor.
+    fused = len(parameters) > 8 and all(tensor.device.type in ("cpu", "cuda") for tensor in parameters)
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=recipe.weight_decay / rate, fused=fused)
+
+
+def rate_factor(recipe: TuningRecipe, step: int) -> float:
+    """Returns the share of the highest learning rate with which a step is taken.
+
+    Args:
+        recipe: Its schedule, warm-up and steps.
+        step: From 0.
+    """
+    if step < recipe.warmup:
+        return (step + 1) / recipe.warmup
+    if recipe.schedule == "constant":
+        return 1.0
+    left = (recipe.steps - step) / max(1, recipe.steps - recipe.warmup)
+    return left if recipe.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -1,6 +1,6 @@
-"""One prompt's side of tuning: its data, optimizer, looks at the validation split, checkpoint and end.
+"""What is tuned in prompt tuning: one prompt, its average, its key, and the result with its card.
 
-Several jobs may share every pass through the model (``tune.py``); each of them goes exactly as it would alone.
+Steps, evaluations and the end of a run are in ``training_run.py``.
 """
 
 from __future__ import annotations
@@ -9,31 +9,25 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from spoton.errors import DataError, DivergenceError
-from spoton.evaluation.encoding import encode, needs_end
-from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.errors import DivergenceError
+from spoton.evaluation.score import Evaluation, Mode, default_mode, ranked
 from spoton.events import OnEvent, silent
 from spoton.files import sha256_of_text
-from spoton.models.engine import Batch
 from spoton.models.frozen import FrozenModel
-from spoton.prompts.card import Card, Parent
+from spoton.prompts.card import Calibration, Card, Parent
 from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
-from spoton.tuning.checkpoint import State, read_checkpoint, write_checkpoint
-from spoton.tuning.course import Clock, is_number
-from spoton.tuning.initial_prompt import starting_prompt
-from spoton.tuning.optimizer import make_optimizer
+from spoton.tuning.checkpoint import PromptCheckpoint
+from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
+from spoton.tuning.parameterization import Parameterization
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import versions
-from spoton.tuning.row_order import rows_of_step
-
-Stopped = Literal["finished", "interrupted", "diverged"]
+from spoton.tuning.training_run import Stopped, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -41,8 +35,8 @@ class Tuned:
     """The result of a tuning run.
 
     Attributes:
-        prompt: Key, best value by validation, and card.
-        history: One entry a step (``step``, ``loss``) and a look (``step``, ``validation``).
+        prompt: Key, start, best value by validation, and card.
+        history: One entry a step (``step``, ``loss``) and an evaluation (``step``, ``validation``).
         stopped: Why it ended.
         steps: Steps taken.
         truncated: Training inputs that lost their middle.
@@ -65,6 +59,12 @@ class Tuned:
     passes: int = 1
     dropped: int | None = None
 
+    @property
+    def validation(self) -> float:
+        """The validation score; minus infinity if the run ended before its first evaluation."""
+        card = self.prompt.card
+        return card.scores.get("validation", {}).get(card.metric, -math.inf)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -76,7 +76,7 @@ class Job:
         initial: ``[P', D]`` to start from instead of ``recipe.init``; resized to the recipe's length.
         parents: What ``initial`` was made of, for the card.
         mode: How to validate; None: `default_mode`.
-        checkpoint: File that keeps the state at every look, removed by the caller.
+        checkpoint: File that keeps the state at every evaluation, removed by the caller.
         resume: Go on from ``checkpoint`` if it is there.
         on_event: Watches the progress.
         phase: What to call this run in progress events.
@@ -93,6 +93,57 @@ class Job:
     phase: str = "tuning"
 
 
+class PromptLearner:
+    """One prompt while it is tuned; see `Learner`.
+
+    Args:
+        model: The frozen model.
+        recipe: How to tune.
+        start: ``[P, D]`` before the first step.
+
+    Attributes:
+        start: As given, on the CPU.
+        average: ``[P, D]`` moving average of the prompt; None if the recipe asks for none.
+        best: ``[P, D]`` the best candidate by validation so far; None before the first evaluation.
+        key: ``[P, D]`` the prompt at the key step; None before it.
+    """
+
+    def __init__(self, model: FrozenModel, recipe: Recipe, start: Tensor) -> None:
+        self.model, self.start, self.scaled = model, start, False
+        self.rate = learning_rate(model, recipe)
+        self._decay, self._key_step = recipe.average, recipe.key_step
+        self.parameterization = Parameterization(
+            recipe.reparameterization, start.to(model.device), model.embeddings, recipe.seed
+        )
+        self.parameters = list(self.parameterization.tensors.values())
+        self.average = start.to(model.device).clone() if recipe.average else None
+        self.best: Tensor | None = None
+        self.key: Tensor | None = None
+
+    def prompt(self) -> Tensor:
+        """See `Learner.prompt`."""
+        return self.parameterization.prompt()
+
+    @torch.no_grad()
+    def candidates(self) -> dict[str, Tensor]:
+        """See `Learner.candidates`: the last prompt, and the average of all so far."""
+        last = {"last": self.prompt().detach()}
+        return last if self.average is None else last | {"average": self.average}
+
+    @torch.no_grad()
+    def stepped(self, step: int) -> None:
+        """See `Learner.stepped`. The average forgets its start quickly: decay ``min(d, (1 + step) / (10 + step))``."""
+        if self.average is not None:
+            decay = min(self._decay, (1 + step) / (10 + step))
+            self.average.mul_(decay).add_(self.prompt(), alpha=1 - decay)
+        if step == self._key_step:
+            self.key = self.prompt().detach().clone()
+
+    def keep(self, candidate: str) -> None:
+        """See `Learner.keep`."""
+        self.best = self.candidates()[candidate].clone()
+
+
 class PromptRun:
     """A job while it is tuned.
 
@@ -107,162 +158,86 @@ class PromptRun:
 
     def __init__(self, model: FrozenModel, job: Job) -> None:
         task, recipe = job.task, job.recipe
-        if not task.train or not task.validation:
-            raise DataError(f"{task.name} needs training and validation examples; found {task.splits()}.")
         self.model, self.job, self.mode = model, job, job.mode or default_mode(task)
         if job.initial is None:
-            first, self._ancestors = starting_prompt(model, task, recipe)
+            start, self._ancestors = starting_prompt(model, task, recipe)
         else:
-            first, self._ancestors = from_prompt(job.initial, recipe.length), []
-        self.state = State(prompt=first.to(model.device).requires_grad_())
-        self._optimizer = make_optimizer(recipe, self.state.prompt)
-        self._identity = run_identity(model, task, recipe, self.mode, first)
-        if job.resume and job.checkpoint is not None and job.checkpoint.is_file():
-            self._resume(job.checkpoint)
-        self.train = encode(
-            model, task.train, end=needs_end(model, task.labels), prompt_length=recipe.length,
-            max_input_tokens=recipe.max_input_tokens, labels=task.labels,
+            start, self._ancestors = from_prompt(job.initial, recipe.length), []
+        self.learner = PromptLearner(model, recipe, start)
+        identity = run_identity(model, task, recipe, self.mode, start)
+        self.run = TrainingRun(
+            self.learner, task, recipe, self.mode, calibrate=recipe.calibrate,
+            checkpoint=None if job.checkpoint is None else PromptCheckpoint(job.checkpoint, identity),
+            resume=job.resume, on_event=job.on_event, phase=job.phase,
         )  # fmt: skip
-        self.stopped: Stopped | None = None
-        self.dropped: int | None = None
-        self.message = ""
-        self.activation_bytes, self.passes = 0, 1
-        self._clock = Clock(self.state)
-        self._tokens = 0
 
-    def start(self) -> None:
-        """Looks at a transferred prompt before its first step: it may already be the best; a random one never is."""
-        if self.state.step == 0 and (self.job.parents or self._ancestors):
-            self._look()
-        self._end_if_done()
-
-    def next_batch(self) -> Batch:
-        """Rows of the training split for the next step."""
-        recipe = self.job.recipe
-        batch = self.train.batch(
-            rows_of_step(len(self.train), recipe.batch_size, self.state.step, recipe.seed)
-        )
-        self._tokens = sum(map(len, batch.inputs))
-        return batch
-
-    def step(self, loss: float) -> None:
-        """Takes the step whose gradient lies in the prompt, and looks at the validation split if it is time.
-
-        Args:
-            loss: Mean loss of the batch, nats a target token.
-        """
-        state, recipe = self.state, self.job.recipe
-        if not self._moved(loss):
-            self._diverged(state.step + 1)
-            return
-        state.note_step(loss)
-        if state.step == recipe.key_step:
-            state.key = state.prompt.detach().clone()
-        if state.step % recipe.evaluate_every == 0 or state.step == recipe.steps:
-            if not self._look():
-                self._diverged(state.step)
-                return
-            state.seconds = self._clock.elapsed()
-            if self.job.checkpoint is not None:
-                write_checkpoint(self.job.checkpoint, state, self._optimizer, self._identity)
-        self._end_if_done()
-        self.job.on_event(
-            self._clock.progress(
-                self.job.phase, state, recipe.steps, self.job.task.metric, loss, self._tokens, self.passes
-            )
-        )
-
-    def drop(self, rung: int) -> None:
-        """Ends the run because others, tuned together with it, were better after ``rung`` steps."""
-        self.stopped, self.dropped = "finished", rung
-        self.message = f"Dropped after {rung} of {self.job.recipe.steps} steps: others were better."
-
-    def interrupt(self) -> None:
-        """Ends the run where it is."""
-        self.stopped = "interrupted"
-        self.message = f"Interrupted after {self.state.step} of {self.job.recipe.steps} steps."
+    def begin(self) -> None:
+        """Prepares for the first step. A start that was learned or given is a candidate, a random one is not."""
+        given = self.job.initial is not None or bool(self._ancestors)
+        self.run.start(evaluate_first=given or self.job.recipe.init.startswith(("task", "text:")))
 
     def result(self) -> Tuned:
-        """The tuned prompt.
+        """Returns the tuned prompt.
 
         Raises:
             DivergenceError: The loss was NaN or infinite before there was anything to keep.
         """
-        state, stopped = self.state, self.stopped or "finished"
-        if state.best is None:  # interrupted, or diverged, before the first look
-            if stopped == "diverged":
-                raise DivergenceError(self.message)
-            state.best, state.best_step, state.best_score = (
-                state.prompt.detach().clone(),
-                state.step,
-                math.nan,
-            )
-        key = None if state.key is None else state.key.cpu()
-        prompt = SoftPrompt(value=state.best.cpu(), card=self._card(), key=key)
+        run, learner = self.run, self.learner
+        if learner.best is None:  # interrupted, or diverged, before the first evaluation
+            if run.stopped == "diverged":
+                raise DivergenceError(run.message)
+            learner.best, run.course.best_step = learner.prompt().detach().clone(), run.course.step
+        calibration, scores = self._scores()
+        key = None if learner.key is None else learner.key.cpu()
+        prompt = SoftPrompt(learner.best.cpu(), self._card(scores, calibration), key, learner.start)
         return Tuned(
-            prompt, state.history, stopped, state.step, self.train.truncated, self._clock.elapsed(), self.message,
-            self.activation_bytes, self.passes, self.dropped,
+            prompt, run.course.history, run.stopped or "finished", run.course.step, run.train.truncated,
+            run.elapsed(), run.message, run.activation_bytes, run.passes, run.dropped,
         )  # fmt: skip
 
-    def _resume(self, checkpoint: Path) -> None:
-        ours = self.state.prompt
-        self.state = read_checkpoint(checkpoint, self._optimizer, self._identity)
-        with torch.no_grad():  # the optimizer holds the tensor, so its values are replaced, not the tensor
-            ours.copy_(self.state.prompt)
-        self.state.prompt = ours
+    def _scores(self) -> tuple[Calibration | None, dict[str, dict[str, float]]]:
+        """The calibration, where it lowers the validation loss, and the validation scores with and without it."""
+        run, course, task = self.run, self.run.course, self.job.task
+        metric = task.metric
+        if not course.has_evaluated:
+            return None, {}
+        plain = {"validation": {metric: course.best_score}}
+        wanted = self.job.recipe.calibrate != "none" and self.mode == "rank" and run.stopped != "interrupted"
+        if not wanted or run.dropped is not None or self.learner.best is None:
+            return None, plain
+        raw: Evaluation = run.evaluation(self.learner.best)
+        fitted = run.fit_calibration(self.learner.best)
+        assert raw.label_scores is not None and raw.loss is not None
+        found = ranked(task, task.validation, raw.label_scores, fitted)
+        if found.loss is None or found.loss >= raw.loss:
+            return None, {"validation": {metric: raw.score}}
+        return fitted, {
+            "validation": {metric: found.score},
+            "validation_uncalibrated": {metric: raw.score},
+        }
 
-    def _moved(self, loss: float) -> bool:
-        """Takes the optimizer's step; False if loss, gradient or prompt are no numbers."""
-        prompt = self.state.prompt
-        if not math.isfinite(loss) or prompt.grad is None or not torch.isfinite(prompt.grad).all():
-            return False
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return bool(torch.isfinite(prompt).all())
-
-    def _look(self) -> bool:
-        """Scores the prompt on the validation split and keeps it if it is the best; False if it is no number."""
-        state = self.state
-        found = evaluate(
-            self.model, state.prompt.detach(), self.job.task.validation, self.job.task, self.mode,
-            max_input_tokens=self.job.recipe.max_input_tokens,
-        )  # fmt: skip
-        if not is_number(found):
-            return False
-        if state.note_look(found):
-            state.best = state.prompt.detach().clone()
-        return True
-
-    def _end_if_done(self) -> None:
-        state, recipe = self.state, self.job.recipe
-        if state.step >= recipe.steps:
-            self.stopped = "finished"
-        elif state.step >= recipe.key_step:
-            self.message = state.out_of_patience(recipe.patience, recipe.steps)
-            self.stopped = "finished" if self.message else None
-
-    def _diverged(self, step: int) -> None:
-        state = self.state
-        kept = f"The best prompt so far (step {state.best_step}) is kept. " if state.best is not None else ""
-        self.stopped = "diverged"
-        self.message = (
-            f"The loss or its gradient stopped being a number at step {step}. {kept}"
-            f"Lower the learning rate (it was {self.job.recipe.learning_rate}), or load the model in float32."
-        )
-
-    def _card(self) -> Card:
-        task, recipe, state, model = self.job.task, self.job.recipe, self.state, self.model
-        score = {} if math.isnan(state.best_score) else {"validation": {task.metric: state.best_score}}
+    def _card(self, scores: dict[str, dict[str, float]], calibration: Calibration | None) -> Card:
+        task, recipe, course, model = self.job.task, self.job.recipe, self.run.course, self.model
         return Card(
             name=task.name, task=task.name, family=task.family, data_hash=task.data_hash(), template=task.template,
             labels=None if task.labels is None else list(task.labels), model=model.name,
             model_fingerprint=model.fingerprint, dtype=str(model.dtype).removeprefix("torch."),
-            recipe=recipe.model_dump(), seed=recipe.seed, scores=score, evaluation=self.mode, metric=task.metric,
-            splits=task.splits(), steps=state.step, best_step=state.best_step,
-            key_step=recipe.key_step if state.key is not None else None,
+            recipe=recipe.model_dump(), seed=recipe.seed, scores=scores, calibration=calibration,
+            evaluation=self.mode, metric=task.metric, splits=task.splits(), steps=course.step,
+            best_step=course.best_step, key_step=recipe.key_step if self.learner.key is not None else None,
             parents=[*self.job.parents, *self._ancestors], versions=versions(), license=task.license,
             source=task.source,
         )  # fmt: skip
+
+
+def learning_rate(model: FrozenModel, recipe: Recipe) -> float:
+    """Returns the highest learning rate of a recipe's schedule as a plain number.
+
+    Raises:
+        RecipeError: The rate is still to be chosen (``auto``); `tune` chooses.
+    """
+    rate = recipe.chosen_rate()
+    return rate * embedding_rms(model) if recipe.rate_unit == "embedding_rms" else rate
 
 
 def run_identity(model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, first: Tensor) -> str:

@@ -1,38 +1,100 @@
 """The recipe: everything that decides how a prompt is tuned, and the named presets.
 
-It holds values and checks them; what they do is in ``tune.py``, ``optimizer.py`` and ``initial_prompt.py``.
+It holds values and checks them; what they do is in ``prompt_run.py``, ``optimizer.py``, ``parameterization.py`` and
+``initial_prompt.py``.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spoton.errors import RecipeError
 from spoton.evaluation.encoding import MAX_INPUT_TOKENS
+from spoton.evaluation.score import LabelScore
 
-Values = TypeVar("Values", bound=BaseModel)
-
-
-def with_changes(recipe: Values, changes: dict[str, Any]) -> Values:
-    """A recipe of any kind with some values changed, checked again; None means unchanged.
-
-    Raises:
-        RecipeError: A value does not fit; says which, what was found and what was expected.
-    """
-    wanted = {key: value for key, value in changes.items() if value is not None}
-    try:
-        return type(recipe).model_validate(recipe.model_dump() | wanted)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e.get('input')!r})"
-            for e in error.errors()
-        )
-        raise RecipeError(f"The recipe does not hold together: {problems}.") from error
+Schedule = Literal["constant", "linear", "cosine"]
+Reparameterization = Literal["none", "residual", "superposition", "low_rank"]
+Loss = Literal["tokens", "examples", "labels"]
+Calibrate = Literal["none", "end", "every"]
 
 
-class Recipe(BaseModel):
+class TuningRecipe(BaseModel):
+    """What prompt tuning and model tuning have in common: optimizer, schedule, budget, validation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    presets: ClassVar[dict[str, Any]] = {}
+    """Named recipes of the kind."""
+    subject: ClassVar[str] = "recipe"
+    """What an error calls the kind."""
+
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """For prompts ``adafactor`` is the reference's variant: no factoring, no parameter scaling, clipped by RMS. For
+    model tuning it scales the learning rate by the size of each weight matrix, as T5 is fine-tuned."""
+    schedule: Schedule = "constant"
+    """How the rate goes on after the warm-up: ``constant``, or falling to zero at the last step."""
+    warmup: int = Field(default=0, ge=0)
+    """Steps in which the rate rises linearly from zero."""
+    loss: Loss = "examples"
+    """``examples``: mean over the examples of the mean over an example's target tokens, so that long labels weigh no
+    more than short ones. ``tokens``: mean over all target tokens of a batch, as T5X. ``labels``: cross-entropy over the
+    label words alone."""
+    clip: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Largest norm of the gradient; a longer one is shortened. 0: gradients stay as they are."""
+    weight_decay: float = Field(default=0.0, ge=0, le=1)
+    """Per step, not multiplied by the learning rate."""
+    steps: int = Field(default=60, ge=1)
+    """Optimizer steps: the most that are taken, where ``patience`` may end the run."""
+    batch_size: int = Field(default=8, ge=1)
+    """Examples a step."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Decides the start, the order of examples and nothing else."""
+    evaluate_every: int = Field(default=20, ge=1)
+    """Steps between two evaluations on the validation split."""
+    patience: int | None = Field(default=None, ge=0)
+    """Evaluations without anything better after which the run ends, once it has its key. None or 0: never."""
+    select: Literal["loss", "score"] = "score"
+    """What chooses between checkpoints: validation loss, or the score with ties broken by loss. Open targets have no
+    validation loss and are always chosen by score."""
+    label_score: LabelScore = "sum"
+    """How the tokens of a label make its score: ``sum`` of their log-probabilities, or their ``mean``."""
+    max_input_tokens: int = Field(default=MAX_INPUT_TOKENS, ge=8)
+    """Longer inputs lose their middle; how many did is counted and said."""
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> Self:
+        """Returns a named preset with some values changed.
+
+        Raises:
+            RecipeError: There is no such preset, or a value does not fit.
+        """
+        if name not in cls.presets:
+            raise RecipeError(
+                f"Unknown preset {name!r} of a {cls.subject}; choose from: {', '.join(cls.presets)}."
+            )
+        preset: Self = cls.presets[name]
+        return preset.changed(**changes)
+
+    def changed(self, **changes: Any) -> Self:
+        """Returns this recipe with some values changed, checked again; None means unchanged.
+
+        Raises:
+            RecipeError: A value does not fit; says which, what was found and what was expected.
+        """
+        wanted = {key: value for key, value in changes.items() if value is not None}
+        try:
+            return type(self).model_validate(self.model_dump() | wanted)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e.get('input')!r})"
+                for e in error.errors()
+            )
+            raise RecipeError(f"The recipe does not hold together: {problems}.") from error
+
+
+class Recipe(TuningRecipe):
     """How a prompt is tuned. The defaults are the ``decoder`` preset, measured in docs/experiments.md.
 
     Example:
@@ -40,60 +102,53 @@ class Recipe(BaseModel):
         100
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    presets: ClassVar[dict[str, Any]] = {}
+    subject: ClassVar[str] = "prompt's recipe"
 
     length: int = Field(default=20, ge=1, le=1000)
     """P, how many virtual tokens the prompt has."""
     init: str = "vocabulary"
-    """Where it starts: ``vocabulary``, ``labels``, ``uniform``, ``text:...`` or the path of a prompt."""
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
-    """``adafactor`` is the reference's variant: no factoring, no parameter scaling, clipped by RMS."""
-    learning_rate: float = Field(default=0.05, gt=0, allow_inf_nan=False)
-    """Constant over the run (Lester et al. 2021, section 3.1)."""
-    weight_decay: float = Field(default=0.0, ge=0, le=1)
-    """Per step, not multiplied by the learning rate."""
-    steps: int = Field(default=60, ge=1)
-    """Optimizer steps."""
-    batch_size: int = Field(default=8, ge=1)
-    """Examples a step."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    """Decides the start, the order of examples and nothing else."""
+    """Where it starts: ``vocabulary``, ``labels``, ``task`` (the task's instruction), ``uniform``, ``text:...`` or the
+    path of a prompt."""
+    learning_rate: float | Literal["auto"] = 0.05
+    """A number, or ``auto``: three rates start together and the worse two end at the first evaluation."""
+    rate_unit: Literal["absolute", "embedding_rms"] = "absolute"
+    """``embedding_rms``: the learning rate counts in root mean squares of the model's embedding rows, which carries a
+    rate from model to model."""
+    reparameterization: Reparameterization = "none"
+    """What is tuned in place of the prompt itself; see ``parameterization.py``. Collapsed into a prompt when kept."""
+    average: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the prompt, evaluated next to it; 0: no average is kept."""
+    calibrate: Calibrate = "none"
+    """When a bias for each label and a temperature are fitted on training rows: never, for the kept prompt at the
+    ``end``, or at ``every`` evaluation, so that they take part in the choice."""
     key_step: int = Field(default=20, ge=1)
     """The step whose prompt is kept as key (task embedding), whatever the task or batch size (SPoT, section 3)."""
-    evaluate_every: int = Field(default=20, ge=1)
-    """Steps between two looks at the validation split."""
-    patience: int | None = Field(default=None, ge=1)
-    """Looks without anything better after which the run ends, once it has its key; None: it takes all its steps."""
-    max_input_tokens: int = Field(default=MAX_INPUT_TOKENS, ge=8)
-    """Longer inputs lose their middle; how many did is counted and said."""
 
-    @classmethod
-    def preset(cls, name: str, **changes: Any) -> Recipe:
-        """A named preset with some values changed.
+    def chosen_rate(self) -> float:
+        """Returns the learning rate as a number.
 
         Raises:
-            RecipeError: There is no such preset, or a value does not fit.
+            RecipeError: It is still to be chosen; `spoton.tuning.tune` does that.
         """
-        if name not in PRESETS:
-            raise RecipeError(f"Unknown preset {name!r}; there is: {', '.join(PRESETS)}.")
-        return PRESETS[name].changed(**changes)
-
-    def changed(self, **changes: Any) -> Recipe:
-        """This recipe with some values changed, checked again; None means unchanged.
-
-        Raises:
-            RecipeError: A value does not fit; says which, what was found and what was expected.
-        """
-        return with_changes(self, changes)
+        if self.learning_rate == "auto":
+            raise RecipeError(
+                "learning_rate is auto, which is chosen where one prompt is tuned alone. Give a number here."
+            )
+        return self.learning_rate
 
     @model_validator(mode="after")
-    def _text_is_given(self) -> Recipe:
+    def _holds_together(self) -> Self:
         if self.init == "text:":
             raise ValueError("init 'text:' needs the text behind the colon")
+        rate = self.learning_rate
+        if rate != "auto" and not 0 < rate < float("inf"):
+            raise ValueError(f"learning_rate has to be above zero and finite, or auto; found {rate}")
         return self
 
 
-PRESETS: dict[str, Recipe] = {
+PRESETS: dict[str, Recipe] = Recipe.presets
+PRESETS |= {
     # Measured on SmolLM2-135M: docs/experiments.md, "The default recipe".
     "decoder": Recipe(),
     # Vu et al. 2022, sections 2.1.4 and 3.1, and the optimizer of the reference code (docs/reference/recipes.md).
@@ -105,6 +160,8 @@ PRESETS: dict[str, Recipe] = {
         weight_decay=1e-5,
         steps=262_144,
         batch_size=32,
+        loss="tokens",
+        select="score",
         key_step=10_000,
         evaluate_every=500,
         max_input_tokens=512,

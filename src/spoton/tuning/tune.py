@@ -7,7 +7,8 @@ alone (its data, optimizer, validation, checkpoint, end) is in ``prompt_run.py``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -19,9 +20,14 @@ from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Parent
 from spoton.tasks.task import Task
 from spoton.tuning.halving import Halving, Look
+from spoton.tuning.initial_prompt import embedding_rms
 from spoton.tuning.microbatches import Microbatches
 from spoton.tuning.prompt_run import Job, PromptRun, Tuned
 from spoton.tuning.recipe import Recipe
+from spoton.tuning.training_run import TrainingRun
+
+AUTO_RATES = (0.03, 0.1, 0.4)
+"""Learning rates that `learning_rate: auto` tries, in root mean squares of the embedding rows."""
 
 
 def tune(
@@ -59,10 +65,15 @@ def tune(
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
     """
     job = Job(task, recipe, initial, parents, mode, checkpoint, resume, on_event, phase)
-    (tuned,) = tune_together(model, [job])
-    if isinstance(tuned, DivergenceError):
-        raise tuned
-    return tuned
+    jobs = [job] if recipe.learning_rate != "auto" else with_rates(model, job)
+    halving = None
+    if len(jobs) > 1 and recipe.evaluate_every < recipe.steps:
+        halving = Halving(rungs=[recipe.evaluate_every], keep=1 / len(jobs), select="loss")
+    results = tune_together(model, jobs, halving=halving)
+    for extra in jobs[1:]:
+        if extra.checkpoint is not None:
+            extra.checkpoint.unlink(missing_ok=True)
+    return best_of(results)
 
 
 def tune_together(
@@ -98,13 +109,33 @@ def tune_together(
         for job in jobs:
             halving.require_looks(job.recipe.steps, job.recipe.evaluate_every)
     runs = [PromptRun(model, job) for job in jobs]
+    train_together(
+        model, [run.run for run in runs], [run.begin for run in runs], activation_limit, halving, rivals
+    )
+    return [_result(run) for run in runs]
+
+
+def train_together(
+    model: FrozenModel,
+    runs: Sequence[TrainingRun],
+    begin: Sequence[Callable[[], None]],
+    activation_limit: float | None = None,
+    halving: Halving | None = None,
+    rivals: Mapping[int, Sequence[Look]] | None = None,
+) -> None:
+    """Takes the steps of runs that share every pass through one model, until all of them ended; see `tune_together`."""
     passes = Microbatches(model, activation_limit)
     try:
-        for run in runs:
-            run.start()
+        for ready in begin:
+            ready()
         while active := _going_on(runs, halving, rivals or {}):
-            batches = [run.next_batch() for run in active]
-            losses = passes.gradients([run.state.prompt for run in active], batches)
+            made = [run.learner.prompt() for run in active]
+            # Passes see leaves, so that a step of several passes goes through a reparameterization once.
+            leaves = [prompt.detach().requires_grad_(prompt.requires_grad) for prompt in made]
+            losses = passes.gradients(leaves, [run.next_rows() for run in active])
+            for prompt, leaf in zip(made, leaves, strict=True):
+                if leaf.grad is not None:
+                    prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             for run, loss in zip(active, losses, strict=True):
                 run.activation_bytes, run.passes = passes.most_bytes, passes.most_passes
                 run.step(loss)
@@ -112,19 +143,18 @@ def tune_together(
         for run in runs:
             if run.stopped is None:
                 run.interrupt()
-    return [_result(run) for run in runs]
 
 
 def _going_on(
-    runs: Sequence[PromptRun], halving: Halving | None, rivals: Mapping[int, Sequence[Look]]
-) -> list[PromptRun]:
+    runs: Sequence[TrainingRun], halving: Halving | None, rivals: Mapping[int, Sequence[Look]]
+) -> list[TrainingRun]:
     """The runs that take the next step; ends those that are behind at a rung."""
     rung = None
     if halving is not None:
         waiting = iter(runs)
         places = [None if i in rivals else next(waiting) for i in range(len(runs) + len(rivals))]
         ended, rung = halving.decide(
-            [rivals[i] if run is None else run.state.history for i, run in enumerate(places)],
+            [rivals[i] if run is None else run.course.history for i, run in enumerate(places)],
             [run is None or (run.stopped is not None and run.dropped is None) for run in places],
         )
         for run, end in zip(places, ended, strict=True):
@@ -133,7 +163,43 @@ def _going_on(
     active = [run for run in runs if run.stopped is None]
     if rung is None:
         return active
-    return [run for run in active if run.state.step < rung]  # after a resume, some may have to catch up
+    return [run for run in active if run.course.step < rung]  # after a resume, some may have to catch up
+
+
+def with_rates(model: FrozenModel, job: Job) -> list[Job]:
+    """Returns the job with each of three learning rates; all but the first keep their checkpoint under another name.
+
+    Args:
+        model: Gives the unit of the rates.
+        job: Whose recipe leaves the rate open.
+    """
+    rates = [rate * embedding_rms(model) for rate in AUTO_RATES]
+    jobs = []
+    for place, rate in enumerate(rates):
+        recipe = job.recipe.changed(learning_rate=rate, rate_unit="absolute")
+        file = job.checkpoint
+        if file is not None and place:
+            file = file.with_name(f"{file.stem}.rate{place}{file.suffix}")
+        jobs.append(replace(job, recipe=recipe, checkpoint=file, phase=f"{job.phase}, rate {rate:.2g}"))
+    return jobs
+
+
+def best_of(results: Sequence[Tuned | DivergenceError]) -> Tuned:
+    """Returns the run that was not dropped, or scored best; its message tells of the steps of the others.
+
+    Raises:
+        DivergenceError: Every run diverged before there was anything to keep.
+    """
+    tuned = [result for result in results if isinstance(result, Tuned)]
+    if not tuned:
+        raise next(result for result in results if isinstance(result, DivergenceError))
+    best = max(tuned, key=lambda run: (run.dropped is None, run.validation))
+    rate = best.prompt.card.recipe.get("learning_rate")
+    if len(results) > 1 and isinstance(rate, float):
+        others = sum(run.steps for run in tuned if run is not best)
+        words = f"Chose the learning rate {rate:.2g} of {len(results)}; the others took {others} steps."
+        best = replace(best, message=f"{best.message} {words}".strip())
+    return best
 
 
 def _result(run: PromptRun) -> Tuned | DivergenceError:

@@ -139,7 +139,7 @@ def test_another_run_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="another recipe, task or model"):
         tune_model(tiny(), toy_task(), RECIPE.changed(seed=1), checkpoint=tmp_path, resume=True)
     (tmp_path / "weights-4.safetensors").write_bytes(b"half")
-    with pytest.raises(RecipeError, match="no usable checkpoint"):
+    with pytest.raises(RecipeError, match="not a usable checkpoint"):
         tune_model(tiny(), toy_task(), RECIPE, checkpoint=tmp_path, resume=True)
 
 
@@ -158,7 +158,7 @@ def test_a_model_that_was_tuned_before_may_already_be_the_best() -> None:
 def test_patience_ends_a_run_that_gets_no_better() -> None:
     recipe = ModelRecipe(steps=30, evaluate_every=1, batch_size=4, learning_rate=1e-12, patience=2)
     tuned = tune_model(tiny(), toy_task(), recipe, mode="generate")
-    assert tuned.steps == 3 and "Stopped after 3 of 30 steps: 2 looks" in tuned.message
+    assert tuned.steps == 3 and "Stopped after 3 of 30 steps: 2 evaluations" in tuned.message
 
 
 def test_a_step_that_does_not_fit_is_split_and_sums_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_recipes() -> None:
     assert MODEL_PRESETS["decoder"] == ModelRecipe()
     t5 = ModelRecipe.preset("paper-t5")
     assert t5.batch_size * t5.max_input_tokens == 2**16
-    with pytest.raises(RecipeError, match="there is: decoder, paper-t5"):
+    with pytest.raises(RecipeError, match="choose from: decoder, paper-t5"):
         ModelRecipe.preset("best")
     with pytest.raises(RecipeError, match="learning_rate"):
         ModelRecipe().changed(learning_rate=-1.0)

@@ -1,17 +1,17 @@
 """What a killed run of model tuning leaves behind and a resumed one reads: weights, optimizer state, history.
 
 A folder: ``state.safetensors`` (optimizer and history) and ``weights-STEP.safetensors`` of the newest and of the best
-look. Every file is replaced in one step, and the state, which names the two steps, comes last; so a kill at any moment
-leaves a state whose weights are there.
+evaluation. Every file is replaced in one step, and the state, which names the two steps, comes last; so a kill at any
+moment leaves a state whose weights are there.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,87 +22,88 @@ from spoton.errors import RecipeError
 from spoton.files import atomic_save
 from spoton.tuning.course import Course
 
-Weights = Mapping[str, Tensor]
-"""Weights by their name in the network."""
+if TYPE_CHECKING:
+    from spoton.tuning.full_model.weights import WeightsLearner
+    from spoton.tuning.training_run import Learner
 
 _STATE = "state.safetensors"
 _NAME = "spoton-model-checkpoint"
 
 
-def write_model_checkpoint(
-    folder: Path, state: Course, weights: Weights, optimizer: torch.optim.Optimizer, identity: str
-) -> None:
-    """Writes a run's state at a look so that `read_model_checkpoint` goes on from it exactly.
-
-    The best weights are those of this look, or of an earlier one whose file is kept.
+class ModelCheckpoint:
+    """The folder of one run.
 
     Args:
-        folder: Where; made if it is not there.
-        state: Steps and history.
-        weights: The weights now.
-        optimizer: Of ``weights``, in their order.
-        identity: Of the run.
+        folder: Where; made if it does not exist.
+        identity: Hash of all that decides the run; a state of another run is refused.
     """
-    _save({name: weight.detach() for name, weight in weights.items()}, _weights(folder, state.step), {})
-    tensors = {
-        f"{place}.{name}": torch.as_tensor(value)
-        for place, held in optimizer.state_dict()["state"].items()
-        for name, value in held.items()
-    }
-    _save(tensors, folder / _STATE, {_NAME: json.dumps(vars(state) | {"identity": identity})})
-    for file in folder.glob("weights-*.safetensors"):
-        if file not in (_weights(folder, state.step), _weights(folder, state.best_step)):
-            file.unlink()
 
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder, self._identity = folder, identity
 
-def read_model_checkpoint(
-    folder: Path, weights: Weights, optimizer: torch.optim.Optimizer, identity: str
-) -> tuple[Course, dict[str, Tensor]]:
-    """Puts weights and optimizer back where they were; returns the state and the best weights.
+    def exists(self) -> bool:
+        """See `Checkpoint.exists`."""
+        return (self.folder / _STATE).is_file()
 
-    Raises:
-        RecipeError: A file is damaged, or belongs to a run with another recipe, task or model.
-    """
-    try:
-        with safe_open(folder / _STATE, framework="pt") as file:
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-            plain: dict[str, Any] = json.loads(file.metadata()[_NAME])
-        if plain.pop("identity") != identity:
+    def write(self, course: Course, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+        """Writes a run's state at an evaluation so that `read` resumes it exactly.
+
+        The best weights are those of this evaluation, or of an earlier one whose file is kept.
+        """
+        weights = cast("WeightsLearner", learner).weights
+        _save({name: weight.detach() for name, weight in weights.items()}, self._weights(course.step), {})
+        tensors = {
+            f"{place}.{name}": torch.as_tensor(value)
+            for place, held in optimizer.state_dict()["state"].items()
+            for name, value in held.items()
+        }
+        plain = asdict(course) | {"identity": self._identity}
+        _save(tensors, self.folder / _STATE, {_NAME: json.dumps(plain)})
+        for file in self.folder.glob("weights-*.safetensors"):
+            if file not in (self._weights(course.step), self._weights(course.best_step)):
+                file.unlink()
+
+    def read(self, learner: Learner, optimizer: torch.optim.Optimizer) -> Course:
+        """Puts weights, best weights and optimizer back where they were.
+
+        Raises:
+            RecipeError: A file is damaged, or belongs to a run with another recipe, task or model.
+        """
+        held = cast("WeightsLearner", learner)
+        try:
+            with safe_open(self.folder / _STATE, framework="pt") as file:
+                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
+                plain: dict[str, Any] = json.loads(file.metadata()[_NAME])
+            if plain.pop("identity") != self._identity:
+                raise RecipeError(
+                    f"{self.folder} was left by a run with another recipe, task or model; resuming would mix the two. "
+                    "Repeat the command it was started with, or leave --resume out to start anew."
+                )
+            course = Course(**plain)
+            now = load_file(self._weights(course.step))
+            held.best = load_file(self._weights(course.best_step))
+            with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
+                for name, weight in held.weights.items():
+                    weight.copy_(now[name])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RecipeError(
-                f"{folder} was left by a run with another recipe, task or model; resuming would mix the two. "
-                "Repeat the command it was started with, or leave --resume out to start anew."
-            )
-        state = Course(**plain)
-        now = load_file(_weights(folder, state.step))
-        best = load_file(_weights(folder, state.best_step))
-        with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
-            for name, weight in weights.items():
-                weight.copy_(now[name])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise RecipeError(
-            f"{folder} is no usable checkpoint ({error}). Remove it and start again."
-        ) from error
-    held: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        place, _, what = name.partition(".")
-        held.setdefault(int(place), {})[what] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": held})
-    return state, best
+                f"{self.folder} is not a usable checkpoint ({error}). Remove it and start again."
+            ) from error
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            place, _, what = name.partition(".")
+            state.setdefault(int(place), {})[what] = value
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        return course
 
-
-def has_model_checkpoint(folder: Path) -> bool:
-    """Whether a run left its state there."""
-    return (folder / _STATE).is_file()
+    def _weights(self, step: int) -> Path:
+        return self.folder / f"weights-{step}.safetensors"
 
 
 def remove_model_checkpoint(folder: Path) -> None:
     """Removes what runs left there; the state first, without which the rest means nothing."""
     (folder / _STATE).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _weights(folder: Path, step: int) -> Path:
-    return folder / f"weights-{step}.safetensors"
 
 
 def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

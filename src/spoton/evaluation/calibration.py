@@ -1,0 +1,89 @@
+"""Calibration of label scores: a bias for each label and one temperature, fitted on rows that nobody reports.
+
+A prompt that is tuned by steps wanders in its preference for one label; that preference is a bias, and few numbers
+remove it. Here scores become probabilities, in the one place that prediction, evaluation and serving share. Fitting
+scores is done here, making them is the business of ``score.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spoton.prompts.card import Calibration
+
+ROWS = 128
+"""Training rows whose label scores a calibration is fitted on; measured in docs/experiments.md."""
+
+# Strength of the prior that pulls biases and the logarithm of the temperature to zero, in rows. Few rows that a prompt
+# knows by heart are separable, and without a prior the temperature would run to zero.
+_PRIOR = 1.0
+_BINS = 15  # of the expected calibration error, as Guo et al. 2017
+
+
+def calibrated(scores: Tensor, calibration: Calibration | None) -> Tensor:
+    """Returns label scores with bias and temperature applied: ``[N, C]``, as they are without a calibration.
+
+    Args:
+        scores: ``[N, C]`` log-likelihood of each label behind each input.
+        calibration: Of these labels in this order.
+    """
+    if calibration is None:
+        return scores
+    return scores / calibration.temperature + torch.tensor(calibration.bias)
+
+
+def fit_calibration(scores: Tensor, gold: Tensor) -> Calibration:
+    """Fits bias and temperature by maximum a posteriori with L-BFGS (Guo et al. 2017, https://arxiv.org/abs/1706.04599,
+    section 4.2, with a bias a label and a weak normal prior).
+
+    Args:
+        scores: ``[N, C]`` label scores of training rows.
+        gold: ``[N]`` index of each row's right label.
+    """
+    scores, rows = scores.double(), len(scores)
+    bias = torch.zeros(scores.shape[1], dtype=torch.float64, requires_grad=True)
+    log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [bias, log_temperature], max_iter=100, line_search_fn="strong_wolfe", tolerance_grad=1e-7
+    )
+
+    def closure() -> float:
+        """Negative log-posterior of the rows, with gradients."""
+        with torch.enable_grad():
+            optimizer.zero_grad()
+            fit = functional.cross_entropy(scores * torch.exp(-log_temperature) + bias, gold, reduction="sum")
+            loss = (fit + _PRIOR / 2 * (bias.square().sum() + log_temperature.square())) / rows
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return float(loss.detach())
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    shift = bias.detach() - bias.detach().mean()  # softmax does not see a constant
+    return Calibration(bias=shift.tolist(), temperature=float(log_temperature.detach().exp()), rows=rows)
+
+
+def expected_calibration_error(probabilities: Tensor, gold: Tensor) -> float:
+    """Returns the mean distance of confidence and accuracy in percent, over 15 bins of confidence, weighted by rows.
+
+    Args:
+        probabilities: ``[N, C]`` of the labels.
+        gold: ``[N]`` index of each row's right label.
+    """
+    confidence, answer = probabilities.max(dim=1)
+    right = (answer == gold).double()
+    bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
+    gaps = [
+        abs(float(right[bins == b].mean() - confidence[bins == b].double().mean())) * int((bins == b).sum())
+        for b in range(_BINS)
+        if (bins == b).any()
+    ]
+    return 100.0 * sum(gaps) / len(gold)
+
+
+def gold_indices(targets: Sequence[str], labels: Sequence[str]) -> Tensor:
+    """Returns ``[N]`` the index of each target among the labels."""
+    place = {label: index for index, label in enumerate(labels)}
+    return torch.tensor([place[target] for target in targets])
