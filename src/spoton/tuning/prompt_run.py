@@ -255,6 +255,7 @@ class PromptRun:
         score = {} if math.isnan(state.best_score) else {"validation": {task.metric: state.best_score}}
         return Card(
             name=task.name, task=task.name, family=task.family, data_hash=task.data_hash(), template=task.template,
+            form=task.form,
             labels=None if task.labels is None else list(task.labels), model=model.name,
             model_fingerprint=model.fingerprint, dtype=str(model.dtype).removeprefix("torch."),
             recipe=recipe.model_dump(), seed=recipe.seed, scores=score, evaluation=self.mode, metric=task.metric,
