@@ -148,6 +148,14 @@ class TaskOptions:
             rich_help_panel=_DATA,
         ),
     ] = "auto"
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat",
+            help="Put the input into the model's own chat template, behind the prompt.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False
     max_rows: Annotated[
         int | None,
         typer.Option(min=1, help="Most rows of a split to take from the Hub.", rich_help_panel=_DATA),
@@ -251,7 +259,7 @@ class TaskOptions:
             task = task.limited(self.train_size, self.validation_size, self.test_size, seed)
         for told in task.notes:
             note(told)
-        return task
+        return self._in_chat(task, model or ModelOptions(), prompt)
 
     def _form(self, model: ModelOptions | None, prompt: SoftPrompt | None) -> Form | None:
         """The form to read the task in; None where it has one only."""
@@ -263,6 +271,25 @@ class TaskOptions:
         if not has_forms(self.data, task_files=self.task_file or ()):
             return None
         return form_of(prompt.card) if prompt is not None else (model or ModelOptions()).form
+
+    def _in_chat(self, task: Task, model: ModelOptions, prompt: SoftPrompt | None) -> Task:
+        """The task as a chat, if that is asked for or the prompt was tuned so."""
+        from spoton.errors import DataError
+        from spoton.evaluation.form import chat_of, is_chat
+        from spoton.models.loading import load_tokenizer
+        from spoton.tasks.chat import in_chat
+        from spoton.tasks.load import MIXTURE
+
+        if not self.chat and not (prompt is not None and is_chat(prompt.card)):
+            return task
+        if self.data.startswith(MIXTURE):
+            raise DataError(
+                f"--chat applies to a task, and {self.data} is a mixture, whose members have cues of their own. "
+                "Leave it out."
+            )
+        name = model.model or (prompt.card.model if prompt is not None else DEFAULT_MODEL)
+        with quiet_stdout():
+            return in_chat(task, chat_of(load_tokenizer(name), name))
 
 
 @dataclass(frozen=True, kw_only=True)

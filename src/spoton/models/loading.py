@@ -20,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -108,6 +109,26 @@ def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
             return bool(AutoConfig.from_pretrained(folder, **options).is_encoder_decoder)
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
         raise ModelError(_not_loaded(name, Path(name).expanduser(), error)) from error
+
+
+def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model alone.
+
+    Args:
+        name: As for `load_model`.
+        revision: Branch, tag or commit of a Hugging Face id.
+
+    Raises:
+        ModelError: It cannot be found or read.
+        DownloadError: An embedded model could not be fetched.
+    """
+    folder, options = (pull_model(name), {}) if _is_embedded(name) else _place(name, revision)
+    try:
+        with nullcontext() if Path(folder).exists() else hub_or_cache():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
+    except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
+        raise ModelError(_not_loaded(name, Path(name).expanduser(), error)) from error
+    return tokenizer
 
 
 def _is_embedded(name: str) -> bool:
