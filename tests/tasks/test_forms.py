@@ -1,4 +1,4 @@
-"""What the model sees of every task: rows in the official columns, rendered, against a recorded snapshot.
+"""What the model sees of every task, in either form: rows in the official columns, rendered, against recorded ones.
 
 `SPOTON_UPDATE_SNAPSHOT=1` records it anew; read the difference before it is committed.
 """
@@ -16,11 +16,13 @@ from spoton.tasks.catalog import task_info
 from spoton.tasks.render import Rendered, render_rows
 from spoton.tasks.sources import Rows
 from spoton.tasks.t5_text import PROCESSORS, WINDOW, prefix_lm
+from spoton.tasks.task_info import Form
 
 HERE = Path(__file__).parent
-SNAPSHOT = HERE / "forms.json"
+SNAPSHOTS: dict[Form, Path] = {"t5": HERE / "forms.json", "natural": HERE / "natural_forms.json"}
 # Tasks whose rows are an archive's alone are pinned with their data in test_catalog.
 INFOS = [info for info in list_tasks() if info.dataset or info.url or info.process_docs]
+TWO_FORMS = [info for info in INFOS if info.natural is not None]
 
 
 def recorded_rows(name: str) -> list[dict[str, Any]]:
@@ -28,11 +30,11 @@ def recorded_rows(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def form(info: TaskInfo, split: str = "validation", prefix: Any = "task") -> Rendered:
-    return render_rows(info, Rows({split: recorded_rows(info.name)}, "folder:rows"), prefix)[split]
+def form(info: TaskInfo, split: str = "validation", prefix: Any = "task", kind: Form = "t5") -> Rendered:
+    return render_rows(info, Rows({split: recorded_rows(info.name)}, "folder:rows"), prefix, kind)[split]
 
 
-def plain(info: TaskInfo) -> list[dict[str, Any]]:
+def plain(info: TaskInfo, kind: Form) -> list[dict[str, Any]]:
     """Examples of the validation split as JSON, without what is empty."""
     rows = [
         {
@@ -41,23 +43,40 @@ def plain(info: TaskInfo) -> list[dict[str, Any]]:
             "references": list(row.references),
             "question": row.question,
         }
-        for row in form(info).examples
+        for row in form(info, kind=kind).examples
     ]
     return [{name: value for name, value in row.items() if value} for row in rows]
 
 
 @pytest.fixture(scope="module")
-def snapshot() -> dict[str, Any]:
+def snapshots() -> dict[Form, dict[str, Any]]:
     if os.environ.get("SPOTON_UPDATE_SNAPSHOT") == "1":
-        forms = {info.name: plain(info) for info in sorted(INFOS, key=lambda info: info.name)}
-        SNAPSHOT.write_text(json.dumps(forms, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    found: dict[str, Any] = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
-    return found
+        for kind, infos in (("t5", INFOS), ("natural", TWO_FORMS)):
+            forms = {info.name: plain(info, kind) for info in sorted(infos, key=lambda info: info.name)}
+            text = json.dumps(forms, indent=1, ensure_ascii=False) + "\n"
+            SNAPSHOTS[kind].write_text(text, encoding="utf-8")
+    return {kind: json.loads(path.read_text(encoding="utf-8")) for kind, path in SNAPSHOTS.items()}
 
 
 @pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
-def test_a_task_reads_as_recorded(info: TaskInfo, snapshot: dict[str, Any]) -> None:
-    assert plain(info) == snapshot[info.name]
+def test_a_task_reads_as_recorded(info: TaskInfo, snapshots: dict[Form, dict[str, Any]]) -> None:
+    assert plain(info, "t5") == snapshots["t5"][info.name]
+    # A task with one form has it for every model.
+    assert plain(info, "natural") == snapshots["natural" if info.natural else "t5"][info.name]
+
+
+@pytest.mark.parametrize("info", TWO_FORMS, ids=lambda info: info.name)
+def test_rows_go_to_the_same_split_in_either_form(info: TaskInfo) -> None:
+    own, natural = form(info), form(info, kind="natural")
+    assert own.groups == natural.groups
+    words = dict(zip(info.labels or (), info.in_form("natural").labels or (), strict=True))
+    assert [words[row.target] for row in own.examples] == [row.target for row in natural.examples]
+    assert all(row.input.splitlines()[-1][-1] in ":?" for row in natural.examples), "it ends with a cue"
+
+
+def test_every_task_with_the_form_of_t5_has_a_natural_one() -> None:
+    made_for_t5 = [info for info in list_tasks() if info.template_source in ("t5", "paper") and info.labels]
+    assert [info.name for info in made_for_t5 if info.natural is None] == []
 
 
 @pytest.mark.parametrize("info", INFOS, ids=lambda info: info.name)
@@ -69,10 +88,11 @@ def test_targets_are_label_words(info: TaskInfo) -> None:
         assert info.labels is None or row.target in info.labels
 
 
-def test_rows_and_snapshot_are_those_of_the_catalog(snapshot: dict[str, Any]) -> None:
+def test_rows_and_snapshot_are_those_of_the_catalog(snapshots: dict[Form, dict[str, Any]]) -> None:
     names = {info.name for info in INFOS}
     assert {path.stem for path in (HERE / "rows").glob("*.jsonl")} == names
-    assert set(snapshot) == names
+    assert set(snapshots["t5"]) == names
+    assert set(snapshots["natural"]) == {info.name for info in TWO_FORMS}
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def adapt(
     """Retrieve related prompts, transfer, tune, and compare with tuning from scratch at equal budget."""
     from spoton.transfer import adapt as transfer
 
-    asked = task.load()
+    asked = task.load(model)
     chosen = recipe.recipe(library)
     libraries = open_libraries(library)
     frozen = model.load()

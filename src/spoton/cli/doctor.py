@@ -33,7 +33,7 @@ def doctor(
     """Examine a task: class balance, label tokens, truncation, and whether one batch can be overfitted."""
     from spoton.tuning import diagnose
 
-    asked = task.load()
+    asked = task.load(model)
     chosen = recipe.recipe(library)
     frozen = model.load()
     with live_progress() as on_event:

@@ -66,7 +66,7 @@ def evaluate(
         raise DataError(
             f"{prompt} is a prompt. Give the data to score it on, too: spoton evaluate {prompt} DATA"
         )
-    asked = (task if found else replace(task, data=prompt)).load()
+    asked = (task if found else replace(task, data=prompt)).load(model, found)
     frozen = model.load(found)
     limit = max_input_tokens or (input_limit(found.card) if found else Recipe().max_input_tokens)
     examples = getattr(asked, split)
@@ -79,6 +79,7 @@ def evaluate(
     document = {
         "prompt": prompt if found else None,
         "task": asked.name,
+        "form": asked.form,
         "model": frozen.name,
         "split": split,
         "protocol": asked.protocol,

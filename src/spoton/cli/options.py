@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spoton.models import FrozenModel
     from spoton.prompts import SoftPrompt
     from spoton.tasks import Task, TaskInfo
+    from spoton.tasks.task_info import Form
     from spoton.tuning import Recipe
     from spoton.tuning.full_model.recipe import ModelRecipe
 
@@ -139,6 +140,22 @@ class TaskOptions:
             rich_help_panel=_DATA,
         ),
     ] = None
+    form: Annotated[
+        Literal["auto", "t5", "natural"],
+        typer.Option(
+            help="Form of a task of the catalog. t5: the paper's; natural: that for decoder-only models; "
+            "auto: as the prompt was tuned, else by the kind of model.",
+            rich_help_panel=_DATA,
+        ),
+    ] = "auto"
+    chat: Annotated[
+        bool,
+        typer.Option(
+            "--chat",
+            help="Put the input into the model's own chat template, behind the prompt.",
+            rich_help_panel=_DATA,
+        ),
+    ] = False
     max_rows: Annotated[
         int | None,
         typer.Option(min=1, help="Most rows of a split to take from the Hub.", rich_help_panel=_DATA),
@@ -195,11 +212,16 @@ class TaskOptions:
 
         return described_task(self.data, task_files=self.task_file or ())
 
-    def load(self) -> Task:
+    def load(self, model: ModelOptions | None = None, prompt: SoftPrompt | None = None) -> Task:
         """The task these options describe.
+
+        Args:
+            model: What will read it, which decides the form; None: the default model.
+            prompt: What it will be scored with, whose form it takes.
 
         Raises:
             DataError: the file, columns, labels or splits cannot be used.
+            ModelError: the model's kind cannot be found out.
         """
         from spoton.tasks import resolve_task
 
@@ -219,6 +241,7 @@ class TaskOptions:
             "data_dir": self.data_dir,
             "protocol": self.protocol,
             "prefix": self.prefix,
+            "form": self._form(model, prompt),
             "max_rows": self.max_rows,
             "mixing_sizes": self.mixing_sizes,
             "mixing_cap": self.mixing_cap,
@@ -236,7 +259,37 @@ class TaskOptions:
             task = task.limited(self.train_size, self.validation_size, self.test_size, seed)
         for told in task.notes:
             note(told)
-        return task
+        return self._in_chat(task, model or ModelOptions(), prompt)
+
+    def _form(self, model: ModelOptions | None, prompt: SoftPrompt | None) -> Form | None:
+        """The form to read the task in; None where it has one only."""
+        from spoton.evaluation.form import form_of
+        from spoton.tasks.load import has_forms
+
+        if self.form != "auto":
+            return self.form
+        if not has_forms(self.data, task_files=self.task_file or ()):
+            return None
+        return form_of(prompt.card) if prompt is not None else (model or ModelOptions()).form
+
+    def _in_chat(self, task: Task, model: ModelOptions, prompt: SoftPrompt | None) -> Task:
+        """The task as a chat, if that is asked for or the prompt was tuned so."""
+        from spoton.errors import DataError
+        from spoton.evaluation.form import chat_of, is_chat
+        from spoton.models.loading import load_tokenizer
+        from spoton.tasks.chat import in_chat
+        from spoton.tasks.load import MIXTURE
+
+        if not self.chat and not (prompt is not None and is_chat(prompt.card)):
+            return task
+        if self.data.startswith(MIXTURE):
+            raise DataError(
+                f"--chat applies to a task, and {self.data} is a mixture, whose members have cues of their own. "
+                "Leave it out."
+            )
+        name = model.model or (prompt.card.model if prompt is not None else DEFAULT_MODEL)
+        with quiet_stdout():
+            return in_chat(task, chat_of(load_tokenizer(name), name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +346,18 @@ class ModelOptions:
                 "Leave it out."
             )
         return replace(self, dtype="float32")
+
+    @property
+    def form(self) -> Form:
+        """The form of tasks that suits the model, by its configuration alone.
+
+        Raises:
+            ModelError: it cannot be found or read.
+        """
+        from spoton.models.loading import is_encoder_decoder
+
+        with quiet_stdout():
+            return "t5" if is_encoder_decoder(self.model or DEFAULT_MODEL) else "natural"
 
     def load(self, prompt: SoftPrompt | None = None) -> FrozenModel:
         """The model these options describe; says on stderr what was chosen.

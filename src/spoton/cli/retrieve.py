@@ -105,7 +105,7 @@ def _probe(
 ) -> SoftPrompt:
     from spoton.tuning import tune
 
-    task = target.load()
+    task = target.load(model)
     chosen = recipe.recipe(library)
     short = chosen.changed(steps=chosen.key_step, evaluate_every=chosen.key_step)
     frozen = model.load()

@@ -46,7 +46,7 @@ def tune(
     if method == "prompt":
         from spoton.tuning.tune_to_file import tune_to_file
 
-        asked, chosen, frozen = task.load(), recipe.recipe(library), model.load()
+        asked, chosen, frozen = task.load(model), recipe.recipe(library), model.load()
         with live_progress() as on_event:
             record = tune_to_file(frozen, asked, chosen, out, on_event=on_event, **options)
         place = "prompt"
@@ -54,7 +54,7 @@ def tune(
         from spoton.tuning.full_model.tune_to_folder import tune_model_to_folder
 
         all_weights, exact = recipe.model_recipe(library), model.in_float32()
-        asked, frozen = task.load(), exact.load()
+        asked, frozen = task.load(exact), exact.load()
         with live_progress() as on_event:
             record = tune_model_to_folder(frozen, asked, all_weights, out, on_event=on_event, **options)
         place = "folder"

@@ -20,6 +20,7 @@ from transformers import (
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -69,14 +70,11 @@ def load_model(
     place = _choose_device(device)
     kind = _choose_dtype(dtype, place)
     source = Path(name).expanduser()
-    options: dict[str, Any] = {}
-    if name in {info.name for info in list_models()} and not source.exists():
-        folder: str | Path = pull_model(name, on_message=on_message)
-    elif source.suffix == ".gguf" and source.is_file():
-        folder, options["gguf_file"] = source.parent, source.name
+    folder: str | Path
+    if _is_embedded(name):
+        folder, options = pull_model(name, on_message=on_message), dict[str, Any]()
     else:
-        folder = source if source.exists() else name
-        options["revision"] = revision
+        folder, options = _place(name, revision)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
             model = _read(name, folder, kind, options, device_map)
@@ -91,6 +89,58 @@ def load_model(
     if compile:
         compile_layers(model, tell)
     return model
+
+
+def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
+    """Whether a model has an encoder and a decoder, by its configuration alone: no weights are fetched or read.
+
+    Args:
+        name: As for `load_model`.
+        revision: Branch, tag or commit of a Hugging Face id.
+
+    Raises:
+        ModelError: The model cannot be found or read.
+    """
+    if _is_embedded(name):
+        return False
+    folder, options = _place(name, revision)
+    try:
+        with nullcontext() if Path(folder).exists() else hub_or_cache():
+            return bool(AutoConfig.from_pretrained(folder, **options).is_encoder_decoder)
+    except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
+        raise ModelError(_not_loaded(name, Path(name).expanduser(), error)) from error
+
+
+def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model alone.
+
+    Args:
+        name: As for `load_model`.
+        revision: Branch, tag or commit of a Hugging Face id.
+
+    Raises:
+        ModelError: It cannot be found or read.
+        DownloadError: An embedded model could not be fetched.
+    """
+    folder, options = (pull_model(name), {}) if _is_embedded(name) else _place(name, revision)
+    try:
+        with nullcontext() if Path(folder).exists() else hub_or_cache():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
+    except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
+        raise ModelError(_not_loaded(name, Path(name).expanduser(), error)) from error
+    return tokenizer
+
+
+def _is_embedded(name: str) -> bool:
+    return name in {info.name for info in list_models()} and not Path(name).expanduser().exists()
+
+
+def _place(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]:
+    """Where transformers finds a model that is not embedded, and how."""
+    source = Path(name).expanduser()
+    if source.suffix == ".gguf" and source.is_file():
+        return source.parent, {"gguf_file": source.name}
+    return source if source.exists() else name, {"revision": revision}
 
 
 def _read(

@@ -73,6 +73,8 @@ class Card(BaseModel):
     """Hash of all rows of the task."""
     template: str = ""
     """The template that turned rows into inputs."""
+    form: str = ""
+    """Form of a catalog's task: `t5` or `natural`. Empty for a user's own rows and in cards older than the field."""
     labels: list[str] | None = None
     """Label words in their fixed order; None for open targets."""
     recipe: dict[str, JsonValue] = {}

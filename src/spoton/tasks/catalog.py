@@ -17,7 +17,7 @@ from spoton.tasks.protocol import Protocol, divide
 from spoton.tasks.render import Prefix, input_template, render_rows
 from spoton.tasks.sources import find_rows
 from spoton.tasks.task import Task
-from spoton.tasks.task_info import Archive, Role, TaskInfo
+from spoton.tasks.task_info import Archive, Form, Role, TaskInfo
 from spoton.tasks.text_metrics import missing_package
 
 __all__ = [
@@ -109,6 +109,7 @@ def load_task(
     data_dir: Path | str | None = None,
     protocol: Protocol = "honest",
     prefix: Prefix = "task",
+    form: Form = "t5",
     max_rows: int | None = None,
     on_message: Callable[[str], None] | None = None,
 ) -> Task:
@@ -123,6 +124,7 @@ def load_task(
         protocol: `honest`: test rows are used for the score alone. `paper`: validation doubles as test.
         prefix: `task`: inputs begin with the task's name where T5 does so. `none`: they do not (Lester et al.
             2021).
+        form: `t5`: the entry's own form, the paper's where it has one. `natural`: that for decoder-only models.
         max_rows: Most rows of a split to take from the Hub.
         on_message: Told before a download starts.
 
@@ -132,18 +134,21 @@ def load_task(
     """
     info = task_info(name, own)
     rows = find_rows(info, data_dir=data_dir, max_rows=max_rows, on_message=on_message)
-    divided = divide(info, render_rows(info, rows, prefix), protocol, seed)
+    said = info.in_form(form)
+    divided = divide(said, render_rows(info, rows, prefix, form), protocol, seed)
     return Task(
         name=info.name,
         family=info.family,
         train=divided.train,
         validation=divided.validation,
         test=divided.test,
-        labels=info.labels,
+        labels=said.labels,
         metrics=info.scored_by,
-        template=input_template(info, prefix, archived=rows.archived),
+        template=input_template(info, prefix, archived=rows.archived, form=form),
         source=f"{rows.source}, protocol {protocol}" if divided.note else rows.source,
         license=info.license,
         protocol=protocol,
+        form=form,
+        instruction=said.asked,
         notes=tuple(dict.fromkeys(filter(None, (divided.note, *map(missing_package, info.scored_by))))),
     )

@@ -13,7 +13,7 @@ from spoton.tasks.hub import load_hub_task
 from spoton.tasks.mixture import CAP, mix, mixture_members, named_mixtures
 from spoton.tasks.own_tasks import read_definitions
 from spoton.tasks.task import Task
-from spoton.tasks.task_info import TaskInfo
+from spoton.tasks.task_info import Form, TaskInfo
 
 HUB = "hub:"
 MIXTURE = "mixture:"
@@ -23,6 +23,7 @@ def resolve_task(
     spec: str,
     *,
     task_files: Sequence[Path | str] = (),
+    form: Form = "t5",
     on_message: Callable[[str], None] | None = None,
     **arguments: Any,
 ) -> Task:
@@ -33,6 +34,8 @@ def resolve_task(
             `owner/name`; or `mixture:glue` or another mixture of the paper, or `mixture:` and any of the former
             with commas between them.
         task_files: YAML files of the user's own tasks, which `spec` may name as it may those of the catalog.
+        form: Of tasks described by a YAML file; see `load_task`. `form_for` gives that of a model. Other rows have
+            one form only.
         on_message: Told before a download of bundled data starts.
         **arguments: For `load_task_file`, `load_task`, `load_hub_task` or `load_mixture`, whichever it is.
 
@@ -40,7 +43,7 @@ def resolve_task(
         DataError: `spec` is none of these, or an argument does not apply to what it is; and as the three
             raise.
     """
-    return _resolved(spec, read_definitions(task_files, is_task), on_message, arguments)
+    return _resolved(spec, read_definitions(task_files, is_task), form, on_message, arguments)
 
 
 def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskInfo | None:
@@ -59,11 +62,24 @@ def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskI
     return task_info(spec, own) if not Path(spec).is_file() and is_task(spec, own) else None
 
 
+def has_forms(spec: str, *, task_files: Sequence[Path | str] = ()) -> bool:
+    """Whether the form matters to what `spec` names: a task described by a YAML file, or a mixture.
+
+    Raises:
+        DataError: A task file cannot be used.
+    """
+    return spec.startswith(MIXTURE) or described_task(spec, task_files=task_files) is not None
+
+
 def _resolved(
-    spec: str, own: Sequence[TaskInfo], on_message: Callable[[str], None] | None, arguments: dict[str, Any]
+    spec: str,
+    own: Sequence[TaskInfo],
+    form: Form,
+    on_message: Callable[[str], None] | None,
+    arguments: dict[str, Any],
 ) -> Task:
     path = Path(spec)
-    more = {"own": own, "on_message": on_message}
+    more = {"own": own, "form": form, "on_message": on_message}
     if spec.startswith(MIXTURE):
         return _call(load_mixture, spec, "a mixture", {**arguments, **more})
     if path.suffix in (".yaml", ".yml") and path.is_file():
@@ -91,6 +107,7 @@ def load_mixture(
     mixing_temperature: float = 1.0,
     available_only: bool = False,
     own: Sequence[TaskInfo] = (),
+    form: Form = "t5",
     data_dir: Path | str | None = None,
     protocol: str | None = None,
     prefix: str | None = None,
@@ -108,6 +125,7 @@ def load_mixture(
         mixing_temperature: 1 for shares in proportion to the examples; higher for more equal ones.
         available_only: Leave out members whose rows no source has, and say so in the notes.
         own: The user's own tasks beside those of the catalog.
+        form: Of members that have several; see `load_task`.
         data_dir: For members of the catalog, as are the next three; see `load_task`.
         protocol: Which rows are the test split.
         prefix: Whether inputs begin with the task's name.
@@ -126,7 +144,7 @@ def load_mixture(
     for member in mixture_members(name):
         arguments = given if is_task(member, own) and not Path(member).is_file() else {}
         try:
-            members.append(_resolved(member, own, on_message, {**arguments, "seed": seed}))
+            members.append(_resolved(member, own, form, on_message, {**arguments, "seed": seed}))
         except DownloadError:
             if not available_only:
                 raise

@@ -121,6 +121,7 @@ def mix(
         source=f"mixture, cap {cap}, temperature {temperature:g}: {'; '.join(sources)}",
         license="; ".join(sorted({member.license for member in members} - {""})),
         protocol=_protocol(members),
+        form=", ".join(sorted({member.form for member in members} - {""})),
         notes=(
             f"A pass over the mixture has {sum(counts)} examples: {realised}.",
             *dict.fromkeys(note for member in members for note in member.notes),

@@ -11,7 +11,7 @@ from spoton.errors import DataError
 from spoton.tasks.sources import Row, Rows
 from spoton.tasks.t5_text import PROCESSORS
 from spoton.tasks.task import Example
-from spoton.tasks.task_info import TaskInfo
+from spoton.tasks.task_info import Form, TaskInfo
 from spoton.tasks.template import compile_template, render
 
 Prefix = Literal["task", "none"]
@@ -25,34 +25,36 @@ class Rendered:
     groups: list[str]
 
 
-def input_template(info: TaskInfo, prefix: Prefix, *, archived: bool = False) -> str:
+def input_template(info: TaskInfo, prefix: Prefix, *, archived: bool = False, form: Form = "t5") -> str:
     """The template of the input, with the task's name in front if it has one and it is wanted.
 
     Where a task has several templates they differ in a column only; this is the first.
     """
-    own = info.archive.doc_to_text if info.archive is not None and archived else None
-    return _prefixed(own or info.texts[0], info, prefix)
+    return _texts(info.in_form(form), prefix, archived=archived)[0]
 
 
-def render_rows(info: TaskInfo, rows: Rows, prefix: Prefix) -> dict[str, Rendered]:
-    """The examples of each split.
+def render_rows(info: TaskInfo, rows: Rows, prefix: Prefix, form: Form = "t5") -> dict[str, Rendered]:
+    """The examples of each split. Their groups are the same in every form, so that splits are.
 
     Raises:
         DataError: A row lacks a column, or no row of a split gives an example.
     """
-    form = _Form.of(info, prefix, archived=rows.archived)
+    said = info.in_form(form)
+    compiled = _Form.of(
+        said, prefix, archived=rows.archived, grouped_by=_texts(info, prefix, archived=rows.archived)
+    )
     found: dict[str, Rendered] = {}
     for split, given in rows.splits.items():
         prepared = _official(info, given, archived=rows.archived)
         if info.process_docs is not None:
             prepared = PROCESSORS[info.process_docs](prepared, split)
-        found[split] = form.examples(prepared)
+        found[split] = compiled.examples(prepared)
         if not found[split].examples:
             raise DataError(
                 f"None of the {len(given)} {split} rows of {info.name} ({rows.source}) gives an example. "
                 "Check that their labels are there."
             )
-        _require_labels(found[split].examples, info, f"{split} rows of {info.name} ({rows.source})")
+        _require_labels(found[split].examples, said, f"{split} rows of {info.name} ({rows.source})")
     return found
 
 
@@ -71,26 +73,23 @@ def _require_labels(examples: Sequence[Example], info: TaskInfo, what: str) -> N
 class _Form:
     """The compiled templates of a task."""
 
-    pairs: list[tuple[Template, Template]]
-    group: Template | None
+    parts: list[tuple[Template, Template, Template | None]]
+    """Of every example that a row makes: input, target and group, where that is not the input."""
     question: Template | None
     info: TaskInfo
 
     @classmethod
-    def of(cls, info: TaskInfo, prefix: Prefix, *, archived: bool) -> "_Form":
-        texts, targets = info.texts, info.targets
-        if archived and info.archive is not None:
-            texts = (info.archive.doc_to_text,) if info.archive.doc_to_text else texts
-            targets = (info.archive.doc_to_target,) if info.archive.doc_to_target else targets
-        pairs = [
-            (compile_template(_prefixed(text, info, prefix)), compile_template(target))
-            for text, target in zip(texts, targets, strict=True)
+    def of(cls, info: TaskInfo, prefix: Prefix, *, archived: bool, grouped_by: Sequence[str]) -> "_Form":
+        targets = info.targets
+        if archived and info.archive is not None and info.archive.doc_to_target:
+            targets = (info.archive.doc_to_target,)
+        texts = _texts(info, prefix, archived=archived)
+        parts = [
+            (compile_template(text), compile_template(target), _group(info.doc_to_group or own, text))
+            for text, target, own in zip(texts, targets, grouped_by, strict=True)
         ]
-        group, question = (
-            compile_template(key) if key is not None else None
-            for key in (info.doc_to_group, info.doc_to_question)
-        )
-        return cls(pairs, group, question, info)
+        question = compile_template(info.doc_to_question) if info.doc_to_question is not None else None
+        return cls(parts, question, info)
 
     def examples(self, rows: Sequence[Row]) -> Rendered:
         """The examples of all rows and the group of each."""
@@ -98,7 +97,7 @@ class _Form:
         groups: list[str] = []
         for number, row in enumerate(rows):
             fields = {**row, "number": number}
-            for text, target in self.pairs:
+            for text, target, group in self.parts:
                 answer = render(target, fields)
                 if not answer:
                     continue
@@ -110,9 +109,18 @@ class _Form:
                         question=render(self.question, fields) if self.question is not None else "",
                     )
                 )
-                key = render(self.group, fields) if self.group is not None else examples[-1].input
-                groups.append(key)
+                groups.append(examples[-1].input if group is None else render(group, fields))
         return Rendered(examples, groups)
+
+
+def _group(key: str, text: str) -> Template | None:
+    return None if key == text else compile_template(key)
+
+
+def _texts(info: TaskInfo, prefix: Prefix, *, archived: bool) -> tuple[str, ...]:
+    """The templates of the input for rows of this kind."""
+    own = info.archive.doc_to_text if info.archive is not None and archived else None
+    return tuple(_prefixed(text, info, prefix) for text in ((own,) if own else info.texts))
 
 
 def _official(info: TaskInfo, rows: Sequence[Row], *, archived: bool) -> list[Row]:

@@ -11,10 +11,11 @@ from typing import Any
 from jinja2 import Template
 
 from spoton.errors import DataError
+from spoton.tasks.instruction import make_instruction
 from spoton.tasks.metrics import number
 from spoton.tasks.splits import FRACTIONS, stratified_split
 from spoton.tasks.task import Example, Task
-from spoton.tasks.template import column_template, compile_template, render
+from spoton.tasks.template import column_template, compile_template, render, template_columns
 
 Row = Mapping[str, Any]
 
@@ -108,6 +109,7 @@ def task_from_rows(
         template=columns.template,
         source=source,
         license=license,
+        instruction=make_instruction(template_columns(columns.template), columns.target, closed),
         notes=tuple(notes),
     )
 

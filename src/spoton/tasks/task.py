@@ -42,8 +42,10 @@ class Task:
     license: str = ""
     protocol: str = "honest"
     """`honest`: test rows are used for the score alone. `paper`: the validation split doubles as test."""
+    form: str = ""
+    """Which form of the catalog the inputs and labels have: `t5` or `natural`; empty for a user's own rows."""
     instruction: str = ""
-    """The task in a sentence or two, for prompts that start from it."""
+    """The task and its answers in one or two plain sentences, as one would ask a person."""
     notes: tuple[str, ...] = ()
     """What a user should know about how the data was read, one sentence each."""
 

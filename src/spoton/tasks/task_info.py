@@ -3,13 +3,18 @@
 Plain values. Where the files lie is known to `catalog`; rows are read by `sources`, and rendered by `render`.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+Form = Literal["t5", "natural"]
+"""`t5`: the entry's own form, that of the paper where it has one. `natural`: the form for decoder-only models."""
 Role = Literal["source", "target"]
 Split = Literal["train", "validation", "test"]
+
+_WORD = re.compile(r"\{([^{}]+)\}")
 
 
 class Archive(BaseModel):
@@ -37,6 +42,17 @@ class Archive(BaseModel):
     """Shares of train, validation and test; more held out than from a user's file: some sets are small."""
     at_most: tuple[int, int] = (500, 1000)
     """Largest validation and test split; the rest is train."""
+
+
+class NaturalForm(BaseModel):
+    """How a decoder-only model reads a task whose own form is made for T5, or has other label words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    doc_to_text: str | tuple[str, ...] | None = None
+    """Templates in place of the task's own, one for each; they have no prefix. Default: the task's own."""
+    labels: dict[str, str] = {}
+    """Label word of the task -> label word here, where they differ."""
 
 
 class TaskInfo(BaseModel):
@@ -96,6 +112,10 @@ class TaskInfo(BaseModel):
     """
     words: dict[str, str] = {}
     """Class in the data -> label word, where they differ."""
+    natural: NaturalForm | None = None
+    """The form for decoder-only models, where the task's own is not that already."""
+    instruction: str = ""
+    """The task in one or two sentences, `{word}` standing for a label word: see `asked`."""
     metrics: tuple[str, ...]
     main_metric: str | None = None
     """The metric that decides, or `mean`, the mean of them all. Default: the first."""
@@ -121,6 +141,46 @@ class TaskInfo(BaseModel):
         # Codes such as 0 and true become the text that a template makes of them.
         words = {str(code): str(word) for code, word in labels.items()}
         return {**fields, "labels": distinct, "words": words}
+
+    @model_validator(mode="after")
+    def _require_own_labels(self) -> Self:
+        """Refuses a natural form or an instruction that speaks of labels which the task does not have."""
+        own = set(self.labels or ())
+        named = set(_WORD.findall(self.instruction))
+        for where, words in (
+            ("natural.labels", set(self.natural.labels) if self.natural else set()),
+            ("instruction", named),
+        ):
+            if strange := sorted(words - own):
+                known = ", ".join(self.labels or ("none",))
+                raise ValueError(f"{where} names {', '.join(strange)}; expected labels of the task: {known}")
+        natural = self.natural.doc_to_text if self.natural is not None else None
+        if natural is not None and len(_several(natural)) != len(self.texts):
+            raise ValueError(
+                f"natural.doc_to_text has {len(_several(natural))} templates; expected one for each of the "
+                f"{len(self.texts)} of doc_to_text"
+            )
+        return self
+
+    def in_form(self, form: Form) -> "TaskInfo":
+        """The same task with the templates and label words of a form; itself where it has one form for all."""
+        if form == "t5" or self.natural is None:
+            return self
+        natural, changes = self.natural, dict[str, Any]()
+        if natural.doc_to_text is not None:
+            changes = {"doc_to_text": natural.doc_to_text, "prefix": None}
+            if self.archive is not None:
+                changes["archive"] = self.archive.model_copy(update={"doc_to_text": None})
+        if self.labels is not None:
+            new = {word: natural.labels.get(word, word) for word in self.labels}
+            changes["labels"] = tuple(new.values())
+            changes["words"] = new | {code: new[word] for code, word in self.words.items()}
+        return self.model_copy(update=changes)
+
+    @property
+    def asked(self) -> str:
+        """The instruction with the label words of this form in it."""
+        return _WORD.sub(lambda word: self.words.get(word[1], word[1]), self.instruction)
 
     @property
     def scored_by(self) -> tuple[str, ...]:

@@ -23,9 +23,16 @@ def _fifths(score: object) -> str:
     return f"{round(float(str(score)) * 5) / 5:.1f}"
 
 
+def _sentence(text: object) -> str:
+    """Filter `sentence`: as `plain`, with a full stop where no mark ends it."""
+    said = _plain(text)
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
 _environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 _environment.filters["plain"] = _plain
 _environment.filters["fifths"] = _fifths
+_environment.filters["sentence"] = _sentence
 
 
 def compile_template(source: str) -> Template:

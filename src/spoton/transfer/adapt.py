@@ -139,7 +139,7 @@ def adapt(
     chosen, best, index = _best(runs)
     prompt = _final(task, best, scores[chosen].test, index, runs[index].scratch.prompt.key)
     document = {
-        "task": task.name, "model": model.name, "model_fingerprint": model.fingerprint,
+        "task": task.name, "form": task.form, "model": model.name, "model_fingerprint": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."), "metric": task.metric,
         "evaluation": mode, "splits": task.splits(),
         "scores": {"zero_shot": zero_shot} | {arm: found.means() for arm, found in scores.items()},

@@ -99,7 +99,7 @@ def _record(prompt: SoftPrompt, tuned: Tuned, task: Task, out: Path) -> dict[str
     card = prompt.card
     return {
         "method": "prompt", "tuned_parameters": prompt.value.numel(), "tuned_bytes": prompt.value.numel() * 4,
-        "task": task.name, "model": card.model, "model_fingerprint": card.model_fingerprint,
+        "task": task.name, "form": card.form, "model": card.model, "model_fingerprint": card.model_fingerprint,
         "metric": card.metric, "evaluation": card.evaluation, "splits": task.splits(), "scores": card.scores,
         "steps": tuned.steps, "best_step": card.best_step, "key_step": card.key_step, "stopped": tuned.stopped,
         "message": tuned.message, "truncated": tuned.truncated,

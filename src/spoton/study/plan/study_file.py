@@ -156,6 +156,8 @@ class StudyFile(BaseModel):
     """Every run is made with each of them."""
     protocol: Literal["honest", "paper"] = "honest"
     """Which rows give the score of a task of the catalog."""
+    form: Literal["auto", "t5", "natural"] = "auto"
+    """In which form tasks of the catalog are read; auto: by the kind of model."""
     data_dir: str | None = None
     """Folder of rows, relative to the study's folder; null: SPOTON_DATA_DIR, the bundled archives, or the Hub."""
     sources: TaskGroup

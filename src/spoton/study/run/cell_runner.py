@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from spoton.errors import DivergenceError, Interrupted, StudyError
+from spoton.evaluation.form import form_for
 from spoton.evaluation.score import evaluate
 from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
@@ -29,7 +30,7 @@ from spoton.study.plan.cells import Cell, Held, Role, cells_of
 from spoton.study.plan.study_file import StudyFile, parse_study_file
 from spoton.study.run.store import STUDY_FILE, Store
 from spoton.tasks.catalog import is_task
-from spoton.tasks.load import MIXTURE, resolve_task
+from spoton.tasks.load import MIXTURE, has_forms, resolve_task
 from spoton.tasks.metrics import compute
 from spoton.tasks.mixture import mix
 from spoton.tasks.task import Task
@@ -105,6 +106,10 @@ class CellRunner:
                 options.setdefault("protocol", self.study.protocol)
                 if self.study.data_dir is not None:
                     options.setdefault("data_dir", self._beside(self.study.data_dir))
+            if has_forms(name):
+                options.setdefault(
+                    "form", form_for(self.model) if self.study.form == "auto" else self.study.form
+                )
             for which in ("validation", "test"):
                 if isinstance(options.get(which), str):
                     options[which] = Path(self._beside(options[which]))
@@ -350,7 +355,7 @@ def _scored(task: Task, scores: Mapping[str, Mapping[str, float]]) -> dict[str, 
     return {
         "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()}, "all_scores": scores,
         "splits": task.splits(), "labels": None if task.labels is None else len(task.labels), "family": task.family,
-        "metric": task.metric, "source_of_rows": task.source,
+        "metric": task.metric, "form": task.form, "source_of_rows": task.source,
     }  # fmt: skip
 
 

@@ -83,7 +83,8 @@ def tune_model_to_folder(
     save_model(tuned.model, out)
     curve = draw_curve(tuned.history, task.metric, task.name, out / CURVE)
     record = {
-        "method": "model", "task": task.name, "model": model.name, "model_fingerprint": model.fingerprint,
+        "method": "model", "task": task.name, "form": task.form, "model": model.name,
+        "model_fingerprint": model.fingerprint,
         "parents": _lineage(model), "tuned_fingerprint": tuned.model.fingerprint,
         "tuned_parameters": tuned.parameters, "tuned_bytes": tuned.parameters * _BYTES,
         "metric": task.metric, "evaluation": mode, "splits": task.splits(), "scores": scores,

@@ -1,0 +1,57 @@
+"""A task as a chat: the user's turn is the input, the assistant's begins with the cue and ends with the answer.
+
+Plain text. The words around a turn are those of a model's own chat template; `spoton.evaluation.form` gets them. A
+soft prompt stands before all of it, where a model expects its system message.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from spoton.tasks.task import Example, Task
+
+CHAT = "chat"
+"""What the form of a task in a chat ends in: `natural+chat`, or `chat` for a user's own rows."""
+
+_CUE = re.compile(r"(?<=[\n}])[^\n{}]*\Z")
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What stands around what the user says."""
+
+    before: str
+    after: str
+
+    def around(self, text: str, cue: str) -> str:
+        """One input: the turn of the user, and the beginning of the assistant's."""
+        said = text.removesuffix(cue).strip()
+        return f"{self.before}{said}{self.after}{cue.strip()}".strip()
+
+    def around_template(self, template: str, cue: str) -> str:
+        """The template that fills in what `around` makes of an input."""
+        said = template.removesuffix(cue)
+        before, after = (f"{{% raw %}}{text}{{% endraw %}}" for text in (self.before, self.after))
+        return f"{before}{{% filter trim %}}{said}{{% endfilter %}}{after}{cue.strip()}"
+
+
+def in_chat(task: Task, chat: Chat) -> Task:
+    """Returns the task with every input as a turn of a chat.
+
+    The cue is what stands behind the last column of the template (`Answer:`); where there is none, the assistant's
+    turn begins with the answer.
+    """
+    found = _CUE.search(task.template)
+    cue = found[0] if found is not None else ""
+
+    def wrapped(split: Iterable[Example]) -> tuple[Example, ...]:
+        return tuple(replace(example, input=chat.around(example.input, cue)) for example in split)
+
+    return replace(
+        task,
+        train=wrapped(task.train),
+        validation=wrapped(task.validation),
+        test=wrapped(task.test),
+        template=chat.around_template(task.template, cue),
+        form="+".join(filter(None, (task.form, CHAT))),
+    )
