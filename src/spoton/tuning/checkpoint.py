@@ -1,25 +1,21 @@
 """What a killed run leaves behind and a resumed one reads: prompt, optimizer state, best, key, history.
 
-One safetensors file, replaced atomically. The order of examples is not in it, since it follows from seed and step. A
-resumed run ends with the very prompt of an uninterrupted one if it has the same number of threads (and processor, and
+One file with a checksum, replaced atomically. The order of examples is not in it, since it follows from seed and step.
+A resumed run ends with the very prompt of an uninterrupted one if it has the same number of threads (and processor, and
 versions), since these decide in which order floating-point numbers are added.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from spoton.errors import RecipeError
-from spoton.files import atomic_write
 from spoton.tuning.course import Course
+from spoton.tuning.sealed_tensors import read_sealed, write_sealed
 
 
 @dataclass(kw_only=True)
@@ -43,8 +39,7 @@ def write_checkpoint(path: Path, state: State, optimizer: torch.optim.Optimizer,
     held = optimizer.state_dict()["state"].get(0, {})
     tensors |= {f"optimizer.{name}": torch.as_tensor(value) for name, value in held.items()}
     plain = {field.name: getattr(state, field.name) for field in fields(Course)} | {"identity": identity}
-    data = {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
-    atomic_write(path, save(data, {"spoton-checkpoint": json.dumps(plain)}))
+    write_sealed(path, {name: tensor for name, tensor in tensors.items() if tensor is not None}, plain)
 
 
 def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer, identity: str) -> State:
@@ -54,11 +49,11 @@ def read_checkpoint(path: Path, optimizer: torch.optim.Optimizer, identity: str)
         RecipeError: The file is damaged, or belongs to a run with another recipe, task, model or type of weights.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-            plain: dict[str, Any] = json.loads(file.metadata()["spoton-checkpoint"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise RecipeError(f"{path} is no usable checkpoint ({error}). Remove it and start again.") from error
+        tensors, plain = read_sealed(path)
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"{path} is not a usable checkpoint ({error}). Remove it and start again."
+        ) from error
     if plain.pop("identity") != identity:
         raise RecipeError(
             f"{path} was left by a run with another recipe, task, model or --dtype; resuming would mix the two. "
