@@ -223,7 +223,7 @@ class PromptLibrary:
         """
         try:
             names = [path.name for path in self.folder.iterdir()]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []  # it appears with the first prompt
         except OSError as error:
             raise LibraryError(
