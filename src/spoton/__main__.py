@@ -1,6 +1,6 @@
 """`python -m spoton`, the same as the `spoton` command."""
 
-from spoton.cli.app import main
+from spoton.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -20,6 +20,10 @@ class PromptError(SpotonError):
     """A soft prompt is missing, damaged, of the wrong shape, or belongs to another model."""
 
 
+class PromptNotFoundError(PromptError):
+    """There is no such prompt file, perhaps since another process has removed it a moment ago."""
+
+
 class ModelError(SpotonError):
     """A frozen model cannot be found, loaded, or used in the way asked."""
 

@@ -1,19 +1,22 @@
 """Files that are either whole or absent: atomic writes, content hashes, and the cache folder.
 
-Knows nothing of prompts, tasks or models; it deals in bytes and paths.
+Knows nothing of prompts, tasks or models; it deals in bytes and paths. Who may write when, and what dead writers left,
+is in ``locks.py``.
 """
 
 import contextlib
 import errno
 import hashlib
 import os
-import secrets
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import platformdirs
 
 from spoton.errors import SpotonError
+from spoton.locks import scratch_file, sweep
+from spoton.reading import opened, reason
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -23,13 +26,19 @@ def cache_folder() -> Path:
     """The folder for what can be fetched or computed again, created if need be.
 
     Returns:
-        `$SPOTON_CACHE` if set, else the user's cache folder of this platform (`~/.cache/spoton` on Linux).
+        `$SPOTON_CACHE` if set, else the user's cache folder of this platform (`~/.cache/spoton` on Linux); for a user
+        without a home, a folder of the user's own among the temporary files.
 
     Raises:
         SpotonError: The folder cannot be created.
     """
     chosen = os.environ.get("SPOTON_CACHE")
-    folder = Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("spoton")
+    if chosen:
+        folder = expanded(chosen)
+    elif has_home():
+        folder = platformdirs.user_cache_path("spoton")
+    else:
+        folder = Path(tempfile.gettempdir()) / f"spoton-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -40,12 +49,29 @@ def cache_folder() -> Path:
     return folder
 
 
+def has_home() -> bool:
+    """Whether this user has a home folder: a container may run under a number that no user has."""
+    try:
+        Path.home()
+    except RuntimeError:
+        return False
+    return True
+
+
+def expanded(path: str) -> Path:
+    """A path with `~` put in; as it is for a user who has no home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
     """Write a file so that no reader, and no crash, ever meets half of it.
 
     The bytes go to a temporary file in the same folder, reach the disk, and only then take the final name.
     Missing parent folders are created. Whatever interrupts the write (a full disk, Ctrl-C) removes the
-    temporary file; only a killed process can leave one behind, under a hidden name ending in `.tmp`.
+    temporary file; only a killed process can leave one behind, and the next write into that folder removes it.
 
     Args:
         path: Where the file shall be.
@@ -58,14 +84,11 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
         SpotonError: The folder is not writable, the disk is full, or `path` is a folder or a device. A file
             that was there before is untouched.
     """
-    temporary = _temporary(path)
     try:
         _prepare(path)
-        try:
-            _write_through(temporary, data)
+        with scratch_file(path.parent) as (temporary, descriptor):
+            _write_through(descriptor, data)
             taken = not _publish(temporary, path, overwrite)
-        finally:
-            temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -83,16 +106,13 @@ def atomic_save(path: Path, save: Callable[[Path], None]) -> None:
     Raises:
         SpotonError: As in `atomic_write`.
     """
-    temporary = _temporary(path)
     try:
         _prepare(path)
-        try:
+        with scratch_file(path.parent) as (temporary, _):
             save(temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error
@@ -106,20 +126,17 @@ def require_writable(path: Path) -> None:
     Raises:
         SpotonError: As in `atomic_write`.
     """
-    temporary = _temporary(path)
     try:
         _prepare(path)
-        try:
-            _write_through(temporary, b"")
-        finally:
-            temporary.unlink(missing_ok=True)
+        with scratch_file(path.parent) as (_, descriptor):
+            _write_through(descriptor, b"")
     except OSError as error:
         raise _cannot_write(path, error) from error
 
 
 def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hex digits, read in pieces so that size does not matter."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -138,23 +155,20 @@ def sha256_of_text(parts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _temporary(path: Path) -> Path:
-    return path.parent / f".spoton-{secrets.token_hex(8)}.tmp"
-
-
 def _prepare(path: Path) -> None:
-    """Create the folder of `path`; refuse a path that is there and no file."""
+    """Create the folder of `path` and rid it of what dead writers left; refuse a path that is there and no file."""
     if path.exists() and not path.is_file():  # a rename would put a file in the place of, say, /dev/null
         raise SpotonError(f"Cannot write {path}: it is not a regular file. Choose the path of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    """Create `path`, which must not exist, and return once `data` is on the disk."""
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _write_through(descriptor: int, data: bytes) -> None:
+    """Write into an open file, and return once `data` is on the disk."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.fsync(descriptor)
 
 
 def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
@@ -207,7 +221,7 @@ def _cannot_write(path: Path, error: OSError) -> SpotonError:
 def _reason(error: OSError) -> str:
     if isinstance(error, FileExistsError):  # from creating a folder
         return f"{error.filename} is a file, not a folder"
-    return (error.strerror or str(error)).lower()
+    return reason(error)
 
 
 def _next_step(error: OSError) -> str:

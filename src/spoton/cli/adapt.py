@@ -17,6 +17,7 @@ from spoton.cli.options import (
     Library,
     Metric,
     ModelOptions,
+    Overwrite,
     RecipeOptions,
     TaskOptions,
 )
@@ -49,6 +50,7 @@ def adapt(
     ] = "best-of-top-k",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds to run each arm with, from --seed on.")] = 1,
     evaluation: Evaluation = None,
+    overwrite: Overwrite = False,
     library: Library = None,
     json: Json = False,
 ) -> None:
@@ -62,7 +64,7 @@ def adapt(
     with live_progress() as on_event:
         adapted = transfer(
             frozen, asked, libraries, chosen, method=method, k=k, metric=metric, seeds=seeds,
-            evaluation=evaluation, out=out, on_event=on_event,
+            evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event,
         )  # fmt: skip
     for opened in libraries:
         note_damaged(opened)

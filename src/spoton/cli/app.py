@@ -20,12 +20,16 @@ from spoton.cli import (
 )
 from spoton.cli.command import SpotonGroup
 from spoton.cli.output import stdout
+from spoton.cli.start import main
+
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     cls=SpotonGroup,
     help="Adapt a frozen language model to a new task by reusing soft prompts learned on other tasks.",
     epilog="Environment: SPOTON_CACHE (downloads), SPOTON_LIBRARY (your own prompts), SPOTON_DATA_DIR (rows of tasks), "
-    "SPOTON_DEBUG=1 (tracebacks).",
+    "SPOTON_DEBUG=1 (tracebacks, as --debug). Exit codes: 0; 2: something you can correct; 1: a fault of spoton, with "
+    "a report file; 128 + n: ended by signal n.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -49,10 +53,8 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of an error; may stand anywhere.")
+    ] = False,  # taken by SpotonGroup, and declared here for --help
 ) -> None:
     pass
-
-
-def main() -> None:
-    """Entry point of the installed command."""
-    app()

@@ -15,26 +15,43 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from spoton.cli.failures import USER_ERROR, describe
 from spoton.cli.output import emit, stderr
+from spoton.cli.signals import exit_code
+from spoton.cli.terminal_text import printable
 from spoton.errors import SpotonError
 
-USER_ERROR = 2
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+__all__ = ["USER_ERROR", "SpotonGroup", "command"]
+DEBUG = "SPOTON_DEBUG"
+"""Set to 1, or by the option `--debug`, tracebacks are printed."""
 
 
 class SpotonGroup(TyperGroup):
-    """The root of the command tree: reports the user's mistakes in one message instead of a traceback.
+    """The root of the command tree: the one net in which every error becomes a message and an exit code.
 
-    With `--json` the message is also the JSON document on stdout, `{"error": ..., "kind": ...}`. With the
-    environment variable `SPOTON_DEBUG=1` the traceback is printed as well.
+    2: the user can correct it. 1: a fault of spoton, with a report file. 128 + n: signal n ended it. With `--json` the
+    message is also the JSON document on stdout, `{"error": ..., "kind": ...}`. With `--debug`, or the environment
+    variable `SPOTON_DEBUG=1`, the traceback is printed as well.
     """
 
-    def invoke(self, ctx: Any) -> Any:  # the class that typer passes is private to it
+    def parse_args(
+        self, ctx: Any, args: list[str]
+    ) -> list[str]:  # the class that typer passes is private to it
+        """Takes `--debug` wherever it stands, and the rest as any group does."""
+        options = args[: args.index("--")] if "--" in args else args
+        if "--debug" in options:
+            os.environ[DEBUG] = "1"
+            args = [arg for i, arg in enumerate(args) if arg != "--debug" or i >= len(options)]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+    def invoke(self, ctx: Any) -> Any:
         """Run the command; turn errors into messages and exit codes."""
         as_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
         except TyperException as error:  # a wrong option or argument, which typer explains on stderr
+            error.message = printable(error.message)
             if as_json:
                 _emit_error(error.format_message(), "UsageError")
             raise
@@ -43,7 +60,13 @@ class SpotonGroup(TyperGroup):
             raise typer.Exit(USER_ERROR) from error
         except KeyboardInterrupt as error:
             _report(str(error) or "Interrupted.", "Interrupted", as_json=as_json)
-            raise typer.Exit(INTERRUPTED) from error
+            raise typer.Exit(exit_code()) from error
+        except (typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            message, code = describe(error)
+            _report(message, type(error).__name__, as_json=as_json)
+            raise typer.Exit(code) from error
 
 
 def command(
@@ -108,7 +131,7 @@ def _fields_as_parameters(group: type) -> list[inspect.Parameter]:
 
 
 def _report(message: str, kind: str, *, as_json: bool) -> None:
-    if os.environ.get("SPOTON_DEBUG") == "1":
+    if os.environ.get(DEBUG) == "1":
         stderr().print(traceback.format_exc())
     stderr().print("Error:", style="bold red", end=" ")
     stderr().print(message, soft_wrap=True)

@@ -59,6 +59,10 @@ Evaluation = Annotated[
         rich_help_panel="Evaluation",
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace what is at --out, once the new run has finished."),
+]
 PromptSpec = Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt file, or a name in a library.")]
 
 _DATA = "Data"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from spoton.cli.command import USER_ERROR, command
-from spoton.cli.options import Evaluation, Json, Library, ModelOptions, RecipeOptions, TaskOptions
+from spoton.cli.options import Evaluation, Json, Library, ModelOptions, Overwrite, RecipeOptions, TaskOptions
 from spoton.cli.output import emit, facts, note
 from spoton.cli.progress import live_progress
 
@@ -37,11 +37,12 @@ def tune(
     ] = "prompt",
     evaluation: Evaluation = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command stopped.")] = False,
+    overwrite: Overwrite = False,
     library: Library = None,
     json: Json = False,
 ) -> None:
     """Learn a soft prompt for a task, from scratch or from another prompt; or tune the whole model on it."""
-    options: dict[str, Any] = {"evaluation": evaluation, "resume": resume}
+    options: dict[str, Any] = {"evaluation": evaluation, "resume": resume, "overwrite": overwrite}
     record: dict[str, Any]
     if method == "prompt":
         from spoton.tuning.tune_to_file import tune_to_file

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import platformdirs
 
-from spoton.errors import LibraryError, PromptError
-from spoton.files import atomic_write
+from spoton.errors import LibraryError, PromptError, PromptNotFoundError
+from spoton.files import atomic_write, expanded, has_home
 from spoton.prompts.card import Card
 from spoton.prompts.soft_prompt import SoftPrompt, read_header
+from spoton.reading import reason
 
 SUFFIX = ".safetensors"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
@@ -130,10 +131,10 @@ class PromptLibrary:
             LibraryError: There is no such prompt; the message names the nearest.
             PromptError: Its file is damaged.
         """
-        path = self.path(name)
-        if not path.exists():
-            raise self._unknown(name)
-        return SoftPrompt.load(path)
+        try:
+            return SoftPrompt.load(self.path(name))
+        except PromptNotFoundError as error:
+            raise self._unknown(name) from error
 
     def path(self, name: str) -> Path:
         """The file of a prompt, whether it is there or not.
@@ -152,11 +153,10 @@ class PromptLibrary:
         for path in self._files():
             try:
                 entries.append(_entry(path))
-            except FileNotFoundError:
+            except PromptNotFoundError:
                 continue  # removed by another process since the folder was read
             except PromptError as error:
-                if path.exists():
-                    damaged[path.stem] = str(error)
+                damaged[path.stem] = str(error)
         self.damaged = damaged
         return entries
 
@@ -191,9 +191,10 @@ class PromptLibrary:
         for path in self._files():
             try:
                 SoftPrompt.load(path)
+            except PromptNotFoundError:
+                continue  # removed by another process since the folder was read
             except PromptError as error:
-                if path.exists():
-                    found.damaged[path.stem] = str(error)
+                found.damaged[path.stem] = str(error)
             else:
                 found.ok.append(path.stem)
         return found
@@ -215,12 +216,25 @@ class PromptLibrary:
             ) from error
 
     def _files(self, *, well_named: bool = True) -> Sequence[Path]:
-        """The prompt files whose name can be asked for; with False those that nobody can ask for."""
-        paths = self.folder.glob(f"*{SUFFIX}")
+        """The prompt files whose name can be asked for; with False those that nobody can ask for.
+
+        Raises:
+            LibraryError: The folder cannot be read.
+        """
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []  # it appears with the first prompt
+        except OSError as error:
+            raise LibraryError(
+                f"Cannot read the library {self.folder}: {reason(error)}. Check its permissions."
+            ) from error
         return sorted(
-            path
-            for path in paths
-            if not path.name.startswith(".") and bool(_NAME.fullmatch(path.stem)) == well_named
+            self.folder / name
+            for name in names
+            if name.endswith(SUFFIX)
+            and not name.startswith(".")
+            and bool(_NAME.fullmatch(name.removesuffix(SUFFIX))) == well_named
         )
 
     def _badly_named(self) -> dict[str, str]:
@@ -251,9 +265,20 @@ def starter_library() -> PromptLibrary:
 
 
 def default_library_path() -> Path:
-    """Where a user's prompts are kept: `$SPOTON_LIBRARY`, else `library` in the user's data folder."""
+    """Where a user's prompts are kept: `$SPOTON_LIBRARY`, else `library` in the user's data folder.
+
+    Raises:
+        LibraryError: Neither is known: the user has no home.
+    """
     chosen = os.environ.get("SPOTON_LIBRARY")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_data_path("spoton") / "library"
+    if chosen:
+        return expanded(chosen)
+    if not has_home():
+        raise LibraryError(
+            "This user has no home folder, so there is no place for a library. Set HOME, set SPOTON_LIBRARY to a "
+            "folder, or give --library."
+        )
+    return platformdirs.user_data_path("spoton") / "library"
 
 
 def _entry(path: Path) -> Entry:
@@ -265,7 +290,7 @@ def _entry(path: Path) -> Entry:
         length=header.length,
         dim=header.dim,
         has_key=header.has_key,
-        size_bytes=path.stat().st_size,
+        size_bytes=header.size_bytes,
     )
 
 

@@ -8,9 +8,9 @@ choose or combine prompts.
 """
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -18,14 +18,19 @@ from typing import Any, Self
 import safetensors.torch
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
-from spoton.errors import PromptError
+from spoton.errors import PromptError, PromptNotFoundError
 from spoton.files import atomic_write, sha256_of_text
+from spoton.parsing import MalformedError, parse_json
 from spoton.prompts.card import Card
+from spoton.prompts.prompt_header import FileHead, read_head
+from spoton.reading import opened, read_bytes, reason, size_of
 
 FORMAT = "spoton-prompt-1"
+
+_LARGEST = 4 * 2**30  # bytes of a file; the longest prompt of the largest models has a tenth of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +137,35 @@ class SoftPrompt:
             PromptError: The file is missing, damaged, cut short, or not a prompt file.
         """
         path = Path(path)
-        with _opened(path) as file:
-            record = _read_record(path, file)
-            card = _read_card(path, record)
-            _read_shape(path, file)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        try:
+            data = read_bytes(path, most=_LARGEST)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        return cls.from_bytes(data, path)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: Path | str) -> Self:
+        """Read the content of a prompt file, and check every bit of it.
+
+        Args:
+            data: What `to_bytes` gave.
+            source: What errors call it.
+
+        Raises:
+            PromptError: It is damaged, cut short, or not a prompt file.
+        """
+        path = Path(source)
+        try:
+            head = read_head(io.BytesIO(data), len(data))
+        except ValueError as error:
+            raise _damaged(path, str(error)) from error
+        record = _read_record(path, head)
+        card = _read_card(path, record)
+        _read_shape(path, head)
+        try:
+            tensors = safetensors.torch.load(data)
+        except SafetensorError as error:
+            raise _damaged(path, str(error)) from error
         if record.get("checksum") != _checksum(record["card"], tensors):
             raise _damaged(path, "its content does not match its checksum")
         return cls(tensors["value"], card, tensors.get("key"), tensors.get("start"))
@@ -155,12 +184,14 @@ class Header:
         length: P.
         dim: D.
         has_key: Whether the file holds a key.
+        size_bytes: Size of the file.
     """
 
     card: Card
     length: int
     dim: int
     has_key: bool
+    size_bytes: int
 
 
 def read_header(path: Path) -> Header:
@@ -169,10 +200,17 @@ def read_header(path: Path) -> Header:
     Raises:
         PromptError: The file is missing, cut short, or not a prompt file.
     """
-    with _opened(path) as file:
-        card = _read_card(path, _read_record(path, file))
-        length, dim = _read_shape(path, file)
-        return Header(card, length, dim, has_key="key" in file.keys())
+    try:
+        with opened(path) as file:
+            size = size_of(file)
+            head = read_head(file, size)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    card = _read_card(path, _read_record(path, head))
+    length, dim = _read_shape(path, head)
+    return Header(card, length, dim, has_key="key" in head.tensors, size_bytes=size)
 
 
 def resize_prompt(value: Tensor, length: int) -> Tensor:
@@ -224,32 +262,22 @@ def _checksum(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return sha256_of_text([json.dumps(card, sort_keys=True), _hash_of(tensors)])
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:  # Any: the methods of `safe_open` carry no types
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except FileNotFoundError as error:
-        raise PromptError(f"There is no prompt file {path}. Check the path.") from error
-    except OSError as error:
-        reason = "it is a folder" if path.is_dir() else str(error)
-        raise PromptError(
-            f"Cannot read {path}: {reason}. Give the path of a readable prompt file."
-        ) from error
-    except SafetensorError as error:
-        raise _damaged(path, str(error)) from error
+def _unreadable(path: Path, error: OSError) -> PromptError:
+    if isinstance(error, FileNotFoundError):
+        return PromptNotFoundError(f"There is no prompt file {path}. Check the path.")
+    return PromptError(f"Cannot read {path}: {reason(error)}. Give the path of a readable prompt file.")
 
 
-def _read_record(path: Path, file: Any) -> dict[str, Any]:
-    text = (file.metadata() or {}).get("spoton")
+def _read_record(path: Path, head: FileHead) -> dict[str, Any]:
+    text = head.metadata.get("spoton")
     if text is None:
         raise PromptError(
             f"{path} is a safetensors file without a card, so it was not written by spoton. "
             "Give a prompt file, or import the tensor with a card of its own."
         )
     try:
-        record = json.loads(text)
-    except ValueError as error:
+        record = parse_json(text)
+    except MalformedError as error:
         raise _damaged(path, f"its card is not JSON: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         found = record.get("format") if isinstance(record, dict) else record
@@ -271,16 +299,18 @@ def _read_card(path: Path, record: Mapping[str, Any]) -> Card:
         ) from error
 
 
-def _read_shape(path: Path, file: Any) -> tuple[int, int]:
+def _read_shape(path: Path, head: FileHead) -> tuple[int, int]:
     """P and D of the value, having checked which tensors there are, their type and their shapes."""
-    slices = {name: file.get_slice(name) for name in file.keys()}
-    if "value" not in slices or not slices.keys() <= {"value", "key", "start"}:
-        raise _damaged(path, f"it holds the tensors {sorted(slices)}, expected value, perhaps key and start")
-    shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-    matrices = all(len(shape) == 2 and 0 not in shape for shape in shapes.values())
+    tensors = head.tensors
+    if "value" not in tensors or not tensors.keys() <= {"value", "key", "start"}:
+        raise _damaged(
+            path, f"it holds the tensors {sorted(tensors)[:5]}, expected value, perhaps key and start"
+        )
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    matrices = all(len(shape) == 2 and min(shape) > 0 for shape in shapes.values())
     if not matrices or len({shape[1] for shape in shapes.values()}) != 1:
         raise _damaged(path, f"its tensors have shapes {shapes}, expected [P, D] with one D")
-    if any(part.get_dtype() != "F32" for part in slices.values()):
+    if any(tensor.dtype != "F32" for tensor in tensors.values()):
         raise _damaged(path, "its tensors are not float32")
     length, dim = shapes["value"]
     return length, dim

@@ -19,6 +19,7 @@ from torch import Tensor
 from spoton.errors import Interrupted, RecipeError
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
+from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_arms
 from spoton.prompts.library import Entry, PromptLibrary
@@ -29,6 +30,7 @@ from spoton.transfer.comparison import Scores, verdict
 from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.rank_sources import Retrieved, retrieve, sources_for
 from spoton.transfer.similarity import Metric
+from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinished
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import require_place, save_prompt, versions, write_record
 
@@ -88,6 +90,7 @@ def adapt(
     seeds: int = 1,
     evaluation: Mode | None = None,
     out: Path | None = None,
+    overwrite: bool = False,
     on_event: OnEvent = silent,
 ) -> Adapted:
     """Adapts ``model`` to ``task`` with the most transferable prompts of ``libraries`` (SPoT, section 3).
@@ -104,12 +107,14 @@ def adapt(
         evaluation: ``rank`` or ``generate``; None: by the task.
         out: Where to save the prompt, with its record (``.json``) and learning curves (``.png``) beside it. Finished
             parts are kept in a ``.work`` folder beside it until the end, so a killed call resumes by itself.
+        overwrite: Whether a prompt at ``out`` is replaced, once the new one is finished.
         on_event: Watches the progress.
 
     Raises:
         RecipeError: The budget is too small for the probe and the candidates.
         LibraryError: There is no source; says how many prompts were left out, and why.
-        SpotonError: `out` is no name for a prompt or cannot be written, which is found out first.
+        SpotonError: `out` is no name for a prompt, cannot be written, exists, or is being written by another process;
+            all of it is found out first.
         Interrupted: Ctrl-C. The best prompt so far is saved at ``out`` and the message says so.
 
     Example:
@@ -119,11 +124,31 @@ def adapt(
     """
     recipe = recipe or Recipe()
     mode = evaluation or default_mode(task)
-    began = time.monotonic()
     sources = sources_for(libraries, model.fingerprint, task=task.name, data_hash=task.data_hash())
     _check_budget(recipe, method, k, len(sources), seeds)
-    if out is not None:
-        require_place(out)
+    if out is None:
+        return _adapted(model, task, sources, recipe, method, k, metric, seeds, mode, None, on_event)
+    require_place(out)
+    with locked(out):
+        require_free(out, overwrite=overwrite, resume=out.with_suffix(".work").is_dir())
+        return _adapted(model, task, sources, recipe, method, k, metric, seeds, mode, out, on_event)
+
+
+def _adapted(
+    model: FrozenModel,
+    task: Task,
+    sources: Sequence[tuple[PromptLibrary, Entry]],
+    recipe: Recipe,
+    method: Method,
+    k: int,
+    metric: Metric,
+    seeds: int,
+    mode: Mode,
+    out: Path | None,
+    on_event: OnEvent,
+) -> Adapted:
+    """`adapt` once everything that it was given has been checked."""
+    began = time.monotonic()
     arms = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
     runs: list[SeedRuns] = []
     scratch: Run | None = None
@@ -164,6 +189,7 @@ def adapt(
         document["curves"] = str(out.with_suffix(".png"))
         write_record(out.with_suffix(".json"), document)
         shutil.rmtree(arms.folder or "", ignore_errors=True)
+        remove_unfinished(out)
     return Adapted(prompt, chosen, runs, document)
 
 
@@ -263,6 +289,6 @@ def _interrupted(stop: BaseException, runs: Sequence[SeedRuns], scratch: Run | N
         f"{told} Finished parts are kept in {out.with_suffix('.work')}; the same command goes on from there."
     )
     if found:
-        save_prompt(max(found, key=lambda run: run.rank).prompt, out)
-        kept += f" The best prompt so far is at {out}."
+        place = save_unfinished(max(found, key=lambda run: run.rank).prompt, out)
+        kept += f" The best prompt so far is at {place}."
     return kept

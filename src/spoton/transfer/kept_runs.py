@@ -1,30 +1,32 @@
 """One arm of a comparison: a tuning run, scored on the test split once, kept so that it never runs twice.
 
 An arm that is finished lies in the work folder under a name that hashes all that decides it; an unfinished one lies
-there as a checkpoint. A killed comparison therefore goes on where it was.
+there as a checkpoint. A killed comparison therefore goes on where it was. What is damaged there is done again.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from spoton.errors import Interrupted
+from spoton.errors import Interrupted, PromptError
 from spoton.evaluation.score import Mode, evaluate
 from spoton.events import OnEvent
-from spoton.files import sha256_of_text
+from spoton.files import atomic_write, sha256_of_text
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Parent
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.reading import read_bytes
+from spoton.sealing import sealed_json, unsealed_json
 from spoton.tasks.task import Task
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.prompt_run import Tuned, run_identity
 from spoton.tuning.recipe import Recipe
-from spoton.tuning.record import write_record
+from spoton.tuning.sealed_tensors import discard_if_damaged
 from spoton.tuning.tune import tune
 
 
@@ -89,6 +91,8 @@ class KeptRuns:
         if kept is not None:
             return kept
         checkpoint = None if self.folder is None else self.folder / f"{name}.checkpoint"
+        if checkpoint is not None:
+            discard_if_damaged(checkpoint)
         tuned = tune(
             self.model, self.task, recipe, initial=initial, parents=parents, mode=self.mode,
             checkpoint=checkpoint, resume=True, on_event=self.on_event, phase=phase,
@@ -103,21 +107,25 @@ class KeptRuns:
         held = [self.model.fingerprint, str(self.model.dtype), self.task.data_hash(), self.mode]
         name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"
-        if path is not None and path.is_file():
-            return float(json.loads(path.read_text())["score"])
+        if path is not None and (kept := _read(path)) is not None:
+            return float(kept["score"])
         found = evaluate(
             self.model, prompt.value if prompt else None, self.task.test, self.task, self.mode,
             max_input_tokens=max_input_tokens, on_event=self.on_event, phase=phase,
         )  # fmt: skip
         if path is not None:
-            write_record(path, {"score": found.score})
+            atomic_write(path, sealed_json({"score": found.score}))
         return found.score
 
     def _kept(self, name: str) -> Run | None:
-        if self.folder is None or not (self.folder / f"{name}.json").is_file():
+        record = None if self.folder is None else _read(self.folder / f"{name}.json")
+        if self.folder is None or record is None:
             return None
-        record = json.loads((self.folder / f"{name}.json").read_text())
-        return Run(SoftPrompt.load(self.folder / f"{name}.safetensors"), **record)
+        try:
+            prompt = SoftPrompt.load(self.folder / f"{name}.safetensors")
+        except PromptError:
+            return None
+        return Run(prompt, **record)
 
     def _keep(self, name: str, tuned: Tuned) -> Run:
         run = Run(tuned.prompt, tuned.history, tuned.steps, tuned.message, tuned.truncated)
@@ -126,6 +134,15 @@ class KeptRuns:
             record = {
                 "history": run.history, "steps": run.steps, "message": run.message, "truncated": run.truncated,
             }  # fmt: skip
-            write_record(self.folder / f"{name}.json", record)  # last: it says the run is complete
+            # Last: it says the run is complete.
+            atomic_write(self.folder / f"{name}.json", sealed_json(record))
             (self.folder / f"{name}.checkpoint").unlink(missing_ok=True)
         return run
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A kept document; None if it is not there or damaged."""
+    try:
+        return unsealed_json(read_bytes(path), required=True)
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,31 +1,27 @@
 """What a killed run of prompt tuning leaves behind and a resumed one reads: parameters, optimizer, average, best, key.
 
-One safetensors file, replaced atomically. The order of examples is not in it, since it follows from seed and step. A
-resumed run ends with the very prompt of an uninterrupted one if it has the same number of threads (and processor, and
+One file with a checksum, replaced atomically. The order of examples is not in it, since it follows from seed and step.
+A resumed run ends with the very prompt of an uninterrupted one if it has the same number of threads (and processor, and
 versions), since these decide in which order floating-point numbers are added.
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from spoton.errors import RecipeError
-from spoton.files import atomic_write
 from spoton.tuning.course import Course
+from spoton.tuning.sealed_tensors import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from spoton.tuning.prompt_run import PromptLearner
     from spoton.tuning.training_run import Learner
 
-_NAME = "spoton-checkpoint"
 _KEPT = ("average", "best", "key")
 
 
@@ -51,9 +47,7 @@ class PromptCheckpoint:
         tensors |= {name: getattr(held, name) for name in _KEPT if getattr(held, name) is not None}
         for place, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{place}.{name}": torch.as_tensor(value) for name, value in state.items()}
-        data = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        plain = asdict(course) | {"identity": self._identity}
-        atomic_write(self.path, save(data, {_NAME: json.dumps(plain)}))
+        write_sealed(self.path, tensors, asdict(course) | {"identity": self._identity})
 
     def read(self, learner: Learner, optimizer: torch.optim.Optimizer) -> Course:
         """Puts learner and optimizer back where they were.
@@ -63,9 +57,7 @@ class PromptCheckpoint:
         """
         held = cast("PromptLearner", learner)
         try:
-            with safe_open(self.path, framework="pt") as file:
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-                plain: dict[str, Any] = json.loads(file.metadata()[_NAME])
+            tensors, plain = read_sealed(self.path)
             if plain.pop("identity") != self._identity:
                 raise RecipeError(
                     f"{self.path} was left by a run with another recipe, task, model or --dtype; resuming would mix "
@@ -75,7 +67,7 @@ class PromptCheckpoint:
             with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
                 for name, tensor in held.parameterization.tensors.items():
                     tensor.copy_(tensors[f"tuned.{name}"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RecipeError(
                 f"{self.path} is not a usable checkpoint ({error}). Remove it and start again."
             ) from error

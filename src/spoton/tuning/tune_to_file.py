@@ -13,10 +13,12 @@ from typing import Any
 from spoton.errors import Interrupted
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
+from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_curve
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
+from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinished
 from spoton.tuning.prompt_run import Tuned
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import require_place, save_prompt, versions, write_record
@@ -31,6 +33,7 @@ def tune_to_file(
     *,
     evaluation: Mode | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     on_event: OnEvent = silent,
 ) -> dict[str, Any]:
     """Tune a prompt, score it on the test split, and save it with its curve (`.png`) and record (`.json`).
@@ -42,19 +45,30 @@ def tune_to_file(
         out: The prompt's file. Until the end a `.checkpoint` lies beside it.
         evaluation: `rank` or `generate`; None: by the task.
         resume: Go on from the checkpoint of the same run, if there is one.
+        overwrite: Whether a prompt at `out` is replaced, once the new one is finished.
         on_event: Watches the progress.
 
     Returns:
         The record, as plain values.
 
     Raises:
-        SpotonError: `out` is no name for a prompt or cannot be written, which is found out before tuning begins.
+        SpotonError: `out` is no name for a prompt, cannot be written, exists, or is being written by another process;
+            all of it is found out before tuning begins.
         DataError: The task has no training or validation examples.
         DivergenceError: Tuning diverged before there was anything to keep.
         Interrupted: Ctrl-C. The best prompt so far is saved; the message says how to go on.
     """
     mode = evaluation or default_mode(task)
     require_place(out)
+    with locked(out):
+        require_free(out, overwrite=overwrite, resume=resume)
+        return _tuned_to_file(model, task, recipe, out, mode, resume, on_event)
+
+
+def _tuned_to_file(
+    model: FrozenModel, task: Task, recipe: Recipe, out: Path, mode: Mode, resume: bool, on_event: OnEvent
+) -> dict[str, Any]:
+    """`tune_to_file` for an output that is ours."""
     checkpoint = out.with_suffix(".checkpoint")
     tuned = tune(model, task, recipe, mode=mode, checkpoint=checkpoint, resume=resume, on_event=on_event)
     if tuned.stopped == "interrupted":
@@ -68,13 +82,14 @@ def tune_to_file(
     record = _record(prompt, tuned, task, out) | {"curves": str(curves)}
     write_record(out.with_suffix(".json"), record)
     checkpoint.unlink(missing_ok=True)
+    remove_unfinished(out)
     return record
 
 
 def _interrupted(message: str, prompt: SoftPrompt, out: Path) -> Interrupted:
-    save_prompt(prompt, out)
+    place = save_unfinished(prompt, out)
     return Interrupted(
-        f"{message} The best prompt so far is at {out}. The same command with --resume goes on from the last "
+        f"{message} The best prompt so far is at {place}. The same command with --resume goes on from the last "
         "look at the validation split."
     )
 

@@ -11,7 +11,6 @@ It knows names and bytes, and nothing of what they mean.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +88,10 @@ class Store:
             PromptError: The file is damaged.
         """
         file = f"prompts/{name}.safetensors"
-        if self.local is not None:
-            return SoftPrompt.load(self.local / file)
         data = self.read(file)
         if data is None:
             raise StudyError(f"{self.place} has no {file}. Remove cells/{name}.json to have it tuned again.")
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "prompt.safetensors"
-            path.write_bytes(data)
-            return SoftPrompt.load(path)
+        return SoftPrompt.from_bytes(data, f"{self._root}/{file}")
 
     def checkpoint(self, name: str) -> Path | None:
         """Where an unfinished cell keeps its state; None where files cannot be replaced in place."""

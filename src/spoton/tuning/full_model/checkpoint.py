@@ -1,33 +1,33 @@
 """What a killed run of model tuning leaves behind and a resumed one reads: weights, optimizer state, history.
 
 A folder: ``state.safetensors`` (optimizer and history) and ``weights-STEP.safetensors`` of the newest and of the best
-evaluation. Every file is replaced in one step, and the state, which names the two steps, comes last; so a kill at any
-moment leaves a state whose weights are there.
+evaluation. Every file is replaced in one step, and the state, which names the two steps and the hashes of their files,
+comes last; so a kill at any moment leaves a state whose weights are there, and no damage goes unnoticed.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from spoton.errors import RecipeError
-from spoton.files import atomic_save
+from spoton.files import atomic_save, sha256_of_file
 from spoton.tuning.course import Course
+from spoton.tuning.sealed_tensors import read_hashed, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from spoton.tuning.full_model.weights import WeightsLearner
     from spoton.tuning.training_run import Learner
 
 _STATE = "state.safetensors"
-_NAME = "spoton-model-checkpoint"
+_HASHES = "sha256"
 
 
 class ModelCheckpoint:
@@ -51,16 +51,21 @@ class ModelCheckpoint:
         The best weights are those of this evaluation, or of an earlier one whose file is kept.
         """
         weights = cast("WeightsLearner", learner).weights
-        _save({name: weight.detach() for name, weight in weights.items()}, self._weights(course.step), {})
+        now, best = self._weights(course.step), self._weights(course.best_step)
+        known = self._known_hashes()
+        _save({name: weight.detach() for name, weight in weights.items()}, now)
+        hashes = {now.name: sha256_of_file(now)}
+        if best != now:
+            hashes[best.name] = known.get(best.name) or sha256_of_file(best)
         tensors = {
             f"{place}.{name}": torch.as_tensor(value)
             for place, held in optimizer.state_dict()["state"].items()
             for name, value in held.items()
         }
-        plain = asdict(course) | {"identity": self._identity}
-        _save(tensors, self.folder / _STATE, {_NAME: json.dumps(plain)})
+        plain = asdict(course) | {"identity": self._identity, _HASHES: hashes}
+        write_sealed(self.folder / _STATE, tensors, plain)
         for file in self.folder.glob("weights-*.safetensors"):
-            if file not in (self._weights(course.step), self._weights(course.best_step)):
+            if file not in (now, best):
                 file.unlink()
 
     def read(self, learner: Learner, optimizer: torch.optim.Optimizer) -> Course:
@@ -71,17 +76,18 @@ class ModelCheckpoint:
         """
         held = cast("WeightsLearner", learner)
         try:
-            with safe_open(self.folder / _STATE, framework="pt") as file:
-                tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}
-                plain: dict[str, Any] = json.loads(file.metadata()[_NAME])
+            tensors, plain = read_sealed(self.folder / _STATE)
             if plain.pop("identity") != self._identity:
                 raise RecipeError(
                     f"{self.folder} was left by a run with another recipe, task or model; resuming would mix the two. "
                     "Repeat the command it was started with, or leave --resume out to start anew."
                 )
+            hashes: dict[str, str] = plain.pop(_HASHES)
             course = Course(**plain)
-            now = load_file(self._weights(course.step))
-            held.best = load_file(self._weights(course.best_step))
+            now, held.best = (
+                read_hashed(file, hashes[file.name])
+                for file in (self._weights(course.step), self._weights(course.best_step))
+            )
             with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
                 for name, weight in held.weights.items():
                     weight.copy_(now[name])
@@ -96,6 +102,14 @@ class ModelCheckpoint:
         optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         return course
 
+    def _known_hashes(self) -> dict[str, str]:
+        """Hashes that the last state names; to hash an older file anew would take damage for content."""
+        try:
+            hashes: dict[str, str] = read_sealed(self.folder / _STATE)[1][_HASHES]
+        except (OSError, ValueError, KeyError):
+            return {}
+        return hashes
+
     def _weights(self, step: int) -> Path:
         return self.folder / f"weights-{step}.safetensors"
 
@@ -106,6 +120,6 @@ def remove_model_checkpoint(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _save(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
     data = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    atomic_save(path, lambda temporary: save_file(data, temporary, metadata))
+    atomic_save(path, lambda temporary: save_file(data, temporary))

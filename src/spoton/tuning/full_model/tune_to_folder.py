@@ -7,8 +7,6 @@ test split once, and write the record last.
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from spoton.errors import Interrupted, SpotonError
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
 from spoton.files import require_writable
+from spoton.locks import locked, scratch_folder
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_curve
 from spoton.tasks.task import Task
@@ -38,6 +37,7 @@ def tune_model_to_folder(
     *,
     evaluation: Mode | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     on_event: OnEvent = silent,
 ) -> dict[str, Any]:
     """Tune all weights, score them on the test split, and save model, curve and record in a folder.
@@ -49,19 +49,40 @@ def tune_model_to_folder(
         out: The folder. Until the end it holds a folder `checkpoint`.
         evaluation: `rank` or `generate`; None: by the task.
         resume: Go on from the checkpoint of the same run, if there is one.
+        overwrite: Whether a model in `out` is replaced, once the new one is finished.
         on_event: Watches the progress.
 
     Returns:
         The record, as plain values.
 
     Raises:
-        SpotonError: `out` is no place for a model, which is found out before tuning begins.
+        SpotonError: `out` is no place for a model, holds a finished one, or is being written by another process, which
+            is found out before tuning begins.
         DataError: The task has no training or validation examples.
         DivergenceError: Tuning diverged before there was anything to keep.
         Interrupted: Ctrl-C. The best weights so far are saved; the message says how to go on.
     """
     mode = evaluation or default_mode(task)
     _require_folder(out, model)
+    with locked(out):
+        if (out / RECORD).exists() and not overwrite:
+            raise SpotonError(
+                f"{out} holds a finished model. Choose another --out, or give --overwrite to replace it when the new "
+                "one is finished."
+            )
+        return _tuned_to_folder(model, task, recipe, out, mode, resume, on_event)
+
+
+def _tuned_to_folder(
+    model: FrozenModel,
+    task: Task,
+    recipe: ModelRecipe,
+    out: Path,
+    mode: Mode,
+    resume: bool,
+    on_event: OnEvent,
+) -> dict[str, Any]:
+    """`tune_model_to_folder` for a folder that is ours."""
     checkpoint = out / CHECKPOINT
     if not resume:
         remove_model_checkpoint(checkpoint)
@@ -108,17 +129,15 @@ def save_model(model: FrozenModel, out: Path) -> None:
     Raises:
         SpotonError: The folder cannot be written.
     """
-    scratch = out / f".spoton-{secrets.token_hex(8)}.tmp"
     try:
-        (out / RECORD).unlink(missing_ok=True)
-        model.network.save_pretrained(scratch)
-        model.tokenizer.save_pretrained(scratch)
-        for file in sorted(scratch.iterdir(), key=lambda file: file.suffix == PROMPT_SUFFIX):
-            file.replace(out / file.name)
+        with scratch_folder(out) as scratch:
+            model.network.save_pretrained(scratch)
+            model.tokenizer.save_pretrained(scratch)
+            (out / RECORD).unlink(missing_ok=True)
+            for file in sorted(scratch.iterdir(), key=lambda file: file.suffix == PROMPT_SUFFIX):
+                file.replace(out / file.name)
     except OSError as error:
         raise SpotonError(f"Cannot write the model to {out}: {error}. Choose another place.") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _require_folder(out: Path, model: FrozenModel) -> None:
@@ -154,8 +173,11 @@ def _lineage(model: FrozenModel) -> list[dict[str, Any]]:
 
 
 def _interrupted(message: str, tuned: TunedModel, out: Path) -> Interrupted:
-    save_model(tuned.model, out)
+    if (out / RECORD).exists():
+        kept = f"The finished model in {out} is as it was."
+    else:
+        save_model(tuned.model, out)
+        kept = f"The best weights so far are in {out}."
     return Interrupted(
-        f"{message} The best weights so far are in {out}. The same command with --resume goes on from the last "
-        "look at the validation split."
+        f"{message} {kept} The same command with --resume goes on from the last look at the validation split."
     )

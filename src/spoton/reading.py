@@ -1,0 +1,92 @@
+"""The one place where files that others may have written are opened: regular files, read once, up to a size.
+
+Whatever is wrong with a file is an `OSError` whose `strerror` says it in words, so a caller has one thing to catch and
+only adds what the file was meant to be. A pipe or a device is refused before a byte is read: it may have no end.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+_KINDS = {
+    stat.S_IFDIR: "it is a folder",
+    stat.S_IFIFO: "it is a pipe, not a regular file",
+    stat.S_IFSOCK: "it is a socket, not a regular file",
+    stat.S_IFCHR: "it is a device, not a regular file",
+    stat.S_IFBLK: "it is a device, not a regular file",
+}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """A regular file, open for reading. Several reads of it see one file, even if another takes its name meanwhile.
+
+    Raises:
+        OSError: It is not there, may not be read, or is a folder, pipe, socket or device.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits until somebody writes into it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except ValueError as error:  # a null byte in the path
+        raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from error
+    with os.fdopen(descriptor, "rb") as file:
+        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+        if kind != stat.S_IFREG:
+            number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
+            raise OSError(number, _KINDS.get(kind, "it is not a regular file"), str(path))
+        yield file
+
+
+def read_bytes(path: Path, *, most: int | None = None) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: The file.
+        most: How many bytes it may have.
+
+    Raises:
+        OSError: See `opened`; or it is larger than `most`.
+    """
+    with opened(path) as file:
+        size = size_of(file)
+        if most is not None and size <= most:
+            data = file.read(most + 1)  # files of /proc have no size, and a file may grow
+            size = max(size, len(data))
+        elif most is None:
+            data = file.read()
+        if most is not None and size > most:
+            raise OSError(
+                errno.EFBIG, f"it has {_megabytes(size)}, expected at most {_megabytes(most)}", str(path)
+            )
+    return data
+
+
+def read_text(path: Path, *, most: int | None = None, encoding: str = "utf-8") -> str:
+    """The text of a regular file.
+
+    Raises:
+        OSError: See `read_bytes`.
+        UnicodeError: It is not text in that encoding.
+    """
+    return read_bytes(path, most=most).decode(encoding)
+
+
+def size_of(file: BufferedReader) -> int:
+    """Bytes of an open file."""
+    return os.fstat(file.fileno()).st_size
+
+
+def reason(error: OSError) -> str:
+    """What went wrong with a file, in words that continue a sentence."""
+    words = error.strerror or str(error)
+    return words[:1].lower() + words[1:]
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
