@@ -1,0 +1,118 @@
+"""How many steps a run gets when nobody says: by the size of the data, or by minutes of wall time.
+
+What ends a run earlier is patience (`TuningRecipe.patience`); this sets the ceiling.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from spoton.evaluation.encoding import encode, needs_end
+from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.files import atomic_write
+from spoton.models.frozen import FrozenModel
+from spoton.tasks.task import Task
+from spoton.tuning.initial_prompt import starting_prompt
+from spoton.tuning.microbatches import Microbatches, StepRows
+from spoton.tuning.recipe import Recipe
+from spoton.tuning.row_order import rows_of_step
+
+FEWEST_STEPS, MOST_STEPS = 60, 1000
+EPOCHS = 8
+"""Passes over the training rows that the ceiling allows, between the fewest and the most steps."""
+_TIMED_STEPS = 2
+_TIMED_ROWS = 32
+_MARGIN = 0.85
+"""Share of the minutes that is planned with: loading, testing and noise take the rest."""
+
+
+def steps_for_data(examples: int, batch_size: int) -> int:
+    """Returns the ceiling for so many training rows.
+
+    Example:
+        >>> steps_for_data(100, 8), steps_for_data(400, 8), steps_for_data(100_000, 8)
+        (100, 400, 1000)
+    """
+    return min(MOST_STEPS, max(FEWEST_STEPS, -(-EPOCHS * examples // batch_size)))
+
+
+def steps_for_minutes(
+    model: FrozenModel, task: Task, recipe: Recipe, minutes: float, mode: Mode | None = None
+) -> int:
+    """Returns the steps that fit into some minutes, from the time of a few real steps and evaluated rows.
+
+    Args:
+        model: The frozen model.
+        task: What will be tuned.
+        recipe: How, apart from its steps.
+        minutes: Wall time of the whole run.
+        mode: How it will be validated.
+    """
+    step, evaluation = seconds_of(model, task, recipe, mode)
+    each = step + evaluation / recipe.evaluate_every
+    return max(1, int(_MARGIN * 60 * minutes / each))
+
+
+def seconds_of(
+    model: FrozenModel, task: Task, recipe: Recipe, mode: Mode | None = None
+) -> tuple[float, float]:
+    """Measures the seconds of one step and of one evaluation, that of every candidate included."""
+    prompt = starting_prompt(model, task, recipe)[0].to(model.device).requires_grad_()
+    train = encode(
+        model, task.train, end=needs_end(model, task.labels), prompt_length=len(prompt),
+        max_input_tokens=recipe.max_input_tokens, labels=task.labels,
+    )  # fmt: skip
+    passes = Microbatches(model)
+    began = 0.0
+    for number in range(_TIMED_STEPS + 1):
+        if number == 1:  # the first step also chooses the engine and measures memory
+            began = time.perf_counter()
+        rows = train.batch(rows_of_step(len(train), recipe.batch_size, number, recipe.seed))
+        passes.gradients([prompt], [StepRows.of(rows, "examples")])
+    step = (time.perf_counter() - began) / _TIMED_STEPS
+    some = task.validation[:_TIMED_ROWS]
+    began = time.perf_counter()
+    with torch.no_grad():
+        evaluate(
+            model,
+            prompt.detach(),
+            some,
+            task,
+            mode or default_mode(task),
+            max_input_tokens=recipe.max_input_tokens,
+        )
+    candidates = 2 if recipe.average else 1
+    return step, candidates * (time.perf_counter() - began) * len(task.validation) / len(some)
+
+
+def with_budget(
+    model: FrozenModel,
+    task: Task,
+    recipe: Recipe,
+    *,
+    minutes: float | None = None,
+    mode: Mode | None = None,
+    kept: Path | None = None,
+) -> Recipe:
+    """Returns the recipe with the steps of its budget.
+
+    Args:
+        model: The frozen model.
+        task: What will be tuned.
+        recipe: How, apart from its steps.
+        minutes: Wall time of the whole run; None: the ceiling that the data sets.
+        mode: How it will be validated.
+        kept: File that holds the steps once they are chosen, so that a resumed run has the same; removed by the caller.
+    """
+    if minutes is None:
+        return recipe.changed(steps=steps_for_data(len(task.train), recipe.batch_size))
+    if kept is not None and kept.is_file():
+        return recipe.changed(steps=int(json.loads(kept.read_text())["steps"]))
+    steps = steps_for_minutes(model, task, recipe, minutes, mode)
+    if kept is not None:
+        atomic_write(kept, json.dumps({"steps": steps, "minutes": minutes}).encode())
+    return recipe.changed(steps=steps)

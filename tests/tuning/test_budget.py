@@ -1,0 +1,44 @@
+"""Budgets: the ceiling by data, minutes that become steps, and a resumed run with the same steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from spoton.tuning import Recipe
+from spoton.tuning.budget import seconds_of, steps_for_data, steps_for_minutes, with_budget
+from tests.tiny import tiny, toy_task
+
+RECIPE = Recipe(length=4, evaluate_every=4, batch_size=4, average=0.9)
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "steps"),
+    [(1, 8, 60), (100, 8, 100), (101, 8, 101), (100, 32, 60), (10**6, 8, 1000)],
+)
+def test_the_ceiling_is_eight_passes_over_the_rows(examples: int, batch_size: int, steps: int) -> None:
+    assert steps_for_data(examples, batch_size) == steps
+
+
+def test_minutes_are_planned_with_what_a_step_takes_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spoton.tuning.budget.seconds_of", lambda *given: (1.0, 8.0))
+    model, task = tiny("llama"), toy_task()
+    # A step and a quarter of an evaluation take three seconds; 85 % of ten minutes are planned with.
+    assert steps_for_minutes(model, task, RECIPE, 10) == 170
+    assert steps_for_minutes(model, task, RECIPE, 0.001) == 1
+
+
+def test_a_step_and_an_evaluation_are_really_timed() -> None:
+    step, evaluation = seconds_of(tiny("llama"), toy_task(), RECIPE)
+    assert 0 < step < 60 and 0 < evaluation < 60
+
+
+def test_chosen_steps_are_kept_for_a_resumed_run(tmp_path: Path) -> None:
+    model, task, kept = tiny("llama"), toy_task(), tmp_path / "budget.json"
+    first = with_budget(model, task, RECIPE, minutes=0.02, kept=kept)
+    assert json.loads(kept.read_text())["steps"] == first.steps
+    kept.write_text('{"steps": 7}')
+    assert with_budget(model, task, RECIPE, minutes=0.02, kept=kept).steps == 7
+    assert with_budget(model, task, RECIPE).steps == 60
