@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
                 recipe = BASE.changed(
                     steps=n,
                     seed=seed,
-                    evaluate_every=max(25, n // 8),
+                    evaluate_every=max(30, n // 8),
                     max_input_tokens=MAX_TOKENS,
                     **VARIANTS[variant],
                 )

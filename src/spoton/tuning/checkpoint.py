@@ -71,6 +71,7 @@ class PromptCheckpoint:
             raise RecipeError(
                 f"{self.path} is not a usable checkpoint ({error}). Remove it and start again."
             ) from error
+        held.moved = course.step > 0
         for name in _KEPT:
             if name in tensors:
                 setattr(held, name, tensors[name].to(held.model.device))

@@ -106,6 +106,7 @@ class PromptLearner:
         average: ``[P, D]`` moving average of the prompt; None if the recipe asks for none.
         best: ``[P, D]`` the best candidate by validation so far; None before the first evaluation.
         key: ``[P, D]`` the prompt at the key step; None before it.
+        moved: Whether a step was taken.
     """
 
     def __init__(self, model: FrozenModel, recipe: Recipe, start: Tensor) -> None:
@@ -117,6 +118,7 @@ class PromptLearner:
         )
         self.parameters = list(self.parameterization.tensors.values())
         self.average = start.to(model.device).clone() if recipe.average else None
+        self.moved = False
         self.best: Tensor | None = None
         self.key: Tensor | None = None
 
@@ -128,11 +130,13 @@ class PromptLearner:
     def candidates(self) -> dict[str, Tensor]:
         """See `Learner.candidates`: the last prompt, and the average of all so far."""
         last = {"last": self.prompt().detach()}
-        return last if self.average is None else last | {"average": self.average}
+        # Before the first step they are the same, and an evaluation is not free.
+        return last if self.average is None or not self.moved else last | {"average": self.average}
 
     @torch.no_grad()
     def stepped(self, step: int) -> None:
         """See `Learner.stepped`. The average forgets its start quickly: decay ``min(d, (1 + step) / (10 + step))``."""
+        self.moved = True
         if self.average is not None:
             decay = min(self._decay, (1 + step) / (10 + step))
             self.average.mul_(decay).add_(self.prompt(), alpha=1 - decay)
