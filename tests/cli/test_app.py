@@ -12,7 +12,7 @@ from typer.main import get_command
 import spoton
 from spoton.cli.app import app
 from spoton.cli.command import SpotonGroup, command
-from spoton.cli.options import RecipeOptions
+from spoton.cli.recipe_options import RecipeOptions
 from spoton.errors import DataError
 from tests.cli.conftest import Run
 
@@ -57,7 +57,7 @@ def test_version() -> None:
 
 
 def test_every_field_of_a_recipe_has_its_flag() -> None:
-    flags = set(inspect.signature(RecipeOptions).parameters) - {"preset"}
+    flags = set(inspect.signature(RecipeOptions).parameters) - {"preset", "minutes"}
     assert flags == set(spoton.Recipe.model_fields)
 
 

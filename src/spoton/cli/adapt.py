@@ -10,19 +10,10 @@ from rich.console import Group, RenderableType
 
 from spoton.cli.command import command
 from spoton.cli.libraries import note_damaged, open_libraries
-from spoton.cli.options import (
-    Evaluation,
-    Json,
-    K,
-    Library,
-    Metric,
-    ModelOptions,
-    Overwrite,
-    RecipeOptions,
-    TaskOptions,
-)
+from spoton.cli.options import Evaluation, Json, K, Library, Metric, ModelOptions, Overwrite, TaskOptions
 from spoton.cli.output import emit, facts, table
 from spoton.cli.progress import live_progress
+from spoton.cli.recipe_options import RecipeOptions
 
 app = typer.Typer()
 
@@ -61,6 +52,8 @@ def adapt(
     chosen = recipe.recipe(library)
     libraries = open_libraries(library)
     frozen = model.load()
+    kept = None if out is None else out.with_suffix(".work") / "budget.json"
+    chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, kept=kept)
     with live_progress() as on_event:
         adapted = transfer(
             frozen, asked, libraries, chosen, method=method, k=k, metric=metric, seeds=seeds,
@@ -81,4 +74,5 @@ def _report(document: dict[str, Any]) -> RenderableType:
         "task", "model", "metric", "evaluation", "truncated", "chosen", "prompt", "curves", "seconds",
     )  # fmt: skip
     pairs = [("retrieved", sources), *((name, document.get(name)) for name in names)]
-    return Group(table(columns, rows, numbers=columns[1:]), "", facts(pairs), "", document["verdict"])
+    says = [document["verdict"], *([document["speed"]["sentence"]] if document["speed"] else [])]
+    return Group(table(columns, rows, numbers=columns[1:]), "", facts(pairs), "", *says)

@@ -8,9 +8,10 @@ import typer
 from rich.console import Group, RenderableType
 
 from spoton.cli.command import command
-from spoton.cli.options import Json, Library, ModelOptions, RecipeOptions, TaskOptions
+from spoton.cli.options import Json, Library, ModelOptions, TaskOptions
 from spoton.cli.output import emit, facts, table
 from spoton.cli.progress import live_progress
+from spoton.cli.recipe_options import RecipeOptions
 
 if TYPE_CHECKING:
     from spoton.tuning import Diagnosis

@@ -6,14 +6,12 @@ into single options. Nothing here has a default of its own where its room has on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from spoton.cli.libraries import find_library, is_file
 from spoton.cli.output import note, quiet_stdout
 
 if TYPE_CHECKING:
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from spoton.prompts import SoftPrompt
     from spoton.tasks import Task, TaskInfo
     from spoton.tasks.task_info import Form
-    from spoton.tuning import Recipe
-    from spoton.tuning.full_model.recipe import ModelRecipe
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -384,112 +380,6 @@ class ModelOptions:
             if prompt is not None:
                 prompt.require_model(model.fingerprint, model.name)
         return model
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeOptions:
-    """How the prompt is tuned: a preset and what to change in it."""
-
-    preset: Annotated[
-        str | None,
-        typer.Option(help="Recipe to start from: decoder, paper-t5, ...", rich_help_panel=_RECIPE),
-    ] = None
-    length: Annotated[
-        int | None, typer.Option(help="Virtual tokens of the prompt (P).", rich_help_panel=_RECIPE)
-    ] = None
-    init: Annotated[
-        str | None,
-        typer.Option(
-            help="vocabulary, labels, uniform, text:..., or a prompt: a file, or a name in a library.",
-            rich_help_panel=_RECIPE,
-        ),
-    ] = None
-    optimizer: Annotated[
-        Literal["adamw", "adafactor"] | None, typer.Option(help="The optimizer.", rich_help_panel=_RECIPE)
-    ] = None
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Constant over the run.", rich_help_panel=_RECIPE)
-    ] = None
-    weight_decay: Annotated[
-        float | None,
-        typer.Option(help="Per step, not multiplied by the learning rate.", rich_help_panel=_RECIPE),
-    ] = None
-    steps: Annotated[int | None, typer.Option(help="Tuning steps.", rich_help_panel=_RECIPE)] = None
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step.", rich_help_panel=_RECIPE)] = None
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the start and of the order.", rich_help_panel=_RECIPE)
-    ] = None
-    key_step: Annotated[
-        int | None, typer.Option(help="Step whose checkpoint is the key.", rich_help_panel=_RECIPE)
-    ] = None
-    evaluate_every: Annotated[
-        int | None, typer.Option(help="Steps between two validations.", rich_help_panel=_RECIPE)
-    ] = None
-    patience: Annotated[
-        int | None,
-        typer.Option(
-            help="Validations without anything better after which tuning ends. Not given: it takes all steps.",
-            rich_help_panel=_RECIPE,
-        ),
-    ] = None
-    max_input_tokens: Annotated[
-        int | None, typer.Option(help="Longer inputs lose their middle.", rich_help_panel=_RECIPE)
-    ] = None
-
-    def recipe(self, library: Sequence[str] | None) -> Recipe:
-        """The preset with these changes.
-
-        Args:
-            library: Where a prompt to start from is looked up by name.
-
-        Raises:
-            RecipeError: there is no such preset, or a value does not fit.
-            LibraryError: a start is looked up in a folder that does not exist.
-        """
-        from spoton.tuning import Recipe
-
-        changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
-        if self.init is not None:
-            changes["init"] = _start(self.init, library)
-        return Recipe.preset(self.preset or "decoder", **changes)
-
-    def model_recipe(self, library: Sequence[str] | None) -> ModelRecipe:
-        """The preset of model tuning with these changes.
-
-        Args:
-            library: Has to be None; there is no prompt to start from.
-
-        Raises:
-            RecipeError: an option speaks of a prompt, there is no such preset, or a value does not fit.
-        """
-        from spoton.errors import RecipeError
-        from spoton.tuning.full_model.recipe import ModelRecipe
-
-        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
-        strange = [
-            name
-            for name, value in given.items()
-            if value is not None and name not in ModelRecipe.model_fields
-        ]
-        strange += ["library"] if library else []
-        if strange:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
-            raise RecipeError(
-                f"{flags}: these are about a prompt, and --method model tunes the weights without one. Leave them out. "
-                "To start from another model, give its folder as --model."
-            )
-        changes = {name: value for name, value in given.items() if name in ModelRecipe.model_fields}
-        return ModelRecipe.preset(self.preset or "decoder", **changes)
-
-
-def _start(init: str, places: Sequence[str] | None) -> str:
-    """The name of a prompt in a library as the path of its file; all else as it is, for the recipe to judge."""
-    from spoton.tuning.initial_prompt import STRATEGIES
-
-    if init in STRATEGIES or init.startswith("text:") or is_file(init):
-        return init
-    library = find_library(init, places)
-    return init if library is None else str(library.path(init))
 
 
 def _words(text: str | None) -> list[str] | None:

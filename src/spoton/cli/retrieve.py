@@ -10,9 +10,10 @@ import typer
 
 from spoton.cli.command import command
 from spoton.cli.libraries import find_library, find_prompt, note_damaged, open_libraries
-from spoton.cli.options import Json, K, Library, Metric, ModelOptions, RecipeOptions, TargetOptions
+from spoton.cli.options import Json, K, Library, Metric, ModelOptions, TargetOptions
 from spoton.cli.output import emit, table
 from spoton.cli.progress import live_progress
+from spoton.cli.recipe_options import RecipeOptions
 from spoton.errors import PromptError
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from spoton.cli.command import USER_ERROR, command
-from spoton.cli.options import Evaluation, Json, Library, ModelOptions, Overwrite, RecipeOptions, TaskOptions
+from spoton.cli.options import Evaluation, Json, Library, ModelOptions, Overwrite, TaskOptions
 from spoton.cli.output import emit, facts, note
 from spoton.cli.progress import live_progress
+from spoton.cli.recipe_options import RecipeOptions
 
 app = typer.Typer()
 
@@ -48,8 +49,13 @@ def tune(
         from spoton.tuning.tune_to_file import tune_to_file
 
         asked, chosen, frozen = task.load(model), recipe.recipe(library), model.load()
+        kept = out.with_suffix(".budget.json")
+        if not resume:
+            kept.unlink(missing_ok=True)
+        chosen = recipe.budgeted(chosen, frozen, asked, kept=kept)
         with live_progress() as on_event:
             record = tune_to_file(frozen, asked, chosen, out, on_event=on_event, **options)
+        kept.unlink(missing_ok=True)
         place = "prompt"
     else:
         from spoton.tuning.full_model.tune_to_folder import tune_model_to_folder

@@ -10,11 +10,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from spoton.errors import Interrupted, RecipeError
 from spoton.evaluation.score import Mode, default_mode, evaluate
@@ -30,6 +28,7 @@ from spoton.transfer.comparison import Scores, verdict
 from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.rank_sources import Retrieved, retrieve, sources_for
 from spoton.transfer.similarity import Metric
+from spoton.transfer.speed import speed
 from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinished
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import require_place, save_prompt, versions, write_record
@@ -162,7 +161,10 @@ def _adapted(
     except KeyboardInterrupt as stop:
         raise Interrupted(_interrupted(stop, runs, scratch, out)) from stop
     chosen, best, index = _best(runs)
-    prompt = _final(task, best, scores[chosen].test, index, runs[index].scratch.prompt.key)
+    prompt = _final(task, best, scores[chosen].test, index, runs[index].scratch.prompt)
+    saved = speed(
+        [run.scratch.history for run in runs], [run.transfer.history for run in runs], recipe.key_step
+    )
     document = {
         "task": task.name, "form": task.form, "model": model.name, "model_fingerprint": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."), "metric": task.metric,
@@ -170,6 +172,8 @@ def _adapted(
         "scores": {"zero_shot": zero_shot} | {arm: found.means() for arm, found in scores.items()},
         "seeds": {"n": seeds} | {arm: found.seeds() for arm, found in scores.items()},
         "verdict": verdict(scores["prompt_tuning"], scores["transfer"], task.metric),
+        "speed": None if saved is None else saved.to_json() | {"sentence": saved.sentence()},
+        "calibration": None if prompt.card.calibration is None else prompt.card.calibration.model_dump(),
         "steps": _steps(recipe, runs), "method": method, "similarity": metric,
         "retrieved": [one.to_json() for one in runs[index].retrieved],
         "retrieved_by_seed": [[one.to_json() for one in run.retrieved] for run in runs],
@@ -259,13 +263,16 @@ def _best(runs: Sequence[SeedRuns]) -> tuple[str, Run, int]:
     return max([*transferred, *from_scratch], key=lambda one: one[1].rank)
 
 
-def _final(task: Task, best: Run, test: Sequence[float], index: int, key: Tensor | None) -> SoftPrompt:
-    """The prompt to save: its key is the probe's, which is what keys of other prompts are comparable with."""
+def _final(task: Task, best: Run, test: Sequence[float], index: int, probe: SoftPrompt) -> SoftPrompt:
+    """The prompt to save, with the key and start of the probe, which keys of other prompts are comparable with."""
     scores = dict(best.prompt.card.scores)
     if test:
         scores["test"] = {task.metric: test[index]}
-    return SoftPrompt(
-        value=best.prompt.value, key=key, card=best.prompt.card.model_copy(update={"scores": scores})
+    return replace(
+        best.prompt,
+        key=probe.key,
+        start=probe.start,
+        card=best.prompt.card.model_copy(update={"scores": scores}),
     )
 
 

@@ -103,14 +103,14 @@ class KeptRuns:
 
     def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
         """The main metric on the test split; looked up if this prompt was tested before."""
-        which = prompt.content_hash() if prompt else "zero-shot"
+        which = prompt.content_hash() + str(prompt.card.calibration) if prompt else "zero-shot"
         held = [self.model.fingerprint, str(self.model.dtype), self.task.data_hash(), self.mode]
         name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"
         if path is not None and (kept := _read(path)) is not None:
             return float(kept["score"])
         found = evaluate(
-            self.model, prompt.value if prompt else None, self.task.test, self.task, self.mode,
+            self.model, prompt, self.task.test, self.task, self.mode,
             max_input_tokens=max_input_tokens, on_event=self.on_event, phase=phase,
         )  # fmt: skip
         if path is not None:

@@ -1,6 +1,6 @@
 """How many steps a run gets when nobody says: by the size of the data, or by minutes of wall time.
 
-What ends a run earlier is patience (`TuningRecipe.patience`); this sets the ceiling.
+What ends a run earlier is patience; this sets the ceiling.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from spoton.tuning.row_order import rows_of_step
 FEWEST_STEPS, MOST_STEPS = 60, 1000
 EPOCHS = 8
 """Passes over the training rows that the ceiling allows, between the fewest and the most steps."""
+PATIENCE = 5
+"""Evaluations without anything better that end a run whose steps nobody gave."""
 _TIMED_STEPS = 2
 _TIMED_ROWS = 32
 _MARGIN = 0.85
@@ -98,7 +100,7 @@ def with_budget(
     mode: Mode | None = None,
     kept: Path | None = None,
 ) -> Recipe:
-    """Returns the recipe with the steps of its budget.
+    """Returns the recipe with the steps of its budget, and patience where it has none.
 
     Args:
         model: The frozen model.
@@ -108,6 +110,7 @@ def with_budget(
         mode: How it will be validated.
         kept: File that holds the steps once they are chosen, so that a resumed run has the same; removed by the caller.
     """
+    recipe = recipe.changed(patience=PATIENCE if recipe.patience is None else recipe.patience)
     if minutes is None:
         return recipe.changed(steps=steps_for_data(len(task.train), recipe.batch_size))
     if kept is not None and kept.is_file():

@@ -101,13 +101,14 @@ def _tested(
     if not task.test:
         return tuned.prompt
     found = evaluate(
-        model, tuned.prompt.value, task.test, task, mode,
+        model, tuned.prompt, task.test, task, mode,
         max_input_tokens=recipe.max_input_tokens, on_event=on_event, phase="test",
     )  # fmt: skip
     card = tuned.prompt.card
-    return replace(
-        tuned.prompt, card=card.model_copy(update={"scores": card.scores | {"test": found.scores}})
-    )
+    scores = card.scores | {"test": found.scores}
+    if found.uncalibrated is not None:
+        scores["test_uncalibrated"] = found.uncalibrated.scores
+    return replace(tuned.prompt, card=card.model_copy(update={"scores": scores}))
 
 
 def _record(prompt: SoftPrompt, tuned: Tuned, task: Task, out: Path) -> dict[str, Any]:
@@ -118,6 +119,7 @@ def _record(prompt: SoftPrompt, tuned: Tuned, task: Task, out: Path) -> dict[str
         "metric": card.metric, "evaluation": card.evaluation, "splits": task.splits(), "scores": card.scores,
         "steps": tuned.steps, "best_step": card.best_step, "key_step": card.key_step, "stopped": tuned.stopped,
         "message": tuned.message, "truncated": tuned.truncated,
+        "calibration": None if card.calibration is None else card.calibration.model_dump(),
         "activation_bytes": tuned.activation_bytes, "passes": tuned.passes, "notes": list(task.notes),
         "prompt": str(out), "seconds": tuned.seconds, "recipe": card.recipe, "data_hash": card.data_hash,
         "versions": versions(), "history": tuned.history,

@@ -1,0 +1,219 @@
+"""Options of a recipe: a preset and what to change in it, and the budget of a run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from spoton.cli.libraries import find_library, is_file
+
+if TYPE_CHECKING:
+    from spoton.models import FrozenModel
+    from spoton.tasks import Task
+    from spoton.tuning import Recipe
+    from spoton.tuning.full_model.recipe import ModelRecipe
+
+_RECIPE = "Recipe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """How the prompt is tuned: a preset and what to change in it."""
+
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Recipe to start from: decoder, paper-t5, ...", rich_help_panel=_RECIPE),
+    ] = None
+    length: Annotated[
+        int | None, typer.Option(help="Virtual tokens of the prompt (P).", rich_help_panel=_RECIPE)
+    ] = None
+    init: Annotated[
+        str | None,
+        typer.Option(
+            help="vocabulary, labels, task, uniform, text:..., or a prompt: a file, or a name in a library.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None
+    optimizer: Annotated[
+        Literal["adamw", "adafactor"] | None, typer.Option(help="The optimizer.", rich_help_panel=_RECIPE)
+    ] = None
+    learning_rate: Annotated[
+        str | None,
+        typer.Option(
+            help="The highest of the schedule, or auto: three start together and one goes on.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None
+    rate_unit: Annotated[
+        Literal["absolute", "embedding_rms"] | None,
+        typer.Option(help="Unit of the learning rate.", rich_help_panel=_RECIPE),
+    ] = None
+    schedule: Annotated[
+        Literal["constant", "linear", "cosine"] | None,
+        typer.Option(help="How the learning rate falls.", rich_help_panel=_RECIPE),
+    ] = None
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps in which the learning rate rises.", rich_help_panel=_RECIPE)
+    ] = None
+    clip: Annotated[
+        float | None,
+        typer.Option(help="Largest norm of the gradient; 0: any.", rich_help_panel=_RECIPE),
+    ] = None
+    average: Annotated[
+        float | None,
+        typer.Option(help="Decay of the prompt's moving average; 0: none.", rich_help_panel=_RECIPE),
+    ] = None
+    loss: Annotated[
+        Literal["tokens", "examples", "labels"] | None,
+        typer.Option(
+            help="Mean over target tokens, over examples, or cross-entropy over the labels.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None
+    calibrate: Annotated[
+        Literal["none", "end", "every"] | None,
+        typer.Option(help="When label scores are calibrated on training rows.", rich_help_panel=_RECIPE),
+    ] = None
+    label_score: Annotated[
+        Literal["sum", "mean"] | None,
+        typer.Option(help="How the tokens of a label make its score.", rich_help_panel=_RECIPE),
+    ] = None
+    select: Annotated[
+        Literal["loss", "score"] | None,
+        typer.Option(help="What chooses the best checkpoint.", rich_help_panel=_RECIPE),
+    ] = None
+    reparameterization: Annotated[
+        Literal["none", "residual", "superposition", "low_rank"] | None,
+        typer.Option(help="What is tuned in place of the prompt.", rich_help_panel=_RECIPE),
+    ] = None
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(help="Per step, not multiplied by the learning rate.", rich_help_panel=_RECIPE),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Tuning steps. Not given: at most eight passes over the training rows, ended by patience.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, help="Wall time of the whole command, instead of --steps.", rich_help_panel=_RECIPE
+        ),
+    ] = None
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step.", rich_help_panel=_RECIPE)] = None
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the start and of the order.", rich_help_panel=_RECIPE)
+    ] = None
+    key_step: Annotated[
+        int | None, typer.Option(help="Step whose checkpoint is the key.", rich_help_panel=_RECIPE)
+    ] = None
+    evaluate_every: Annotated[
+        int | None, typer.Option(help="Steps between two validations.", rich_help_panel=_RECIPE)
+    ] = None
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Validations without anything better after which tuning ends. Not given: it takes all steps.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None
+    max_input_tokens: Annotated[
+        int | None, typer.Option(help="Longer inputs lose their middle.", rich_help_panel=_RECIPE)
+    ] = None
+
+    def recipe(self, library: Sequence[str] | None) -> Recipe:
+        """The preset with these changes.
+
+        Args:
+            library: Where a prompt to start from is looked up by name.
+
+        Raises:
+            RecipeError: there is no such preset, or a value does not fit.
+            LibraryError: a start is looked up in a folder that does not exist.
+        """
+        from spoton.tuning import Recipe
+
+        changes = {name: value for name, value in self._given().items() if name != "minutes"}
+        if self.init is not None:
+            changes["init"] = _start(self.init, library)
+        return Recipe.preset(self.preset or "decoder", **changes)
+
+    def budgeted(
+        self, recipe: Recipe, model: FrozenModel, task: Task, *, runs: int = 1, kept: Path | None = None
+    ) -> Recipe:
+        """The recipe with the steps of its budget: as given, by minutes, or by the size of the data.
+
+        Args:
+            recipe: From `recipe`.
+            model: The frozen model.
+            task: What will be tuned.
+            runs: Into how many runs of equal length the minutes are divided.
+            kept: File that keeps steps that minutes were turned into; see `spoton.tuning.budget.with_budget`.
+
+        Raises:
+            RecipeError: both steps and minutes were given.
+        """
+        from spoton.errors import RecipeError
+        from spoton.tuning.budget import with_budget
+
+        if self.steps is not None and self.minutes is not None:
+            raise RecipeError("--steps and --minutes both set the budget. Give one of them.")
+        if self.minutes is None and (self.steps is not None or self.preset not in (None, "decoder")):
+            return recipe
+        minutes = None if self.minutes is None else self.minutes / runs
+        return with_budget(model, task, recipe, minutes=minutes, kept=kept)
+
+    def _given(self) -> dict[str, object]:
+        """The options that change the preset, by name; the learning rate as a number where it is one."""
+        given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
+        rate = given["learning_rate"]
+        if rate is not None:
+            with contextlib.suppress(ValueError):
+                given["learning_rate"] = float(rate)
+        return given
+
+    def model_recipe(self, library: Sequence[str] | None) -> ModelRecipe:
+        """The preset of model tuning with these changes.
+
+        Args:
+            library: Has to be None; there is no prompt to start from.
+
+        Raises:
+            RecipeError: an option speaks of a prompt, there is no such preset, or a value does not fit.
+        """
+        from spoton.errors import RecipeError
+        from spoton.tuning.full_model.recipe import ModelRecipe
+
+        given = self._given()
+        strange = [
+            name
+            for name, value in given.items()
+            if value is not None and name not in ModelRecipe.model_fields
+        ]
+        strange += ["library"] if library else []
+        if strange:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
+            raise RecipeError(
+                f"{flags}: these are about a prompt, and --method model tunes the weights without one. Leave them out. "
+                "To start from another model, give its folder as --model."
+            )
+        changes = {name: value for name, value in given.items() if name in ModelRecipe.model_fields}
+        return ModelRecipe.preset(self.preset or "decoder", **changes)
+
+
+def _start(init: str, places: Sequence[str] | None) -> str:
+    """The name of a prompt in a library as the path of its file; all else as it is, for the recipe to judge."""
+    from spoton.tuning.initial_prompt import STRATEGIES
+
+    if init in STRATEGIES or init.startswith("text:") or is_file(init):
+        return init
+    library = find_library(init, places)
+    return init if library is None else str(library.path(init))
