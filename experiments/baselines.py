@@ -235,9 +235,14 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m", help="as for spoton tune")
     parser.add_argument("--steps", type=int, default=200, help="optimizer steps of every arm")
     parser.add_argument(
-        "--batch-size", type=int, default=Recipe().batch_size, help="examples a step of every arm"
+        "--batch-size",
+        type=int,
+        default=Recipe.preset("decoder").batch_size,
+        help="examples a step of every arm",
     )
-    parser.add_argument("--key-step", type=int, default=Recipe().key_step, help="age of a key")
+    parser.add_argument(
+        "--key-step", type=int, default=Recipe.preset("decoder").key_step, help="age of a key"
+    )
     parser.add_argument("--evaluate-every", type=int, default=40, help="steps between two looks")
     parser.add_argument(
         "--learning-rate", type=float, default=ModelRecipe().learning_rate, help="of model tuning"

@@ -27,10 +27,7 @@ from spoton.tasks.catalog import load_task
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "recipe_sweep"
-BASE = Recipe(
-    length=32, init="task", learning_rate=0.01, schedule="linear", warmup=10, clip=1.0, average=0.95, calibrate="end",
-    select="loss", batch_size=8, key_step=20,
-)  # fmt: skip
+BASE = Recipe.preset("decoder")
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "rate 0.003": {"learning_rate": 0.003},

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from spoton import PromptLibrary, Recipe, evaluate, load_model, tune
-from spoton.prompts import SoftPrompt
 from spoton.tasks.catalog import load_task
 
 FOLDER = Path(__file__).parents[1] / "src" / "spoton" / "prompts" / "starter"
 # The default recipe, so that keys compare with those of targets tuned by default; only with more steps.
-RECIPE = Recipe().changed(steps=240, evaluate_every=40)
+RECIPE = Recipe.preset("decoder", steps=240, evaluate_every=40)
 TASKS = (
     "movie_sentiment", "tweet_sentiment", "product_sentiment", "stereoset_bias_type", "crows_pairs_bias_type",
     "medical_subject", "stereoset_relation", "openbookqa",
@@ -48,10 +48,10 @@ def main() -> None:
             continue
         task = load_task(name).limited(validation=VALIDATION, test=TEST)
         tuned = tune(model, task, RECIPE, on_event=lambda e: print(e, file=sys.stderr, flush=True))
-        test = evaluate(model, tuned.prompt.value, task.test, task, max_input_tokens=RECIPE.max_input_tokens)
+        test = evaluate(model, tuned.prompt, task.test, task)
         card = tuned.prompt.card
         card = card.model_copy(update={"scores": card.scores | {"test": test.scores}})
-        library.add(SoftPrompt(value=tuned.prompt.value, key=tuned.prompt.key, card=card), replace=True)
+        library.add(replace(tuned.prompt, card=card), replace=True)
         print(f"{name}: {card.scores} in {tuned.seconds:.0f} s", file=sys.stderr, flush=True)
 
 

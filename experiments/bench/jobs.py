@@ -20,7 +20,7 @@ from experiments.bench.machine import describe
 from experiments.bench.ratios import pairwise_ratio
 from experiments.starter_library import RECIPE, VALIDATION
 from spoton import Recipe, load_model, load_task
-from spoton.models import FrozenModel, engine
+from spoton.models import FrozenModel
 from spoton.models.concatenation import ConcatenationEngine
 from spoton.tasks import Task
 from spoton.tuning import Job, tune_together
@@ -32,7 +32,7 @@ ENGINE, PLAIN = "engine", "concatenation"
 
 def runs() -> dict[str, tuple[Task, Recipe, int]]:
     """Task, recipe and seeds of each kind of run, cut to one look at the validation split and the steps before it."""
-    demo = Recipe()
+    demo = Recipe.preset("decoder")
     return {
         "demo": (
             load_task("news_sentiment").limited(train=100, validation=50),
@@ -50,7 +50,7 @@ def runs() -> dict[str, tuple[Task, Recipe, int]]:
 def models() -> dict[str, FrozenModel]:
     """The embedded model twice, on either engine."""
     fast, plain = load_model(), load_model()
-    engine._CHOSEN[plain] = ConcatenationEngine(plain)  # what nobody else should do
+    plain.derived["engine"] = ConcatenationEngine(plain)  # what nobody else should do
     return {ENGINE: fast, PLAIN: plain}
 
 

@@ -16,7 +16,7 @@ def test_runs_are_those_of_a_user_cut_to_one_look() -> None:
     assert list(found) == ["demo", "starter library"]
     for task, recipe, seeds in found.values():
         assert recipe.steps == recipe.evaluate_every
-        assert recipe.learning_rate == Recipe().learning_rate
+        assert recipe.learning_rate == Recipe.preset("decoder").learning_rate
         assert seeds >= 1
         assert task.train
         assert task.validation

@@ -19,8 +19,9 @@ def test_the_paper_preset_is_the_paper() -> None:
 
 
 def test_a_preset_can_be_changed_and_stays_as_it_was() -> None:
-    assert Recipe.preset("decoder", steps=7, seed=None) == Recipe(steps=7)
-    assert PRESETS["decoder"] == Recipe()
+    before = PRESETS["decoder"].model_copy()
+    assert Recipe.preset("decoder", steps=7, seed=None).steps == 7
+    assert PRESETS["decoder"] == before and before.steps != 7
 
 
 def test_an_unknown_preset_says_which_there_are() -> None:

@@ -57,9 +57,9 @@ def evaluate(
     """Score a prompt, or the model without one, on a split of a task."""
     from spoton.errors import DataError
     from spoton.evaluation import evaluate as score
+    from spoton.evaluation.encoding import MAX_INPUT_TOKENS
     from spoton.evaluation.score import input_limit
     from spoton.tasks.metrics import bootstrap_intervals
-    from spoton.tuning import Recipe
 
     found = find_prompt(prompt, library) if task.data else None
     if found is None and prompt.endswith(".safetensors"):
@@ -68,7 +68,7 @@ def evaluate(
         )
     asked = (task if found else replace(task, data=prompt)).load(model, found)
     frozen = model.load(found)
-    limit = max_input_tokens or (input_limit(found.card) if found else Recipe().max_input_tokens)
+    limit = max_input_tokens or (input_limit(found.card) if found else MAX_INPUT_TOKENS)
     examples = getattr(asked, split)
     with live_progress() as on_event:
         scored = score(

@@ -30,7 +30,7 @@ from spoton.transfer.rank_sources import Retrieved, retrieve, sources_for
 from spoton.transfer.similarity import Metric
 from spoton.transfer.speed import speed
 from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinished
-from spoton.tuning.recipe import Recipe
+from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.record import require_place, save_prompt, versions, write_record
 
 # Every further candidate shortens the tuning of all, and the budget is small; larger k is not measured yet.
@@ -121,7 +121,7 @@ def adapt(
         >>> adapted.to_json()["verdict"]  # doctest: +SKIP
         'test accuracy 70.2 with transfer, 61.0 from scratch (+9.2): ...'
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or PRESETS["decoder"]
     mode = evaluation or default_mode(task)
     sources = sources_for(libraries, model.fingerprint, task=task.name, data_hash=task.data_hash())
     _check_budget(recipe, method, k, len(sources), seeds)

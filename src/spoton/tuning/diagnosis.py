@@ -18,7 +18,7 @@ from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
 from spoton.tuning.optimizer import make_optimizer
 from spoton.tuning.prompt_run import learning_rate
-from spoton.tuning.recipe import Recipe
+from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.row_order import rows_of_step
 from spoton.tuning.tune import AUTO_RATES
 
@@ -77,7 +77,7 @@ def diagnose(
     Raises:
         DataError: An input is empty or a target does not fit the model's context.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or PRESETS["decoder"]
     train = encode(
         model, task.train, end=needs_end(model, task.labels), prompt_length=recipe.length,
         max_input_tokens=recipe.max_input_tokens, labels=task.labels,

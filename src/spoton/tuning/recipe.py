@@ -95,10 +95,12 @@ class TuningRecipe(BaseModel):
 
 
 class Recipe(TuningRecipe):
-    """How a prompt is tuned. The defaults are the ``decoder`` preset, measured in docs/experiments.md.
+    """How a prompt is tuned.
+
+    A bare recipe is plain prompt tuning (Lester et al. 2021); what is recommended for a kind of model is a preset.
 
     Example:
-        >>> Recipe(steps=100, seed=1).steps
+        >>> Recipe.preset("decoder", steps=100, seed=1).steps
         100
     """
 
@@ -150,7 +152,17 @@ class Recipe(TuningRecipe):
 PRESETS: dict[str, Recipe] = Recipe.presets
 PRESETS |= {
     # Measured on SmolLM2-135M: docs/experiments.md, "The default recipe".
-    "decoder": Recipe(),
+    "decoder": Recipe(
+        length=32,
+        init="task",
+        learning_rate=0.01,
+        schedule="linear",
+        warmup=10,
+        clip=1.0,
+        average=0.95,
+        calibrate="end",
+        select="loss",
+    ),
     # Vu et al. 2022, sections 2.1.4 and 3.1, and the optimizer of the reference code (docs/reference/recipes.md).
     "paper-t5": Recipe(
         length=100,
