@@ -114,13 +114,8 @@ def run(
         cell_runner = CellRunner(folder, on_message=note)
         cells = cell_runner.cells()
         predictor = Predictor(cell_runner.model, cell_runner.task)
-        place = (
-            cell_runner.store.place
-            if cell_runner.store.local is None
-            else str(cell_runner.store.local.absolute())
-        )
         runs_on: Executor = (
-            OnRay(place, address=address, workers=workers, cpus=worker_cpus, gpus=worker_gpus)
+            OnRay(cell_runner, address=address, workers=workers, cpus=worker_cpus, gpus=worker_gpus)
             if executor == "ray"
             else local_executor(cell_runner, workers, on_event)
         )

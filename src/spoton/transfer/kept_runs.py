@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from spoton.errors import Interrupted, PromptError
-from spoton.evaluation.score import Mode, evaluate
+from spoton.errors import PromptError
+from spoton.evaluation.score import Mode
 from spoton.events import OnEvent
 from spoton.files import atomic_write, sha256_of_text
 from spoton.models.frozen import FrozenModel
@@ -24,10 +24,10 @@ from spoton.reading import read_bytes
 from spoton.sealing import sealed_json, unsealed_json
 from spoton.tasks.task import Task
 from spoton.tuning.initial_prompt import starting_prompt
-from spoton.tuning.prompt_run import Tuned, run_identity
+from spoton.tuning.kept import score_test_split, tune_to_end
+from spoton.tuning.prompt_run import Job, Tuned, run_identity
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.sealed_tensors import discard_if_damaged
-from spoton.tuning.tune import tune
 
 
 @dataclass(frozen=True)
@@ -93,29 +93,27 @@ class KeptRuns:
         checkpoint = None if self.folder is None else self.folder / f"{name}.checkpoint"
         if checkpoint is not None:
             discard_if_damaged(checkpoint)
-        tuned = tune(
-            self.model, self.task, recipe, initial=initial, parents=parents, mode=self.mode,
-            checkpoint=checkpoint, resume=True, on_event=self.on_event, phase=phase,
+        job = Job(
+            self.task, recipe, initial, parents, self.mode, checkpoint, resume=True, on_event=self.on_event, phase=phase
         )  # fmt: skip
-        if tuned.stopped == "interrupted":
-            raise Interrupted(f"{phase}: {tuned.message}")
-        return self._keep(name, tuned)
+        return self._keep(name, tune_to_end(self.model, job))
 
     def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
         """The main metric on the test split; looked up if this prompt was tested before."""
-        which = prompt.content_hash() + str(prompt.card.calibration) if prompt else "zero-shot"
+        which = prompt.content_hash() if prompt else "zero-shot"
         held = [self.model.fingerprint, str(self.model.dtype), self.task.data_hash(), self.mode]
         name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"
         if path is not None and (kept := _read(path)) is not None:
             return float(kept["score"])
-        found = evaluate(
-            self.model, prompt, self.task.test, self.task, self.mode,
+        scores = score_test_split(
+            self.model, prompt, self.task, self.mode,
             max_input_tokens=max_input_tokens, on_event=self.on_event, phase=phase,
         )  # fmt: skip
+        score = scores[self.task.metric]
         if path is not None:
-            atomic_write(path, sealed_json({"score": found.score}))
-        return found.score
+            atomic_write(path, sealed_json({"score": score}))
+        return score
 
     def _kept(self, name: str) -> Run | None:
         record = None if self.folder is None else _read(self.folder / f"{name}.json")

@@ -6,8 +6,9 @@ The key of a prompt is its early checkpoint; the key of a new task is the prompt
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,15 +105,44 @@ def retrieve(
     Raises:
         LibraryError: There is no source at all.
     """
-    ranked = []
+    found = most_similar(key, _prompts_of(sources), k, metric)
+    if not found:
+        raise _no_source(Counter(damaged=len(sources)))
+    return found
+
+
+def _prompts_of(sources: Sequence[tuple[PromptLibrary, Entry]]) -> Iterator[tuple[str, SoftPrompt]]:
+    """The prompts of entries; a damaged file is skipped, and noted in its library's `damaged`."""
     for library, entry in sources:
         try:
-            prompt = library.get(entry.name)
+            yield entry.name, library.get(entry.name)
         except PromptError as error:  # a head can be whole, which is all that a listing reads
             library.damaged[entry.name] = str(error)
-            continue
-        assert prompt.key is not None
-        ranked.append(Retrieved(entry.name, similarity(key, prompt.key, metric), prompt))
-    if not ranked:
-        raise _no_source(Counter(damaged=len(sources)))
-    return sorted(ranked, key=lambda one: (-one.similarity, one.name))[:k]
+
+
+def most_similar(
+    key: Tensor, prompts: Iterable[tuple[str, SoftPrompt]], k: int, metric: Metric = "average_tokens"
+) -> list[Retrieved]:
+    """The k prompts whose keys are most similar to a key, most similar first; ties go by name (SPoT, section 3.2).
+
+    No more than k prompts are kept at a time.
+
+    Args:
+        key: ``[P, D]`` of the target task.
+        prompts: Names and prompts, each with a key.
+        k: How many; fewer come back if there are fewer.
+        metric: Which similarity.
+
+    Raises:
+        LibraryError: A prompt has no key.
+    """
+    return heapq.nsmallest(k, _ranked(key, prompts, metric), key=lambda one: (-one.similarity, one.name))
+
+
+def _ranked(key: Tensor, prompts: Iterable[tuple[str, SoftPrompt]], metric: Metric) -> Iterator[Retrieved]:
+    for name, prompt in prompts:
+        if prompt.key is None:
+            raise LibraryError(
+                f"{name} has no key, so it cannot be retrieved: its recipe ended before its key_step."
+            )
+        yield Retrieved(name, similarity(key, prompt.key, metric), prompt)

@@ -1,155 +1,109 @@
-"""Cells: all that decides a result is in the name, nothing else, and what others need comes first."""
+"""Cells: each kind has only its own fields, and the names of studies that ran stay what they were."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-import yaml
+import pytest
 
-from spoton.study.plan.cells import Cell, Held, Role, cells_of
-from spoton.study.plan.study_file import StudyFile, parse_study_file
-from spoton.tasks import Task
-from tests.tiny import toy_task
+from spoton.study.plan.cells import (
+    Cell,
+    Held,
+    ModelTuning,
+    MultiTaskMixture,
+    Role,
+    Source,
+    Transfer,
+    WeightedAverage,
+    ZeroShot,
+    recipe_text,
+)
+from spoton.study.plan.grid import TaskFacts, cells_of
+from spoton.study.plan.study_file import read_study_file
+from spoton.tuning.full_model.recipe import ModelRecipe
+from spoton.tuning.halving import Halving
+from spoton.tuning.recipe import Recipe
 
-HELD = Held("f00d", "float32")
-
-
-def load(role: Role, name: str) -> Task:
-    return replace(toy_task(), name=name, template=name, test=toy_task().test[: 4 if role == "source" else 8])
-
-
-def study(**changes: Any) -> StudyFile:
-    document = {
-        "seeds": [0, 1], "sources": {"tasks": ["a", "b", "c"]}, "targets": {"tasks": ["c", "d"]}, "candidates": ["e"],
-        "retrieval": {"methods": ["weighted-average", "multi-task-mixture"], "k": [1, 2, 50]},
-    }  # fmt: skip
-    return parse_study_file(yaml.safe_dump(document | changes), "study.yaml")
-
-
-def kinds(cells: list[Cell]) -> dict[str, int]:
-    return {kind: sum(cell.kind == kind for cell in cells) for kind in dict.fromkeys(c.kind for c in cells)}
-
-
-def test_the_grid_is_complete() -> None:
-    cells = cells_of(study(), HELD, load)
-    # c is no source of itself, so it has two sources and d three; averages need at least two.
-    assert kinds(cells) == {
-        "zero-shot": 3, "source": 6, "scratch": 5, "transfer": 10, "weighted-average": 4, "multi-task-mixture": 8,
-    }  # fmt: skip
-    assert len({cell.name for cell in cells}) == len(cells)
+SMOLLM2 = Path(__file__).parents[3] / "docs" / "studies" / "smollm2"
+COMMON: dict[str, Any] = {
+    "task": "cb", "seed": 1, "recipe": Recipe(steps=100, evaluate_every=20), "mode": "rank", "data_hash": "0",
+    "held": Held("f00d", "float32"),
+}  # fmt: skip
+RETRIEVING: dict[str, Any] = {
+    "source_cells": ("source.a", "source.b"), "key_cell": "scratch.cb", "k": 2, "similarity": "average_tokens"
+}  # fmt: skip
 
 
-def test_what_others_need_comes_first() -> None:
-    met: set[str] = set()
-    for cell in cells_of(study(), HELD, load):
-        assert met.issuperset(cell.needs)
-        met.add(cell.name)
+def test_the_study_of_the_docs_is_found_again() -> None:
+    """Every cell of docs/studies/smollm2 has the name that it had when it ran, so the study resumes."""
+    recorded = [json.loads(file.read_text()) for file in sorted((SMOLLM2 / "cells").glob("*.json"))]
+    by_place: dict[tuple[Role, str], dict[str, Any]] = {
+        ("source" if cell["kind"] == "source" else "target", cell["task"]): cell for cell in recorded
+    }
+
+    def facts(role: Role, name: str) -> TaskFacts:
+        cell = by_place[role, name]
+        return TaskFacts(cell["data_hash"], cell["evaluation"])
+
+    held = Held(recorded[0]["model_fingerprint"], recorded[0]["dtype"])
+    planned = [cell.name for cell in cells_of(read_study_file(SMOLLM2 / "study.yaml"), held, facts)]
+    assert planned == [one["name"] for one in json.loads((SMOLLM2 / "plan.json").read_text())]
+    assert len(planned) == 146 and {cell["name"] for cell in recorded} == set(planned)
 
 
-def test_names_do_not_depend_on_other_cells() -> None:
-    names = {cell.name for cell in cells_of(study(), HELD, load) if cell.kind != "weighted-average"}
-    fewer = cells_of(study(seeds=[1], targets={"tasks": ["d"]}, candidates=[], retrieval={}), HELD, load)
-    assert names.issuperset(cell.name for cell in fewer)
+def test_results_hold_the_facts_that_they_always_held() -> None:
+    columns = ("name", "kind", "task", "source", "seed", "k", "similarity", "evaluation", "needs")
+    for file in (SMOLLM2 / "cells").glob("*.json"):
+        assert tuple(json.loads(file.read_text()))[:9] == columns
+    for cell in one_of_each():
+        assert tuple(cell.facts()) == columns
 
 
-def changed(**changes: Any) -> set[str]:
-    """Kinds of the cells that have another name in a changed study."""
-    before = {cell.name for cell in cells_of(study(), HELD, load)}
-    return {cell.kind for cell in cells_of(study(**changes), HELD, load) if cell.name not in before}
+def one_of_each() -> list[Cell]:
+    return [
+        ZeroShot(**COMMON), Source(**COMMON), Transfer(**COMMON, source="mnli", from_cell="source.mnli"),
+        WeightedAverage(**COMMON, **RETRIEVING),
+        MultiTaskMixture(**COMMON, **RETRIEVING, source_recipe=Recipe(steps=50, evaluate_every=50)),
+        ModelTuning(**COMMON, model_recipe=ModelRecipe(steps=30)),
+    ]  # fmt: skip
 
 
-def test_a_source_recipe_decides_sources_and_all_that_starts_from_them() -> None:
-    found = changed(sources={"tasks": ["a", "b", "c"], "recipe": {"steps": 61}})
-    assert found == {"source", "transfer", "weighted-average", "multi-task-mixture"}
+def test_a_kind_has_no_fields_of_another() -> None:
+    with pytest.raises(TypeError, match="halving"):
+        Source(**COMMON, halving=Halving(rungs=[20]))  # type: ignore[call-arg]
+    assert not any(hasattr(Source(**COMMON), name) for name in ("source", "k", "rivals", "model_recipe"))
 
 
-def test_a_target_recipe_decides_targets_alone() -> None:
-    found = changed(targets={"tasks": ["c", "d"], "recipe": {"steps": 61}})
-    assert found == {"scratch", "transfer", "weighted-average", "multi-task-mixture"}
+def test_a_recipe_that_gains_a_field_keeps_its_names() -> None:
+    class Grown(Recipe):
+        """A recipe of a later version."""
+
+        dropout: float = 0.0
+
+    before = Recipe(learning_rate=1e-5)
+    assert recipe_text(Grown(learning_rate=1e-5)) == recipe_text(before) == before.model_dump_json()
+    assert recipe_text(Grown(learning_rate=1e-5, dropout=0.1)) != recipe_text(before)
 
 
-def test_the_model_and_the_rows_decide_everything() -> None:
-    before = {cell.name for cell in cells_of(study(), HELD, load)}
-    for held, rows in (
-        (Held("beef", "float32"), load), (Held("f00d", "bfloat16"), load),
-        (HELD, lambda role, name: replace(load(role, name), train=load(role, name).train[1:])),
-    ):  # fmt: skip
-        assert before.isdisjoint(cell.name for cell in cells_of(study(), held, rows))
-
-
-def test_names_are_file_names() -> None:
-    cells = cells_of(study(sources={"tasks": ["hub:owner/name", "../x y.csv"]}), HELD, load)
-    assert all(
-        set(cell.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-        for cell in cells
+def test_work_is_what_each_kind_does() -> None:
+    zero_shot, source, transfer, average, mixture, tuned = (cell.work() for cell in one_of_each())
+    assert not zero_shot.stages and (zero_shot.validations, zero_shot.tests, zero_shot.prompt_length) == (
+        1,
+        1,
+        0,
     )
+    assert [stage.steps for stage in source.stages] == [100] and source.validations == 5
+    assert transfer.validations == average.validations == 6  # the start is scored, too
+    assert [stage.steps for stage in mixture.stages] == [50, 100]
+    (stage,) = tuned.stages
+    assert stage.weights and stage.steps == 30 and stage.prompt_length == 0
 
 
-def test_names_stay_what_they_were() -> None:
-    """Studies under way are found again by these; a change here makes every finished cell run anew."""
-    names = {cell.name for cell in cells_of(study(model_tuning={"seeds": [0]}), HELD, load)}
-    assert names >= {
-        "zero-shot.c.0.33ccf5374924", "source.a.1.7b72a5a4cd87", "scratch.d.0.fa6ea135122e",
-        "transfer.a.d.1.2096b2e855b5", "multi-task-mixture.d.0.k1.f95523c72f7c",
-    }  # fmt: skip
-
-
-def test_model_tuning_is_one_cell_a_target_and_seed_at_the_targets_data() -> None:
-    tuned = [cell for cell in cells_of(study(model_tuning={}), HELD, load) if cell.kind == "model-tuning"]
-    assert [(cell.task, cell.seed) for cell in tuned] == [("c", 0), ("d", 0), ("c", 1), ("d", 1)]
-    once = study(
-        targets={"tasks": ["c"], "recipe": {"steps": 7, "batch_size": 3, "max_input_tokens": 64}},
-        model_tuning={"seeds": [1], "recipe": {"learning_rate": 1e-5, "evaluate_every": 5}},
-    )  # fmt: skip
-    (cell,) = [cell for cell in cells_of(once, HELD, load) if cell.kind == "model-tuning"]
-    assert cell.model_recipe is not None and cell.words == "c: model tuning, seed 1"
-    found = cell.model_recipe.model_dump()
-    assert (found["steps"], found["batch_size"], found["max_input_tokens"], found["seed"]) == (7, 3, 64, 1)
-    assert (found["learning_rate"], found["evaluate_every"]) == (1e-5, 5)
-
-
-def test_model_tuning_is_named_by_its_own_recipe_alone() -> None:
-    def names(**changes: Any) -> set[str]:
-        cells = cells_of(study(**changes), HELD, load)
-        return {cell.name for cell in cells if cell.kind == "model-tuning"}
-
-    before = names(model_tuning={})
-    assert (
-        names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"length": 5, "learning_rate": 0.1}})
-        == before
-    )
-    assert names(model_tuning={"recipe": {"learning_rate": 1e-5}}).isdisjoint(before)
-    assert names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"steps": 61}}).isdisjoint(before)
-
-
-def test_names_of_studies_that_ran_stay_as_they_are() -> None:
-    """Whatever changes these renames every cell of every study that ran, and makes it run again."""
-    found: dict[str, str] = {}
-    for cell in cells_of(study(), HELD, load):
-        found.setdefault(cell.kind, cell.name)
-    assert found == {
-        "zero-shot": "zero-shot.c.0.33ccf5374924", "source": "source.a.0.430726363325",
-        "scratch": "scratch.c.0.fa6ea135122e", "transfer": "transfer.a.c.0.38ef934b8da2",
-        "weighted-average": "weighted-average.c.0.k2.6f2452868275",
-        "multi-task-mixture": "multi-task-mixture.c.0.k1.744f74f68c9a",
-    }  # fmt: skip
-
-
-HALVED = {"halving": {"rungs": [10, 20]}, "targets": {"tasks": ["c", "d"], "recipe": {"evaluate_every": 10}}}
-
-
-def test_halving_decides_transfers_and_nothing_else() -> None:
-    before = cells_of(study(targets=HALVED["targets"]), HELD, load)
-    after = cells_of(study(**HALVED), HELD, load)
-    assert {a.kind for a, b in zip(before, after, strict=True) if a.name != b.name} == {"transfer"}
-    transfer = next(cell for cell in after if cell.kind == "transfer" and cell.task == "d")
-    assert [name.split(".")[1] for name in transfer.rivals] == ["a", "b", "c"]
-    names = {cell.name for cell in after}
-    fewer = cells_of(study(**HALVED, sources={"tasks": ["a", "b"]}), HELD, load)
-    assert all(cell.name not in names for cell in fewer if cell.task == "d" and cell.kind == "transfer")
-
-
-def test_one_source_has_no_rivals() -> None:
-    cells = cells_of(study(**HALVED, sources={"tasks": ["a"]}), HELD, load)
-    assert all(cell.halving is None for cell in cells)
+def test_halving_saves_work() -> None:
+    plain = Transfer(**COMMON, source="a", from_cell="source.a")
+    halved = replace(plain, halving=Halving(rungs=[20]), rivals=("source.a", "source.b"))
+    assert halved.name != plain.name
+    assert halved.work().stages[0].steps == 60  # (2 * 20 + 1 * 80) of 200, for each

@@ -67,15 +67,6 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         read_study_file(tmp_path / "study.yaml")
 
 
-def test_a_task_is_never_its_own_source_and_pairs_can_be_left_out() -> None:
-    study = parse(
-        sources={"tasks": ["mnli", "cb", "mrpc"]}, targets={"tasks": ["cb", "stsb"]},
-        leave_out=[{"source": "mrpc", "target": "stsb", "why": "shared sentences"}],
-    )  # fmt: skip
-    tried = [(s, t) for t in ("cb", "stsb") for s in ("mnli", "cb", "mrpc") if study.goes(s, t)]
-    assert tried == [("mnli", "cb"), ("mrpc", "cb"), ("mnli", "stsb"), ("cb", "stsb")]
-
-
 def test_the_paper_is_as_the_catalog_has_it() -> None:
     study = parse_study_file(preset_text("spot-paper"), "paper")
     for group, role, n in ((study.sources, "source", 16), (study.targets, "target", 10)):

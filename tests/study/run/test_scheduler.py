@@ -273,7 +273,7 @@ def test_ray_workers_find_the_same_even_if_one_is_killed(make_study: MakeStudy) 
     pytest.importorskip("ray", reason="the executor ray needs spoton[ray]")
     here, there = make_study("here"), make_study("there")
     run(here)
-    executor = OnRay(str(there), workers=2)
+    executor = OnRay(CellRunner(there), workers=2)
     killed = _kill_one(lambda process: process.name().startswith("ray::_in_work"), there)
     run(there, executor)
     assert killed.wait(1), "no worker was seen"
@@ -408,7 +408,7 @@ def test_model_tuning_goes_on_after_an_interruption(make_study: MakeStudy) -> No
 
 def test_model_tuning_is_predicted(make_study: MakeStudy) -> None:
     cell_runner = CellRunner(make_study(model_tuning={}))
-    predictor = Predictor(cell_runner.model, cell_runner.task, Rates(train=1e-3, score=1e-4, kept=1e3))
+    predictor = Predictor(cell_runner.model, cell_runner.task, rates=Rates(train=1e-3, score=1e-4, kept=1e3))
     by_kind = {cell.kind: cell for cell in cell_runner.cells()}
     tuned, scratch = by_kind["model-tuning"], by_kind["scratch"]
     assert predictor.seconds(tuned) > 1.2 * predictor.seconds(scratch) > 0

@@ -1,69 +1,205 @@
-"""What a cell will cost, before it is run: tokens through the model times what a token costs on this machine.
+"""What a cell costs, before it is run: the passes and tokens that it puts through the model, and the seconds they take here.
 
-The engine's cost model (docs/performance.md) is linear in tokens for short texts. Its two rates, seconds a token of
-a training step and of scoring, are measured here on two small batches of real length, which takes seconds.
+Counting needs no model: it takes the work of a cell, the sizes of its task, and whether the engine runs a prompt once
+a pass or once a row. The engine's cost model (docs/performance.md) is linear in tokens and passes for texts of a
+length; its rates are measured here, in seconds, on batches of the length, prompt and size that the study has.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from spoton.evaluation.encoding import encode
+from spoton.evaluation.score import Mode
 from spoton.models.choose_engine import engine_for
-from spoton.models.engine import Batch
+from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
-from spoton.study.plan.cells import Cell, Role
+from spoton.study.plan.cells import Cell, Role, Work
 from spoton.tasks.task import Example, Task
 from spoton.tuning.microbatches import count_kept
 
 _SAMPLE = 64
-# Model tuning: the gradient of the weights is a third pass beside forward and backward; a copy of the weights, their
+_SCORED_AT_ONCE = 32  # rows of a pass of evaluate()
+# Model tuning: the gradient of the weights is a third pass next to forward and backward; a copy of the weights, their
 # gradient, two moments and the best so far, each in float32.
 _WITH_WEIGHTS = 1.5
 _BYTES_A_WEIGHT = 20
-_TEXTS, _TOKENS, _PROMPT = 8, 32, 20
+_MEASURED_TOKENS = 4096  # most tokens of a measured step: seconds, not minutes, for a large model on a CPU
+
+
+class TaskSize(NamedTuple):
+    """How large a task is.
+
+    Attributes:
+        validation: Rows of the validation split.
+        test: Rows of the test split.
+        input_tokens: Mean tokens of an input, as it is cut.
+        target_tokens: Mean tokens of a target.
+    """
+
+    validation: int
+    test: int
+    input_tokens: float
+    target_tokens: float
+
+    @property
+    def tokens(self) -> float:
+        """Mean tokens of an example."""
+        return self.input_tokens + self.target_tokens
+
+
+class Counted(NamedTuple):
+    """What a cell puts through a model. Tokens of prompts are counted as often as the engine runs them.
+
+    Attributes:
+        steps: Optimizer steps.
+        input_tokens: Tokens of texts and prompts in training.
+        target_tokens: Tokens of targets in training.
+        pairs: Pairs of tokens in training of which one may attend to the other, each order for itself.
+        score_passes: Passes of scoring.
+        score_input_tokens: Tokens of texts and prompts that are scored.
+        score_target_tokens: Tokens of targets that are scored.
+        score_pairs: Pairs of tokens in scoring.
+        weights: Whether all weights are tuned.
+    """
+
+    steps: float
+    input_tokens: float
+    target_tokens: float
+    pairs: float
+    score_passes: float
+    score_input_tokens: float
+    score_target_tokens: float
+    score_pairs: float
+    weights: bool = False
+
+    @property
+    def tokens(self) -> float:
+        """Tokens in training."""
+        return self.input_tokens + self.target_tokens
+
+    @property
+    def score_tokens(self) -> float:
+        """Tokens that are scored."""
+        return self.score_input_tokens + self.score_target_tokens
+
+
+def count(work: Work, size: TaskSize, mode: Mode, *, repeats_prompts: bool) -> Counted:
+    """Counts what a cell puts through the model.
+
+    Args:
+        work: Of the cell.
+        size: Of its task.
+        mode: How it is scored; what is generated takes a pass a token.
+        repeats_prompts: Whether a prompt runs once a row (`Engine.repeats_prompts`), rather than once a pass.
+    """
+    steps = inputs = targets = pairs = 0.0
+    for stage in work.stages:
+        rows = stage.batch_size
+        prompts = rows if repeats_prompts else 1
+        steps += stage.steps
+        inputs += stage.steps * (prompts * stage.prompt_length + rows * size.input_tokens)
+        targets += stage.steps * rows * size.target_tokens
+        pairs += stage.steps * _pairs(rows, prompts, stage.prompt_length, size, repeats_prompts)
+    scored = [(work.validations, size.validation), (work.tests, size.test)]
+    rows_scored = sum(times * rows for times, rows in scored)
+    passes = sum(times * math.ceil(rows / _SCORED_AT_ONCE) for times, rows in scored)
+    if mode == "generate":
+        passes += passes * size.target_tokens
+    prompts_scored = rows_scored if repeats_prompts else work.validations + work.tests
+    return Counted(
+        steps, inputs, targets, pairs, passes,
+        rows_scored * size.input_tokens + prompts_scored * work.prompt_length, rows_scored * size.target_tokens,
+        _pairs(rows_scored, prompts_scored, work.prompt_length, size, repeats_prompts),
+        weights=any(stage.weights for stage in work.stages),
+    )  # fmt: skip
+
+
+def _pairs(rows: float, prompts: float, length: int, size: TaskSize, is_bidirectional: bool) -> float:
+    """Pairs of tokens that see each other: all of a row's in an encoder, else texts their prompt and what was before."""
+    if is_bidirectional:
+        return rows * (length + size.tokens) ** 2
+    return rows * size.tokens * (length + size.tokens / 2) + prompts * length**2 / 2
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a token costs on this machine, with the threads it has.
+    """What passes and tokens cost on this machine, with the threads it has.
 
     Attributes:
         train: Seconds a token of a training step, prompt included.
         score: Seconds a token of scoring.
         kept: Bytes a token that a training step keeps for its backward pass.
+        train_pass: Seconds of a training step on top of its tokens.
+        score_pass: Seconds of a pass of scoring on top of its tokens.
     """
 
     train: float
     score: float
     kept: float
+    train_pass: float = 0.0
+    score_pass: float = 0.0
 
 
-def measure_rates(model: FrozenModel) -> Rates:
-    """Times one small training step and one scoring pass, the best of three each."""
+def measure_rates(model: FrozenModel, *, rows: int = 8, tokens: int = 32, length: int = 20) -> Rates:
+    """Times small steps and scoring passes of two sizes, the best of three each, and draws a line through them.
+
+    Args:
+        model: The frozen model.
+        rows: Rows of a step of the study.
+        tokens: Tokens of a text of the study.
+        length: Tokens of a prompt of the study.
+    """
+    engine = engine_for(model)
+    room = max(1, _MEASURED_TOKENS // (tokens + (length if engine.repeats_prompts else 0)))
+    sizes = [max(1, min(rows, room) // 4), max(2, min(rows, room))]
+    prompt = torch.zeros(length, model.dim, device=model.device, requires_grad=True)
+    batches = [_batch(model, size, tokens) for size in sizes]
+    with count_kept(model.network) as kept:
+        losses = engine.losses([prompt], batches[1])
+    del losses  # what is counted is what is alive at the end of the block
+    counts = [size * (tokens + 1) + length * (size if engine.repeats_prompts else 1) for size in sizes]
+
+    def step(batch: Batch) -> None:
+        engine.losses([prompt], batch).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    train, train_pass = _line(counts, [_best(lambda batch=batch: step(batch)) for batch in batches])  # type: ignore[misc]
+    score, score_pass = _line(counts, [_best(_scoring(engine, prompt, batch)) for batch in batches])
+    return Rates(train, score, kept.bytes / counts[1], train_pass, score_pass)
+
+
+def _batch(model: FrozenModel, rows: int, tokens: int) -> Batch:
+    """Random texts, each with a target of one token."""
     draw = torch.Generator().manual_seed(0)
     top = max(2, min(model.tokenizer.vocab_size or 0, 1000))
-    ids = torch.randint(1, top, (_TEXTS, _TOKENS), generator=draw).tolist()
-    batch = Batch(ids, [row[:1] for row in ids])
-    engine = engine_for(model)
-    prompt = torch.zeros(_PROMPT, model.dim, device=model.device, requires_grad=True)
-    with count_kept(model.network) as kept:
-        losses = engine.losses([prompt], batch)
-    del losses  # what is counted is what is alive at the end of the block
-    tokens = _PROMPT + _TEXTS * (_TOKENS + 1)
+    ids = torch.randint(1, top, (rows, tokens), generator=draw).tolist()
+    return Batch(ids, [row[:1] for row in ids])
 
-    def step() -> None:
-        engine.losses([prompt], batch).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+def _scoring(engine: Engine, prompt: torch.Tensor, batch: Batch) -> Callable[[], None]:
+    """Scores two labels of one token behind each text."""
+    labels = [batch.targets[0], batch.targets[-1]]
 
     def score() -> None:
         with torch.no_grad():
-            engine.losses([prompt], batch)
+            engine.scorer(prompt[None])(batch, labels)
 
-    return Rates(_best(step) / tokens, _best(score) / tokens, kept.bytes / tokens)
+    return score
+
+
+def _line(counts: list[int], seconds: list[float]) -> tuple[float, float]:
+    """Seconds a token and seconds a pass of two measurements; a pass costs nothing where noise says less than that."""
+    slope = (seconds[1] - seconds[0]) / (counts[1] - counts[0])
+    offset = seconds[1] - slope * counts[1]
+    if slope <= 0 or offset < 0:
+        return seconds[1] / counts[1], 0.0
+    return slope, offset
 
 
 def _best(call: Callable[[], None]) -> float:
@@ -71,6 +207,8 @@ def _best(call: Callable[[], None]) -> float:
     for _ in range(3):
         began = time.perf_counter()
         call()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return min(times)
 
@@ -81,55 +219,68 @@ class Predictor:
     Args:
         model: The frozen model.
         load: Gives the task of a role and name.
+        cells: Those that will be asked for: rates are measured at their usual length, prompt and batch.
         rates: Of this machine; measured if not given.
     """
 
     def __init__(
-        self, model: FrozenModel, load: Callable[[Role, str], Task], rates: Rates | None = None
+        self,
+        model: FrozenModel,
+        load: Callable[[Role, str], Task],
+        cells: list[Cell] | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self._model, self._load = model, load
-        self.rates = rates or measure_rates(model)
-        self._tokens: dict[tuple[Role, str, int], float] = {}
+        self._repeats = engine_for(model).repeats_prompts
+        self._sizes: dict[tuple[Role, str, int], TaskSize] = {}
+        self.rates = rates or self._measured(cells or [])
 
     def seconds(self, cell: Cell) -> float:
         """Seconds of one worker for a cell."""
-        recipe, task = cell.recipe, self._load(cell.role, cell.task)
-        tokens = self.tokens(cell)
-        looks = -(-recipe.steps // recipe.evaluate_every) + (cell.kind not in ("source", "scratch"))
-        if cell.kind == "zero-shot":
-            return (len(task.validation) + len(task.test)) * tokens * self.rates.score
-        if cell.model_recipe is not None:
-            weights = cell.model_recipe
-            looks = -(-weights.steps // weights.evaluate_every)
-            tuned = weights.steps * weights.batch_size * tokens * self.rates.train * _WITH_WEIGHTS
-            return tuned + (looks * len(task.validation) + len(task.test)) * tokens * self.rates.score
-        share = cell.halving.share(len(cell.rivals), recipe.steps) if cell.halving else 1.0
-        tuned = share * recipe.steps * (recipe.length + recipe.batch_size * tokens) * self.rates.train
-        if cell.source_recipe is not None:
-            first = cell.source_recipe
-            tuned += first.steps * (first.length + first.batch_size * tokens) * self.rates.train
-        scored = (share * looks * len(task.validation) + len(task.test)) * tokens * self.rates.score
-        return tuned + scored
+        counted, rates = self.counted(cell), self.rates
+        tuned = counted.steps * rates.train_pass + counted.tokens * rates.train
+        scored = counted.score_passes * rates.score_pass + counted.score_tokens * rates.score
+        return tuned * (_WITH_WEIGHTS if counted.weights else 1) + scored
 
     def memory(self, cell: Cell) -> float:
-        """Bytes that a training step keeps beside the model, at the longest inputs."""
-        recipe = cell.recipe
-        if cell.model_recipe is not None:
-            of_weights = _BYTES_A_WEIGHT * self._model.network.num_parameters()
-            rows = cell.model_recipe.batch_size * cell.model_recipe.max_input_tokens
-            return float(of_weights + rows * self.rates.kept)
-        return (recipe.length + recipe.batch_size * recipe.max_input_tokens) * self.rates.kept
+        """Bytes that a training step keeps next to the model, at the longest inputs."""
+        stages = cell.work().stages
+        if not stages:
+            return 0.0
+        bytes_of_stages = []
+        for stage in stages:
+            prompts = stage.batch_size if self._repeats else 1
+            tokens = prompts * stage.prompt_length + stage.batch_size * stage.max_input_tokens
+            weights = _BYTES_A_WEIGHT * self._model.network.num_parameters() if stage.weights else 0
+            bytes_of_stages.append(weights + tokens * self.rates.kept)
+        return float(max(bytes_of_stages))
 
-    def tokens(self, cell: Cell) -> float:
-        """Mean tokens of an example, input and target, of a sample of the training split."""
-        key = (cell.role, cell.task, cell.recipe.max_input_tokens)
-        if key not in self._tokens:
+    def counted(self, cell: Cell) -> Counted:
+        """What a cell puts through the model."""
+        return count(cell.work(), self.size(cell), cell.mode, repeats_prompts=self._repeats)
+
+    def size(self, cell: Cell) -> TaskSize:
+        """The size of a cell's task; tokens are those of a sample of the training split."""
+        limit = cell.work().max_input_tokens
+        key = (cell.role, cell.task, limit)
+        if key not in self._sizes:
             task = self._load(cell.role, cell.task)
             examples: tuple[Example, ...] = task.train[:_SAMPLE]
             encoded = encode(
-                self._model, examples, end=False, prompt_length=cell.recipe.length,
-                max_input_tokens=cell.recipe.max_input_tokens, labels=task.labels,
+                self._model, examples, end=False, prompt_length=cell.recipe.length, max_input_tokens=limit,
+                labels=task.labels,
             )  # fmt: skip
-            total = sum(map(len, encoded.inputs)) + sum(map(len, encoded.targets))
-            self._tokens[key] = total / len(examples)
-        return self._tokens[key]
+            inputs, targets = (
+                sum(map(len, some)) / len(examples) for some in (encoded.inputs, encoded.targets)
+            )
+            self._sizes[key] = TaskSize(len(task.validation), len(task.test), inputs, targets)
+        return self._sizes[key]
+
+    def _measured(self, cells: list[Cell]) -> Rates:
+        """Rates at what most steps of the cells are like."""
+        stages = [(cell, stage) for cell in cells for stage in cell.work().stages if not stage.weights]
+        if not stages:
+            return measure_rates(self._model)
+        cell, stage = sorted(stages, key=lambda pair: self.size(pair[0]).tokens)[len(stages) // 2]
+        tokens = max(1, round(self.size(cell).input_tokens))
+        return measure_rates(self._model, rows=stage.batch_size, tokens=tokens, length=stage.prompt_length)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
+from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -24,7 +25,12 @@ Method = Literal["weighted-average", "multi-task-mixture"]
 """Ways to use several sources that need runs of their own; best-of-top-k is read off the transfer runs."""
 
 _PRESETS = importlib.resources.files("spoton.study.plan") / "presets"
+# Arguments of what reads rows that the study gives itself.
+_NOT_OPTIONS = frozenset({"spec", "path", "name", "own", "on_message"})
 _CHECKED = ConfigDict(frozen=True, extra="forbid")
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class TaskEntry(BaseModel):
@@ -40,6 +46,13 @@ class TaskEntry(BaseModel):
     """What is different in its recipe."""
     evaluation: Mode | None = None
     """rank or generate; null: by the task."""
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_the_users(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if strange := sorted(_NOT_OPTIONS & options.keys()):
+            raise ValueError(f"{', '.join(strange)}: no such option; there is what `spoton tune` has")
+        return options
 
 
 class TaskGroup(BaseModel):
@@ -68,8 +81,8 @@ class TaskGroup(BaseModel):
     @field_validator("tasks")
     @classmethod
     def _each_task_once(cls, tasks: list[TaskEntry]) -> list[TaskEntry]:
-        names = [entry.task for entry in tasks]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(entry.task for entry in tasks)
+        twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
             raise ValueError(f"{', '.join(twice)} stands there twice")
         return tasks
@@ -152,7 +165,7 @@ class StudyFile(BaseModel):
     """The frozen model, as for `--model`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the weights."""
-    seeds: list[int] = [0, 1, 2]
+    seeds: list[Seed] = [0, 1, 2]
     """Every run is made with each of them."""
     protocol: Literal["honest", "paper"] = "honest"
     """Which rows give the score of a task of the catalog."""
@@ -206,12 +219,6 @@ class StudyFile(BaseModel):
                     raise ValueError(f"leave_out names the {role} {name}, which the study has not{hint}")
         return self
 
-    def goes(self, source: str, target: str) -> bool:
-        """Whether a source is tried on a target."""
-        return source != target and not any(
-            (pair.source, pair.target) == (source, target) for pair in self.leave_out
-        )
-
 
 def read_study_file(path: Path) -> StudyFile:
     """Reads and checks a study file.
@@ -236,8 +243,10 @@ def parse_study_file(text: str, name: str) -> StudyFile:
     """
     try:
         found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise StudyError(f"{name} is no YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter: 2026-13-40 is a date to YAML
+        raise StudyError(f"{name} is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise StudyError(f"{name} is nested too deeply to be a study file.") from error
     if not isinstance(found, dict):
         raise StudyError(f"{name} holds {type(found).__name__}; expected a mapping with sources and targets.")
     try:

@@ -22,7 +22,8 @@ import torch
 
 from spoton.events import OnEvent
 from spoton.study.plan.cells import Cell
-from spoton.study.run.cell_runner import CellRunner
+from spoton.study.plan.machine import own_cores, threads_of_worker
+from spoton.study.run.cell_runner import CellRunner, Placement
 
 Group = tuple[Cell, ...]
 """Cells that are carried out together."""
@@ -69,7 +70,7 @@ class InProcess:
     slots = 1
 
     def __init__(self, cell_runner: CellRunner, on_event: OnEvent) -> None:
-        self._workshop, self._on_event = cell_runner, on_event
+        self._cell_runner, self._on_event = cell_runner, on_event
         self._taken: list[Group] = []
 
     def submit(self, group: Group) -> None:
@@ -79,7 +80,7 @@ class InProcess:
     def wait(self) -> list[Outcome]:
         """Carries out what was taken."""
         groups, self._taken = self._taken, []
-        return [Outcome(group, attempt(self._workshop, group, self._on_event)) for group in groups]
+        return [Outcome(group, attempt(self._cell_runner, group, self._on_event)) for group in groups]
 
     def close(self) -> None:
         """Nothing runs between two calls."""
@@ -94,11 +95,12 @@ class Processes:
     Args:
         place: The study's folder.
         workers: How many processes.
+        placement: Where each holds its model.
     """
 
-    def __init__(self, place: str, workers: int) -> None:
+    def __init__(self, place: str, workers: int, placement: Placement | None = None) -> None:
         self.slots = workers
-        self._place = place
+        self._place, self._placement = place, placement or Placement()
         self._futures: dict[Future[str], Group] = {}
         self._pool = self._new_pool()
 
@@ -132,35 +134,37 @@ class Processes:
     def _new_pool(self) -> ProcessPoolExecutor:
         context = multiprocessing.get_context("spawn")  # a forked child would share torch's threads and CUDA
         return ProcessPoolExecutor(
-            self.slots, context, _open_worker, (self._place, self.slots, context.Value("i", 0), os.getpid())
-        )
+            self.slots, context, _open_worker,
+            (self._place, self._placement, self.slots, context.Value("i", 0), os.getpid()),
+        )  # fmt: skip
 
 
-_workshop: CellRunner | None = None
+_cell_runner: CellRunner | None = None
 
 
-def _open_worker(place: str, workers: int, counter: Synchronized[int], parent: int) -> None:
-    """Gives this worker its cores or GPU, and its cell_runner."""
-    global _workshop
+def _open_worker(
+    place: str, placement: Placement, workers: int, counter: Synchronized[int], parent: int
+) -> None:
+    """Gives this worker its cores or GPU, and its cell runner."""
+    global _cell_runner
     with counter.get_lock():
         number = counter.value % workers
         counter.value += 1
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    _take_share(number, workers)
-    _workshop = CellRunner(place)
+    _take_share(number, workers, placement)
+    _cell_runner = CellRunner(place, placement=placement)
 
 
-def _take_share(number: int, workers: int) -> None:
-    """The cores, or the GPU, of worker ``number``."""
-    if torch.cuda.is_available():
+def _take_share(number: int, workers: int, placement: Placement) -> None:
+    """The cores, or the GPU, of worker ``number``; a device that is named is that of all workers."""
+    if torch.cuda.is_available() and placement.device in ("auto", "cuda"):
         torch.cuda.set_device(number % torch.cuda.device_count())
         return
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    own = cores[number::workers]
-    if own:
+    cores = own_cores()
+    own = cores[number % len(cores) :: workers]
+    if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, own)
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    torch.set_num_threads(int(asked) if asked.isdecimal() else max(1, len(own)))
+    torch.set_num_threads(threads_of_worker(len(own)))
 
 
 def _end_with(parent: int) -> None:
@@ -171,8 +175,8 @@ def _end_with(parent: int) -> None:
 
 
 def _in_worker(group: Group) -> str:
-    assert _workshop is not None
-    return attempt(_workshop, group)
+    assert _cell_runner is not None
+    return attempt(_cell_runner, group)
 
 
 def attempt(cell_runner: CellRunner, group: Group, on_event: OnEvent = lambda event: None) -> str:
@@ -186,4 +190,6 @@ def attempt(cell_runner: CellRunner, group: Group, on_event: OnEvent = lambda ev
 
 def local_executor(cell_runner: CellRunner, workers: int, on_event: OnEvent) -> Executor:
     """The executor of this machine for a number of workers."""
-    return InProcess(cell_runner, on_event) if workers == 1 else Processes(cell_runner.store.place, workers)
+    if workers == 1:
+        return InProcess(cell_runner, on_event)
+    return Processes(cell_runner.store.place, workers, cell_runner.placement)

@@ -1,27 +1,38 @@
 """Cells on a Ray cluster: tasks with resources, one model per worker process, retried when a worker dies.
 
-The study's folder has to be the same for all nodes: a shared path, or an fsspec URL.
+The study's folder has to be the same for all nodes: a shared path, or an fsspec URL. Rows are read here, once, and lie
+in Ray's object store; a task is given references to them, and a worker fetches those it needs.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from spoton.errors import StudyError
-from spoton.study.run.cell_runner import CellRunner
+from spoton.study.plan.cells import Role
+from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import Group, Outcome, attempt
+from spoton.tasks.task import Task
 
 # A worker that dies takes the task with it; Ray starts it anew elsewhere so often before it counts as failed.
 _RETRIES = 3
+
+# All of the environment that tasks are given: where models and rows are found. Ray keeps these in the job's metadata and
+# shows them in its dashboard, so nothing secret is among them; a node that needs a token has to have its own.
+_PASSED_ON = (
+    "SPOTON_CACHE", "SPOTON_DATA_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",
+    "HF_DATASETS_OFFLINE",
+)  # fmt: skip
 
 
 class OnRay:
     """Groups of cells as Ray tasks.
 
     Args:
-        place: The study's folder or URL, as every node sees it.
+        cell_runner: The study, whose folder or URL every node has to see.
         address: Of a running cluster (``auto``, ``ray://host:10001``); None: a new one on this machine.
         workers: How many tasks run at a time.
         cpus: Cores of a task.
@@ -32,7 +43,13 @@ class OnRay:
     """
 
     def __init__(
-        self, place: str, *, address: str | None = None, workers: int = 1, cpus: float = 1, gpus: float = 0
+        self,
+        cell_runner: CellRunner,
+        *,
+        address: str | None = None,
+        workers: int = 1,
+        cpus: float = 1,
+        gpus: float = 0,
     ) -> None:
         try:
             import ray
@@ -43,7 +60,9 @@ class OnRay:
             ) from error
         self._ray: Any = ray
         self.slots = workers
-        self._place = place
+        store = cell_runner.store
+        self._place = store.place if store.local is None else str(store.local.absolute())
+        self._placement = cell_runner.placement
         self._own = not ray.is_initialized()
         if self._own:
             self._connect(address, workers, cpus, gpus)
@@ -51,14 +70,15 @@ class OnRay:
         threads = str(max(1, math.floor(cpus)))
         remote = ray.remote(
             num_cpus=cpus, num_gpus=gpus, max_retries=_RETRIES, retry_exceptions=False,
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": threads} | _passed_on()},
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": threads} | passed_on(os.environ)},
         )  # fmt: skip
-        self._task = remote(_in_worker)
+        self._task: Any = remote(_in_worker)
+        self._rows: Any = ray.put({place: ray.put(task) for place, task in cell_runner.every_task().items()})
         self._refs: dict[Any, Group] = {}
 
     def submit(self, group: Group) -> None:
         """Takes a group."""
-        self._refs[self._task.remote(self._place, group)] = group
+        self._refs[self._task.remote(self._place, self._placement, self._rows, group)] = group
 
     def wait(self) -> list[Outcome]:
         """Waits for at least one group."""
@@ -106,16 +126,29 @@ def _words(resources: dict[str, float]) -> str:
     return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
 
 
-def _passed_on() -> dict[str, str]:
-    """What of this process' environment decides where rows and models are found."""
-    return {name: value for name, value in os.environ.items() if name.startswith(("SPOTON_", "HF_"))}
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of this process' environment tasks are given."""
+    return {name: environment[name] for name in _PASSED_ON if name in environment}
 
 
-_workshops: dict[str, CellRunner] = {}
+_cell_runners: dict[str, CellRunner] = {}
 
 
-def _in_worker(place: str, group: Group) -> str:
-    """Carries out a group in the cell_runner of this worker process, which is opened once."""
-    if place not in _workshops:
-        _workshops[place] = CellRunner(place)
-    return attempt(_workshops[place], group)
+def _in_worker(place: str, placement: Placement, rows: Mapping[tuple[Role, str], Any], group: Group) -> str:
+    """Carries out a group in the cell runner of this worker process, which is opened once.
+
+    Args:
+        place: The study's folder or URL.
+        placement: Where the model is held.
+        rows: References to the tasks, by role and name.
+        group: What to carry out.
+    """
+    if place not in _cell_runners:
+        import ray
+
+        def task(role: Role, name: str) -> Task:
+            found: Task = ray.get(rows[role, name])
+            return found
+
+        _cell_runners[place] = CellRunner(place, placement=placement, tasks=task)
+    return attempt(_cell_runners[place], group)

@@ -17,9 +17,13 @@ from typing import Any
 
 from spoton.errors import StudyError
 from spoton.events import OnEvent, Progress, silent
-from spoton.study.plan.cells import Cell
+from spoton.sealing import sealed_json
+from spoton.study.plan.cells import Cell, Transfer
 from spoton.study.run.executors import Executor, Group, Outcome
+from spoton.study.run.queue import Queue
 from spoton.study.run.store import Store
+from spoton.tuning.halving import Halving
+from spoton.tuning.kept import whole_document
 
 PLAN = "plan.json"
 """The list of cells, written by whoever plans or runs."""
@@ -53,11 +57,13 @@ class Status:
         cells: All of them.
         finished: What each finished cell took in seconds, by name.
         failed: Name and traceback of those that failed last time they ran.
+        damaged: Names of those whose result is empty, cut off or another's; they run again.
     """
 
     cells: tuple[Planned, ...]
     finished: dict[str, float]
     failed: dict[str, str]
+    damaged: tuple[str, ...] = ()
 
     @property
     def left(self) -> list[Planned]:
@@ -67,18 +73,18 @@ class Status:
     @property
     def seconds_left(self) -> float:
         """Seconds of one worker for what is left: predictions, scaled by how right they were so far."""
-        said = sum(cell.seconds for cell in self.cells if cell.name in self.finished)
-        scale = sum(self.finished.values()) / said if said else 1.0
+        predicted = sum(cell.seconds for cell in self.cells if cell.name in self.finished)
+        scale = sum(self.finished.values()) / predicted if predicted else 1.0
         return scale * sum(cell.seconds for cell in self.left)
 
     def to_json(self) -> dict[str, Any]:
-        """Counts by kind, what failed, and the time left."""
+        """Counts by kind, what failed or is damaged, and the time left."""
         counts = Counter(cell.kind for cell in self.cells)
         done = Counter(cell.kind for cell in self.cells if cell.name in self.finished)
         return {
             "cells": len(self.cells), "finished": len(self.finished),
             "kinds": {kind: {"cells": n, "finished": done[kind]} for kind, n in counts.items()},
-            "failed": self.failed, "seconds_left": self.seconds_left,
+            "failed": self.failed, "damaged": list(self.damaged), "seconds_left": self.seconds_left,
         }  # fmt: skip
 
 
@@ -110,33 +116,36 @@ def read_plan(store: Store) -> list[Planned]:
 
 def status_of(store: Store, plan: Sequence[Planned]) -> Status:
     """How far a study is, from its folder alone."""
-    names = {cell.name for cell in plan}
-    finished = store.names("cells", ".json") & names
+    there = store.names("cells", ".json")
+    failures = store.names("failures", ".json")
+    finished: dict[str, float] = {}
+    damaged = []
+    for name, result in store.results(cell.name for cell in plan if cell.name in there):
+        if result is None:
+            damaged.append(name)
+        else:
+            finished[name] = float(result["seconds"])
     failed = {
-        name: str(document_of(store, f"failures/{name}.json").get("error", ""))
-        for name in sorted((store.names("failures", ".json") & names) - finished)
+        cell.name: str(document_of(store, f"failures/{cell.name}.json").get("error", ""))
+        for cell in plan
+        if cell.name in failures and cell.name not in finished
     }
-    seconds = {
-        name: float(document_of(store, f"cells/{name}.json").get("seconds", 0.0)) for name in sorted(finished)
-    }
-    return Status(tuple(plan), seconds, failed)
+    return Status(tuple(plan), finished, dict(sorted(failed.items())), tuple(damaged))
 
 
 def document_of(store: Store, name: str) -> dict[str, Any]:
     """A JSON file of the folder.
 
     Raises:
-        StudyError: It is damaged, which no crash of ours leaves behind.
+        StudyError: It is empty or damaged, which no crash of ours leaves behind.
     """
-    try:
-        found = json.loads(store.read(name) or b"{}")
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}")
-    except ValueError as error:
+    document = whole_document(store.read(name))
+    if document is None:
         raise StudyError(
-            f"{store.place}/{name} is damaged ({error}). Remove it to have it made again."
-        ) from error
-    return found
+            f"{store.place}/{name} is damaged: it holds no whole JSON object. `spoton study run {store.place}` makes "
+            "it again."
+        )
+    return document
 
 
 def run_cells(
@@ -169,77 +178,88 @@ def run_cells(
     """
     with _alone(store):
         plan = write_plan(store, cells, predicted)
-        done = set(status_of(store, plan).finished)
-        waiting = _groups(cells, together)
-        attempts: dict[str, int] = {}
-        weights = {cell.name: cell.seconds for cell in plan}
-        began, at_start, free = time.monotonic(), set(done), executor.slots
+        progress = _Progress(plan, set(status_of(store, plan).finished), executor.slots)
+        queue = Queue(_groups(cells, together), progress.done)
+        attempts: Counter[str] = Counter()
+        free = executor.slots
         try:
             while True:
-                for group in [g for g in waiting if _ready(g, done)]:
-                    if not free:
-                        break
-                    waiting.remove(group)
-                    todo = tuple(cell for cell in group if cell.name not in done)
-                    if todo:
-                        executor.submit(group if group[0].halving else todo)
-                        free -= 1
+                while free and (group := queue.take()):
+                    todo = tuple(cell for cell in group if cell.name not in progress.done)
+                    executor.submit(group if _halving(group) else todo)
+                    free -= 1
                 if free == executor.slots:
                     return status_of(store, plan)
                 for outcome in executor.wait():
                     free += 1
-                    done |= _settle(store, outcome, attempts, waiting, tries)
-                    on_event(_event(weights, done, at_start, began, executor.slots))
+                    for name in _settle(store, outcome, attempts, queue, tries):
+                        progress.note(name)
+                        queue.finish(name)
+                    on_event(progress.event())
         finally:
             executor.close()
 
 
+def _halving(group: Group) -> Halving | None:
+    """How the cells of a group are compared while they are tuned together, if they are."""
+    first = group[0]
+    return first.halving if isinstance(first, Transfer) else None
+
+
 def _groups(cells: Sequence[Cell], together: int) -> list[Group]:
     """Cells in groups; made of all cells, finished or not, so that a resumed run has the same groups."""
-    groups: list[Group] = []
+    groups: list[list[Cell]] = []
     for cell in cells:
-        last = groups[-1] if groups else ()
-        most = len(cells) if cell.halving else together  # those that are compared are tuned together
-        if (
-            cell.kind == "transfer" and 0 < len(last) < most
-            and (last[0].kind, last[0].task, last[0].seed) == ("transfer", cell.task, cell.seed)
-        ):  # fmt: skip
-            groups[-1] = (*last, cell)
-        else:
-            groups.append((cell,))
-    return groups
+        last = groups[-1][-1] if groups else None
+        if isinstance(cell, Transfer) and isinstance(last, Transfer):
+            most = len(cells) if cell.halving else together  # those that are compared are tuned together
+            if (last.task, last.seed) == (cell.task, cell.seed) and len(groups[-1]) < most:
+                groups[-1].append(cell)
+                continue
+        groups.append([cell])
+    return [tuple(group) for group in groups]
 
 
-def _ready(group: Group, done: set[str]) -> bool:
-    return all(name in done for cell in group for name in cell.needs)
-
-
-def _settle(
-    store: Store, outcome: Outcome, attempts: dict[str, int], waiting: list[Group], tries: int
-) -> set[str]:
+def _settle(store: Store, outcome: Outcome, attempts: Counter[str], queue: Queue, tries: int) -> list[str]:
     """Names of the cells of a group that are finished now; the others are noted, and tried again if they may be."""
-    finished = store.names("cells", ".json")
-    left = [cell for cell in outcome.group if cell.name not in finished]
+    finished = [
+        name for name, result in store.results(cell.name for cell in outcome.group) if result is not None
+    ]
+    left = [cell for cell in outcome.group if cell.name not in set(finished)]
     for cell in left:
-        attempts[cell.name] = attempts.get(cell.name, 0) + 1
+        attempts[cell.name] += 1
         error = outcome.error or "It ended without a result and without an error."
         record = {"name": cell.name, "words": cell.words, "attempts": attempts[cell.name], "error": error}
-        store.write(f"failures/{cell.name}.json", (json.dumps(record, indent=1) + "\n").encode())
-        if attempts[cell.name] < tries and not cell.halving:
-            waiting.insert(0, (cell,))  # alone: whatever it was, it shall not take others with it
-    if any(cell.halving and attempts[cell.name] < tries for cell in left):
-        waiting.insert(0, outcome.group)
-    return {cell.name for cell in outcome.group if cell.name in finished}
+        store.write(f"failures/{cell.name}.json", sealed_json(record))
+    again = [cell for cell in left if attempts[cell.name] < tries]
+    if again and _halving(outcome.group):
+        queue.put_back(outcome.group)
+    else:
+        for cell in again:
+            queue.put_back((cell,))  # alone: whatever it was, it shall not take others with it
+    return finished
 
 
-def _event(
-    weights: dict[str, float], done: set[str], at_start: set[str], began: float, slots: int
-) -> Progress:
-    """How far the study is, with the time left by what the cells of this run took."""
-    here = sum(weights[name] for name in done - at_start)
-    left = sum(weight for name, weight in weights.items() if name not in done)
-    seconds = (time.monotonic() - began) / here * left if here else None
-    return Progress("study", len(done), len(weights), "cell", seconds_left=seconds)
+class _Progress:
+    """How far a running study is, kept as running sums so that an event costs the same however many cells there are."""
+
+    def __init__(self, plan: Sequence[Planned], done: set[str], slots: int) -> None:
+        self.done = done
+        self._seconds = {cell.name: cell.seconds for cell in plan}
+        self._left = sum(seconds for name, seconds in self._seconds.items() if name not in done)
+        self._slots, self._began, self._here = slots, time.monotonic(), 0.0
+
+    def note(self, name: str) -> None:
+        """Counts a cell as finished."""
+        if name not in self.done:
+            self.done.add(name)
+            self._here += self._seconds[name]
+            self._left -= self._seconds[name]
+
+    def event(self) -> Progress:
+        """The event to tell, with the time left by what the cells of this run took."""
+        seconds = (time.monotonic() - self._began) / self._here * self._left if self._here else None
+        return Progress("study", len(self.done), len(self._seconds), "cell", seconds_left=seconds)
 
 
 @contextmanager

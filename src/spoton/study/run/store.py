@@ -6,11 +6,13 @@
     failures/<cell>.json           what went wrong in a cell, how often, with its traceback
     work/<cell>.checkpoint         a cell that was interrupted (local folders only)
 
-It knows names and bytes, and nothing of what they mean.
+It knows names and bytes, and of a result no more than whether it is whole.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,12 @@ import fsspec
 from spoton.errors import StudyError
 from spoton.files import atomic_write
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.tuning.kept import whole_document
 
 STUDY_FILE = "study.yaml"
+
+_COLUMNS = frozenset({"name", "kind", "task", "scores", "seconds"})  # of every result
+_AT_ONCE = 500  # files asked for at a time; object stores answer them side by side
 
 
 class Store:
@@ -51,6 +57,8 @@ class Store:
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None if it is not there."""
         try:
+            if self.local is not None:
+                return (self.local / name).read_bytes()
             return bytes(self._system.cat_file(f"{self._root}/{name}"))
         except FileNotFoundError:
             return None
@@ -80,6 +88,23 @@ class Store:
         files = {str(path).rstrip("/").rpartition("/")[2] for path in found}
         return {name.removesuffix(suffix) for name in files if name.endswith(suffix) and name[0] != "."}
 
+    def result(self, name: str) -> dict[str, Any] | None:
+        """The result of a cell; None if it is not finished, or its file is empty, cut off or another's."""
+        return _result(self.read(f"cells/{name}.json"), name)
+
+    def results(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
+        """Name and result of many cells, in order; object stores are asked for many at a time."""
+        if self.local is not None:
+            for name in names:
+                yield name, self.result(name)
+            return
+        waiting = iter(names)
+        while some := list(itertools.islice(waiting, _AT_ONCE)):
+            paths = {name: self._system._strip_protocol(f"{self._root}/cells/{name}.json") for name in some}
+            contents = self._system.cat(list(paths.values()), recursive=False, on_error="omit")
+            for name, path in paths.items():
+                yield name, _result(contents.get(path), name)
+
     def prompt(self, name: str) -> SoftPrompt:
         """The prompt of a cell.
 
@@ -96,3 +121,13 @@ class Store:
     def checkpoint(self, name: str) -> Path | None:
         """Where an unfinished cell keeps its state; None where files cannot be replaced in place."""
         return None if self.local is None else self.local / "work" / f"{name}.checkpoint"
+
+
+def _result(data: bytes | None, name: str) -> dict[str, Any] | None:
+    """The result in a file's bytes, if it is whole and that of the cell."""
+    document = whole_document(data)
+    return (
+        document
+        if document is not None and _COLUMNS <= document.keys() and document["name"] == name
+        else None
+    )

@@ -1,0 +1,165 @@
+"""Which cells a study has: its sources, targets and seeds, and what is made of them.
+
+Nothing is run here, and no row is read but through ``facts``, so that a study can be planned from published sizes, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import NamedTuple, TypedDict
+
+from spoton.evaluation.score import Mode
+from spoton.study.plan.cells import (
+    Cell,
+    Held,
+    ModelTuning,
+    MultiTaskMixture,
+    Role,
+    Scratch,
+    Source,
+    Transfer,
+    WeightedAverage,
+    ZeroShot,
+)
+from spoton.study.plan.study_file import StudyFile, TaskEntry
+from spoton.tuning.recipe import Recipe
+
+
+class TaskFacts(NamedTuple):
+    """What of a task decides results.
+
+    Attributes:
+        data_hash: Of its rows.
+        mode: How it is scored if its entry does not say.
+    """
+
+    data_hash: str
+    mode: Mode
+
+
+class _Common(TypedDict):
+    """Fields of every cell."""
+
+    task: str
+    seed: int
+    recipe: Recipe
+    mode: Mode
+    data_hash: str
+    held: Held
+
+
+def cells_of(study: StudyFile, held: Held, facts: Callable[[Role, str], TaskFacts]) -> list[Cell]:
+    """All cells of a study, in the order in which they are best run: what others need first, seed by seed.
+
+    Args:
+        study: What shall be computed.
+        held: The frozen model.
+        facts: Gives the facts of the task of a role and name.
+
+    Raises:
+        SpotonError: A task cannot be read, or a recipe does not fit.
+    """
+    grid = _Grid(study, held, facts)
+    cells: list[Cell] = [
+        ZeroShot(**grid.target(entry, 0)) for entry in [*study.targets.tasks, *study.candidates]
+    ]
+    for seed in study.seeds:
+        cells += [grid.sources[entry.task, seed] for entry in study.sources.tasks]
+        cells += [grid.scratch(entry, seed) for entry in study.targets.tasks]
+        if seed == study.seeds[0]:  # early: they tell whether the targets are well chosen
+            cells += [grid.scratch(entry, seed) for entry in study.candidates]
+        for entry in study.targets.tasks:
+            cells += grid.transfers(entry, seed)
+    for seed in study.seeds:
+        for entry in study.targets.tasks:
+            cells += grid.methods(entry, seed)
+    return cells + list(grid.model_tuning())
+
+
+class _Grid:
+    """Cells of one study."""
+
+    def __init__(self, study: StudyFile, held: Held, facts: Callable[[Role, str], TaskFacts]) -> None:
+        self._study, self._held = study, held
+        self._facts = cache(facts)
+        self._scratch: dict[tuple[str, int], Scratch] = {}
+        self._common: dict[tuple[Role, str, int], _Common] = {}
+        self._left_out = {(pair.source, pair.target) for pair in study.leave_out}
+        self.sources = {
+            (entry.task, seed): Source(**self._of("source", entry, seed))
+            for seed in study.seeds
+            for entry in study.sources.tasks
+        }
+
+    def _of(self, role: Role, entry: TaskEntry, seed: int) -> _Common:
+        """The common fields of the cells of a task and seed."""
+        found = self._common.get((role, entry.task, seed))
+        if found is None:
+            group = self._study.sources if role == "source" else self._study.targets
+            facts = self._facts(role, entry.task)
+            found = self._common[role, entry.task, seed] = {
+                "task": entry.task, "seed": seed, "recipe": group.recipe_of(entry).changed(seed=seed),
+                "mode": entry.evaluation or facts.mode, "data_hash": facts.data_hash, "held": self._held,
+            }  # fmt: skip
+        return found
+
+    def target(self, entry: TaskEntry, seed: int) -> _Common:
+        """The common fields of the cells of a target and seed."""
+        return self._of("target", entry, seed)
+
+    def scratch(self, entry: TaskEntry, seed: int) -> Scratch:
+        """The run from scratch of a target and seed."""
+        place = entry.task, seed
+        if place not in self._scratch:
+            self._scratch[place] = Scratch(**self.target(entry, seed))
+        return self._scratch[place]
+
+    def transfers(self, entry: TaskEntry, seed: int) -> Iterator[Transfer]:
+        """One cell for each source that is tried on a target."""
+        tried = [one.task for one in self._study.sources.tasks if self._is_tried(one.task, entry.task)]
+        halving = self._study.halving if len(tried) > 1 else None
+        rivals = tuple(self.sources[source, seed].name for source in tried) if halving else ()
+        common = self.target(entry, seed)
+        for source in tried:
+            from_cell = self.sources[source, seed].name
+            yield Transfer(**common, source=source, from_cell=from_cell, halving=halving, rivals=rivals)
+
+    def methods(self, entry: TaskEntry, seed: int) -> Iterator[WeightedAverage | MultiTaskMixture]:
+        """The retrieval methods that need runs of their own, for every k."""
+        retrieval = self._study.retrieval
+        if not retrieval.methods:
+            return
+        usable = tuple(
+            cell.name for (name, _), cell in self.sources.items() if self._is_tried(name, entry.task)
+        )
+        common = self.target(entry, seed)
+        key_cell, similarity = self.scratch(entry, seed).name, retrieval.similarity[0]
+        for method in retrieval.methods:
+            for k in (k for k in retrieval.k if k <= len(usable)):
+                if method == "multi-task-mixture":
+                    yield MultiTaskMixture(
+                        **common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity,
+                        source_recipe=self._mixture_recipe(seed),
+                    )  # fmt: skip
+                elif k > 1:  # the average of one prompt is a transfer from it
+                    yield WeightedAverage(
+                        **common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity
+                    )
+
+    def model_tuning(self) -> Iterator[ModelTuning]:
+        """Model tuning of every target, with the seeds that the study file names."""
+        wanted = self._study.model_tuning
+        for seed in self._study.seeds if wanted else ():
+            for entry in self._study.targets.tasks:
+                if wanted and (wanted.seeds is None or seed in wanted.seeds):
+                    common = self.target(entry, seed)
+                    yield ModelTuning(**common, model_recipe=wanted.recipe_of(common["recipe"]))
+
+    def _is_tried(self, source: str, target: str) -> bool:
+        return source != target and (source, target) not in self._left_out
+
+    def _mixture_recipe(self, seed: int) -> Recipe:
+        """How a prompt is tuned on a mixture: as a source, and its last checkpoint counts (SPoT, section 3.3)."""
+        recipe = self._study.sources.recipe_of(TaskEntry(task="mixture"))
+        return recipe.changed(seed=seed, evaluate_every=recipe.steps)

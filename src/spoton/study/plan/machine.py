@@ -1,0 +1,48 @@
+"""What of this machine the workers of a study share: its cores, or its GPUs."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+
+
+class Share(NamedTuple):
+    """What workers get of this machine.
+
+    Attributes:
+        at_once: How many workers compute at a time; more of them take turns, which saves no time.
+        threads: Threads of each.
+    """
+
+    at_once: int
+    threads: int
+
+
+def own_cores() -> list[int]:
+    """The processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def share_of(workers: int, *, on_gpu: bool) -> Share:
+    """What each of some workers gets, as ``run --workers`` divides it.
+
+    Args:
+        workers: How many are asked for.
+        on_gpu: Whether they compute on GPUs.
+    """
+    if on_gpu:
+        return Share(min(workers, max(1, torch.cuda.device_count())), torch.get_num_threads())
+    if workers == 1:  # cells run in this process, with the threads that it has
+        return Share(1, torch.get_num_threads())
+    cores = len(own_cores())
+    return Share(min(workers, cores), threads_of_worker(max(1, cores // workers)))
+
+
+def threads_of_worker(cores: int) -> int:
+    """Threads of a worker with so many cores of its own; OMP_NUM_THREADS decides if it is set."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) > 0 else max(1, cores)

@@ -1,0 +1,76 @@
+"""What is kept of a finished cell: one JSON document, the same columns whatever was run.
+
+Plain values from plain values. Where documents lie is known to ``store.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from spoton.study.plan.cells import Cell
+from spoton.tasks.task import Task
+from spoton.tuning.full_model.tune import TunedModel
+from spoton.tuning.prompt_run import Tuned
+from spoton.tuning.record import versions
+
+Scores = Mapping[str, Mapping[str, float]]
+"""Every metric by split."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell gave.
+
+    Attributes:
+        scores: By split and metric.
+        tuned: The run; None: nothing was tuned.
+        more: Columns of its kind alone.
+    """
+
+    scores: Scores
+    tuned: Tuned | TunedModel | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+def document_of_result(
+    cell: Cell, task: Task, result: Result, *, seconds: float, model_name: str
+) -> dict[str, Any]:
+    """The document of a finished cell.
+
+    Args:
+        cell: Which.
+        task: Its task.
+        result: What it gave.
+        seconds: Wall time of the cell, or its share of the time of cells tuned together.
+        model_name: Of the frozen model.
+    """
+    how = {
+        "recipe": cell.tuned_by().model_dump(), "data_hash": cell.data_hash,
+        "model": model_name, "model_fingerprint": cell.held.fingerprint, "dtype": cell.held.dtype,
+        "threads": torch.get_num_threads(), "versions": versions(),
+    }  # fmt: skip
+    run = {} if result.tuned is None else _run(result.tuned)
+    return cell.facts() | _scored(task, result.scores) | run | dict(result.more) | {"seconds": seconds} | how
+
+
+def _scored(task: Task, scores: Scores) -> dict[str, Any]:
+    """The task and the scores by split and metric."""
+    return {
+        "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()}, "all_scores": scores,
+        "splits": task.splits(), "labels": None if task.labels is None else len(task.labels), "family": task.family,
+        "metric": task.metric, "form": task.form, "source_of_rows": task.source,
+    }  # fmt: skip
+
+
+def _run(tuned: Tuned | TunedModel) -> dict[str, Any]:
+    """The run, whatever was tuned."""
+    losses = [entry["loss"] for entry in tuned.history if "loss" in entry]
+    return {
+        "steps": tuned.steps, "looks": [entry for entry in tuned.history if "validation" in entry],
+        "first_loss": losses[0] if losses else None, "last_loss": losses[-1] if losses else None,
+        "truncated": tuned.truncated, "message": tuned.message,
+    }  # fmt: skip

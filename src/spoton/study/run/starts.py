@@ -1,0 +1,102 @@
+"""Where the prompt of a cell starts: at a source's prompt, at an average of several, at one tuned on a mixture.
+
+It reads prompts from the study's folder; only a mixture is tuned here, since it is nothing but a start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from spoton.errors import StudyError
+from spoton.events import OnEvent
+from spoton.models.frozen import FrozenModel
+from spoton.prompts.card import Parent
+from spoton.prompts.initial import from_prompt
+from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.study.plan.cells import Cell, MultiTaskMixture, Role, Transfer, WeightedAverage
+from spoton.study.run.store import Store
+from spoton.tasks.mixture import mix
+from spoton.tasks.task import Task
+from spoton.transfer.combine import starts
+from spoton.transfer.rank_sources import Retrieved, most_similar
+from spoton.tuning.kept import tune_to_end
+from spoton.tuning.prompt_run import Job
+
+
+@dataclass(frozen=True)
+class CellStart:
+    """Where a cell's prompt starts: None means as its recipe says."""
+
+    value: Tensor | None = None
+    parents: tuple[Parent, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Starts:
+    """Starts of the cells of one study.
+
+    Args:
+        model: The frozen model.
+        store: The study's folder.
+        task: Gives the task of a role and name.
+        sources: Names of the source tasks, as the study file has them.
+    """
+
+    def __init__(
+        self, model: FrozenModel, store: Store, task: Callable[[Role, str], Task], sources: list[str]
+    ) -> None:
+        self._model, self._store, self._task, self._sources = model, store, task, sources
+
+    def of(self, cell: Cell, on_event: OnEvent) -> CellStart:
+        """Where a cell's prompt starts.
+
+        Raises:
+            StudyError: A prompt it needs is not there, or a target has no key.
+            PromptError: A prompt it needs is damaged, or belongs to another model.
+            Interrupted: Ctrl-C while a mixture was tuned.
+        """
+        if isinstance(cell, Transfer):
+            return self._from(self._store.prompt(cell.from_cell), cell.from_cell, cell.recipe.length)
+        if isinstance(cell, WeightedAverage):
+            (start,) = starts(self._retrieved(cell), "weighted-average", cell.recipe.length)
+            return CellStart(start.value, start.parents, (f"Average of {start.name}.",))
+        if isinstance(cell, MultiTaskMixture):
+            return self._mixture(cell, on_event)
+        return CellStart()
+
+    def _from(self, prompt: SoftPrompt, name: str, length: int) -> CellStart:
+        prompt.require_model(self._model.fingerprint, self._model.name)
+        parent = Parent(name=name, weight=1.0, hash=prompt.content_hash())
+        return CellStart(from_prompt(prompt.value, length), (parent,))
+
+    def _retrieved(self, cell: WeightedAverage | MultiTaskMixture) -> list[Retrieved]:
+        """The k source prompts, of all tasks and seeds, whose keys are nearest to the target's (SPoT, section 3.3)."""
+        key = self._store.prompt(cell.key_cell).key
+        if key is None:
+            raise StudyError(f"{cell.key_cell} has no key: its recipe ends before its key_step.")
+        prompts = ((name, self._store.prompt(name)) for name in cell.source_cells)
+        return most_similar(key, prompts, cell.k, cell.similarity)
+
+    def _mixture(self, cell: MultiTaskMixture, on_event: OnEvent) -> CellStart:
+        """A prompt tuned on the tasks of the top k and the target, mixed; its last state (SPoT, section 3.3)."""
+        names = sorted({one.prompt.card.task for one in self._retrieved(cell)})
+        by_name = {self._task("source", name).name: name for name in self._sources}
+        members = [self._task("source", by_name[name]) for name in names]
+        members.append(self._task("target", cell.task))
+        mixed = mix("+".join(task.name for task in members), members, seed=cell.seed)
+        job = Job(
+            mixed, cell.source_recipe, checkpoint=first_stage(self._store.checkpoint(cell.name)), resume=True,
+            on_event=on_event, phase=f"{cell.words}, mixture",
+        )  # fmt: skip
+        tuned = tune_to_end(self._model, job)
+        start = self._from(tuned.prompt, mixed.name, cell.recipe.length)
+        return replace(start, notes=(f"Mixture of {', '.join(names)} and {cell.task}.",))
+
+
+def first_stage(checkpoint: Path | None) -> Path | None:
+    """Where a cell keeps the state of its mixture."""
+    return checkpoint and checkpoint.with_suffix(".mixture")

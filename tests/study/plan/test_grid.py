@@ -1,0 +1,169 @@
+"""The grid of a study: it is complete, all that decides a result is in the name, nothing else, and what others need comes first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from spoton.evaluation.score import default_mode
+from spoton.study.plan.cells import Cell, Held, ModelTuning, Role, Transfer
+from spoton.study.plan.grid import TaskFacts, cells_of
+from spoton.study.plan.study_file import StudyFile, parse_study_file
+from spoton.tasks import Task
+from tests.tiny import toy_task
+
+HELD = Held("f00d", "float32")
+
+
+def load(role: Role, name: str) -> Task:
+    return replace(toy_task(), name=name, template=name, test=toy_task().test[: 4 if role == "source" else 8])
+
+
+def facts(role: Role, name: str) -> TaskFacts:
+    task = load(role, name)
+    return TaskFacts(task.data_hash(), default_mode(task))
+
+
+def study(**changes: Any) -> StudyFile:
+    document = {
+        "seeds": [0, 1], "sources": {"tasks": ["a", "b", "c"]}, "targets": {"tasks": ["c", "d"]}, "candidates": ["e"],
+        "retrieval": {"methods": ["weighted-average", "multi-task-mixture"], "k": [1, 2, 50]},
+    }  # fmt: skip
+    return parse_study_file(yaml.safe_dump(document | changes), "study.yaml")
+
+
+def kinds(cells: list[Cell]) -> dict[str, int]:
+    return {kind: sum(cell.kind == kind for cell in cells) for kind in dict.fromkeys(c.kind for c in cells)}
+
+
+def test_the_grid_is_complete() -> None:
+    cells = cells_of(study(), HELD, facts)
+    # c is no source of itself, so it has two sources and d three; averages need at least two.
+    assert kinds(cells) == {
+        "zero-shot": 3, "source": 6, "scratch": 5, "transfer": 10, "weighted-average": 4, "multi-task-mixture": 8,
+    }  # fmt: skip
+    assert len({cell.name for cell in cells}) == len(cells)
+
+
+def test_what_others_need_comes_first() -> None:
+    met: set[str] = set()
+    for cell in cells_of(study(), HELD, facts):
+        assert met.issuperset(cell.needs)
+        met.add(cell.name)
+
+
+def test_names_do_not_depend_on_other_cells() -> None:
+    names = {cell.name for cell in cells_of(study(), HELD, facts) if cell.kind != "weighted-average"}
+    fewer = cells_of(study(seeds=[1], targets={"tasks": ["d"]}, candidates=[], retrieval={}), HELD, facts)
+    assert names.issuperset(cell.name for cell in fewer)
+
+
+def changed(**changes: Any) -> set[str]:
+    """Kinds of the cells that have another name in a changed study."""
+    before = {cell.name for cell in cells_of(study(), HELD, facts)}
+    return {cell.kind for cell in cells_of(study(**changes), HELD, facts) if cell.name not in before}
+
+
+def test_a_source_recipe_decides_sources_and_all_that_starts_from_them() -> None:
+    found = changed(sources={"tasks": ["a", "b", "c"], "recipe": {"steps": 61}})
+    assert found == {"source", "transfer", "weighted-average", "multi-task-mixture"}
+
+
+def test_a_target_recipe_decides_targets_alone() -> None:
+    found = changed(targets={"tasks": ["c", "d"], "recipe": {"steps": 61}})
+    assert found == {"scratch", "transfer", "weighted-average", "multi-task-mixture"}
+
+
+def test_the_model_and_the_rows_decide_everything() -> None:
+    before = {cell.name for cell in cells_of(study(), HELD, facts)}
+    for held, rows in (
+        (Held("beef", "float32"), facts), (Held("f00d", "bfloat16"), facts),
+        (HELD, lambda role, name: facts(role, name)._replace(data_hash="another")),
+    ):  # fmt: skip
+        assert before.isdisjoint(cell.name for cell in cells_of(study(), held, rows))
+
+
+def test_names_are_file_names() -> None:
+    cells = cells_of(study(sources={"tasks": ["hub:owner/name", "../x y.csv"]}), HELD, facts)
+    assert all(
+        set(cell.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+        for cell in cells
+    )
+
+
+def test_names_stay_what_they_were() -> None:
+    """Studies under way are found again by these; a change here makes every finished cell run anew."""
+    names = {cell.name for cell in cells_of(study(model_tuning={"seeds": [0]}), HELD, facts)}
+    assert names >= {
+        "zero-shot.c.0.33ccf5374924", "source.a.1.7b72a5a4cd87", "scratch.d.0.fa6ea135122e",
+        "transfer.a.d.1.2096b2e855b5", "multi-task-mixture.d.0.k1.f95523c72f7c",
+    }  # fmt: skip
+
+
+def test_model_tuning_is_one_cell_a_target_and_seed_at_the_targets_data() -> None:
+    tuned = [cell for cell in cells_of(study(model_tuning={}), HELD, facts) if cell.kind == "model-tuning"]
+    assert [(cell.task, cell.seed) for cell in tuned] == [("c", 0), ("d", 0), ("c", 1), ("d", 1)]
+    once = study(
+        targets={"tasks": ["c"], "recipe": {"steps": 7, "batch_size": 3, "max_input_tokens": 64}},
+        model_tuning={"seeds": [1], "recipe": {"learning_rate": 1e-5, "evaluate_every": 5}},
+    )  # fmt: skip
+    (cell,) = [cell for cell in cells_of(once, HELD, facts) if cell.kind == "model-tuning"]
+    assert isinstance(cell, ModelTuning) and cell.words == "c: model tuning, seed 1"
+    found = cell.model_recipe.model_dump()
+    assert (found["steps"], found["batch_size"], found["max_input_tokens"], found["seed"]) == (7, 3, 64, 1)
+    assert (found["learning_rate"], found["evaluate_every"]) == (1e-5, 5)
+
+
+def test_model_tuning_is_named_by_its_own_recipe_alone() -> None:
+    def names(**changes: Any) -> set[str]:
+        cells = cells_of(study(**changes), HELD, facts)
+        return {cell.name for cell in cells if cell.kind == "model-tuning"}
+
+    before = names(model_tuning={})
+    assert (
+        names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"length": 5, "learning_rate": 0.1}})
+        == before
+    )
+    assert names(model_tuning={"recipe": {"learning_rate": 1e-5}}).isdisjoint(before)
+    assert names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"steps": 61}}).isdisjoint(before)
+
+
+def test_names_of_studies_that_ran_stay_as_they_are() -> None:
+    """Whatever changes these renames every cell of every study that ran, and makes it run again."""
+    found: dict[str, str] = {}
+    for cell in cells_of(study(), HELD, facts):
+        found.setdefault(cell.kind, cell.name)
+    assert found == {
+        "zero-shot": "zero-shot.c.0.33ccf5374924", "source": "source.a.0.430726363325",
+        "scratch": "scratch.c.0.fa6ea135122e", "transfer": "transfer.a.c.0.38ef934b8da2",
+        "weighted-average": "weighted-average.c.0.k2.6f2452868275",
+        "multi-task-mixture": "multi-task-mixture.c.0.k1.744f74f68c9a",
+    }  # fmt: skip
+
+
+HALVED = {"halving": {"rungs": [10, 20]}, "targets": {"tasks": ["c", "d"], "recipe": {"evaluate_every": 10}}}
+
+
+def test_halving_decides_transfers_and_nothing_else() -> None:
+    before = cells_of(study(targets=HALVED["targets"]), HELD, facts)
+    after = cells_of(study(**HALVED), HELD, facts)
+    assert {a.kind for a, b in zip(before, after, strict=True) if a.name != b.name} == {"transfer"}
+    transfer = next(cell for cell in after if isinstance(cell, Transfer) and cell.task == "d")
+    assert [name.split(".")[1] for name in transfer.rivals] == ["a", "b", "c"]
+    names = {cell.name for cell in after}
+    fewer = cells_of(study(**HALVED, sources={"tasks": ["a", "b"]}), HELD, facts)
+    assert all(cell.name not in names for cell in fewer if cell.task == "d" and cell.kind == "transfer")
+
+
+def test_one_source_has_no_rivals() -> None:
+    cells = cells_of(study(**HALVED, sources={"tasks": ["a"]}), HELD, facts)
+    assert all(cell.halving is None for cell in cells if isinstance(cell, Transfer))
+
+
+def test_a_task_is_never_its_own_source_and_pairs_can_be_left_out() -> None:
+    left_out = [{"source": "b", "target": "d", "why": "shared sentences"}]
+    cells = cells_of(study(leave_out=left_out, seeds=[0]), HELD, facts)
+    tried = [(cell.source, cell.task) for cell in cells if isinstance(cell, Transfer)]
+    assert tried == [("a", "c"), ("b", "c"), ("a", "d"), ("c", "d")]
