@@ -15,6 +15,8 @@ from spoton.cli.output import emit, facts, note, quiet_stdout, stdout, table
 from spoton.cli.progress import live_progress
 
 if TYPE_CHECKING:
+    from spoton.study.plan.estimate import Estimate
+    from spoton.study.run.cell_runner import CellRunner
     from spoton.study.run.scheduler import Status
 
 app = typer.Typer(help="Run and analyse a transfer study: sources x targets x seeds.", no_args_is_help=True)
@@ -23,13 +25,22 @@ Folder = Annotated[
     str,
     typer.Argument(metavar="FOLDER", help="The study's folder, with study.yaml in it; or its fsspec URL."),
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes, each with its own model.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, ...; auto gives each worker a GPU if there are.")
+]
+DeviceMap = Annotated[
+    str | None, typer.Option(help="auto, for models that one device does not hold (needs accelerate).")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the layers; every worker does so once.")]
 FAILED = 1
+_YEAR = 365.25 * 86400
 
 
 @command(app, "spoton study new mine", "spoton study new paper --preset spot-paper")
 def new(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")],
-    preset: Annotated[str, typer.Option(help="quick or spot-paper.")] = "quick",
+    preset: Annotated[str, typer.Option(help="quick, small or spot-paper.")] = "quick",
     json: Json = False,
 ) -> None:
     """Write a study file to start from."""
@@ -47,37 +58,105 @@ def new(
     emit({"study": str(path)}, f"{path} is written. Edit it, then: spoton study plan {folder}", as_json=json)
 
 
-@command(app, "spoton study plan mine", "spoton study plan mine --json")
+@command(
+    app,
+    "spoton study plan mine",
+    "spoton study plan mine --workers 2 --json",
+    "spoton study plan --preset spot-paper",
+)
 def plan(
-    folder: Folder,
-    workers: Annotated[int, typer.Option(min=1, help="Workers to predict the time for.")] = 1,
+    folder: Annotated[
+        str | None,
+        typer.Argument(metavar="[FOLDER]", help="The study's folder, or its fsspec URL."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="Estimate a preset from published sizes, without a folder, weights or rows."),
+    ] = None,
+    workers: Workers = 1,
+    device: Device = "auto",
+    device_map: DeviceMap = None,
+    compile: Compile = False,
     json: Json = False,
 ) -> None:
-    """List the cells, with the time and memory they will take here, and stop."""
+    """List the cells, with the time and memory they will take here, and stop.
+
+    Where the model or rows are missing, the cells are counted from published sizes, and all that is missing is listed.
+    """
+    from spoton.errors import StudyError
+    from spoton.study.plan.estimate import estimate
+    from spoton.study.plan.study_file import parse_study_file, preset_text
+    from spoton.study.run.cell_runner import CellRunner, Placement
+
+    if (folder is None) == (preset is None):
+        raise StudyError("Give the folder of a study, or --preset and its name; one of them.")
+    if preset is not None:
+        _show_estimate(estimate(parse_study_file(preset_text(preset), f"preset {preset}")), json)
+        return
+    with quiet_stdout():
+        cell_runner = CellRunner(
+            str(folder), placement=Placement(device, device_map, compile), on_message=note
+        )
+        missing = cell_runner.missing()
+    if missing:
+        try:
+            found = estimate(cell_runner.study, missing)
+        except StudyError:
+            raise StudyError("The study cannot be planned; missing is: " + " ".join(missing)) from None
+        _show_estimate(found, json)
+        raise typer.Exit(FAILED)
+    _show_plan(cell_runner, workers, json)
+
+
+def _show_plan(cell_runner: CellRunner, workers: int, json: bool) -> None:
+    """Writes the plan of a study whose model and rows are here, and shows it."""
     from spoton.study.plan.cost import Predictor
-    from spoton.study.run.cell_runner import CellRunner
+    from spoton.study.plan.machine import share_of
     from spoton.study.run.scheduler import status_of, write_plan
 
     with quiet_stdout():
-        cell_runner = CellRunner(folder, on_message=note)
         cells = cell_runner.cells()
-        predictor = Predictor(cell_runner.model, cell_runner.task)
-    found = status_of(cell_runner.store, write_plan(cell_runner.store, cells, predictor.seconds))
-    memory = max(map(predictor.memory, cells))
-    document = found.to_json() | {
-        "seconds": sum(cell.seconds for cell in found.cells), "seconds_left": found.seconds_left / workers,
-        "workers": workers, "memory_bytes": memory, "names": [cell.name for cell in cells],
+        share = share_of(workers, on_gpu=cell_runner.model.device.type == "cuda")
+        with share.threads_taken():
+            predictor = Predictor(cell_runner.model, cell_runner.task, cells)
+    status = status_of(cell_runner.store, write_plan(cell_runner.store, cells, predictor.seconds))
+    memory = max(map(predictor.memory, cells), default=0.0)
+    document = status.to_json() | {
+        "seconds": sum(cell.seconds for cell in status.cells), "seconds_left": status.seconds_left / share.at_once,
+        "workers": workers, "at_once": share.at_once, "memory_bytes": memory, "names": [cell.name for cell in cells],
     }  # fmt: skip
-    rows = []
-    for kind, counts in document["kinds"].items():
-        seconds = sum(cell.seconds for cell in found.cells if cell.kind == kind)
-        rows.append((kind, counts["cells"], counts["finished"], _time(seconds)))
-    rows.append(("all", len(cells), len(found.finished), _time(document["seconds"])))
+    seconds_by_kind: dict[str, float] = {}
+    for cell in status.cells:
+        seconds_by_kind[cell.kind] = seconds_by_kind.get(cell.kind, 0.0) + cell.seconds
+    rows = [
+        (kind, counts["cells"], counts["finished"], _time(seconds_by_kind[kind]))
+        for kind, counts in document["kinds"].items()
+    ]
+    rows.append(("all", len(cells), len(status.finished), _time(document["seconds"])))
     emit(document, table(("kind", "cells", "finished", "time of one worker"), rows), as_json=json)
+    if share.at_once < workers:
+        note(f"{workers} workers share {share.at_once} core(s) or GPU(s): more than that save no time.")
     note(
         f"Left: about {_time(document['seconds_left'])} with {workers} worker(s) on this machine. A step keeps up to "
-        f"{memory / 1e9:.2f} GB beside the model, and is split where that does not fit."
+        f"{memory / 1e9:.2f} GB next to the model, and is split where that does not fit."
     )
+
+
+def _show_estimate(found: Estimate, json: bool) -> None:
+    """Shows what a study costs by published sizes, and what is missing to run it."""
+    rows = [
+        (kind, totals.cells, f"{totals.steps:,.0f}", f"{totals.tokens:.2e}", f"{totals.flop:.2e}")
+        for kind, totals in [*found.kinds.items(), ("all", found.total)]
+    ]
+    emit(found.to_json(), table(("kind", "cells", "steps", "tokens", "FLOP"), rows), as_json=json)
+    hours = ", ".join(f"{hours:,.1f} of {name}" for name, hours in found.hours().items())
+    note(
+        f"Hours of one device at {found.to_json()['use_of_peak']:.0%} of its peak: {hours}. Arithmetic only."
+    )
+    for line in found.assumed:
+        note(line)
+    for line in found.missing:
+        note(f"Missing: {line}")
 
 
 @command(
@@ -89,7 +168,7 @@ def plan(
 def run(
     folder: Folder,
     executor: Annotated[Literal["local", "ray"], typer.Option(help="Where cells run.")] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes, each with its own model.")] = 1,
+    workers: Workers = 1,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster: auto, ray://host:10001. Not given: one on this machine.")
     ] = None,
@@ -101,19 +180,24 @@ def run(
     tries: Annotated[
         int, typer.Option(min=1, help="How often a cell is tried before it counts as failed.")
     ] = 2,
+    device: Device = "auto",
+    device_map: DeviceMap = None,
+    compile: Compile = False,
     json: Json = False,
 ) -> None:
     """Run every cell that is not finished; run it again to go on after Ctrl-C or a kill."""
     from spoton.study.plan.cost import Predictor
-    from spoton.study.run.cell_runner import CellRunner
+    from spoton.study.plan.machine import share_of
+    from spoton.study.run.cell_runner import CellRunner, Placement
     from spoton.study.run.executors import Executor, local_executor
     from spoton.study.run.ray_executor import OnRay
     from spoton.study.run.scheduler import run_cells
 
     with live_progress() as on_event:
-        cell_runner = CellRunner(folder, on_message=note)
+        cell_runner = CellRunner(folder, placement=Placement(device, device_map, compile), on_message=note)
         cells = cell_runner.cells()
-        predictor = Predictor(cell_runner.model, cell_runner.task)
+        with share_of(workers, on_gpu=cell_runner.model.device.type == "cuda").threads_taken():
+            predictor = Predictor(cell_runner.model, cell_runner.task, cells)
         runs_on: Executor = (
             OnRay(cell_runner, address=address, workers=workers, cpus=worker_cpus, gpus=worker_gpus)
             if executor == "ray"
@@ -153,6 +237,8 @@ def _told(found: Status) -> RenderableType:
     ]
     rows.append(("all cells", f"{document['finished']} of {document['cells']}"))
     rows.append(("failed", str(len(found.failed))))
+    if found.damaged:
+        rows.append(("damaged", f"{len(found.damaged)}, which run again: {', '.join(found.damaged[:3])}"))
     if found.left:
         rows.append(("time left", f"{_time(found.seconds_left)} of one worker"))
     return facts(rows)
@@ -164,4 +250,6 @@ def _last_line(error: str) -> str:
 
 
 def _time(seconds: float) -> str:
+    if seconds >= _YEAR:
+        return f"{seconds / _YEAR:,.1f} years" if seconds < 1e6 * _YEAR else f"{seconds / _YEAR:.1e} years"
     return str(timedelta(seconds=round(seconds)))

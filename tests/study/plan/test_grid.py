@@ -1,4 +1,4 @@
-"""The grid of a study: it is complete, all that decides a result is in the name, nothing else, and what others need comes first."""
+"""The grid of a study is complete, names hold what decides a result alone, and what others need comes first."""
 
 from __future__ import annotations
 

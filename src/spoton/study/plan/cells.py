@@ -27,7 +27,7 @@ Kind = Literal[
 ]
 Role = Literal["source", "target"]
 
-# Fields of a recipe that every name contains, in the order of the first names. Fields that came later are part of a name
+# Fields of a recipe that every name contains, in the order of the first names. Later fields are part of a name
 # only where they are set to something else than what runs did before; so cells that ran before keep their names.
 _IN_EVERY_NAME = (
     "length", "init", "optimizer", "learning_rate", "weight_decay", "steps", "batch_size", "seed", "key_step",
@@ -161,7 +161,7 @@ class CellBase:
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(CellBase):
-    """Scores of the bare model, and of always giving the most frequent answer. Of the recipe only the input length counts."""
+    """Scores of the bare model and of always giving the most frequent answer; of the recipe the input length counts."""
 
     kind = "zero-shot"
 
@@ -304,7 +304,7 @@ class WeightedAverage(_Retrieving):
 
 @dataclass(frozen=True, kw_only=True)
 class MultiTaskMixture(_Retrieving):
-    """A prompt tuned on a target from one tuned on the tasks of the k nearest sources and the target (SPoT, section 3.3).
+    """A prompt tuned on a target from one of the k nearest sources and the target mixed (SPoT, section 3.3).
 
     Attributes:
         source_recipe: How the prompt of the mixture is tuned.

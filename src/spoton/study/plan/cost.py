@@ -1,4 +1,4 @@
-"""What a cell costs, before it is run: the passes and tokens that it puts through the model, and the seconds they take here.
+"""What a cell costs, before it is run: passes and tokens through the model, and the seconds that they take here.
 
 Counting needs no model: it takes the work of a cell, the sizes of its task, and whether the engine runs a prompt once
 a pass or once a row. The engine's cost model (docs/performance.md) is linear in tokens and passes for texts of a
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from spoton.evaluation.score import Mode
 from spoton.models.choose_engine import engine_for
 from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
-from spoton.study.plan.cells import Cell, Role, Work
+from spoton.study.plan.cells import Cell, MultiTaskMixture, Role, Source, Work
 from spoton.tasks.task import Example, Task
 from spoton.tuning.microbatches import count_kept
 
@@ -90,7 +90,15 @@ class Counted(NamedTuple):
         return self.score_input_tokens + self.score_target_tokens
 
 
-def count(work: Work, size: TaskSize, mode: Mode, *, repeats_prompts: bool) -> Counted:
+def mean_size(sizes: Sequence[TaskSize]) -> TaskSize:
+    """The mean of several sizes, which is how long rows of a mixture are taken to be."""
+    validation, test, inputs, targets = (sum(column) / len(sizes) for column in zip(*sizes, strict=True))
+    return TaskSize(round(validation), round(test), inputs, targets)
+
+
+def count(
+    work: Work, size: TaskSize, mode: Mode, *, repeats_prompts: bool, mixed: TaskSize | None = None
+) -> Counted:
     """Counts what a cell puts through the model.
 
     Args:
@@ -98,15 +106,17 @@ def count(work: Work, size: TaskSize, mode: Mode, *, repeats_prompts: bool) -> C
         size: Of its task.
         mode: How it is scored; what is generated takes a pass a token.
         repeats_prompts: Whether a prompt runs once a row (`Engine.repeats_prompts`), rather than once a pass.
+        mixed: Of the rows of all stages but the last, where these are not those of the task.
     """
     steps = inputs = targets = pairs = 0.0
     for stage in work.stages:
+        read = size if mixed is None or stage is work.stages[-1] else mixed
         rows = stage.batch_size
         prompts = rows if repeats_prompts else 1
         steps += stage.steps
-        inputs += stage.steps * (prompts * stage.prompt_length + rows * size.input_tokens)
-        targets += stage.steps * rows * size.target_tokens
-        pairs += stage.steps * _pairs(rows, prompts, stage.prompt_length, size, repeats_prompts)
+        inputs += stage.steps * (prompts * stage.prompt_length + rows * read.input_tokens)
+        targets += stage.steps * rows * read.target_tokens
+        pairs += stage.steps * _pairs(rows, prompts, stage.prompt_length, read, repeats_prompts)
     scored = [(work.validations, size.validation), (work.tests, size.test)]
     rows_scored = sum(times * rows for times, rows in scored)
     passes = sum(times * math.ceil(rows / _SCORED_AT_ONCE) for times, rows in scored)
@@ -122,7 +132,7 @@ def count(work: Work, size: TaskSize, mode: Mode, *, repeats_prompts: bool) -> C
 
 
 def _pairs(rows: float, prompts: float, length: int, size: TaskSize, is_bidirectional: bool) -> float:
-    """Pairs of tokens that see each other: all of a row's in an encoder, else texts their prompt and what was before."""
+    """Pairs of tokens that see each other: all of a row in an encoder, else each the prompt and those before."""
     if is_bidirectional:
         return rows * (length + size.tokens) ** 2
     return rows * size.tokens * (length + size.tokens / 2) + prompts * length**2 / 2
@@ -233,6 +243,7 @@ class Predictor:
         self._model, self._load = model, load
         self._repeats = engine_for(model).repeats_prompts
         self._sizes: dict[tuple[Role, str, int], TaskSize] = {}
+        self._sources = {cell.task: cell for cell in cells or [] if isinstance(cell, Source)}
         self.rates = rates or self._measured(cells or [])
 
     def seconds(self, cell: Cell) -> float:
@@ -257,7 +268,10 @@ class Predictor:
 
     def counted(self, cell: Cell) -> Counted:
         """What a cell puts through the model."""
-        return count(cell.work(), self.size(cell), cell.mode, repeats_prompts=self._repeats)
+        mixed = None
+        if isinstance(cell, MultiTaskMixture) and self._sources:
+            mixed = mean_size([self.size(source) for source in self._sources.values()])
+        return count(cell.work(), self.size(cell), cell.mode, repeats_prompts=self._repeats, mixed=mixed)
 
     def size(self, cell: Cell) -> TaskSize:
         """The size of a cell's task; tokens are those of a sample of the training split."""

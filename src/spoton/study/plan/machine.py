@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -18,6 +20,16 @@ class Share(NamedTuple):
 
     at_once: int
     threads: int
+
+    @contextmanager
+    def threads_taken(self) -> Iterator[None]:
+        """Computes with the threads of one worker until the block ends, to measure what a worker would."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def own_cores() -> list[int]:

@@ -10,11 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spoton.errors import DivergenceError, StudyError
 from spoton.evaluation.form import form_for
+from spoton.errors import DivergenceError, SpotonError, StudyError
 from spoton.evaluation.score import default_mode, evaluate
 from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
@@ -116,10 +117,24 @@ class CellRunner:
 
     def every_task(self) -> dict[tuple[Role, str], Task]:
         """All tasks of the study, by role and name."""
-        study = self.study
-        places: list[tuple[Role, str]] = [("source", entry.task) for entry in study.sources.tasks]
-        places += [("target", entry.task) for entry in [*study.targets.tasks, *study.candidates]]
-        return {place: self.task(*place) for place in places}
+        return {place: self.task(*place) for place in self._places()}
+
+    def missing(self) -> tuple[str, ...]:
+        """What cannot be read of the model and the tasks: all of it, one message each, instead of the first."""
+        told = []
+        reads: list[Callable[[], object]] = [lambda: self.model]
+        reads += [partial(self.task, *place) for place in self._places()]
+        for read in reads:
+            try:
+                read()
+            except SpotonError as error:
+                told.append(str(error))
+        return tuple(dict.fromkeys(told))
+
+    def _places(self) -> list[tuple[Role, str]]:
+        places: list[tuple[Role, str]] = [("source", entry.task) for entry in self.study.sources.tasks]
+        places += [("target", entry.task) for entry in [*self.study.targets.tasks, *self.study.candidates]]
+        return places
 
     def data_hash(self, role: Role, name: str) -> str:
         """The hash of a task's rows; computed once."""
@@ -302,8 +317,8 @@ class CellRunner:
                 raise
             # Options are whatever the study file holds; readers meet a value of the wrong type in their own ways.
             raise StudyError(
-                f"The options of {name} cannot be used: {entry.options} ({type(error).__name__}: {error}). They are those "
-                "of `spoton tune`, with the same kinds of values."
+                f"The options of {name} cannot be used: {entry.options} ({type(error).__name__}: {error}). They "
+                "are those of `spoton tune`, with the same kinds of values."
             ) from error
         task = task.limited(group.train_size, group.validation_size, group.test_size)
         if role == "target" and not task.test:

@@ -20,8 +20,8 @@ from spoton.tasks.task import Task
 # A worker that dies takes the task with it; Ray starts it anew elsewhere so often before it counts as failed.
 _RETRIES = 3
 
-# All of the environment that tasks are given: where models and rows are found. Ray keeps these in the job's metadata and
-# shows them in its dashboard, so nothing secret is among them; a node that needs a token has to have its own.
+# All of the environment that tasks are given: where models and rows are found. Ray keeps these in the job's metadata
+# and shows them in its dashboard, so nothing secret is among them; a node that needs a token has to have its own.
 _PASSED_ON = (
     "SPOTON_CACHE", "SPOTON_DATA_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",
     "HF_DATASETS_OFFLINE",
