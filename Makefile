@@ -12,7 +12,7 @@ WITH_PEFT := $(VENV)/.installed-peft
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
 
-.PHONY: setup test lint demo starter-library bench verify-catalog clean
+.PHONY: setup test lint demo starter-library bench bench-scale verify-catalog clean
 
 setup: $(INSTALLED)
 
@@ -48,6 +48,10 @@ starter-library: setup
 # The engine against PEFT, some 25 minutes on two cores that do nothing else. See docs/performance.md.
 bench: $(WITH_PEFT)
 	$(BIN)/python -m experiments.bench $(BENCH)
+
+# What grows with rows, prompts and cells: every script of experiments/scale, some ten minutes.
+bench-scale: setup
+	for script in experiments/scale/[a-z]*.py; do $(BIN)/python -m experiments.scale.$$(basename $$script .py) || exit 1; done
 
 $(WITH_PEFT): $(INSTALLED)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,report,peft]"

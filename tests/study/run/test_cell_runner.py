@@ -1,0 +1,110 @@
+"""The cell runner: what it reads, what it refuses, and that a damaged result is made again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spoton.errors import SpotonError, StudyError
+from spoton.events import silent
+from spoton.study.plan.cells import WeightedAverage
+from spoton.study.run.cell_runner import CellRunner, Placement
+from spoton.study.run.executors import InProcess
+from spoton.study.run.scheduler import read_plan, run_cells, status_of
+from tests.study.small import MakeStudy
+
+
+def changed(folder: Path, **changes: Any) -> Path:
+    """The study with other options of its target."""
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    document["targets"]["tasks"][0]["options"] |= changes
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"on_message": "x"}, {"spec": "x"}, {"path": "x"}, {"own": []}, {"name": "x"}, {"input": 5}, {"labels": 3},
+        {"labels": {"yes": 1}}, {"template": ["{{ text }}"]}, {"metrics": 7}, {"encoding": 1.5}, {"seed": "x"},
+        {"validation": {"a": 1}}, {"family": ["x"]}, {"no_such": 1}, {"delimiter": 5}, {"test": 10**30},
+    ],
+)  # fmt: skip
+def test_options_of_the_wrong_kind_crash_nowhere(make_study: MakeStudy, options: dict[str, Any]) -> None:
+    try:
+        CellRunner(changed(make_study(), **options)).task("target", "songs.csv")
+    except SpotonError as error:
+        assert str(error)
+    else:  # what readers make sense of is fine
+        assert set(options) <= {"family", "seed", "metrics", "encoding"}
+
+
+def test_all_that_is_missing_is_told_at_once(make_study: MakeStudy) -> None:
+    folder = make_study(model="no/such-model-folder/anywhere")
+    for name in ("films", "songs"):
+        (folder / f"{name}.csv").unlink()
+    told = CellRunner(folder).missing()
+    assert len(told) == 3 and "songs.csv" in " ".join(told) and "films.csv" in " ".join(told)
+
+
+def test_tasks_can_be_given_instead_of_read(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    reader = CellRunner(folder)
+    rows = reader.every_task()
+    for file in folder.glob("*.csv"):
+        file.unlink()
+    given = CellRunner(folder, tasks=lambda role, name: rows[role, name])
+    assert [cell.name for cell in given.cells()] == [cell.name for cell in reader.cells()]
+
+
+def test_a_device_that_is_not_there_is_told(make_study: MakeStudy) -> None:
+    with pytest.raises(SpotonError, match="cuda:77"):
+        _ = CellRunner(make_study(), placement=Placement(device="cuda:77")).model
+
+
+def test_averages_take_the_nearest_sources(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0], retrieval={"methods": ["weighted-average"], "k": [2]})
+    cell_runner = CellRunner(folder)
+    cells = cell_runner.cells()
+    run_cells(cell_runner.store, cells, InProcess(cell_runner, silent))
+    (cell,) = [cell for cell in cells if isinstance(cell, WeightedAverage)]
+    result = cell_runner.store.result(cell.name)
+    assert result is not None
+    assert {parent["name"] for parent in result["parents"]} == set(cell.source_cells)
+
+
+DAMAGES = {
+    "empty": b"",
+    "cut off": b'{"name": "x", "ki',
+    "zeros": b"\0" * 64,
+    "another's": b'{"name": "other"}',
+}
+
+
+def test_damaged_results_do_not_count_and_run_again(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    cell_runner = CellRunner(folder)
+    cells = cell_runner.cells()
+    run_cells(cell_runner.store, cells, InProcess(cell_runner, silent))
+    before = {file: json.loads(file.read_text()) for file in (folder / "cells").iterdir()}
+    damaged = list(before)[: len(DAMAGES)]
+    for file, data in zip(damaged, DAMAGES.values(), strict=True):
+        file.write_bytes(data)
+    status = status_of(cell_runner.store, read_plan(cell_runner.store))
+    assert set(status.damaged) == {file.stem for file in damaged}
+    assert len(status.finished) == len(cells) - len(damaged)
+    assert set(status.to_json()["damaged"]) == set(status.damaged)
+    again = run_cells(cell_runner.store, cells, InProcess(cell_runner, silent))
+    assert not again.left and not again.damaged
+    for file, document in before.items():
+        after = json.loads(file.read_text())
+        assert after | {"seconds": 0, "threads": 0} == document | {"seconds": 0, "threads": 0}
+
+
+def test_a_place_without_a_study_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="is not a study"):
+        CellRunner(tmp_path)
