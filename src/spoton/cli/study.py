@@ -40,7 +40,7 @@ _YEAR = 365.25 * 86400
 @command(app, "spoton study new mine", "spoton study new paper --preset spot-paper")
 def new(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")],
-    preset: Annotated[str, typer.Option(help="quick, small or spot-paper.")] = "quick",
+    preset: Annotated[str, typer.Option(help="quick or spot-paper.")] = "quick",
     json: Json = False,
 ) -> None:
     """Write a study file to start from."""
