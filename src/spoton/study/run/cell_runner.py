@@ -173,7 +173,7 @@ class CellRunner:
                 self._write(cell, self._tune_model(cell, on_event), began)
             else:
                 tuned.append(cell)
-        looks = {i: found["looks"] for i, cell in enumerate(cells) if (found := results[cell.name])}
+        looks = {i: found.get("looks", []) for i, cell in enumerate(cells) if (found := results[cell.name])}
         self._tune(tuned, looks, on_event)
 
     def _tune(
