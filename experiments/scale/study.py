@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from spoton.sealing import sealed_json
 from spoton.study.plan.cells import Held, Role
 from spoton.study.plan.grid import TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile
 from spoton.study.run.executors import Group, Outcome
 from spoton.study.run.scheduler import read_plan, run_cells, status_of
 from spoton.study.run.store import Store
-from spoton.tuning.kept import document_bytes
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -64,7 +64,7 @@ class Nothing:
         """Ends one group; not synced to the disk, as the time of that is the worker's."""
         group = self._taken.pop(0)
         for cell in group:
-            (self._cells / f"{cell.name}.json").write_bytes(document_bytes(cell.facts() | self._usual))
+            (self._cells / f"{cell.name}.json").write_bytes(sealed_json(cell.facts() | self._usual))
         return [Outcome(group)]
 
     def close(self) -> None:

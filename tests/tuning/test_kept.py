@@ -6,8 +6,9 @@ import pytest
 
 from spoton.errors import Interrupted
 from spoton.events import Progress
+from spoton.sealing import sealed_json
 from spoton.tuning import Recipe
-from spoton.tuning.kept import document_bytes, score_test_split, tune_to_end, whole_document
+from spoton.tuning.kept import score_test_split, tune_to_end, whole_document
 from spoton.tuning.prompt_run import Job
 from tests.tiny import tiny, toy_task
 
@@ -16,7 +17,7 @@ RECIPE = Recipe(length=4, steps=4, key_step=2, evaluate_every=2, batch_size=4, m
 
 def test_a_document_is_read_as_it_was_written() -> None:
     document = {"name": "cb", "scores": {"test": 1.5}, "words": "größer"}
-    assert whole_document(document_bytes(document)) == document
+    assert whole_document(sealed_json(document)) == document
 
 
 @pytest.mark.parametrize("data", [None, b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 100_000])
@@ -25,7 +26,7 @@ def test_what_is_not_a_whole_document_counts_for_nothing(data: bytes | None) -> 
 
 
 def test_every_cut_of_a_document_counts_for_nothing() -> None:
-    data = document_bytes({"name": "cb", "seconds": 1.0})
+    data = sealed_json({"name": "cb", "seconds": 1.0})
     assert all(whole_document(data[:end]) is None for end in range(len(data) - 1))
 
 

@@ -65,7 +65,7 @@ def score_test_split(
 
 
 def whole_document(data: bytes | None) -> dict[str, Any] | None:
-    """The sealed document in a file's bytes; None if there is none, or it is empty, cut off, damaged or something else."""
+    """The sealed document in a file; None if there is none, or it is empty, cut off, damaged or something else."""
     if not data:
         return None
     try:

@@ -8,8 +8,8 @@ import fsspec
 import pytest
 
 from spoton.errors import StudyError
+from spoton.sealing import sealed_json
 from spoton.study.run.store import Store
-from spoton.tuning.kept import document_bytes
 
 RESULT = {"name": "source.a.0", "kind": "source", "task": "a", "scores": {"test": 1.0}, "seconds": 2.0}
 
@@ -34,8 +34,8 @@ def test_files_are_written_read_listed_and_removed(store: Store) -> None:
 
 
 def test_results_come_in_the_order_asked_for(store: Store) -> None:
-    store.write("cells/source.a.0.json", document_bytes(RESULT))
-    store.write("cells/source.b.0.json", document_bytes(RESULT | {"name": "source.b.0"}))
+    store.write("cells/source.a.0.json", sealed_json(RESULT))
+    store.write("cells/source.b.0.json", sealed_json(RESULT | {"name": "source.b.0"}))
     names = ["source.b.0", "missing", "source.a.0"]
     results = dict(store.results(names))
     assert list(results) == names and results["missing"] is None
@@ -45,7 +45,7 @@ def test_results_come_in_the_order_asked_for(store: Store) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", document_bytes(RESULT)[:-5], document_bytes(RESULT | {"name": "source.c.0"}), b'{"name": "source.a.0"}',
+        b"", sealed_json(RESULT)[:-5], sealed_json(RESULT | {"name": "source.c.0"}), b'{"name": "source.a.0"}',
         b"\x00" * 300, b"[]",
     ],
 )  # fmt: skip

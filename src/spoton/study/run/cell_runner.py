@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from spoton.evaluation.form import form_for
 from spoton.errors import DivergenceError, SpotonError, StudyError
+from spoton.evaluation.form import form_for
 from spoton.evaluation.score import default_mode, evaluate
 from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
@@ -304,9 +304,7 @@ class CellRunner:
             if self.study.data_dir is not None:
                 options.setdefault("data_dir", self._near(self.study.data_dir))
         if has_forms(name):
-            options.setdefault(
-                "form", form_for(self.model) if self.study.form == "auto" else self.study.form
-            )
+            options.setdefault("form", form_for(self.model) if self.study.form == "auto" else self.study.form)
         for which in ("validation", "test"):
             if isinstance(options.get(which), str):
                 options[which] = Path(self._near(options[which]))
