@@ -100,7 +100,7 @@ class KeptRuns:
 
     def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
         """The main metric on the test split; looked up if this prompt was tested before."""
-        which = prompt.content_hash() if prompt else "zero-shot"
+        which = prompt.content_hash() + str(prompt.card.calibration) if prompt else "zero-shot"
         held = [self.model.fingerprint, str(self.model.dtype), self.task.data_hash(), self.mode]
         name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"
