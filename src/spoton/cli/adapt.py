@@ -9,6 +9,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from spoton.cli.command import command
+from spoton.cli.data_options import TaskOptions, note_unknown
 from spoton.cli.libraries import note_damaged, open_libraries
 from spoton.cli.options import (
     Evaluation,
@@ -19,7 +20,6 @@ from spoton.cli.options import (
     ModelOptions,
     Overwrite,
     RecipeOptions,
-    TaskOptions,
 )
 from spoton.cli.output import emit, facts, table
 from spoton.cli.progress import live_progress
@@ -61,6 +61,7 @@ def adapt(
     chosen = recipe.recipe(library)
     libraries = open_libraries(library)
     frozen = model.load()
+    note_unknown(frozen, asked.labels)
     with live_progress() as on_event:
         adapted = transfer(
             frozen, asked, libraries, chosen, method=method, k=k, metric=metric, seeds=seeds,

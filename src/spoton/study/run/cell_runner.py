@@ -101,7 +101,7 @@ class CellRunner:
         if (role, name) not in self._tasks:
             group = self.study.sources if role == "source" else self.study.targets
             entry = next(e for e in [*group.tasks, *self.study.candidates] if e.task == name)
-            options = dict(entry.options)
+            options = entry.options.given()
             if is_task(name) or name.startswith(MIXTURE):
                 options.setdefault("protocol", self.study.protocol)
                 if self.study.data_dir is not None:
@@ -111,8 +111,8 @@ class CellRunner:
                     "form", form_for(self.model) if self.study.form == "auto" else self.study.form
                 )
             for which in ("validation", "test"):
-                if isinstance(options.get(which), str):
-                    options[which] = Path(self._beside(options[which]))
+                if options.get(which) is not None:
+                    options[which] = Path(self._beside(str(options[which])))
             task = resolve_task(self._beside(name), on_message=self._tell, **options)
             task = task.limited(group.train_size, group.validation_size, group.test_size)
             if role == "target" and not task.test:
