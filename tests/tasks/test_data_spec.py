@@ -8,7 +8,7 @@ from spoton.tasks import DataSpec
 
 
 def test_every_flag_is_a_field_and_every_field_a_flag() -> None:
-    flags = set(TaskOptions.__dataclass_fields__) - {"data", "label", "task_file"}
+    flags = set(TaskOptions.__dataclass_fields__) - {"data", "label", "task_file", "chat"}
     assert flags == DataSpec.model_fields.keys() - {"hold_out"}
 
 

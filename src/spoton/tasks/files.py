@@ -99,6 +99,10 @@ def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
     """
     marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
     chosen = encoding or marked or "utf-8"
+    if marked is None and chosen.lower() in ("utf-16", "utf-32"):
+        raise DataError(
+            f"{path} is not {chosen}: it has no byte order mark. Give --encoding {chosen}-le, or another."
+        )
     try:
         text = data.decode(chosen)
     except UnicodeDecodeError as error:
