@@ -13,7 +13,16 @@ class SpotonError(Exception):
 
 
 class DataError(SpotonError):
-    """A task's examples, columns, labels or splits cannot be used as they are."""
+    """A task's examples, columns, labels or splits cannot be used as they are.
+
+    Attributes:
+        option: `input` or `target`, if its column has to be named; a terminal can ask for it.
+        columns: Those there are.
+    """
+
+    def __init__(self, message: str, *, option: str = "", columns: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.option, self.columns = option, columns
 
 
 class PromptError(SpotonError):

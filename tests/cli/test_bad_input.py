@@ -71,7 +71,7 @@ Command = Callable[[str, Path], list[object]]
         (b"text,label\n", "is empty"),
         (b"text,label\n" + b"The film was warm.,good\n" * 20, "one class only, 'good'"),
         (b"text,label\nfine,good\ncaf\xe9,bad\n", "line 3 has byte 0xe9"),
-        ("text,label\nfine,good\n".encode("utf-16"), "is not utf-8"),
+        ("text,label\nfine,good\n".encode("utf-16-le"), "holds zero bytes"),
     ],
     ids=["empty", "only a header", "one class", "latin-1", "utf-16"],
 )
@@ -183,7 +183,6 @@ def labelled(prompts: PromptLibrary, tmp_path: Path) -> Path:
         ("new.csv", b"text\ncaf\xe9\n", "is not utf-8"),
         ("new.txt", b"", "no text to answer"),
         ("new.txt", b"caf\xe9\n", "--encoding"),
-        ("new.jsonl", b'{"text": "fine"}\n{"text": null}\n', "Text 2 is empty"),
         ("new.jsonl", b'{"words": "fine"}\n', "'text' is undefined"),
         ("new.jsonl", b'{"text": "\\ud83d"}\n', "U+D83D"),
     ],

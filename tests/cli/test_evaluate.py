@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from spoton.prompts import PromptLibrary, SoftPrompt
+from spoton.tasks.files import read_rows
 from tests.cli.conftest import Run, a_prompt
 
 
@@ -133,3 +134,61 @@ def test_without_a_prompt_the_model_alone_is_scored(run: Run, reviews: Path, tin
 def test_a_prompt_without_data_is_a_mistake(run: Run, prompts: PromptLibrary) -> None:
     ran = run("evaluate", prompts.folder / "news.safetensors")
     assert ran.code == 2 and "Give the data" in ran.stderr
+
+
+@pytest.fixture
+def tuned(prompts: PromptLibrary, tmp_path: Path) -> Path:
+    """A prompt of the tiny model, tuned on a file with columns of unusual names."""
+    made = prompts.get("news")
+    facts = {
+        "template": "{{ body }}\nVerdict:", "target": "stars", "labels": ["good", "bad"], "metric": "matthews",
+        "source": "file:mine.csv@0123456789ab",
+    }  # fmt: skip
+    return SoftPrompt(made.value, made.card.model_copy(update=facts), made.key).save(
+        tmp_path / "tuned.safetensors"
+    )
+
+
+def test_the_columns_labels_and_metric_are_those_of_the_card(
+    run: Run, tuned: Path, reviews: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "new.csv"
+    data.write_text(reviews.read_text().replace("text,label", "body,stars", 1))
+    found = run("evaluate", tuned, data, "--json").document
+    assert (found["metric"], found["examples"]) == ("matthews", 8)
+    assert [one["label"] for one in found["by_label"]] == ["good", "bad"]
+    assert sum(map(sum, found["confusion"]["counts"])) == 8
+    shown = run("evaluate", tuned, data).stdout
+    assert "precision" in shown and "most often taken for" in shown
+    own = run("evaluate", tuned, reviews, "--input", "text", "--target", "label", "--json").document
+    assert own["metric"] == "matthews"
+
+
+def test_all_rows_of_a_new_file_may_be_scored_even_of_one_class(
+    run: Run, tuned: Path, reviews: Path, tmp_path: Path
+) -> None:
+    data, answers = tmp_path / "new.csv", tmp_path / "answers.csv"
+    rows = [line for line in reviews.read_text().splitlines()[1:] if line.endswith(",good")]
+    data.write_text("body,stars\n" + "\n".join(rows) + "\n")
+    found = run("evaluate", tuned, data, "--split", "all", "--predictions", answers, "--json").document
+    assert found["examples"] == len(rows)
+    assert found["predictions"] == str(answers)
+    written = read_rows(answers)
+    assert len(written) == len(rows) and list(written[0]) == ["row", "input", "target", "answer"]
+    assert run("evaluate", tuned, data, "--split", "all", "--predictions", answers).code == 2
+
+
+def test_the_baseline_stands_next_to_the_prompt(run: Run, prompts: PromptLibrary, reviews: Path) -> None:
+    line = ("evaluate", "news", reviews, "--library", prompts.folder, "--baseline")
+    found = run(*line, "--json").document["baseline"]
+    assert found["rows"] == 64 and found["scores"]["test"]["accuracy"] == 100.0
+    assert "TF-IDF + logistic regression" in run(*line).stdout
+    without = run(*line, "--split", "train", "--json")
+    assert without.document["baseline"] is None and "No baseline" in without.stderr
+
+
+def test_a_library_that_is_not_there_is_said_before_the_probe(
+    run: Run, reviews: Path, tiny_model: Path
+) -> None:
+    ran = run("retrieve", reviews, "--model", tiny_model, "--library", "nosuch")
+    assert ran.code == 2 and "no such folder" in ran.stderr and "probe" not in ran.stderr

@@ -7,9 +7,11 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from spoton.errors import DataError
-from spoton.evaluation.encoding import Encoded, encode, needs_end
+from spoton.evaluation.encoding import Encoded, encode, needs_end, unknown_in_labels
 from spoton.models import FrozenModel
 from spoton.tasks import Example
 from spoton.tuning.row_order import rows_of_step
@@ -104,3 +106,32 @@ def test_the_rows_of_a_step_follow_from_seed_and_step() -> None:
     assert rows_of_step(50, 8, 40, seed=3) == late
     assert rows_of_step(50, 8, 40, seed=4) != late
     assert rows_of_step(50, 25, 0, seed=3) != rows_of_step(50, 25, 2, seed=3)  # shuffled anew every epoch
+
+
+def test_labels_with_equal_tokens_are_refused_and_unknown_ones_named() -> None:
+    model = unigram_model()
+    with pytest.raises(DataError, match=r"cannot tell the labels '不好' and '很好' apart"):
+        encode(
+            model,
+            [Example("a text", "不好")],
+            end=False,
+            prompt_length=4,
+            max_input_tokens=32,
+            labels=["不好", "很好"],
+        )
+    assert unknown_in_labels(model, ["good", "很好"]) == ["很好"]
+    assert unknown_in_labels(tiny("gpt2"), ["good", "很好"]) == []  # bytes know every character
+
+
+def unigram_model() -> FrozenModel:
+    """A model whose vocabulary has whole words and no bytes, as T5's."""
+    pieces = [
+        ("<unk>", 0.0),
+        ("</s>", 0.0),
+        ("▁", -3.0),
+        *((f"▁{word}", -2.0) for word in ("good", "bad", "a", "text")),
+    ]
+    unigram = Tokenizer(models.Unigram(pieces, unk_id=0, byte_fallback=False))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=unigram, unk_token="<unk>", eos_token="</s>")
+    return FrozenModel("tiny-unigram", tiny("llama").network, fast)

@@ -87,14 +87,11 @@ def test_a_column_called_number_in_ones_own_file_is_asked_for() -> None:
         predict(model, own, [{"text": "A"}])
     one = prompt(model.fingerprint, ["yes", "no"], "{{ text }} {{ number }}\nVerdict:", "bundled:x")
     assert predict(model, one, ["A"])[0].input == "A 0\nVerdict:"
-    with pytest.raises(DataError, match="Text 1 is empty"):
-        predict(model, one, [""])
+    assert predict(model, one, [""])[0].answer is None
 
 
 def test_mistakes() -> None:
     model = tiny("llama")
-    with pytest.raises(DataError, match="empty"):
-        predict(model, prompt(model.fingerprint, ["yes", "no"]), [" "])
     with pytest.raises(PromptError):
         predict(model, prompt("another"), ["text"])
     assert predict(model, prompt(model.fingerprint), []) == []
@@ -105,3 +102,21 @@ def test_the_longest_label_has_room_behind_a_long_text() -> None:
     labels = ["yes", "no maybe " * 10]
     (found,) = predict(model, prompt(model.fingerprint, labels), ["The film was cold. " * 60])
     assert found.probabilities is not None and found.probabilities.keys() == set(labels)
+
+
+def test_an_empty_row_has_no_answer_and_moves_no_other() -> None:
+    model = tiny("llama")
+    told: list[str] = []
+    rows = ["The film was dull.", " ", {"text": None}, {"text": float("nan")}, "The meal was warm."]
+    found = predict(model, prompt(model.fingerprint, ["yes", "no"]), rows, on_message=told.append)
+    assert [one.row for one in found] == [1, 2, 3, 4, 5]
+    assert [one.answer is None for one in found] == [False, True, True, True, False]
+    assert told == ["3 of 5 rows are empty (the first: row 2) and get no answer."]
+    alone = predict(model, prompt(model.fingerprint, ["yes", "no"]), rows[-1:])
+    assert found[4].probabilities == pytest.approx(alone[0].probabilities, abs=1e-5)
+
+
+def test_columns_that_are_not_read_do_not_fill_a_row() -> None:
+    model = tiny("llama")
+    found = predict(model, prompt(model.fingerprint, ["yes", "no"]), [{"text": "", "id": 7}])
+    assert found[0].answer is None

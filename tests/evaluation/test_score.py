@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -60,11 +62,11 @@ def test_generate_reads_the_greedy_text(model: FrozenModel) -> None:
     assert found.predictions == [text if text in ("yes", "no") else None for text in said]
 
 
-def test_open_targets_are_generated_up_to_the_longest_of_them(model: FrozenModel) -> None:
+def test_open_targets_are_generated_up_to_the_longest_training_target(model: FrozenModel) -> None:
     task, value = toy_task(None), draw(4, WIDTH)
     found = evaluate(model, value, task.test, task)
     assert found.mode == "generate" and set(found.scores) == {"exact_match"}
-    longest = max(len(model.encode_target(row.target, end=True)) for row in task.test)
+    longest = max(len(model.encode_target(row.target, end=True)) for row in task.train)
     assert found.predictions == [
         model.decode(naive_continuation(model, value, model.encode_input(row.input), longest))
         for row in task.test
@@ -72,6 +74,19 @@ def test_open_targets_are_generated_up_to_the_longest_of_them(model: FrozenModel
     assert found.scores == compute(
         ("exact_match",), found.predictions, [row.target for row in task.test], None
     )
+
+
+def test_the_targets_that_are_scored_do_not_decide_how_long_an_answer_may_be(model: FrozenModel) -> None:
+    task, value = toy_task(None), draw(4, WIDTH)
+    longer = tuple(replace(row, target="no " * 12) for row in task.test)
+    assert (
+        evaluate(model, value, longer, task).predictions
+        == evaluate(model, value, task.test, task).predictions
+    )
+    short = evaluate(model, value, task.test, task, max_tokens=1).predictions
+    assert short == [
+        model.decode(naive_continuation(model, value, model.encode_input(row.input), 1)) for row in task.test
+    ]
 
 
 @pytest.mark.parametrize(

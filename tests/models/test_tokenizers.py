@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -140,3 +140,25 @@ def test_generation_needs_no_padding_token() -> None:
     texts = [[5, 6, 7], [9]]
     found = engine_for(model).generator(_value()[None])(Batch(texts, [[], []]), 4)
     assert found == [naive_continuation(model, _value(), text, 4) for text in texts]
+
+
+def prepending() -> PreTrainedTokenizerFast:
+    """A tokenizer like those of Llama 2 and Mistral 7B, which put a space of their own before every text."""
+    bpe = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True))
+    bpe.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    trainer = trainers.BpeTrainer(
+        vocab_size=120, special_tokens=["<unk>", "</s>"], initial_alphabet=["▁", ":"], show_progress=False
+    )
+    bpe.train_from_iterator(["the soup was good", "a bad day", "Answer:"] * 30, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>", eos_token="</s>")
+
+
+@pytest.mark.parametrize("text", ["good", "bad day", "a soup: good"])
+@pytest.mark.parametrize("make", [prepending, tokenizer])
+def test_a_target_has_the_tokens_it_has_behind_its_input(make: Any, text: str) -> None:
+    model = FrozenModel("odd", usual("llama").network, make())
+    for before in ("the soup was\nAnswer:", "a bad day"):
+        whole = model.tokenizer.encode(f"{before} {text}", add_special_tokens=False)
+        alone = model.tokenizer.encode(before, add_special_tokens=False)
+        assert alone + model.encode_target(text, end=False) == whole
+    assert model.encode_target(text, end=True) == [*model.encode_target(text, end=False), model.end_token]

@@ -1,16 +1,21 @@
 """A user's own files: what is understood, and what one is told when something is wrong."""
 
 import csv
+import gzip
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import datasets
+import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from spoton.errors import DataError
-from spoton.tasks import Task, load_task_file
+from spoton.tasks import Task, load_task_file, resolve_task
+from spoton.tasks.files import read_rows
 
 ROWS = [{"text": f"sentence, number {i}\nof many", "label": ("good", "bad")[i % 2]} for i in range(40)]
 
@@ -42,9 +47,10 @@ def test_all_formats_give_the_same_task(tmp_path: Path) -> None:
     task = tasks[0]
     assert every(task) == {(f"{row['text']}\nAnswer:", row["label"]) for row in ROWS}
     assert task.splits() == {"train": 32, "validation": 4, "test": 4}
-    assert (task.name, task.source, task.labels) == ("reviews", "file:reviews.csv", ("bad", "good"))
+    assert (task.name, task.target, task.labels) == ("reviews", "label", ("bad", "good"))
+    assert task.source.startswith("file:reviews.csv@")
     assert task.metrics == ("accuracy", "macro_f1")
-    assert not task.notes
+    assert [note.split(":")[0] for note in task.notes] == ["Targets are read as labels"]
 
 
 def test_usual_column_names_need_no_naming(tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ def test_empty_cells_are_dropped_and_counted(tmp_path: Path) -> None:
     for suffix in (".csv", ".jsonl", ".parquet"):
         task = load_task_file(write(tmp_path / f"a{suffix}", rows))
         assert sum(task.splits().values()) == 40
-        assert task.notes == ("3 of 43 train rows were dropped: their input or target is empty.",)
+        assert task.notes[0] == "3 of 43 train rows were dropped: their input or target is empty."
 
 
 def test_words_that_other_readers_take_for_missing_are_kept(tmp_path: Path) -> None:
@@ -138,9 +144,9 @@ GOOD = "text,label\na,x\nb,y\nc,x\nd,y\ne,x\nf,y\n"
         ("a.csv", GOOD, {"target": "lbl"}, r"no column 'lbl'.*'text', 'label'.*--target"),
         (
             "a.csv",
-            GOOD.replace("text", "t"),
+            "t,u,label\na,b,x\nc,d,y\n",
             {},
-            r"No column is named text.*Columns there: 't', 'label'.*--input",
+            r"No column is named text.*Columns there: 't', 'u', 'label'.*--input",
         ),
         ("a.csv", GOOD, {"template": "{{ txt }}"}, "'txt' is undefined.*Columns: text, label"),
         ("a.csv", GOOD, {"template": "{{ text", "input": None}, "not valid Jinja"),
@@ -160,7 +166,16 @@ GOOD = "text,label\na,x\nb,y\nc,x\nd,y\ne,x\nf,y\n"
         ("a.jsonl", '{"text": "a"}\n{"text": \n', {}, "line 2 is not JSON"),
         ("a.jsonl", '{"text": "a"}\n\n["b"]\n', {}, "line 3 is a JSON list"),
         ("a.parquet", "PAR1 no", {}, "cannot be read as Parquet"),
-        ("a.xlsx", "x", {}, r"ends in \.xlsx; expected one of \.csv"),
+        ("a.xlsx", "x", {}, "cannot be read as an Excel workbook"),
+        ("a.doc", "x", {}, r"ends in \.doc; expected one of \.csv.*--delimiter"),
+        ("a.csv", "%PDF-1.4", {}, "is a PDF"),
+        ("a.csv", "<!DOCTYPE html><html>", {}, "is a web page"),
+        ("a.jsonl", "version https://git-lfs.github.com/spec/v1", {}, "Git LFS pointer"),
+        ("a.csv", GOOD, {"encoding": "undefined"}, "no encoding 'undefined'"),
+        ("a.csv", GOOD, {"encoding": "hex"}, "no encoding 'hex'"),
+        ("a.csv", GOOD.replace("a", "a\0"), {}, "zero bytes"),
+        ("a.json", '{"rows": 1, "text": "a"}', {}, "No column"),
+        ("a.json", '{\n"a": [1],\n"b": [2]\n}', {}, "one JSON object with 'a', 'b'"),
     ],
 )
 def test_mistakes_are_explained(
@@ -189,3 +204,121 @@ def test_a_split_without_the_target_column(tmp_path: Path) -> None:
     test = write(tmp_path / "test.csv", [{"text": "a", "id": 1}])
     with pytest.raises(DataError, match="test rows have no column 'label'; they have 'text', 'id'"):
         load_task_file(path, test=test)
+
+
+TEXT = "text;label\n" + "".join(f"soup {i}, cold;{'ab'[i % 2]}\n" for i in range(20))
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_the_delimiter_is_that_of_the_first_line(delimiter: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(TEXT.replace(";", delimiter))
+    assert read_rows(path)[0] == {"text": "soup 0, cold", "label": "a"}
+
+
+def test_a_line_that_names_the_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sep=|\r\n" + TEXT.replace(";", "|"))
+    assert read_rows(tmp_path / "a.csv")[19] == {"text": "soup 19, cold", "label": "b"}
+
+
+def test_a_delimiter_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT.replace(";", "^"))
+    assert len(load_task_file(tmp_path / "a.txt", delimiter="^").train) == 16
+
+
+def test_gzip_utf_16_and_json_are_known_by_their_bytes(tmp_path: Path) -> None:
+    rows = read_rows(write(tmp_path / "plain.csv", ROWS))
+    data = (tmp_path / "plain.csv").read_bytes()
+    (tmp_path / "named.csv.gz").write_bytes(gzip.compress(data))
+    (tmp_path / "unnamed.csv").write_bytes(gzip.compress(gzip.compress(data)))
+    (tmp_path / "wide.csv").write_bytes(data.decode().encode("utf-16"))
+    (tmp_path / "list.json").write_text(json.dumps(ROWS, indent=1))
+    (tmp_path / "list.jsonl").write_text(json.dumps(ROWS))
+    (tmp_path / "inside.json").write_text(json.dumps({"version": 1, "data": ROWS}, indent=1))
+    (tmp_path / "wrong.csv").write_bytes(write(tmp_path / "a.parquet", ROWS).read_bytes())
+    for name in (
+        "named.csv.gz",
+        "unnamed.csv",
+        "wide.csv",
+        "list.json",
+        "list.jsonl",
+        "inside.json",
+        "wrong.csv",
+    ):
+        assert read_rows(tmp_path / name) == rows, name
+
+
+def test_a_gzip_that_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(gzip.compress(TEXT.encode() * 99)[:-30])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        read_rows(tmp_path / "a.csv")
+
+
+def test_an_excel_sheet(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.title = "empty"
+    sheet = book.create_sheet("rows")
+    for row in [
+        [None, None, None],
+        ["text", "label", None],
+        *[[f"s{i}", i % 2, "x"] for i in range(12)],
+        [None, None],
+    ]:
+        sheet.append(row)
+    book.save(tmp_path / "a.xlsx")
+    (tmp_path / "named.csv").write_bytes((tmp_path / "a.xlsx").read_bytes())
+    assert read_rows(tmp_path / "a.xlsx")[11] == {"text": "s11", "label": 1}
+    assert load_task_file(tmp_path / "named.csv").labels == ("0", "1")
+
+
+def test_class_names_of_a_parquet_file(tmp_path: Path) -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    rows = {"text": [f"s{i}" for i in range(20)], "label": [(0, 1)[i % 2] for i in range(19)] + [-1]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "a.parquet")
+    task = load_task_file(tmp_path / "a.parquet")
+    assert task.labels == ("no", "yes") and any("1 of 20 train rows" in note for note in task.notes)
+
+
+def test_one_column_keeps_its_empty_cells(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\none\n\nthree\u2028still three\n\n\n")
+    assert [row["text"] for row in read_rows(tmp_path / "a.csv")] == ["one", "", "three\u2028still three"]
+
+
+def test_numbers_that_are_one_and_cells_that_are_none(tmp_path: Path) -> None:
+    rows = [{"text": f"s{i}", "label": (1, 1.0, 0, float("nan"))[i % 4]} for i in range(40)]
+    task = load_task_file(write(tmp_path / "a.jsonl", rows))
+    assert task.labels == ("0", "1") and sum(task.splits().values()) == 30
+
+
+def test_several_labels_a_row_are_refused_by_name(tmp_path: Path) -> None:
+    rows = [{"text": f"s{i}", "label": ["a", "b"][: 1 + i % 2]} for i in range(20)]
+    for suffix in (".jsonl", ".parquet"):
+        with pytest.raises(DataError, match=r"'label' has several targets in one row.*Multi-label"):
+            load_task_file(write(tmp_path / f"a{suffix}", rows))
+
+
+def test_conversations(tmp_path: Path) -> None:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"q{i}?"},
+                {"role": "assistant", "content": ("yes", "no")[i % 2]},
+            ]
+        }
+        for i in range(20)
+    ]
+    task = load_task_file(write(tmp_path / "a.jsonl", rows))
+    assert task.labels == ("no", "yes") and task.template == "{{ prompt }}\nAnswer:"
+    assert ("q3?\nAnswer:", "no") in every(task)
+
+
+def test_rare_labels_are_repeated(tmp_path: Path) -> None:
+    rows = [{"text": f"s{i}", "label": "rare" if i % 5 == 0 else "often"} for i in range(50)]
+    path = write(tmp_path / "a.csv", rows)
+    plain, weighed = load_task_file(path), resolve_task(str(path), class_weights="balanced")
+    counts = Counter(row.target for row in weighed.train)
+    assert counts["rare"] == counts["often"] == Counter(row.target for row in plain.train)["often"]
+    assert (weighed.validation, weighed.test) == (plain.validation, plain.test)
+    assert set(weighed.train) == set(plain.train)

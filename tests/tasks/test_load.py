@@ -17,7 +17,7 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_file(reviews: Path) -> None:
-    assert resolve_task("reviews.csv").source == "file:reviews.csv"
+    assert resolve_task("reviews.csv").source.startswith("file:reviews.csv@")
     assert resolve_task(str(reviews), input="text", target="label", seed=1).name == "reviews"
     assert resolve_task("reviews.csv").family == ""
     assert resolve_task("reviews.csv", family="sentiment").family == "sentiment"
@@ -63,3 +63,46 @@ def test_a_file_wins_over_a_bundled_name(tmp_path: Path, monkeypatch: pytest.Mon
     Path(name).write_text("x")
     with pytest.raises(DataError, match="ends in nothing"):
         resolve_task(name)
+
+
+def rows(split: str, labels: str = "ab") -> str:
+    return "text,label\n" + "".join(f"{split} {i},{labels[i % 2]}\n" for i in range(20))
+
+
+@pytest.mark.parametrize("spec", ["mine", "mine/", "./mine", "in/mine", "in/mine/"])
+def test_a_folder_with_a_file_for_each_split(spec: str, reviews: Path) -> None:
+    folder = reviews.parent / spec
+    folder.mkdir(parents=True)
+    for name in ("train", "dev", "test"):
+        (folder / f"{name}.csv").write_text(rows(name))
+    task = resolve_task(spec)
+    assert task.name == "mine" and task.source.startswith("file:mine@")
+    assert task.splits() == {"train": 20, "validation": 20, "test": 20}
+    assert {row.input.split()[0] for row in task.validation} == {"dev"}
+
+
+def test_parts_of_a_split(reviews: Path) -> None:
+    folder = reviews.parent / "parts"
+    folder.mkdir()
+    for part in range(2):
+        (folder / f"train-0000{part}-of-00002.csv").write_text(rows(f"part {part}"))
+    assert sum(resolve_task("parts").splits().values()) == 40
+
+
+def test_two_files_of_one_split_are_refused(reviews: Path) -> None:
+    folder = reviews.parent / "two"
+    folder.mkdir()
+    for name in ("train.csv", "valid.csv", "dev.csv"):
+        (folder / name).write_text(rows(name))
+    with pytest.raises(DataError, match=r"dev\.csv and valid\.csv. Keep one"):
+        resolve_task("two")
+
+
+def test_a_file_called_train_has_the_name_of_its_folder(reviews: Path) -> None:
+    names = []
+    for name in ("reviews", "support"):
+        (reviews.parent / name).mkdir()
+        (reviews.parent / name / "train.csv").write_text(rows(name))
+        names.append(resolve_task(f"{name}/train.csv"))
+    assert [task.name for task in names] == ["reviews", "support"]
+    assert names[0].source != names[1].source

@@ -166,12 +166,11 @@ def test_members_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     write(tmp_path / "boolq", ROWS)
     loaded = load.load_task
 
-    def without(name: str, **arguments: object) -> Task:
+    def without(name: str, *seed: int, **arguments: object) -> Task:
         if name == "record":
             raise DownloadError("no rows of record")
-        return loaded(name, **arguments)  # type: ignore[arg-type]
+        return loaded(name, *seed, **arguments)  # type: ignore[arg-type]
 
-    without.__signature__ = load.inspect.signature(loaded)  # type: ignore[attr-defined]
     monkeypatch.setattr(load, "load_task", without)
     with pytest.raises(DownloadError, match="no rows of record"):
         resolve_task("mixture:boolq,record", data_dir=tmp_path)

@@ -101,7 +101,7 @@ def test_a_lopsided_task_is_judged_by_another_metric(model: FrozenModel) -> None
 
 def test_a_label_without_examples_is_named(model: FrozenModel) -> None:
     found = diagnose(model, labelled(["yes", "no"] * 5, ("yes", "no", "maybe")), RECIPE)
-    assert "'maybe'" in finding(found, "No training example")
+    assert "'maybe'" in finding(found, "No training row")
 
 
 def test_the_balance_shows_the_twenty_most_frequent(model: FrozenModel) -> None:

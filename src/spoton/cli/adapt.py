@@ -9,8 +9,9 @@ import typer
 from rich.console import Group, RenderableType
 
 from spoton.cli.command import command
+from spoton.cli.data_options import TaskOptions, note_unknown
 from spoton.cli.libraries import note_damaged, open_libraries
-from spoton.cli.options import Evaluation, Json, K, Library, Metric, ModelOptions, Overwrite, TaskOptions
+from spoton.cli.options import Evaluation, Json, K, Library, Metric, ModelOptions, Overwrite
 from spoton.cli.output import emit, facts, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
@@ -54,6 +55,7 @@ def adapt(
     frozen = model.load()
     kept = None if out is None else out.with_suffix(".work") / "budget.json"
     chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, kept=kept)
+    note_unknown(frozen, asked.labels)
     with live_progress() as on_event:
         adapted = transfer(
             frozen, asked, libraries, chosen, method=method, k=k, metric=metric, seeds=seeds,

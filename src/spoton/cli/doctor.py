@@ -8,7 +8,8 @@ import typer
 from rich.console import Group, RenderableType
 
 from spoton.cli.command import command
-from spoton.cli.options import Json, Library, ModelOptions, TaskOptions
+from spoton.cli.data_options import TaskOptions
+from spoton.cli.options import Json, Library, ModelOptions
 from spoton.cli.output import emit, facts, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions

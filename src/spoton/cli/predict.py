@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spoton.cli.command import command
+from spoton.cli.data_options import is_path
 from spoton.cli.libraries import find_prompt
 from spoton.cli.options import Json, Library, ModelOptions, PromptSpec
-from spoton.cli.output import emit, note, quiet_stdout, table
+from spoton.cli.output import emit, note, table
+from spoton.cli.progress import live_progress
+from spoton.cli.tables import joined, require_table, write_table
 from spoton.errors import DataError
+from spoton.events import silent
 
 if TYPE_CHECKING:
     from spoton.evaluation import Prediction
@@ -27,6 +31,7 @@ app = typer.Typer()
     app,
     'spoton predict reviews.safetensors "A joy from start to end."',
     "spoton predict reviews.safetensors --file new.csv --json",
+    "spoton predict reviews.safetensors --file new.csv --out answers.csv",
     "cat lines.txt | spoton predict reviews.safetensors",
 )
 def predict(
@@ -35,58 +40,94 @@ def predict(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Texts, or JSON objects of the template's columns. Not given: --file, or one a line from stdin."
+            help="Texts, or JSON objects of the template's columns, or one file. Not given: --file, or one a line "
+            "from stdin."
         ),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option(help="CSV, TSV, JSONL or Parquet file, or one text a line.")
+        Path | None,
+        typer.Option(
+            help="CSV, TSV, JSON, Parquet or Excel file, or a text a line in a file that ends in .txt."
+        ),
     ] = None,
-    encoding: Annotated[str, typer.Option(help="Text encoding of the file.")] = "utf-8",
+    encoding: Annotated[str | None, typer.Option(help="Text encoding of the file. Not given: UTF-8.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Between the cells of a CSV file. Not given: by its first line.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the answers to this CSV, TSV or JSONL file, next to the columns of their rows."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest generated answer, without labels.")] = 32,
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Answer new texts with a tuned prompt: labels with probabilities, or generated text."""
-    from spoton.evaluation import predict as answer
+    """Answer new texts with a tuned prompt: labels with probabilities, or generated text.
 
-    rows = [_row(one) for one in text] if text else _rows(file, encoding)
-    if not rows:
+    Every row gets one answer, in order; an empty row gets none, and its number says where it is.
+    """
+    from spoton.evaluation import predict as answer
+    from spoton.tasks import DataSpec
+
+    delimiter = DataSpec.of(None, {"delimiter": delimiter}).delimiter
+    if out is not None:
+        require_table(out, overwrite=overwrite)
+    rows = _given(text or (), file, encoding, delimiter)
+    if not any(row.strip() if isinstance(row, str) else row for row in rows):
         raise DataError("There is no text to answer. Give texts as arguments, with --file, or on stdin.")
     found = find_prompt(prompt, library)
     frozen = model.load(found)
-    with quiet_stdout():
-        predictions = answer(frozen, found, rows, max_tokens=max_tokens, on_message=note)
+    with live_progress() as on_event:
+        predictions = answer(
+            frozen, found, rows, max_tokens=max_tokens, on_message=note,
+            on_event=silent if out is None and len(rows) < _MANY else on_event,
+        )  # fmt: skip
+    if out is not None:
+        names = list(dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row))
+        write_table(out, [_answered(row, one, names) for row, one in zip(rows, predictions, strict=True)])
     document = {
         "prompt": prompt,
         "task": found.card.task,
         "model": frozen.name,
         "predictions": [asdict(one) for one in predictions],
+        "out": None if out is None else str(out),
     }
-    emit(document, table(("answer", "probability", "input"), map(_cells, predictions)), as_json=json)
+    columns = ("row", "answer", "probability", "input")
+    told = f"{len(predictions)} answers are in {out}" if out is not None else None
+    emit(document, told or table(columns, map(_cells, predictions), numbers=("row",)), as_json=json)
 
 
-def _rows(file: Path | None, encoding: str) -> list[str | Mapping[str, Any]]:
-    from spoton.tasks.files import read_rows
+# From so many rows on, progress is shown.
+_MANY = 32
+
+
+def _given(
+    texts: Sequence[str], file: Path | None, encoding: str | None, delimiter: str | None
+) -> list[str | Mapping[str, Any]]:
+    """The rows to answer. An argument that names a file means the file, never its name."""
+    files = [one for one in texts if is_path(one)]
+    if files and (len(texts) > 1 or file is not None):
+        raise DataError(f"{files[0]} is a file. Give it alone, with --file; its rows are then answered.")
+    if files:
+        note(f"{files[0]} is a file; its rows are answered.")
+        return _rows(Path(files[0]), encoding, delimiter)
+    return [_row(one) for one in texts] if texts else _rows(file, encoding, delimiter)
+
+
+def _rows(file: Path | None, encoding: str | None, delimiter: str | None) -> list[str | Mapping[str, Any]]:
+    from spoton.tasks.files import decoded, file_content, read_rows, text_lines
 
     if file is None:
         if sys.stdin.isatty():
             note("Reading texts from stdin, one a line; end with Ctrl-D.")
-        try:
-            return _lines(sys.stdin)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"stdin is not {error.encoding}: {error}. Convert it, or give a --file."
-            ) from error
-    if file.suffix in ("", ".txt"):
-        try:
-            return _lines(file.read_text(encoding).splitlines())
-        except (OSError, UnicodeError, LookupError) as error:
-            raise DataError(f"{file} cannot be read: {error}. Check the path and --encoding.") from error
-    return list(read_rows(file, encoding))
-
-
-def _lines(lines: Iterable[str]) -> list[str | Mapping[str, Any]]:
-    return [_row(line) for line in lines if line.strip()]
+        # Its bytes: Python would end lines at a lone carriage return, too.
+        return [_row(line) for line in text_lines(decoded(sys.stdin.buffer.read(), Path("stdin"), encoding))]
+    if file.suffix.lower() in ("", ".txt") and delimiter is None and file.is_file():
+        return [_row(line) for line in text_lines(decoded(file_content(file)[0], file, encoding))]
+    return list(read_rows(file, encoding, delimiter))
 
 
 def _row(text: str) -> str | Mapping[str, Any]:
@@ -100,6 +141,21 @@ def _row(text: str) -> str | Mapping[str, Any]:
     return columns
 
 
+def _answered(row: str | Mapping[str, Any], one: Prediction, names: Sequence[str]) -> dict[str, Any]:
+    """A row of the table of answers: number, the row's own columns, answer, and the probability of each label."""
+    original = {"text": row} if isinstance(row, str) else row
+    chances = (
+        {} if one.probabilities is None else {f"p({label})": p for label, p in one.probabilities.items()}
+    )
+    number = joined({}, {"row": one.row}, names or ["text"])
+    answers = {"answer": one.answer, "probability": _probability(one), **chances}
+    return number | joined(original, answers, names)
+
+
+def _probability(one: Prediction) -> float | None:
+    """Of the answer."""
+    return None if one.probabilities is None or one.answer is None else one.probabilities[one.answer]
+
+
 def _cells(one: Prediction) -> tuple[object, ...]:
-    probability = None if one.probabilities is None else one.probabilities[one.answer]
-    return one.answer, probability, " ".join(one.input.split())
+    return one.row, one.answer, _probability(one), " ".join(one.input.split())

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoton.cli.command import command
+from spoton.cli.data_options import TargetOptions
 from spoton.cli.libraries import find_library, find_prompt, note_damaged, open_libraries
-from spoton.cli.options import Json, K, Library, Metric, ModelOptions, TargetOptions
+from spoton.cli.options import Json, K, Library, Metric, ModelOptions
 from spoton.cli.output import emit, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
@@ -44,12 +45,14 @@ def retrieve(
     from spoton.transfer.rank_sources import retrieve as rank
     from spoton.transfer.rank_sources import sources_for
 
+    libraries = open_libraries(library)  # first: the probe takes minutes
     probe = _prompt(target, library) or _probe(target, model, recipe, library)
     if probe.key is None:
         raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
     card = probe.card
-    libraries = open_libraries(library)
-    sources = sources_for(libraries, card.model_fingerprint, task=card.task, data_hash=card.data_hash)
+    sources = sources_for(
+        libraries, card.model_fingerprint, task=card.task, data_hash=card.data_hash, source=card.source
+    )
     ranked = [found.to_json() for found in rank(probe.key, sources, k, metric)]
     for opened in libraries:
         note_damaged(opened)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spoton.cli.command import command
-from spoton.cli.options import Json, TaskOptions
+from spoton.cli.data_options import TaskOptions
+from spoton.cli.options import Json
 from spoton.cli.output import emit, facts, table
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from spoton.cli.command import USER_ERROR, command
-from spoton.cli.options import Evaluation, Json, Library, ModelOptions, Overwrite, TaskOptions
+from spoton.cli.data_options import TaskOptions, note_unknown
+from spoton.cli.options import Evaluation, Json, Library, ModelOptions, Overwrite
 from spoton.cli.output import emit, facts, note
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
@@ -53,6 +54,7 @@ def tune(
         if not resume:
             kept.unlink(missing_ok=True)
         chosen = recipe.budgeted(chosen, frozen, asked, kept=kept)
+        note_unknown(frozen, asked.labels)
         with live_progress() as on_event:
             record = tune_to_file(frozen, asked, chosen, out, on_event=on_event, **options)
         kept.unlink(missing_ok=True)
@@ -62,6 +64,7 @@ def tune(
 
         all_weights, exact = recipe.model_recipe(library), model.in_float32()
         asked, frozen = task.load(exact), exact.load()
+        note_unknown(frozen, asked.labels)
         with live_progress() as on_event:
             record = tune_model_to_folder(frozen, asked, all_weights, out, on_event=on_event, **options)
         place = "folder"

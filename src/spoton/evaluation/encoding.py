@@ -62,12 +62,13 @@ def encode(
         labels: Label words that will stand behind the inputs, whether or not an example has them as target.
 
     Raises:
-        DataError: A target leaves no room for its input in the model's context, an input has no token, or a text holds
-            half of a character.
+        DataError: A target leaves no room for its input in the model's context, an input has no token, two labels have
+            the same tokens, or a text holds half of a character.
     """
     _require_whole_characters("Example", [f"{example.input} {example.target}" for example in examples])
     targets = [model.encode_target(example.target, end=end) for example in examples]
     words = [model.encode_target(label, end=end) for label in labels or ()]
+    _require_different(model, labels or (), words)
     longest = max(map(len, [*targets, *words]), default=0)
     room = max_input_tokens
     if model.max_length is not None:
@@ -102,6 +103,37 @@ def _require_whole_characters(what: str, texts: Sequence[str]) -> None:
                 f"{what} {number} holds half of a character (U+{ord(text[error.start]):04X}), such as a cut emoji "
                 "leaves. Repair it, or remove its row."
             ) from error
+
+
+def _require_different(model: FrozenModel, labels: Sequence[str], words: Sequence[Sequence[int]]) -> None:
+    """Refuses labels that the model cannot tell apart: their probabilities would always be equal."""
+    known: dict[tuple[int, ...], str] = {}
+    for label, ids in zip(labels, words, strict=True):
+        other = known.setdefault(tuple(ids), label)
+        if other != label:
+            tokens = " ".join(map(str, model.tokenizer.convert_ids_to_tokens(list(ids))))
+            raise DataError(
+                f"{model.name} cannot tell the labels {other!r} and {label!r} apart: both have the tokens {tokens}. "
+                "Use other words for them, or a model whose vocabulary has these."
+            )
+
+
+def unknown_in_labels(model: FrozenModel, labels: Sequence[str] | None) -> list[str]:
+    """The labels that hold a token which the model's vocabulary lacks, so that part of them is lost."""
+    unknown = model.tokenizer.unk_token_id
+    if (
+        unknown is None or unknown == model.tokenizer.eos_token_id
+    ):  # GPT-2 has one token for both, and needs neither
+        return []
+    return [label for label in labels or () if unknown in model.encode_target(label, end=False)]
+
+
+def unknown_sentence(labels: Sequence[str]) -> str:
+    """What to tell of labels from `unknown_in_labels`."""
+    return (
+        f"The model's vocabulary lacks part of the label {', '.join(map(repr, labels))}, which it sees as an unknown "
+        "token. Use other words, or another model."
+    )
 
 
 def needs_end(model: FrozenModel, labels: Sequence[str] | None) -> bool:

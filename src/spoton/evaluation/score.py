@@ -9,6 +9,7 @@ Nothing here changes a prompt.
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
 import time
@@ -100,6 +101,7 @@ def evaluate(
     label_score: LabelScore | None = None,
     calibration: Calibration | None = None,
     calibrate: bool = True,
+    max_tokens: int | None = None,
     on_event: OnEvent = silent,
     phase: str = "evaluating",
 ) -> Evaluation:
@@ -116,6 +118,8 @@ def evaluate(
         label_score: How a label's tokens make its score. None: as the prompt was tuned, else ``sum``.
         calibration: Applied to label scores. None: that of the prompt's card, if its labels are the task's.
         calibrate: Whether the card's calibration is applied.
+        max_tokens: Longest generated answer to an open target. None: the longest target of the training split. The
+            targets that are scored do not decide it: their length would tell the answer's.
         on_event: Watches the progress.
         phase: What to call this in progress events.
 
@@ -147,14 +151,11 @@ def evaluate(
         max_input_tokens=limit if max_input_tokens is None else max_input_tokens,
         labels=task.labels,
     )
-    watch = _Watch(on_event, phase, len(examples))
+    watch = Watch(on_event, phase, len(examples))
     if mode == "rank":
         scores = label_log_likelihoods(model, value, encoded, task.labels or (), watch, label_score or "sum")
         return ranked(task, examples, scores, calibration, encoded.truncated)
-    longest = max(
-        len(model.encode_target(target, end=end))
-        for target in task.labels or [example.target for example in examples]
-    )
+    longest = _longest_answer(model, task, end) if task.labels or max_tokens is None else max_tokens
     texts = generate_texts(model, value, encoded, longest, watch)
     predictions: list[str | None] = list(texts)
     if task.labels:
@@ -205,7 +206,7 @@ def label_log_likelihoods(
     value: Tensor,
     encoded: Encoded,
     labels: Sequence[str],
-    watch: _Watch | None = None,
+    watch: Watch | None = None,
     label_score: LabelScore = "sum",
 ) -> Tensor:
     """``[N, C]`` log-likelihood of each label behind each input, over the label's tokens, in nats.
@@ -232,7 +233,7 @@ def label_log_likelihoods(
 
 
 def generate_texts(
-    model: FrozenModel, value: Tensor, encoded: Encoded, max_tokens: int, watch: _Watch | None = None
+    model: FrozenModel, value: Tensor, encoded: Encoded, max_tokens: int, watch: Watch | None = None
 ) -> list[str]:
     """The greedy continuation of each input, at most ``max_tokens`` tokens, as text."""
     generate = engine_for(model).generator(value[None])
@@ -244,6 +245,13 @@ def generate_texts(
         if watch:
             watch.advance(len(rows))
     return texts
+
+
+def _longest_answer(model: FrozenModel, task: Task, end: bool) -> int:
+    """Tokens of the longest label, or of the longest target that a prompt was taught."""
+    taught = task.labels or {example.target for example in task.train}
+    longest = heapq.nlargest(64, taught, key=len)  # in characters, to tokenize no more than needed
+    return max(len(model.encode_target(target, end=end)) for target in longest)
 
 
 def _as_label(text: str, labels: Sequence[str]) -> str | None:
@@ -258,7 +266,7 @@ def _by_length(inputs: Sequence[Sequence[int]]) -> list[list[int]]:
     return [order[i : i + _BATCH] for i in range(0, len(order), _BATCH)]
 
 
-class _Watch:
+class Watch:
     """Turns finished rows into progress events."""
 
     def __init__(self, on_event: OnEvent, phase: str, total: int) -> None:

@@ -31,6 +31,10 @@ _ARCHITECTURE = (
 )  # fmt: skip
 
 
+# What inputs end with ("Answer:"), to tokenize targets behind it.
+_INPUT_END = ":"
+
+
 @dataclass(frozen=True, eq=False)
 class FrozenModel:
     """A pretrained model whose weights never change.
@@ -151,11 +155,24 @@ class FrozenModel:
             text: The target. Decoder-only models see it behind one space, as a word that continues the input.
             end: Whether the end-of-sequence token follows (always for encoder-decoder models, as in T5).
         """
-        joined = text if self.is_encoder_decoder else f" {text}"
-        ids = [int(i) for i in self.tokenizer.encode(joined, add_special_tokens=False)]
+        ids = self._tokens(text) if self.is_encoder_decoder else self._behind_an_input(text)
         if end or self.is_encoder_decoder:
             ids.append(self.end_token)
         return ids
+
+    def _tokens(self, text: str) -> list[int]:
+        return [int(i) for i in self.tokenizer.encode(text, add_special_tokens=False)]
+
+    def _behind_an_input(self, text: str) -> list[int]:
+        """Tokens of a target as they are behind an input and one space.
+
+        Some tokenizers (Llama 2, Mistral 7B) put a space of their own before every text. Tokenized alone, a target
+        would begin with a token for that space, which never stands between an input and its target.
+        """
+        alone, joined = self._tokens(_INPUT_END), self._tokens(f"{_INPUT_END} {text}")
+        if joined[: len(alone)] == alone and len(joined) > len(alone):
+            return joined[len(alone) :]
+        return self._tokens(f" {text}")
 
     def decode(self, ids: list[int]) -> str:
         """Text of token ids, special tokens left out, without surrounding white space."""

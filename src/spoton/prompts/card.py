@@ -75,6 +75,8 @@ class Card(BaseModel):
     """The template that turned rows into inputs."""
     form: str = ""
     """Form of a catalog's task: `t5` or `natural`. Empty for a user's own rows and in cards older than the field."""
+    target: str = ""
+    """Column of the targets in the data file, if it was one; `evaluate` looks there."""
     labels: list[str] | None = None
     """Label words in their fixed order; None for open targets."""
     recipe: dict[str, JsonValue] = {}

@@ -1,123 +1,157 @@
-"""Tasks from a user's own files: CSV, TSV, JSONL and Parquet.
+"""Rows of a user's file, which is recognised by its bytes: CSV, TSV, JSON, JSON Lines, Parquet or Excel, also gzipped.
 
-Reads rows; what the columns mean is settled in `tabular`.
+Reads rows as they are; what cells and columns mean is settled in `cells`, `columns` and `tabular`.
 """
 
 import csv
+import gzip
 import io
 import json
-from collections.abc import Sequence
-from pathlib import Path
+import warnings
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 from spoton.errors import DataError
-from spoton.tasks.tabular import task_from_rows
-from spoton.tasks.task import Task
 
-_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xlsm")
+"""What data files end in, each also with `.gz` behind it."""
 _LONGEST_CELL = 2**31 - 1  # csv refuses cells above 128 KB unless told otherwise; a C long may have 32 bits
+_DELIMITERS = ",;\t|"
+_BYTE_ORDER_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\x00\x00", "utf-32"),  # before that of UTF-16, with which it begins
+    (b"\x00\x00\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+_REFUSED = (
+    (b"%PDF", "a PDF. Copy its table into a spreadsheet and save that as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file. Save it as .xlsx or CSV"),
+    (b"SQLite format 3", "an SQLite database. Export a table of it as CSV"),
+    (b"BZh", "compressed by bzip2. Unpack it, or compress it by gzip"),
+    (b"\xfd7zXZ", "compressed by xz. Unpack it, or compress it by gzip"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd. Unpack it, or compress it by gzip"),
+    (b"\x89PNG", "a picture. Give a file with a text and a label in each row"),
+    (b"version https://git-lfs", "a Git LFS pointer and not the data. Fetch it with `git lfs pull`"),
+    (b"<!doctype html", "a web page. Download the file itself"),
+    (b"<html", "a web page. Download the file itself"),
+    (b"PK", "a ZIP archive. Unpack it and give the file inside"),
+)
 
 
-def load_task_file(
-    path: Path | str,
-    *,
-    input: str | None = None,
-    target: str | None = None,
-    template: str | None = None,
-    name: str | None = None,
-    family: str = "",
-    labels: Sequence[str] | None = None,
-    validation: Path | str | None = None,
-    test: Path | str | None = None,
-    metrics: Sequence[str] | None = None,
-    seed: int = 0,
-    encoding: str = "utf-8",
-) -> Task:
-    """Load a task from a file of examples, or from up to three.
+def read_rows(path: Path, encoding: str | None = None, delimiter: str | None = None) -> list[dict[str, Any]]:
+    """All rows of a file as dictionaries; the cells of CSV and TSV files are strings.
 
     Args:
-        path: `.csv`, `.tsv`, `.jsonl` (or `.ndjson`) or `.parquet`.
-        input: Column of the input. Default: a column named text, input, sentence or question.
-        target: Column of the target. Default: label, target, answer or class.
-        template: Jinja template of the input over all columns, in place of `input`.
-        name: Name of the task. Default: the file's name.
-        family: What kind of task it is, such as sentiment.
-        labels: The closed set of targets in its order. Default: from the data; see `task_from_rows`.
-        validation: File of the validation split. Default: taken out of `path`.
-        test: File of the test split. Default: taken out of `path`.
-        metrics: Names in `METRICS`, the main one first.
-        seed: Decides the splits.
-        encoding: Of the text files; a byte order mark is skipped.
-
-    Raises:
-        DataError: Whatever is wrong with the files, with the place where it is.
-
-    Example:
-        >>> task = load_task_file("reviews.csv", input="text", target="label")  # doctest: +SKIP
-    """
-    given = {"train": path, "validation": validation, "test": test}
-    splits = {split: read_rows(Path(file), encoding) for split, file in given.items() if file is not None}
-    return task_from_rows(
-        splits,
-        name=name or Path(path).stem,
-        family=family,
-        source=f"file:{Path(path).name}",
-        input=input,
-        target=target,
-        template=template,
-        labels=labels,
-        metrics=metrics,
-        seed=seed,
-    )
-
-
-def read_rows(path: Path, encoding: str = "utf-8") -> list[dict[str, Any]]:
-    """All rows of a file as dictionaries; the cells of CSV and TSV files are strings.
+        path: The file.
+        encoding: Of a text file. None: by its byte order mark, else UTF-8.
+        delimiter: Between the cells of a CSV file. None: by its first line.
 
     Raises:
         DataError: The file is missing, empty, of another kind, or cannot be decoded or parsed.
     """
-    suffix = path.suffix.lower()
     if not path.is_file():
         raise DataError(
             f"{path} is {'a folder' if path.is_dir() else 'not there'}. Give the path of a data file."
         )
-    if suffix not in _SUFFIXES:
-        raise DataError(
-            f"{path} ends in {suffix or 'nothing'}; expected one of {', '.join(_SUFFIXES)}. Convert it."
-        )
-    if suffix == ".parquet":
-        rows = _read_parquet(path)
+    data, suffix = file_content(path)
+    if data.startswith(b"PAR1") or (suffix == ".parquet" and data):
+        rows = _read_parquet(data, path)
+    elif suffix in (".xlsx", ".xlsm") or (data.startswith(b"PK") and b"xl/workbook" in data):
+        rows = _read_excel(data, path)
     else:
-        text = _read_text(path, encoding)
-        rows = _parse_json_lines(text, path) if suffix in (".jsonl", ".ndjson") else _parse_csv(text, path)
+        rows = _read_table(data, suffix, path, encoding, delimiter)
     if not rows:
         raise DataError(f"{path} is empty: it has no rows. Give a file with examples.")
     return rows
 
 
-def _read_text(path: Path, encoding: str) -> str:
+def file_content(path: Path) -> tuple[bytes, str]:
+    """The bytes of a file, unpacked if they are gzipped, and the suffix that says what they are.
+
+    Raises:
+        DataError: The file cannot be read or unpacked.
+    """
+    name = path.name.lower()
     try:
         data = path.read_bytes()
+        while data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} cannot be unpacked by gzip: {error}. Fetch or compress it anew.") from error
     except OSError as error:
         raise DataError(f"Cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
-    try:
-        text = data.decode(encoding)
-    except LookupError:
+    return data, PurePath(name.removesuffix(".gz")).suffix
+
+
+def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
+    """The text of bytes.
+
+    Args:
+        data: The bytes.
+        path: Where they are from, for messages.
+        encoding: None: by the byte order mark, else UTF-8.
+
+    Raises:
+        DataError: They are not of that encoding, or there is no such encoding.
+    """
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
+    chosen = encoding or marked or "utf-8"
+    if marked is None and chosen.lower() in ("utf-16", "utf-32"):
         raise DataError(
-            f"There is no encoding {encoding!r}. Try --encoding latin-1, cp1252 or utf-16."
-        ) from None
+            f"{path} is not {chosen}: it has no byte order mark. Give --encoding {chosen}-le, or another."
+        )
+    try:
+        text = data.decode(chosen)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not {encoding}: line {data[: error.start].count(10) + 1} has byte "
+            f"{path} is not {chosen}: line {data[: error.start].count(10) + 1} has byte "
             f"0x{data[error.start]:02x} at position {error.start} of the file. "
             "Name its encoding, for example --encoding cp1252 or latin-1, or save it as UTF-8."
         ) from error
+    except (LookupError, UnicodeError):
+        raise DataError(
+            f"There is no encoding {chosen!r} of text files. Try --encoding latin-1, cp1252 or utf-16."
+        ) from None
+    if "\0" in text:
+        raise DataError(
+            f"{path} is not {chosen} text: it holds zero bytes. Try --encoding utf-16-le, or save it as UTF-8."
+        )
     return text.removeprefix("\ufeff")
 
 
-def _parse_csv(text: str, path: Path) -> list[dict[str, Any]]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+def text_lines(text: str) -> list[str]:
+    r"""The lines of a text, blank ones included; they end at `\n` or `\r\n` and nowhere else."""
+    lines = text.split("\n")
+    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _read_table(
+    data: bytes, suffix: str, path: Path, encoding: str | None, delimiter: str | None
+) -> list[dict[str, Any]]:
+    start = data[:64].lstrip().lower()
+    reason = next((why for mark, why in _REFUSED if start.startswith(mark.lower())), None)
+    if reason is not None:
+        raise DataError(f"{path} is {reason}.")
+    if suffix not in SUFFIXES and delimiter is None:
+        raise DataError(
+            f"{path} ends in {suffix or 'nothing'}; expected one of {', '.join(SUFFIXES)}. Convert it, or give "
+            "the --delimiter of its cells."
+        )
+    text = decoded(data, path, encoding)
+    if suffix in (".json", ".jsonl", ".ndjson") and delimiter is None:
+        return _parse_json(text, path)
+    return _parse_csv(text, path, delimiter or ("\t" if suffix == ".tsv" else None))
+
+
+def _parse_csv(text: str, path: Path, delimiter: str | None) -> list[dict[str, Any]]:
+    first, _, rest = text.partition("\n")
+    named = first.strip().strip('"')
+    if named.lower().startswith("sep=") and len(named) == 5:  # how Excel names its delimiter
+        text, delimiter = rest, delimiter or named[4]
+    delimiter = delimiter or _sniffed(text)
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -125,16 +159,15 @@ def _parse_csv(text: str, path: Path) -> list[dict[str, Any]]:
         if header is None:
             return []
         _check_header(header, path)
-        rows: list[dict[str, Any]] = []
+        rows: list[list[str]] = []
         for cells in reader:
             if len(cells) > len(header):
                 raise DataError(
                     f"{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns. "
-                    "Put cells that hold the delimiter into double quotes."
+                    "Put cells that hold the delimiter into double quotes, or name it with --delimiter."
                 )
-            if cells:  # a blank line is no row
-                rows.append(dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True)))
-        return rows
+            rows.append(cells)
+        return _aligned(header, rows, "")
     except csv.Error as error:
         raise DataError(
             f"{path}, line {reader.line_num}: {error}. Check the quotation marks there."
@@ -143,10 +176,69 @@ def _parse_csv(text: str, path: Path) -> list[dict[str, Any]]:
         csv.field_size_limit(before)
 
 
-def _check_header(header: list[str], path: Path) -> None:
+def _sniffed(text: str) -> str:
+    """The delimiter that divides the first line into most cells; the comma if none does."""
+    line = text.lstrip("\r\n").partition("\n")[0]
+
+    def cells(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([line], delimiter=delimiter), []))
+        except csv.Error:
+            return 0
+
+    return max(_DELIMITERS, key=cells)
+
+
+def _aligned(header: Sequence[str], rows: Iterable[Sequence[Any]], empty: Any) -> list[dict[str, Any]]:
+    """Rows under their columns. A blank line is no row, unless there is one column: then it is an empty cell."""
+    filled = list(rows)
+    while filled and _is_blank(filled[-1]):
+        filled.pop()
+    return [
+        dict(zip(header, [*cells, *[empty] * (len(header) - len(cells))], strict=True))
+        for cells in filled
+        if len(header) == 1 or not _is_blank(cells)
+    ]
+
+
+def _is_blank(cells: Sequence[Any]) -> bool:
+    return all(cell is None for cell in cells)
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise DataError(f"{path} names the column {twice[0]!r} twice. Rename one in the first line.")
+
+
+def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
+    """Rows of one document, if the text is one that holds rows, else of a document a line."""
+    start = text.lstrip()[:1]
+    if start == "[" or (start == "{" and not _is_json(text.lstrip().partition("\n")[0])):
+        whole = _document(text)
+        if isinstance(whole, dict):
+            lists = [value for value in whole.values() if isinstance(value, list)]
+            whole = lists[0] if len(lists) == 1 else whole
+        if isinstance(whole, list) and all(isinstance(row, dict) for row in whole):
+            return whole
+        if isinstance(whole, dict):
+            raise DataError(
+                f"{path} is one JSON object with {', '.join(map(repr, list(whole)[:5]))}; expected a list of "
+                "objects, one a row, or one object a line."
+            )
+    return _parse_json_lines(text, path)
+
+
+def _is_json(line: str) -> bool:
+    return _document(line) is not None
+
+
+def _document(text: str) -> Any:
+    """What a text means as JSON, None if it is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parse_json_lines(text: str, path: Path) -> list[dict[str, Any]]:
@@ -156,7 +248,7 @@ def _parse_json_lines(text: str, path: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}, line {line} is not JSON: {error}. Expected one object a line."
             ) from error
@@ -168,12 +260,53 @@ def _parse_json_lines(text: str, path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
+def _read_parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}. Write it anew.") from error
+    classes = _classes((table.schema.metadata or {}).get(b"huggingface", b""))
+    for name, words in classes.items():
+        for row in rows:
+            code = row.get(name)
+            if isinstance(code, int):  # -1 stands for a hidden label
+                row[name] = words[code] if 0 <= code < len(words) else None
     return rows
+
+
+def _classes(metadata: bytes) -> dict[str, list[str]]:
+    """Class names by column, as `datasets` writes them into Parquet files."""
+    found = _document(metadata.decode("utf-8", "replace"))
+    features = found.get("info", {}).get("features", {}) if isinstance(found, dict) else {}
+    return {
+        name: feature["names"]
+        for name, feature in features.items()
+        if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and feature.get("names")
+    }
+
+
+def _read_excel(data: bytes, path: Path) -> list[dict[str, Any]]:
+    """Rows of the first sheet that has any; formulas count as the values that were saved with them."""
+    import openpyxl
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # openpyxl names the features of a workbook that it does not keep
+            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+            sheets = [[list(row) for row in sheet.iter_rows(values_only=True)] for sheet in book.worksheets]
+    except Exception as error:  # a damaged workbook raises whatever zipfile, XML or openpyxl do
+        raise DataError(f"{path} cannot be read as an Excel workbook: {error}. Save it anew.") from error
+    chosen = next((rows for rows in sheets if not all(map(_is_blank, rows))), [])
+    while chosen and _is_blank(chosen[0]):
+        chosen.pop(0)
+    if not chosen:
+        return []
+    header = ["" if cell is None else str(cell).strip() for cell in chosen[0]]
+    width = max(place for place, name in enumerate(header, start=1) if name)
+    names = [name or f"column {place}" for place, name in enumerate(header[:width], start=1)]
+    _check_header(names, path)
+    return _aligned(names, [row[:width] for row in chosen[1:]], None)

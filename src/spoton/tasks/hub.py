@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from spoton.errors import DataError, DownloadError
-from spoton.tasks.tabular import TARGET_NAMES, task_from_rows
+from spoton.tasks.columns import TARGET_NAMES
+from spoton.tasks.data_spec import DataSpec
+from spoton.tasks.tabular import task_from_rows
 from spoton.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -20,59 +22,29 @@ paper's batch size of 32 they are seen ten times in its 30,000 steps."""
 _SHUFFLED = 10_000  # rows that a stream holds to shuffle them
 
 
-def load_hub_task(
-    dataset_id: str,
-    *,
-    config: str | None = None,
-    revision: str | None = None,
-    input: str | None = None,
-    target: str | None = None,
-    template: str | None = None,
-    name: str | None = None,
-    family: str = "",
-    labels: Sequence[str] | None = None,
-    train_split: str = "train",
-    validation_split: str | None = None,
-    test_split: str | None = None,
-    metrics: Sequence[str] | None = None,
-    seed: int = 0,
-) -> Task:
+def load_hub_task(dataset_id: str, spec: DataSpec | None = None, **options: Any) -> Task:
     """Load a data set from the Hugging Face Hub (or from the cache of `datasets`) as a task.
 
     Args:
         dataset_id: `owner/name`.
-        config: Name of the configuration, where a data set has several.
-        revision: Commit, tag or branch. Pin it for results that shall be repeated.
-        input: Column of the input; see `load_task_file` for this and the columns, labels and metrics below.
-        target: Column of the target; class numbers become the names that the data set gives them.
-        template: Jinja template of the input over all columns, in place of `input`.
-        name: Name of the task. Default: the data set's name, with its configuration.
-        family: What kind of task it is, such as sentiment.
-        labels: The closed set of targets in its order. Default: the names of the classes, else from the data.
-        train_split: Split to tune on.
-        validation_split: Split to choose by. Default: taken out of train.
-        test_split: Split to score on. Default: taken out of train; many public test splits have no labels.
-        metrics: Names in `METRICS`, the main one first.
-        seed: Decides the splits taken out of train.
+        spec: Configuration, revision, splits, and how rows are read. Class numbers become the names that the data
+            set gives them; those are also the labels, in their order, unless others are given.
+        **options: Fields of `DataSpec`, in place of or besides `spec`.
 
     Raises:
         DownloadError: The data set cannot be fetched and is not cached.
         DataError: A split or column is not there, or as in `task_from_rows`.
     """
+    chosen = DataSpec.of(spec, options)
+    config, revision = chosen.config, chosen.revision
     loaded = _load(dataset_id, config, revision)
-    wanted = {"train": train_split, "validation": validation_split, "test": test_split}
+    wanted = {"train": chosen.train_split, "validation": chosen.validation_split, "test": chosen.test_split}
     return task_from_datasets(
         {split: _split(loaded, there) for split, there in wanted.items() if there is not None},
-        name=name or "-".join(filter(None, (dataset_id.rpartition("/")[2], config))),
-        family=family,
+        name=chosen.name or "-".join(filter(None, (dataset_id.rpartition("/")[2], config))),
         source=f"hub:{dataset_id}{f'/{config}' if config else ''}{f'@{revision}' if revision else ''}",
-        input=input,
-        target=target,
-        template=template,
-        labels=labels,
-        metrics=metrics,
-        license=loaded[train_split].info.license or "",
-        seed=seed,
+        spec=chosen,
+        license=loaded[chosen.train_split].info.license or "",
     )
 
 
@@ -117,25 +89,35 @@ def hub_rows(
 
 
 def task_from_datasets(
-    splits: Mapping[str, "Dataset"], *, labels: Sequence[str] | None = None, **arguments: Any
+    splits: Mapping[str, "Dataset"],
+    *,
+    name: str,
+    source: str,
+    spec: DataSpec | None = None,
+    license: str = "",
+    **options: Any,
 ) -> Task:
     """Build a task from data sets in memory, class numbers turned into class names.
 
     Args:
         splits: A `datasets.Dataset` for `train` and, optionally, `validation` and `test`.
-        labels: The closed set of targets. Default: the class names of the target column, if it has some.
-        **arguments: As in `task_from_rows`.
+        name: Name of the task.
+        source: Where the rows came from.
+        spec: How they are read. Labels not given are the class names of the target column, if it has some.
+        license: License of the data.
+        **options: Fields of `DataSpec`, in place of or besides `spec`.
 
     Raises:
         DataError: As in `task_from_rows`.
     """
+    chosen = DataSpec.of(spec, options)
     features = splits["train"].features
     classes = _classes(features)
     rows = {split: [_named(row, features) for row in data] for split, data in splits.items()}
-    target = arguments.get("target") or next((name for name in TARGET_NAMES if name in features), None)
-    if labels is None and target in classes:
-        labels = classes[target]
-    return task_from_rows(rows, labels=labels, **arguments)
+    target = chosen.target or next((column for column in TARGET_NAMES if column in features), None)
+    if chosen.labels is None and target in classes:
+        chosen = chosen.model_copy(update={"labels": tuple(classes[target])})
+    return task_from_rows(rows, name=name, source=source, spec=chosen, license=license)
 
 
 def _load(dataset_id: str, config: str | None, revision: str | None, *, stream: bool = False) -> Any:

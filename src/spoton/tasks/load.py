@@ -1,6 +1,6 @@
 """From what a user writes to a task: a path, a task of the catalog, a data set on the Hub, or a mixture of them."""
 
-import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,42 +8,49 @@ from typing import Any
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks.catalog import is_task, load_task, task_info
-from spoton.tasks.files import load_task_file
+from spoton.tasks.data_spec import DataSpec
 from spoton.tasks.hub import load_hub_task
-from spoton.tasks.mixture import CAP, mix, mixture_members, named_mixtures
+from spoton.tasks.load_files import load_task_file, load_task_folder
+from spoton.tasks.mixture import mix, mixture_members, named_mixtures
 from spoton.tasks.own_tasks import read_definitions
 from spoton.tasks.task import Task
-from spoton.tasks.task_info import Form, TaskInfo
+from spoton.tasks.task_info import TaskInfo
 
 HUB = "hub:"
 MIXTURE = "mixture:"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def resolve_task(
     spec: str,
+    data: DataSpec | None = None,
     *,
     task_files: Sequence[Path | str] = (),
-    form: Form = "t5",
     on_message: Callable[[str], None] | None = None,
-    **arguments: Any,
+    **options: Any,
 ) -> Task:
     """Load the task that `spec` names.
 
     Args:
-        spec: The path of a file; or the name or an alias of a task of the catalog; or `hub:owner/name`, or
-            `owner/name`; or `mixture:glue` or another mixture of the paper, or `mixture:` and any of the former
-            with commas between them.
+        spec: The path of a file, or of a folder with a file for each split; or the name or an alias of a task of the
+            catalog; or `hub:owner/name`, or `owner/name`; or `mixture:glue` or another mixture of the paper, or
+            `mixture:` and any of the former with commas between them. What exists as a path is never looked up
+            on the Hub.
+        data: How rows are read.
         task_files: YAML files of the user's own tasks, which `spec` may name as it may those of the catalog.
-        form: Of tasks described by a YAML file; see `load_task`. `form_for` gives that of a model. Other rows have
-            one form only.
         on_message: Told before a download of bundled data starts.
-        **arguments: For `load_task_file`, `load_task`, `load_hub_task` or `load_mixture`, whichever it is.
+        **options: Fields of `DataSpec`, in place of or besides `data`.
 
     Raises:
-        DataError: `spec` is none of these, or an argument does not apply to what it is; and as the three
-            raise.
+        DataError: `spec` is none of these, an option is unknown or does not apply to what it is, or the rows cannot
+            be used.
+        DownloadError: The rows cannot be fetched.
+
+    Example:
+        >>> resolve_task("reviews.csv", input="text", labels=["bad", "good"])  # doctest: +SKIP
     """
-    return _resolved(spec, read_definitions(task_files, is_task), form, on_message, arguments)
+    chosen = DataSpec.of(data, options)
+    return _sampled(_resolved(spec, chosen, read_definitions(task_files, is_task), on_message), chosen)
 
 
 def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskInfo | None:
@@ -72,81 +79,93 @@ def has_forms(spec: str, *, task_files: Sequence[Path | str] = ()) -> bool:
 
 
 def _resolved(
-    spec: str,
-    own: Sequence[TaskInfo],
-    form: Form,
-    on_message: Callable[[str], None] | None,
-    arguments: dict[str, Any],
+    spec: str, data: DataSpec, own: Sequence[TaskInfo], on_message: Callable[[str], None] | None
 ) -> Task:
     path = Path(spec)
-    more = {"own": own, "form": form, "on_message": on_message}
     if spec.startswith(MIXTURE):
-        return _call(load_mixture, spec, "a mixture", {**arguments, **more})
+        data.require_for("a mixture", spec)
+        return load_mixture(spec, data, own=own, on_message=on_message)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         raise DataError(
             f"{spec} is a YAML file; expected a task or its data. If it describes a task, give it with --task-file, "
             "and the task's name here."
         )
     if path.is_file():
-        return _call(load_task_file, spec, "a file", arguments)
+        data.require_for("a file", spec)
+        return load_task_file(path, data)
     if is_task(spec, own):
-        return _call(load_task, spec, "a bundled task", {**arguments, **more})
-    if spec.startswith(HUB) or (spec.count("/") == 1 and not path.suffix and spec[0] not in "./~"):
-        return _call(load_hub_task, spec.removeprefix(HUB), "a data set on the Hub", arguments)
-    if path.is_dir() or path.suffix or "/" in spec:
-        return load_task_file(path)  # raises: it is a folder, or not there
+        if path.is_dir() and on_message:
+            on_message(f"{spec} is read as the task of that name; the folder is ./{spec}.")
+        data.require_for("a bundled task", spec)
+        return _bundled(spec, data, own, on_message)
+    if path.is_dir():
+        data.require_for("a folder", spec)
+        return load_task_folder(path, data)
+    if spec.startswith(HUB) or (_HUB_NAME.fullmatch(spec) and not path.suffix):
+        data.require_for("a data set on the Hub", spec)
+        return load_hub_task(spec.removeprefix(HUB), data)
+    if path.suffix or "/" in spec:
+        return load_task_file(path)  # raises: it is not there
     return load_task(spec, own=own)  # raises with the nearest names
+
+
+def _bundled(
+    name: str, data: DataSpec, own: Sequence[TaskInfo], on_message: Callable[[str], None] | None
+) -> Task:
+    return load_task(
+        name,
+        data.split_seed,
+        own=own,
+        data_dir=data.data_dir,
+        protocol=data.protocol,
+        prefix=data.prefix,
+        form=data.form,
+        max_rows=data.max_rows,
+        on_message=on_message,
+    )
+
+
+def _sampled(task: Task, data: DataSpec) -> Task:
+    """The task with the sizes and weights asked for."""
+    if data.k_shot is not None:
+        task = task.k_shot(data.k_shot, data.split_seed)
+    if (data.train_size, data.validation_size, data.test_size) != (None, None, None):
+        task = task.limited(data.train_size, data.validation_size, data.test_size, data.split_seed)
+    return task.balanced() if data.class_weights == "balanced" else task
 
 
 def load_mixture(
     spec: str,
-    seed: int = 0,
+    data: DataSpec | None = None,
     *,
-    mixing_sizes: str = "rows",
-    mixing_cap: int = CAP,
-    mixing_temperature: float = 1.0,
-    available_only: bool = False,
     own: Sequence[TaskInfo] = (),
-    form: Form = "t5",
-    data_dir: Path | str | None = None,
-    protocol: str | None = None,
-    prefix: str | None = None,
-    max_rows: int | None = None,
     on_message: Callable[[str], None] | None = None,
 ) -> Task:
     """Load the members of a mixture and make one task of them.
 
     Args:
         spec: `mixture:` and the name of a mixture, or tasks as for `resolve_task` with commas between them.
-        seed: Decides the splits of the members and the samples of the mixture.
-        mixing_sizes: `rows`: a member counts as the train examples that it has here. `published`: a member
-            of the catalog counts as the train rows that its authors published.
-        mixing_cap: A member counts as at most so many examples.
-        mixing_temperature: 1 for shares in proportion to the examples; higher for more equal ones.
-        available_only: Leave out members whose rows no source has, and say so in the notes.
+        data: How it is mixed, the seed, and how members of the catalog are read.
         own: The user's own tasks beside those of the catalog.
-        form: Of members that have several; see `load_task`.
-        data_dir: For members of the catalog, as are the next three; see `load_task`.
-        protocol: Which rows are the test split.
-        prefix: Whether inputs begin with the task's name.
-        max_rows: Most rows of a split to take from the Hub.
         on_message: Told before a download starts.
 
     Raises:
         DataError: There is no such mixture or member, or its rows cannot be used.
         DownloadError: No source has the rows of a member.
     """
-    wanted = {"data_dir": data_dir, "protocol": protocol, "prefix": prefix, "max_rows": max_rows}
-    given = {name: value for name, value in wanted.items() if value is not None}
+    data = data or DataSpec()
+    seed = data.split_seed
     name = spec.removeprefix(MIXTURE)
     members: list[Task] = []
     missing: list[str] = []
     for member in mixture_members(name):
-        arguments = given if is_task(member, own) and not Path(member).is_file() else {}
         try:
-            members.append(_resolved(member, own, form, on_message, {**arguments, "seed": seed}))
+            if is_task(member, own) and not Path(member).is_file():
+                members.append(_bundled(member, data, own, on_message))
+            else:
+                members.append(_resolved(member, DataSpec(split_seed=seed, form=data.form), own, on_message))
         except DownloadError:
-            if not available_only:
+            if not data.available_only:
                 raise
             missing.append(member)
     if not members:
@@ -156,9 +175,9 @@ def load_mixture(
         if name in named_mixtures()
         else f"mixture-{'+'.join(task.name for task in members)}",
         members,
-        sizes=_published(members, own) if mixing_sizes == "published" else None,
-        cap=mixing_cap,
-        temperature=mixing_temperature,
+        sizes=_published(members, own) if data.mixing_sizes == "published" else None,
+        cap=data.mixing_cap,
+        temperature=data.mixing_temperature,
         seed=seed,
     )
     if not missing:
@@ -172,11 +191,3 @@ def _published(members: Sequence[Task], own: Sequence[TaskInfo]) -> list[int]:
         task_info(task.name, own).train_size if is_task(task.name, own) else None for task in members
     ]
     return [size or len(task.train) for size, task in zip(published, members, strict=True)]
-
-
-def _call(load: Callable[..., Task], spec: str, what: str, arguments: dict[str, Any]) -> Task:
-    strange = sorted(arguments.keys() - inspect.signature(load).parameters.keys())
-    if strange:
-        verb = "applies" if len(strange) == 1 else "apply"
-        raise DataError(f"{spec} is {what}, to which {' and '.join(strange)} never {verb}. Leave it out.")
-    return load(spec, **arguments)

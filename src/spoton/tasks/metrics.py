@@ -7,9 +7,8 @@ those of free text in `text_metrics`.
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from spoton.errors import DataError
 from spoton.tasks import text_metrics
@@ -23,8 +22,6 @@ Metric = Callable[[Predictions, Examples, Labels], float]
 
 MEAN = "mean"
 """Not a metric but the mean of those named beside it, by which the paper judges tasks that have several."""
-
-_INVALID = "\0invalid"  # a class of its own that no target has
 
 
 def compute(
@@ -112,6 +109,14 @@ def bootstrap_intervals(
         blocks.setdefault(example.question or index, []).append(index)
     together = list(blocks.values())
     generator = np.random.default_rng(seed)
+    # F1 takes an answer that is no label for the other label, which counts of answers do not show.
+    counted = LABEL_METRICS if None not in predictions else LABEL_METRICS - {"f1"}
+    if (
+        len(together) == len(examples)
+        and counted.issuperset(names)
+        and ("f1" not in names or labels is not None)
+    ):
+        return _quantiles(_label_scores(names, predictions, examples, labels, samples, generator), level)
     scores: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(samples):
         drawn = generator.integers(len(together), size=len(together)).tolist()
@@ -122,6 +127,32 @@ def bootstrap_intervals(
         targets = [example.target for example in again]
         for name, value in compute(names, said, targets, labels, examples=again).items():
             scores[name].append(value)
+    return _quantiles(scores, level)
+
+
+def _label_scores(
+    names: Sequence[str],
+    predictions: Predictions,
+    examples: Examples,
+    labels: Labels,
+    samples: int,
+    generator: Any,
+) -> dict[str, Any]:
+    """Every label metric of resampled rows, counted instead of scored one by one."""
+    from spoton.tasks.resampled import resampled_counts, scores_of_counts
+
+    targets = _targets(examples)
+    over = labels if labels is not None else list(dict.fromkeys(targets))
+    true, said = _codes(predictions, targets, over)
+    classes = max(len(over), *true, *said) + 2  # the last one is no answer
+    said = [classes - 1 if answer < 0 else answer for answer in said]
+    counts = resampled_counts(true, said, classes, samples, generator)
+    return {name: 100.0 * scores_of_counts(name, counts, len(over)) for name in names}
+
+
+def _quantiles(scores: Mapping[str, Any], level: float) -> dict[str, tuple[float, float]]:
+    import numpy as np
+
     bounds = [(1 - level) / 2, (1 + level) / 2]
     found = {name: np.quantile(values, bounds).tolist() for name, values in scores.items()}
     return {name: (low, high) for name, (low, high) in found.items()}
@@ -135,7 +166,7 @@ def _copy(example: Example, copy: int) -> Example:
 
 def accuracy(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Share of predictions equal to their targets."""
-    return sum(map(str.__eq__, _strings(predictions), _targets(examples))) / len(examples)
+    return _by_sklearn("accuracy", predictions, examples, labels)
 
 
 def f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
@@ -144,38 +175,51 @@ def f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     A prediction that is neither label counts as the wrong one, as in T5's `f1_score_with_invalid`. Over all
     answers of MultiRC this is F1a.
     """
-    if labels is None or len(labels) != 2:
-        raise DataError(f"F1 needs two labels, found {labels}. Choose macro_f1 or token_f1.")
-    negative, positive = labels
-    right = wrong = missed = 0
-    for prediction, target in zip(predictions, _targets(examples), strict=True):
-        other = negative if target == positive else positive
-        said = prediction if prediction in labels else other
-        right += said == target == positive
-        wrong += said == positive != target
-        missed += said != positive == target
-    return 2 * right / (2 * right + wrong + missed) if right else 0.0
+    return _by_sklearn("f1", predictions, examples, labels)
 
 
 def macro_f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Mean over the labels of the harmonic mean of precision and recall (0 for a label without either)."""
-    targets, said = _targets(examples), _strings(predictions)
-    wanted, given = Counter(targets), Counter(said)
-    right = Counter(target for target, answer in zip(targets, said, strict=True) if target == answer)
-    over = labels if labels is not None else list(wanted)
-    return sum(2 * right[label] / max(1, wanted[label] + given[label]) for label in over) / len(over)
+    return _by_sklearn("macro_f1", predictions, examples, labels)
 
 
 def matthews(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Matthews correlation for any number of classes (Gorodkin 2004); 0 where either side has one class only."""
-    targets, said = _targets(examples), _strings(predictions)
-    n, wanted, given = len(targets), Counter(targets), Counter(said)
-    right = sum(map(str.__eq__, targets, said))
-    covariance = n * right - sum(wanted[label] * given[label] for label in wanted)
-    spread = (n * n - sum(count * count for count in wanted.values())) * (
-        n * n - sum(count * count for count in given.values())
-    )
-    return covariance / math.sqrt(spread) if spread else 0.0
+    return _by_sklearn("matthews", predictions, examples, labels)
+
+
+def _by_sklearn(name: str, predictions: Predictions, examples: Examples, labels: Labels) -> float:
+    """A label metric."""
+    from sklearn import metrics
+
+    targets = _targets(examples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Matthews of one class on both sides, which is 0 here
+        if name == "f1":
+            true, said = _binary(predictions, targets, labels)
+            return float(metrics.f1_score(true, said, zero_division=0.0))
+        over = labels if labels is not None else list(dict.fromkeys(targets))
+        true, said = _codes(predictions, targets, over)
+        if name == "accuracy":
+            return float(metrics.accuracy_score(true, said))
+        if name == "matthews":
+            return float(metrics.matthews_corrcoef(true, said))
+        return float(
+            metrics.f1_score(true, said, labels=range(len(over)), average="macro", zero_division=0.0)
+        )
+
+
+def _binary(predictions: Predictions, targets: Sequence[str], labels: Labels) -> tuple[list[int], list[int]]:
+    """Targets and predictions as 1 for the second of two labels; an answer that is neither is the wrong one."""
+    if labels is None or len(labels) != 2:
+        raise DataError(f"F1 needs two labels, found {labels}. Choose macro_f1 or token_f1.")
+    positive = labels[1]
+    true = [int(target == positive) for target in targets]
+    said = [
+        int(prediction == positive) if prediction in labels else 1 - right
+        for prediction, right in zip(predictions, true, strict=True)
+    ]
+    return true, said
 
 
 def pearson(predictions: Predictions, examples: Examples, labels: Labels) -> float:
@@ -213,6 +257,9 @@ METRICS: dict[str, Metric] = {
     "rougeLsum": text_metrics.rouge_lsum,
 }
 
+LABEL_METRICS = frozenset({"accuracy", "f1", "macro_f1", "matthews"})
+"""The metrics that compare label words and nothing else."""
+
 CORRELATIONS = frozenset({"pearson", "spearman"})
 """The metrics whose targets have to be numbers."""
 
@@ -221,8 +268,21 @@ def _targets(examples: Examples) -> list[str]:
     return [example.target for example in examples]
 
 
-def _strings(predictions: Predictions) -> list[str]:
-    return [_INVALID if prediction is None else prediction for prediction in predictions]
+def _codes(
+    predictions: Predictions, targets: Sequence[str], first: Sequence[str]
+) -> tuple[list[int], list[int]]:
+    """Targets and predictions as whole numbers, which scikit-learn compares faster than text; no answer is -1.
+
+    Args:
+        predictions: One a target.
+        targets: The right answers.
+        first: What is counted from 0 on; all else follows.
+    """
+    codes = {text: code for code, text in enumerate(first)}
+    said = [
+        -1 if prediction is None else codes.setdefault(prediction, len(codes)) for prediction in predictions
+    ]
+    return [codes.setdefault(target, len(codes)) for target in targets], said
 
 
 def number(text: Prediction) -> float | None:

@@ -39,6 +39,8 @@ class Task:
     """The Jinja template that made the inputs, for the record."""
     source: str
     """Where the examples came from: `folder:...`, `bundled:...`, `file:...` or `hub:...`."""
+    target: str = ""
+    """Column of the targets in the user's own data."""
     license: str = ""
     protocol: str = "honest"
     """`honest`: test rows are used for the score alone. `paper`: the validation split doubles as test."""
@@ -103,6 +105,21 @@ class Task:
             DataError: A label has fewer than `k` train examples.
         """
         return replace(self, train=k_per_label(self.train, k, self.labels, seed))
+
+    def balanced(self) -> "Task":
+        """The same task with the training rows of rarer labels repeated, so that each label weighs about the same.
+
+        A label's rows are repeated as often as the largest label has more rows, rounded: the same as a weight of the
+        loss of each class, for a loop that takes rows in equal batches. Open targets are left as they are.
+        """
+        counts = Counter(example.target for example in self.train)
+        if self.labels is None or not counts:
+            return self
+        most = max(counts.values())
+        return replace(
+            self,
+            train=tuple(row for row in self.train for _ in range(max(1, round(most / counts[row.target])))),
+        )
 
     def _sample(self, split: tuple[Example, ...], size: int | None, seed: int) -> tuple[Example, ...]:
         if size is None or size >= len(split):

@@ -1,7 +1,7 @@
 """Jinja templates over one row of data, sandboxed: a template can format a row and nothing else."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError, meta, nodes
@@ -71,6 +71,11 @@ def column_template(column: str, cue: str = "Answer:") -> str:
     """The default template of one column: its text, and the cue on a line of its own."""
     plain = column.isidentifier() and column not in _RESERVED
     return f"{{{{ {column if plain else f'row[{column!r}]'} }}}}\n{cue}"
+
+
+def nested_template(path: Sequence[str], cue: str = "Answer:") -> str:
+    """The default template of a key in a nested column."""
+    return f"{{{{ row{''.join(f'[{key!r}]' for key in path)} }}}}\n{cue}"
 
 
 def template_columns(source: str) -> list[str]:

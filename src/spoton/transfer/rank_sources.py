@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from spoton.errors import LibraryError, PromptError
+from spoton.prompts.card import Card
 from spoton.prompts.library import Entry, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.transfer.similarity import Metric, similarity
@@ -41,7 +42,12 @@ class Retrieved:
 
 
 def sources_for(
-    libraries: Iterable[PromptLibrary], fingerprint: str, *, task: str = "", data_hash: str = ""
+    libraries: Iterable[PromptLibrary],
+    fingerprint: str,
+    *,
+    task: str = "",
+    data_hash: str = "",
+    source: str = "",
 ) -> list[tuple[PromptLibrary, Entry]]:
     """The prompts that can be sources: of this model, with a key, and not of the target task itself.
 
@@ -52,6 +58,8 @@ def sources_for(
         fingerprint: Of the frozen model.
         task: Name of the target task; its own prompts are left out, since finding them would be no transfer.
         data_hash: Hash of the target's rows; prompts tuned on the same rows are left out.
+        source: Where the target's rows are from (`Task.source`). Two files of the same name are one task only if
+            their content is the same.
 
     Raises:
         LibraryError: There is none; says how many prompts were left out, and why.
@@ -63,7 +71,7 @@ def sources_for(
             card = entry.card
             if card.model_fingerprint != fingerprint:
                 left_out["of another model"] += 1
-            elif card.task == task or (data_hash and card.data_hash == data_hash):
+            elif (data_hash and card.data_hash == data_hash) or _same_rows(card, task, source):
                 left_out["of the same task or the same rows"] += 1
             elif not entry.has_key:
                 left_out["without a key"] += 1
@@ -73,6 +81,13 @@ def sources_for(
     if not found:
         raise _no_source(left_out)
     return list(found.values())
+
+
+def _same_rows(card: Card, task: str, source: str) -> bool:
+    """Whether a prompt was tuned on rows of the target task: by the content of its file, else by its name."""
+    if not all(text.startswith("file:") and "@" in text for text in (card.source, source)):
+        return card.task == task
+    return card.source.rpartition("@")[2] == source.rpartition("@")[2]
 
 
 def _no_source(left_out: Counter[str]) -> LibraryError:

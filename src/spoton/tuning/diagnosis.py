@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from spoton.evaluation.encoding import Encoded, encode, needs_end
+from spoton.evaluation.encoding import Encoded, encode, needs_end, unknown_in_labels, unknown_sentence
 from spoton.events import OnEvent, Progress, silent
 from spoton.models.frozen import FrozenModel
+from spoton.tasks.checks import oddities
 from spoton.tasks.task import Task
 from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
@@ -25,6 +26,7 @@ from spoton.tuning.tune import AUTO_RATES
 # Around the recipe's own rate, a factor of about four apart.
 _RATE_FACTORS = (0.25, 1.0, 4.0)
 _RATE_STEPS = 12
+_FITTED = 0.1  # of the first loss
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def diagnose(
     rates = _rates(model, task, recipe, train, on_event)
     findings = [
         *_about_data(task, balance),
-        *_about_tokens(label_tokens, train, recipe),
+        *_about_tokens(label_tokens, unknown_in_labels(model, task.labels), train, recipe),
         *_about_rates(rates, recipe),
     ]
     return Diagnosis(
@@ -149,15 +151,14 @@ def _about_data(task: Task, balance: dict[str, float]) -> list[str]:
     top, share = max(balance.items(), key=lambda one: one[1])
     if task.labels and share > 0.8:
         findings.append(f"{share:.0%} of the training targets are {top!r}: judge by macro F1, not accuracy.")
-    missing = [label for label in task.labels or () if label not in balance]
-    if missing and len(balance) < 20:
-        findings.append(f"No training example has the label {', '.join(map(repr, missing))}.")
-    return findings
+    return [*findings, *oddities(task)]
 
 
-def _about_tokens(label_tokens: dict[str, list[str]], train: Encoded, recipe: Recipe) -> list[str]:
+def _about_tokens(
+    label_tokens: dict[str, list[str]], unknown: Sequence[str], train: Encoded, recipe: Recipe
+) -> list[str]:
     """Findings on how labels and inputs are tokenized."""
-    findings = []
+    findings = [unknown_sentence(unknown)] if unknown else []
     firsts = Counter(tokens[0] for tokens in label_tokens.values() if tokens)
     shared = [token for token, count in firsts.items() if count > 1]
     if shared:
@@ -192,7 +193,9 @@ def _about_rates(rates: Sequence[dict[str, float]], recipe: Recipe) -> list[str]
         return ["The loss is not a number at any learning rate tried: load the model with --dtype float32."]
     best = min(fitting, key=lambda rate: rate["after"])
     findings = []
-    if not math.isfinite(own["after"]) or best["after"] < 0.5 * own["after"]:
+    # A rate that has all but fitted the batch is not worse for a loss of 0.03 where another has 0.01.
+    fits = own["after"] <= _FITTED * own["before"]
+    if not math.isfinite(own["after"]) or (not fits and best["after"] < 0.5 * own["after"]):
         findings.append(
             f"On one batch, learning rate {best['learning_rate']:g} reaches a loss of {best['after']:.2f} in "
             f"{_RATE_STEPS} steps, yours ({own['learning_rate']:g}) {own['after']:.2f}: try the former."

@@ -224,7 +224,7 @@ class PromptRun:
         task, recipe, course, model = self.job.task, self.job.recipe, self.run.course, self.model
         return Card(
             name=task.name, task=task.name, family=task.family, data_hash=task.data_hash(), template=task.template,
-            form=task.form,
+            form=task.form, target=task.target,
             labels=None if task.labels is None else list(task.labels), model=model.name,
             model_fingerprint=model.fingerprint, dtype=str(model.dtype).removeprefix("torch."),
             recipe=recipe.model_dump(), seed=recipe.seed, scores=scores, calibration=calibration,

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from spoton.errors import StudyError
 from spoton.evaluation.score import Mode
+from spoton.tasks.data_spec import DataSpec
 from spoton.transfer.similarity import Metric
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.halving import Halving
@@ -40,7 +41,7 @@ class TaskEntry(BaseModel):
 
     task: str = Field(min_length=1)
     """As for `spoton tune`: a task of the catalog, a file, hub:owner/name, or mixture:a,b."""
-    options: dict[str, Any] = {}
+    options: DataSpec = DataSpec()
     """How its rows are read: input, target, template, labels, data_dir, ..."""
     recipe: dict[str, Any] = {}
     """What is different in its recipe."""
@@ -287,6 +288,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     LeftOut,
     ModelTuning,
     Halving,
+    DataSpec,
 )
 _KNOWN = sorted({name for model in _MODELS for name in model.model_fields})
 

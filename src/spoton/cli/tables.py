@@ -1,0 +1,69 @@
+"""Answers as a table in a file, next to the columns they were given for: CSV, TSV or JSON Lines by its suffix."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spoton.errors import SpotonError
+from spoton.files import atomic_write
+
+_SUFFIXES = (".csv", ".tsv", ".jsonl")
+
+
+def require_table(path: Path, *, overwrite: bool) -> None:
+    """Refuses a place for a table before anything is computed.
+
+    Raises:
+        SpotonError: The suffix is none of a table, or the file is there already.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise SpotonError(
+            f"{path} ends in {path.suffix or 'nothing'}; expected one of {', '.join(_SUFFIXES)} to write answers to."
+        )
+    if path.exists() and not overwrite:
+        raise SpotonError(f"{path} is there already. Choose another name, or give --overwrite.")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows under the union of their columns, in the order of their first appearance.
+
+    Raises:
+        SpotonError: The file cannot be written.
+    """
+    if path.suffix.lower() == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+    else:
+        out = io.StringIO(newline="")
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(
+            out, names, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+        text = out.getvalue()
+    atomic_write(path, text.encode("utf-8", "surrogatepass"))
+
+
+def joined(
+    original: Mapping[str, Any], answers: Mapping[str, Any], taken: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The columns of a row and of its answer; an answer's column gets an underscore where a row has its name.
+
+    Args:
+        original: The row as it was read.
+        answers: What is added.
+        taken: Names of the columns of all rows.
+    """
+    there = {*original, *taken}
+    return {**original, **{_free(name, there): value for name, value in answers.items()}}
+
+
+def _free(name: str, there: set[str]) -> str:
+    while name in there:
+        name += "_"
+    return name

@@ -1,0 +1,92 @@
+"""What is odd about a task's rows, in sentences: near-equal labels, contradictions, classes nobody can learn."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+
+from spoton.tasks.metrics import number
+from spoton.tasks.task import Task
+
+_SHOWN = 3
+_INVISIBLE = re.compile(r"[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\u00ad\x00-\x1f\x7f]")
+
+
+def oddities(task: Task) -> tuple[str, ...]:
+    """Sentences on the rows of a task with a closed set of labels; none if nothing is odd.
+
+    Args:
+        task: The task, of any source.
+    """
+    if task.labels is None:
+        return ()
+    return (*_near_labels(task), *_contradictions(task), *_without_training_rows(task))
+
+
+def _near_labels(task: Task) -> list[str]:
+    """Labels that a person would take for one."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for label in task.labels or ():
+        alike[_same(label)].append(label)
+    groups = [labels for labels in alike.values() if len(labels) > 1]
+    if not groups:
+        return []
+    counts: dict[str, int] = defaultdict(int)
+    for example in (*task.train, *task.validation, *task.test):
+        counts[example.target] += 1
+    told = "; ".join(
+        " and ".join(f"{_visible(label, labels)} ({counts[label]} rows)" for label in labels)
+        for labels in groups[:_SHOWN]
+    )
+    more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
+    return [
+        f"Labels that differ only in case, space, invisible characters or encoding count as different: {told}{more}. "
+        "Write each in one way."
+    ]
+
+
+def _same(label: str) -> str:
+    """What two spellings of one label have in common."""
+    value = number(label)
+    if value is not None:
+        return repr(value)
+    plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", label))
+    return " ".join(re.split(r"[\s_-]+", plain.casefold())).strip()
+
+
+def _visible(label: str, others: Sequence[str]) -> str:
+    """A label as it can be told from the others: with escapes where they would look the same."""
+    composed = [unicodedata.normalize("NFC", other) for other in others]
+    same = composed.count(unicodedata.normalize("NFC", label)) > 1
+    return ascii(label) if same else repr(label)
+
+
+def _contradictions(task: Task) -> list[str]:
+    """Inputs that have one label in one row and another in the next."""
+    targets: dict[str, set[str]] = defaultdict(set)
+    for example in (*task.train, *task.validation, *task.test):
+        if not example.question and not example.references:
+            targets[example.input].add(example.target)
+    several = [(text, found) for text, found in targets.items() if len(found) > 1]
+    if not several:
+        return []
+    text, found = several[0]
+    line = " ".join(text.split())
+    shown = line if len(line) <= 60 else f"{line[:57]}..."
+    return [
+        f"{len(several)} of {len(targets)} different inputs have rows with different labels, such as {shown!r} "
+        f"({', '.join(sorted(found)[:5])}). No model can be right on all of these; correct or remove them."
+    ]
+
+
+def _without_training_rows(task: Task) -> list[str]:
+    """Labels that are asked for and never taught."""
+    taught = {example.target for example in task.train}
+    missing = [label for label in task.labels or () if label not in taught]
+    asked = {example.target for example in (*task.validation, *task.test)}
+    wanted = [label for label in missing if label in asked]
+    if not missing:
+        return []
+    shown = ", ".join(map(repr, (wanted or missing)[:5])) + (", ..." if len(wanted or missing) > 5 else "")
+    held_out = " though validation or test rows have" if wanted else ""
+    return [f"No training row has the label {shown}{held_out}. It cannot be learned; add rows of it."]

@@ -1,0 +1,151 @@
+"""Which column is the input and which the target: named by the user, known by a usual name, or guessed.
+
+A guess is always told. Knows nothing of where rows come from.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spoton.errors import DataError
+from spoton.tasks.template import column_template, nested_template
+
+Row = Mapping[str, Any]
+
+INPUT_NAMES = ("text", "input", "sentence", "question", "prompt", "content", "review", "message", "document")
+TARGET_NAMES = ("label", "target", "answer", "class", "category", "labels", "completion", "output")
+_MOST_CLASSES = 20  # a guessed target has at most so many different cells, each at least twice on average
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How a row becomes an example.
+
+    Attributes:
+        template: Jinja template of the input.
+        target: Column of the target.
+        input: Column of the input; None where the user gave a template.
+        notes: What was guessed, a sentence each.
+    """
+
+    template: str
+    target: str
+    input: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def choose(
+        cls, rows: Sequence[Row], *, input: str | None, target: str | None, template: str | None
+    ) -> "Columns":
+        """Settles the columns; those not named are looked for under their usual names, in any case, and then guessed.
+
+        A guess takes the column with by far the longest texts as input, and as target the only other one with few
+        different cells.
+
+        Args:
+            rows: The training rows.
+            input: Column of the input, if it was named.
+            target: Column of the target, if it was named.
+            template: Template of the input, in place of `input`.
+
+        Raises:
+            DataError: A named column is not there or there is none to guess (`option` says
+                which), or both an input column and a template are given.
+        """
+        there = names_of(rows)
+        if template is not None and input is not None:
+            raise DataError(
+                "Both an input column and a template are given. Keep one of --input and --template."
+            )
+        answer = _named(rows, target, "target") or _usual(there, TARGET_NAMES)
+        text = None
+        if template is None:
+            text = _named(rows, input, "input") or _usual(there, INPUT_NAMES)
+        notes = []
+        if answer is None:
+            answer = _guessed_target(rows, [name for name in there if name != text])
+            notes += (
+                [f"The target is taken to be column {answer!r}; --target names another."] if answer else []
+            )
+        if template is None and text is None:
+            text = _guessed_input(rows, [name for name in there if name != answer])
+            notes += [f"The input is taken to be column {text!r}; --input names another."] if text else []
+        missing = [
+            (option, usual)
+            for option, column, usual in (("input", text, INPUT_NAMES), ("target", answer, TARGET_NAMES))
+            if column is None and not (option == "input" and template is not None)
+        ]
+        if missing:
+            raise _no_column(there, *missing[0])
+        assert answer is not None
+        return cls(template or _template(text or "", there), answer, text, tuple(notes))
+
+
+def names_of(rows: Iterable[Row]) -> list[str]:
+    """All column names in the order of their first appearance; JSON rows need not agree."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _template(column: str, there: Sequence[str]) -> str:
+    return column_template(column) if column in there else nested_template(column.split("."))
+
+
+def _named(rows: Sequence[Row], wanted: str | None, option: str) -> str | None:
+    """A column as the user named it, also as `column.key`."""
+    if wanted is None:
+        return None
+    there = names_of(rows)
+    if wanted in there:
+        return wanted
+    head, _, key = wanted.partition(".")
+    nested = any(isinstance(row.get(head), Mapping) and key.partition(".")[0] in row[head] for row in rows)
+    if nested and key:
+        return wanted
+    near = [name for name in there if name.strip().casefold() == wanted.strip().casefold()]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise DataError(
+        f"There is no column {wanted!r}. Columns there: {', '.join(map(repr, there))}.{hint} "
+        f"Name one with --{option}.",
+        option=option,
+        columns=tuple(there),
+    )
+
+
+def _usual(there: Sequence[str], usual: Sequence[str]) -> str | None:
+    """The first of the usual names that is there, as it is written there."""
+    written = {name.strip().casefold(): name for name in reversed(there)}
+    return next((written[name] for name in usual if name in written), None)
+
+
+def _guessed_target(rows: Sequence[Row], names: Sequence[str]) -> str | None:
+    """The only column with few different cells; None if there is none, or more than one."""
+    fitting = []
+    for name in names:
+        cells = [str(row.get(name)).strip() for row in rows if row.get(name) not in (None, "")]
+        distinct = len(set(cells))
+        if 2 <= distinct <= _MOST_CLASSES and len(cells) >= 2 * distinct and 2 * len(cells) > len(rows):
+            fitting.append(name)
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _guessed_input(rows: Sequence[Row], names: Sequence[str]) -> str | None:
+    """The column of texts whose cells are at least twice as long as those of every other; None if there is none."""
+    lengths = Counter[str]()
+    for row in rows:
+        for name in names:
+            if isinstance(cell := row.get(name), str):
+                lengths[name] += len(cell.strip())
+    ranked = lengths.most_common(2)
+    if not ranked or not ranked[0][1] or (len(ranked) > 1 and ranked[0][1] < 2 * ranked[1][1]):
+        return None
+    return ranked[0][0]
+
+
+def _no_column(there: Sequence[str], option: str, usual: Sequence[str]) -> DataError:
+    return DataError(
+        f"No column is named {', '.join(usual[:-1])} or {usual[-1]}, and none can be guessed. Columns there: "
+        f"{', '.join(map(repr, there))}. Name one with --{option}.",
+        option=option,
+        columns=tuple(there),
+    )

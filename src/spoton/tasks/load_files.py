@@ -1,0 +1,108 @@
+"""Tasks from a user's own files: one file, up to three, or a folder with a file for each split.
+
+Finds the files; their rows are read by `files`, and become a task in `tabular`.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spoton.errors import DataError
+from spoton.files import sha256_of_file, sha256_of_text
+from spoton.tasks.data_spec import DataSpec
+from spoton.tasks.files import SUFFIXES, read_rows
+from spoton.tasks.tabular import task_from_rows
+from spoton.tasks.task import Task
+
+_SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+# File names that say nothing of the task; that of the folder does.
+_NAMELESS = frozenset(name for names in _SPLITS.values() for name in names) | {"data", "dataset"}
+
+
+def load_task_file(path: Path | str, spec: DataSpec | None = None, **options: Any) -> Task:
+    """Load a task from a file of examples, or from up to three.
+
+    Args:
+        path: CSV, TSV, JSON, JSON Lines, Parquet or Excel, also gzipped.
+        spec: How its rows are read.
+        **options: Fields of `DataSpec`, in place of or besides `spec`.
+
+    Raises:
+        DataError: Whatever is wrong with the files, with the place where it is.
+
+    Example:
+        >>> task = load_task_file("reviews.csv", input="text", target="label")  # doctest: +SKIP
+    """
+    chosen = DataSpec.of(spec, options)
+    given = {"train": Path(path), "validation": chosen.validation, "test": chosen.test}
+    return _load(Path(path), {split: [file] for split, file in given.items() if file is not None}, chosen)
+
+
+def load_task_folder(path: Path | str, spec: DataSpec | None = None, **options: Any) -> Task:
+    """Load a task from a folder with `train.csv` and, optionally, `validation.csv` and `test.csv`.
+
+    The files may be of any kind that `load_task_file` reads; `valid`, `val` and `dev` are names of the validation
+    split, too, and `train-00000-of-00002.parquet` is a part of the training split.
+
+    Args:
+        path: The folder.
+        spec: How the rows are read.
+        **options: Fields of `DataSpec`, in place of or besides `spec`.
+
+    Raises:
+        DataError: There is no training file, or as `load_task_file`.
+    """
+    folder = Path(path)
+    files = {split: _parts(folder, names) for split, names in _SPLITS.items()}
+    if not files["train"]:
+        there = ", ".join(sorted(file.name for file in folder.iterdir())[:10]) or "nothing"
+        raise DataError(
+            f"{folder} is a folder without a training file; it holds {there}. Name its files train, validation and "
+            f"test, such as train.csv, or give the path of one file."
+        )
+    return _load(
+        folder, {split: parts for split, parts in files.items() if parts}, DataSpec.of(spec, options)
+    )
+
+
+def _parts(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The files of a split in the order of their names."""
+    pattern = re.compile(rf"({'|'.join(names)})([-_.]\d+.*)?", re.IGNORECASE)
+    found = [
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_file()
+        and (name := file.name.lower().removesuffix(".gz")).endswith(SUFFIXES)
+        and pattern.fullmatch(name.rpartition(".")[0])
+    ]
+    whole = [file for file in found if not re.search(r"\d", file.name)]
+    if len(whole) > 1:
+        raise DataError(f"{folder} has {' and '.join(file.name for file in whole)}. Keep one of them.")
+    return found
+
+
+def _load(path: Path, files: Mapping[str, Sequence[Path]], spec: DataSpec) -> Task:
+    splits = {
+        split: [row for part in parts for row in read_rows(part, spec.encoding, spec.delimiter)]
+        for split, parts in files.items()
+    }
+    # The same rows are the same task whatever their files are called, and other rows are another one.
+    content = sha256_of_text(sha256_of_file(part) for part in files["train"])[:12]
+    return task_from_rows(
+        splits, name=spec.name or _name(path), source=f"file:{path.resolve().name}@{content}", spec=spec
+    )
+
+
+def _name(path: Path) -> str:
+    """The name of the file without its suffixes, or that of its folder where this says more."""
+    resolved = path.resolve()
+    if resolved.is_dir():
+        return resolved.name if resolved.name not in _NAMELESS else resolved.parent.name or resolved.name
+    stem = Path(resolved.name.removesuffix(".gz")).stem
+    nameless = stem.lower() in _NAMELESS and resolved.parent.name
+    return resolved.parent.name if nameless else stem

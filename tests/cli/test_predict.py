@@ -1,0 +1,74 @@
+"""`spoton predict` on files: one answer a row, in order, next to the row's own columns; a file is never a text."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from spoton.prompts import PromptLibrary
+from tests.cli.conftest import Run, a_prompt
+from tests.tiny import WIDTH
+
+
+@pytest.fixture
+def labelled(prompts: PromptLibrary, tmp_path: Path) -> Path:
+    """A prompt of the tiny model with labels and a template."""
+    card = prompts.get("news").card
+    facts = {"model": card.model, "model_fingerprint": card.model_fingerprint}
+    made = a_prompt("mine", width=WIDTH, labels=["good", "bad"], template="{{ text }}\nVerdict:", **facts)
+    return made.save(tmp_path / "labelled.safetensors")
+
+
+CONTENTS = {
+    "new.txt": "The film was dull.\n\nThe meal was\u2028warm.\r\n \nlast\n",
+    "new.csv": "text\nThe film was dull.\n\nThe meal was\u2028warm.\n \nlast\n",
+    "new.jsonl": "".join(
+        json.dumps({"text": text}) + "\n"
+        for text in ("The film was dull.", "", "The meal was\u2028warm.", None, "last")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_answers_are_in_step_with_rows(name: str, run: Run, labelled: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(CONTENTS[name].encode())
+    ran = run("predict", labelled, "--file", tmp_path / name, "--json")
+    found = ran.document["predictions"]
+    assert [one["row"] for one in found] == [1, 2, 3, 4, 5]
+    assert [one["answer"] is None for one in found] == [False, True, False, True, False]
+    assert "2 of 5 rows are empty (the first: row 2)" in ran.stderr
+    assert found[4]["input"] == "last\nVerdict:"
+    if name == "new.txt":
+        assert run("predict", labelled, "--json", stdin=CONTENTS[name]).document["predictions"] == found
+
+
+def test_an_argument_that_is_a_file_means_the_file(run: Run, labelled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text("text\nThe film was dull.\nThe meal was warm.\n")
+    ran = run("predict", labelled, file, "--json")
+    assert len(ran.document["predictions"]) == 2 and "is a file" in ran.stderr
+    assert run("predict", labelled, file, "A text.").code == 2
+
+
+def test_out_keeps_the_columns_and_says_how_sure(run: Run, labelled: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "new.csv", tmp_path / "answers.csv"
+    file.write_text("id;text;answer\n7;The film was dull.;x\n8;;y\n9;The meal was warm.;z\n")
+    ran = run("predict", labelled, "--file", file, "--out", out)
+    assert ran.code == 0 and f"3 answers are in {out}" in ran.stdout and "answering" in ran.stderr
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert list(rows[0]) == ["row", "id", "text", "answer", "answer_", "probability", "p(good)", "p(bad)"]
+    assert [row["id"] for row in rows] == ["7", "8", "9"] and [row["answer"] for row in rows] == [
+        "x",
+        "y",
+        "z",
+    ]
+    assert rows[1]["answer_"] == rows[1]["probability"] == ""
+    assert float(rows[0]["probability"]) == max(float(rows[0]["p(good)"]), float(rows[0]["p(bad)"]))
+    again = run("predict", labelled, "--file", file, "--out", out)
+    assert again.code == 2 and "--overwrite" in again.stderr
+    assert run("predict", labelled, "--file", file, "--out", out, "--overwrite").code == 0
+    lines = tmp_path / "answers.jsonl"
+    run("predict", labelled, "--file", file, "--out", lines)
+    assert [json.loads(line)["row"] for line in lines.read_text().splitlines()] == [1, 2, 3]
+    assert run("predict", labelled, "--file", file, "--out", tmp_path / "answers.doc").code == 2

@@ -1,0 +1,34 @@
+"""What targets are taken for, and that the reason is told."""
+
+import pytest
+
+from spoton.tasks.targets import labels_of
+
+
+def repeated(*targets: str, times: int) -> list[str]:
+    return [target for target in targets for _ in range(times)]
+
+
+@pytest.mark.parametrize(
+    ("targets", "closed", "words"),
+    [
+        (repeated("a", "b", times=5), True, "read as labels: 2 different ones, 5.0 rows each"),
+        (repeated(*map(str, range(77)), times=4), True, "read as labels: 77"),
+        (repeated(*(f"intent {i}" for i in range(25)), times=6), True, "read as labels: 25"),
+        (repeated("a b c d e f", "g h i j k l", times=4), True, "read as labels"),
+        (repeated("a b c d e f", "g h i j k l", times=2), False, "more than 5 words"),
+        ([f"answer {i}" for i in range(30)], False, "open text"),
+        ([str(i / 7) for i in range(30)], False, "numbers, scored by correlation"),
+        (repeated(*(str(i) for i in range(18, 90)), times=6), False, "numbers"),  # ages, not codes
+    ],
+)
+def test_a_guess_comes_with_its_reason(targets: list[str], closed: bool, words: str) -> None:
+    labels, reason = labels_of(targets, None)
+    assert (labels is not None) is closed and words in reason and "--labels" in reason
+
+
+def test_what_is_asked_for_is_no_guess() -> None:
+    targets = [str(i / 7) for i in range(30)]
+    assert labels_of(targets, "auto") == (tuple(sorted(targets)), "")
+    assert labels_of(["a", "b"] * 9, "none") == (None, "")
+    assert labels_of(["a"], ("b", "a")) == (("b", "a"), "")
