@@ -58,8 +58,8 @@ def evaluate(
     from spoton.errors import DataError
     from spoton.evaluation import evaluate as score
     from spoton.evaluation.encoding import MAX_INPUT_TOKENS
+    from spoton.evaluation.intervals import score_intervals
     from spoton.evaluation.score import input_limit
-    from spoton.tasks.metrics import bootstrap_intervals
 
     found = find_prompt(prompt, library) if task.data else None
     if found is None and prompt.endswith(".safetensors"):
@@ -75,7 +75,7 @@ def evaluate(
             frozen, found, examples, asked, evaluation,
             max_input_tokens=limit, on_event=on_event,
         )  # fmt: skip
-    intervals = bootstrap_intervals(asked.metrics, scored.predictions, examples, asked.labels)
+    intervals = score_intervals(asked.metrics, scored.predictions, examples, asked.labels)
     document = {
         "prompt": prompt if found else None,
         "task": asked.name,
@@ -88,14 +88,11 @@ def evaluate(
         "evaluation": scored.mode,
         "metric": scored.metric,
         "scores": scored.scores,
-        "intervals": intervals,
+        "intervals": {name: one.to_json() for name, one in intervals.items()},
         "truncated": scored.truncated,
         "max_input_tokens": limit,
     }
-    scores = [
-        (name, f"{score:.1f}  (95 %: {intervals[name][0]:.1f} to {intervals[name][1]:.1f})")
-        for name, score in scored.scores.items()
-    ]
+    scores = [(name, f"{score:.1f}  ({intervals[name].text()})") for name, score in scored.scores.items()]
     pairs = [
         (name, value) for name, value in document.items() if name not in ("scores", "intervals", "prompt")
     ]

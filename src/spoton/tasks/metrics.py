@@ -79,60 +79,6 @@ def mean_score(scores: Mapping[str, float]) -> float:
     return sum(scores.values()) / len(scores)
 
 
-def bootstrap_intervals(
-    names: Sequence[str],
-    predictions: Predictions,
-    examples: Examples,
-    labels: Labels = None,
-    *,
-    level: float = 0.95,
-    samples: int = 1000,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap intervals of metrics (Efron 1979): how far chance in the rows alone may move them.
-
-    Rows of one question are drawn together.
-
-    Args:
-        names: As for `compute`.
-        predictions: One an example.
-        examples: What was asked.
-        labels: The closed set of targets, if there is one.
-        level: Share of the resampled scores between the two bounds.
-        samples: How many resamplings.
-        seed: Decides them.
-
-    Raises:
-        DataError: As `compute`.
-    """
-    import numpy as np
-
-    blocks: dict[object, list[int]] = {}
-    for index, example in enumerate(examples):
-        blocks.setdefault(example.question or index, []).append(index)
-    together = list(blocks.values())
-    generator = np.random.default_rng(seed)
-    scores: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(samples):
-        drawn = generator.integers(len(together), size=len(together)).tolist()
-        # A question drawn twice counts twice: its copies get keys of their own.
-        rows = [(index, copy) for copy, block in enumerate(drawn) for index in together[block]]
-        again = [_copy(examples[index], copy) for index, copy in rows]
-        said = [predictions[index] for index, _ in rows]
-        targets = [example.target for example in again]
-        for name, value in compute(names, said, targets, labels, examples=again).items():
-            scores[name].append(value)
-    bounds = [(1 - level) / 2, (1 + level) / 2]
-    found = {name: np.quantile(values, bounds).tolist() for name, values in scores.items()}
-    return {name: (low, high) for name, (low, high) in found.items()}
-
-
-def _copy(example: Example, copy: int) -> Example:
-    if not example.question:
-        return example
-    return Example(example.input, example.target, example.references, f"{copy}: {example.question}")
-
-
 def accuracy(predictions: Predictions, examples: Examples, labels: Labels) -> float:
     """Share of predictions equal to their targets."""
     return sum(map(str.__eq__, _strings(predictions), _targets(examples))) / len(examples)

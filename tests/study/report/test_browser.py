@@ -13,7 +13,7 @@ from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
 from spoton.study.results.collect import collect
 from spoton.study.results.import_results import import_study
-from spoton.study.results.study_results import Results
+from spoton.study.results.study_results import StudyResults
 from tests.study.made import made
 from tests.study.run.test_scheduler import run
 from tests.study.small import MakeStudy
@@ -52,7 +52,7 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
-def look(browser: Any, results: Results, folder: Path) -> dict[str, Any]:
+def look(browser: Any, results: StudyResults, folder: Path) -> dict[str, Any]:
     """The figures of the report as a reader has them."""
     page_file, *_ = write_report(analyse(results), folder / "report.html", png=False)
     context = browser.new_context(viewport={"width": 1360, "height": 900}, offline=True)

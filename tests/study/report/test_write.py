@@ -13,14 +13,14 @@ import pytest
 from spoton.errors import StudyError
 from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
-from spoton.study.results.study_results import Results
+from spoton.study.results.study_results import StudyResults
 from tests.study.analysis.test_analyse import partial
 from tests.study.made import made
 
 pytest.importorskip("plotly", reason="the HTML report needs spoton[report]")
 
 
-def written(results: Results, folder: Path, *, png: bool = False) -> tuple[str, str]:
+def written(results: StudyResults, folder: Path, *, png: bool = False) -> tuple[str, str]:
     """HTML without plotly.js, and Markdown."""
     page, markdown, *_ = write_report(analyse(results), folder / "report.html", png=png)
     text = re.sub(r'<script type="application/gzip".*?</script>', "", page.read_text(), flags=re.DOTALL)
