@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import comb
 from sklearn.metrics import ndcg_score
 
@@ -107,7 +108,9 @@ class SourceChoices:
         chosen_by = aligned(validation, reported, validation.transfer)
         both = np.isfinite(chosen_by) & np.isfinite(reported.transfer)
         usable = np.isfinite(reported.scratch_or_mean) & both.any(axis=0)
-        tried = both.any(axis=(0, 1))  # a seed that has runs from scratch alone is no study of transfer
+        tried: NDArray[np.bool_] = np.asarray(
+            both.any(axis=(0, 1))
+        )  # a seed that has runs from scratch alone is no study of transfer
         whole = np.flatnonzero(usable[:, tried].all(axis=1)) if tried.any() else np.array([], dtype=np.intp)
         loss = np.full(reported.transfer.shape, np.nan)
         for (source, target, seed), value in (losses or {}).items():
@@ -128,7 +131,7 @@ class SourceChoices:
     @cached_property
     def retrievable(self) -> tuple[int, ...]:
         """Places of targets that every retrieval figure is over: those whose sources can be ranked."""
-        ranked = [np.isfinite(values).any(axis=(0, 2)) for values in self.similarity.values()]
+        ranked = [np.asarray(np.isfinite(values).any(axis=(0, 2))) for values in self.similarity.values()]
         if not ranked:
             return self.targets
         return tuple(t for t in self.targets if all(one[t] for one in ranked))
@@ -192,7 +195,8 @@ class SourceChoices:
 
     def random(self, k: int) -> Array:
         """``[T, N]`` expected score of the best by validation among k random sources; exact, by order statistics."""
-        return self._random_curves[min(k, len(self.sizes)) - 1]
+        curve: Array = self._random_curves[min(k, len(self.sizes)) - 1]
+        return curve
 
     @cached_property
     def _random_curves(self) -> Array:

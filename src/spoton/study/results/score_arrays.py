@@ -129,7 +129,8 @@ class ScoreArrays:
     def by_seed(self, source: str | None, target: str) -> Array:
         """``[N]`` scores of a cell."""
         t = self.column[target]
-        return self.scratch[t] if source is None else self.transfer[self.row[source], t]
+        scores: Array = self.scratch[t] if source is None else self.transfer[self.row[source], t]
+        return scores
 
     def cell(self, source: str | None, target: str) -> Mean:
         """A cell's mean over seeds. Seeds count before a mean that came without them."""

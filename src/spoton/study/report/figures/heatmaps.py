@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CLIP = 25
 """Where the colours of error reductions end, as in SPoT's figure 3."""
 _GAIN_COLORS = ("#8c1d18", "#d6604d", "#f7c6b0", "#ffffff", "#b5d4ea", "#4393c3", "#0b3c73")
+_MOST_CELLS = 2000  # more are one picture, without words under the pointer: a page of megabytes else
 _ROW, _COLUMN, _SIDE, _STRIP, _GAP = 0.27, 0.62, 0.23, 0.12, 0.05  # inches
 
 
@@ -85,7 +86,12 @@ def similarity_map(
     side = _SIDE * len(order)
     axes = drawing.axes(2, 2, side, side)
     colors = matplotlib.colormaps["viridis"]
-    for i, a in enumerate(order):
+    shown = [places[task] for task in order]
+    if len(order) ** 2 > _MOST_CELLS:
+        axes.imshow(
+            found.values[np.ix_(shown, shown)], cmap=colors, vmin=low, vmax=high, interpolation="none"
+        )
+    for i, a in enumerate(order) if len(order) ** 2 <= _MOST_CELLS else ():
         for j, b in enumerate(order):
             value = found.values[places[a], places[b]]
             share = (value - low) / (high - low) if high > low else 0.5
@@ -196,7 +202,7 @@ def _color_bar(
         label=label,
         extend="both" if both_ends else "neither",
     )
-    drawn.outline.set_linewidth(0.5)  # type: ignore[operator]
+    drawn.outline.set_linewidth(0.5)
     bar.tick_params(labelsize=FONT)
 
 

@@ -98,11 +98,13 @@ def _points(
     drawing: Drawing, axes: Axes, analysis: Analysis, one: Correlation, colors: dict[str, str]
 ) -> None:
     axes.axhline(0, color=LINE, linewidth=0.8)
-    groups: dict[tuple[object, ...], list[tuple[str, int | None, float, float]]] = {}
+    groups: dict[tuple[str, bool, str | None, int | None], list[tuple[str, int | None, float, float]]] = {}
     for point in one.points:
-        look = (color_of(analysis, point[0], colors), analysis.results.learned_sources.get(point[0]) is False)
+        color = color_of(analysis, point[0], colors)
+        hollow = analysis.results.learned_sources.get(point[0]) is False
         # Points with words of their own are drawn one by one, as long as they are few.
-        groups.setdefault((*look, *(point[:2] if _has_words(analysis) else ())), []).append(point)
+        alone = point[:2] if _has_words(analysis) else (None, None)
+        groups.setdefault((color, hollow, *alone), []).append(point)
     for (color, hollow, *_), points in groups.items():
         drawn = axes.scatter(
             [x for *_, x, _ in points], [y for *_, y in points], s=18, facecolors="none" if hollow else color,

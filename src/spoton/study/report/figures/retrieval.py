@@ -31,14 +31,14 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
             noise = np.nan_to_num([row.absolute.std for row in rows])
             axes.fill_between(x, y - noise, y + noise, color=color, alpha=0.1, linewidth=0)
         for row in rows:
-            (point,) = axes.plot([row.k], [row.absolute.mean], marker="o", markersize=4, color=color)
+            (point,) = axes.plot([row.k or 0], [row.absolute.mean], marker="o", markersize=4, color=color)
             drawing.tell(
                 point,
                 f"{name}, k = {row.k}: {number(row.absolute.mean, 2, sign=True)} points, {percent(row.kept)} kept",
             )
     for name, color, dashes in (("oracle", INK, "--"), ("model-tuning", "#c44e52", "-.")):
-        if row := analysis.row(name):
-            axes.axhline(row.absolute.mean, color=color, linestyle=dashes, label=name.replace("-", " "))
+        if level := analysis.row(name):
+            axes.axhline(level.absolute.mean, color=color, linestyle=dashes, label=name.replace("-", " "))
     axes.set(xlabel="k, sources tried or combined", ylabel="change of the average score (points)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half source
     # Next to the curves: horizontal lines cross all of the space between them.
