@@ -9,7 +9,17 @@ import numpy as np
 
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.similarities import TaskSimilarities
-from spoton.study.report.parts import Block, Picture, Section, Table, count, interval, number, probability
+from spoton.study.report.parts import (
+    Block,
+    Cell,
+    Picture,
+    Section,
+    Table,
+    count,
+    interval,
+    number,
+    probability,
+)
 
 FINAL = "These are similarities of final prompts, not of keys: no early checkpoints are known."
 
@@ -30,7 +40,7 @@ def similarities(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
             told += " Colours span what different tasks reach; a task with itself may lie beyond."
             blocks.append(Picture(f"similarity-{metric}", f"{told} {_what_to_see(analysis, found)}".strip()))
         tasks = [found.tasks[place] for place in found.order]
-        rows = [
+        rows: list[list[Cell]] = [
             [a, *(number(float(found.values[i, j]), 3) for j in found.order)]
             for a, i in zip(tasks, found.order, strict=True)
         ]
