@@ -20,7 +20,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH_FLAGS) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,report]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray]"
 	touch $@
 
 test: setup
@@ -54,7 +54,7 @@ bench-scale: setup
 	for script in experiments/scale/[a-z]*.py; do $(BIN)/python -m experiments.scale.$$(basename $$script .py) || exit 1; done
 
 $(WITH_PEFT): $(INSTALLED)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,report,peft]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,peft]"
 	touch $@
 
 # Needs a network: asks the Hub for the first rows of every split that the catalog names, and renders them.

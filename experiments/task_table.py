@@ -29,11 +29,11 @@ import torch
 from filelock import FileLock, Timeout
 
 from spoton import Recipe, evaluate, load_model, load_task, tune
+from spoton.evaluation.intervals import score_intervals
 from spoton.evaluation.score import Mode
 from spoton.models import FrozenModel
 from spoton.prompts import SoftPrompt
 from spoton.tasks import Task, TaskInfo, compute, list_tasks
-from spoton.tasks.metrics import bootstrap_intervals
 from spoton.tuning.record import versions, write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "task_table"
@@ -89,7 +89,12 @@ def run_cell(model: FrozenModel, task: Task, arm: str, recipe: Recipe, path: Pat
         scored = evaluate(model, prompt, task.test, task, mode, max_input_tokens=recipe.max_input_tokens)
         scores[mode] = {
             "scores": scored.scores,
-            "interval_95": bootstrap_intervals(task.metrics, scored.predictions, task.test, task.labels),
+            "interval_95": {
+                name: one.to_json()
+                for name, one in score_intervals(
+                    task.metrics, scored.predictions, task.test, task.labels
+                ).items()
+            },
             "no_label": sum(answer is None for answer in scored.predictions),
             "truncated": scored.truncated,
         }

@@ -20,7 +20,7 @@ def test_evaluate_names_mode_metric_and_model(run: Run, prompts: PromptLibrary, 
     low, high = document["intervals"]["accuracy"]
     assert 0 <= low <= document["scores"]["accuracy"] <= high <= 100
     shown = run("evaluate", "news", reviews, "--library", prompts.folder).stdout
-    assert f"{document['scores']['accuracy']:.1f}  (95 %: {low:.1f} to {high:.1f})" in shown
+    assert f"{document['scores']['accuracy']:.1f}  (95 % Wilson: {low:.1f} to {high:.1f})" in shown
     assert "tiny-llama" in document["model"]  # taken from the card
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from spoton.study.results.scores import ScoreArrays
-from spoton.study.results.study_results import Results, Score
+from spoton.study.results.score_arrays import ScoreArrays
+from spoton.study.results.study_results import Score, StudyResults
 
 TOKENS, WIDTH = 3, 16
 
@@ -21,7 +21,7 @@ def made(
     keys: bool = True,
     test: bool = True,
     **changes: Any,
-) -> Results:
+) -> StudyResults:
     """Scores 60 from scratch and up to 20 more with transfer, and keys that are near where there is more."""
     draw = np.random.default_rng(0)
     gain = draw.uniform(-5, 20, (len(sources), len(targets)))
@@ -50,7 +50,7 @@ def made(
         "zero_shot": dict.fromkeys(targets, 40.0), "majority": dict.fromkeys(targets, 50.0),
         "metadata": {"name": "made up", "model": "none"},
     }  # fmt: skip
-    return Results(**facts | changes)
+    return StudyResults(**facts | changes)
 
 
 def without(scores: Sequence[Score], **fixed: Any) -> tuple[Score, ...]:
@@ -67,3 +67,14 @@ def arrays(rows: dict[str | None, list[float]], target: str = "x") -> ScoreArray
         if np.isfinite(score)
     ]
     return ScoreArrays.of(scores, [source for source in rows if source is not None], [target])
+
+
+def points_of(r: float, n: int) -> list[tuple[str, int | None, float, float]]:
+    """Points of n prompts of as many tasks, of which Pearson's r is exactly so much."""
+    draw = np.random.default_rng(0)
+    x, z = draw.standard_normal((2, n))
+    x -= x.mean()
+    z -= z.mean() + x * (z @ x) / (x @ x)
+    z -= z.mean()
+    y = r * x / np.linalg.norm(x) + np.sqrt(1 - r * r) * z / np.linalg.norm(z)
+    return [(f"t{i}", 0, float(a), float(b)) for i, (a, b) in enumerate(zip(x, y, strict=True))]

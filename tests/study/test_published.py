@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from spoton.study.analysis.correlation import p_value
+from spoton.study.analysis.correlation import correlate
 from tests.cli.conftest import Run, run
+from tests.study.made import points_of
 
 __all__ = ["run"]  # the fixture
 
@@ -96,5 +97,7 @@ def test_p_values_of_figure_5_follow_from_r_and_n() -> None:
     for row in rows:
         r, n, p = float(row["pearson_r"]), int(row["n"]), float(row["p_value"])
         rounding = 0.5 * 10 ** -len(row["p_value"].partition(".")[2]) if p > 1e-6 else 0.0
-        low, high = sorted(p_value(abs(r) + step, n) for step in (-0.0005, 0.0005))  # r is rounded as well
+        low, high = sorted(
+            correlate(row["target"], points_of(abs(r) + step, n)).pearson_p for step in (-0.0005, 0.0005)
+        )  # r is rounded as well
         assert low - rounding <= p <= high + rounding, row

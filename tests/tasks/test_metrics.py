@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from spoton.errors import DataError
 from spoton.tasks import Example
-from spoton.tasks.metrics import METRICS, bootstrap_intervals, compute, mean_score
+from spoton.tasks.metrics import METRICS, compute, mean_score
 from spoton.tasks.text_metrics import PACKAGES
 
 LABELS = ["no", "yes", "maybe"]
@@ -207,18 +207,3 @@ def test_rouge() -> None:
     expected = {"rouge1": 100 * 4 / 7, "rouge2": 100 * 2 / 5, "rougeLsum": 100 * 4 / 7}
     assert found == pytest.approx(expected)
     assert score("rouge1", ["cats", None], ["cat", "dog"]) == 50
-
-
-def test_the_bootstrap_interval_holds_the_score_and_draws_questions_whole() -> None:
-    examples = [Example("", "yes") for _ in range(100)]
-    said = ["yes"] * 80 + ["no"] * 20
-    found = bootstrap_intervals(["mean", "accuracy", "f1"], said, examples, ["no", "yes"])
-    # 0.8 +- 1.96 * sqrt(0.8 * 0.2 / 100) is 72.2 to 87.8.
-    assert found["accuracy"] == pytest.approx((72.2, 87.8), abs=1.5)
-    assert found["accuracy"][0] < found["mean"][0] < found["mean"][1] < found["f1"][1]
-    assert bootstrap_intervals(["accuracy"], said, examples, ["no", "yes"])["accuracy"] == found["accuracy"]
-    pairs = [Example("", "yes", question=str(i // 2)) for i in range(8)]
-    # Every question has one right and one wrong answer: whichever are drawn, half are right.
-    assert bootstrap_intervals(["accuracy"], ["yes", "no"] * 4, pairs) == {"accuracy": (50, 50)}
-    whole = bootstrap_intervals(["question_exact_match"], ["yes"] * 8, pairs)
-    assert whole == {"question_exact_match": (100, 100)}

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from spoton.tasks import Example
-from spoton.tasks.metrics import bootstrap_intervals
+from spoton.tasks.metrics import resampled_scores
 from spoton.tasks.resampled import resampled_counts, scores_of_counts
 
 ROWS = np.random.default_rng(1).integers(3, size=(2, 40))
@@ -27,8 +27,9 @@ def test_each_resampling_has_the_score_of_its_rows(name: str) -> None:
         assert found == pytest.approx(expected)
 
 
-def test_a_missing_answer_is_wrong_in_every_interval() -> None:
+def test_a_missing_answer_is_wrong_in_every_resampling() -> None:
     examples = [Example(str(i), "ab"[i % 2]) for i in range(30)]
-    for names in (["accuracy", "macro_f1"], ["f1"]):
-        found = bootstrap_intervals(names, [None] * 30, examples, ["a", "b"])
-        assert set(found.values()) == {(0.0, 0.0)}
+    given = ([None] * 30, examples, ["a", "b"], 20, np.random.default_rng(0))
+    found = resampled_scores(["accuracy", "macro_f1"], *given)
+    assert found is not None and not any(values.any() for values in found.values())
+    assert resampled_scores(["f1"], *given) is None

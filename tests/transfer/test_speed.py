@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spoton.transfer.speed import Interval, area_between, speed, steps_to_reach
+from spoton.transfer.speed import MeanInterval, area_between, speed, steps_to_reach
 
 
 def history(*scores: float, every: int = 10, first: int = 10) -> list[dict[str, float]]:
@@ -42,7 +42,7 @@ def test_seeds_give_an_interval_and_those_that_never_arrive_are_counted() -> Non
     scratch = [history(40, 60), history(40, 60), history(40, 60)]
     found = speed(scratch, [history(60, 60), history(50, 70), history(40, 50)], probe=0)
     assert found is not None and found.transfer_steps is not None
-    assert found.reached == 2 and found.transfer_steps == Interval.of([10.0, 15.0])
+    assert found.reached == 2 and found.transfer_steps == MeanInterval.of([10.0, 15.0])
     assert "in 2 of 3 seeds" in found.sentence()
     # t(0.975, 2) = 4.3027; areas 10, 10 and -5 points
     assert found.area.mean == pytest.approx(5) and found.area.high is not None

@@ -15,6 +15,7 @@ from spoton.cli import (
     retrieve,
     study,
     study_analysis,
+    study_import,
     tasks,
     tune,
 )
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 for verbs in (adapt, tune, evaluate, predict, retrieve, doctor):
     app.add_typer(verbs.app)
+study.app.add_typer(study_import.app)
 study.app.add_typer(study_analysis.app)
 for noun in (library, tasks, models, study):
     app.add_typer(noun.app, name=noun.__name__.rpartition(".")[2])

@@ -19,6 +19,7 @@ from spoton.cli.progress import live_progress
 from spoton.cli.tables import require_table, write_table
 
 if TYPE_CHECKING:
+    from spoton.evaluation.intervals import Interval
     from spoton.prompts import Card, SoftPrompt
     from spoton.tasks import Example, Task
 
@@ -106,8 +107,8 @@ def evaluate(
     from spoton.errors import DataError
     from spoton.evaluation import evaluate as score
     from spoton.evaluation.encoding import MAX_INPUT_TOKENS
+    from spoton.evaluation.intervals import score_intervals
     from spoton.evaluation.score import input_limit
-    from spoton.tasks.metrics import bootstrap_intervals
 
     found = find_prompt(prompt, library) if task.data else None
     if found is None and prompt.endswith(".safetensors"):
@@ -126,7 +127,7 @@ def evaluate(
             frozen, found, examples, asked, evaluation, max_input_tokens=limit,
             max_tokens=max_tokens or (OPEN_TOKENS if split == "all" else None), on_event=on_event,
         )  # fmt: skip
-    intervals = bootstrap_intervals(asked.metrics, scored.predictions, examples, asked.labels)
+    intervals = score_intervals(asked.metrics, scored.predictions, examples, asked.labels)
     document = {
         "prompt": prompt if found else None,
         "task": asked.name,
@@ -139,7 +140,7 @@ def evaluate(
         "evaluation": scored.mode,
         "metric": scored.metric,
         "scores": scored.scores,
-        "intervals": intervals,
+        "intervals": {name: one.to_json() for name, one in intervals.items()},
         "truncated": scored.truncated,
         "max_input_tokens": limit,
         **_by_label(scored.predictions, examples, asked),
@@ -148,7 +149,7 @@ def evaluate(
     }
     if predictions is not None:
         write_table(predictions, _answers(examples, scored.predictions))
-    emit(document, _report(document), as_json=json)
+    emit(document, _report(document, intervals), as_json=json)
 
 
 def _loaded(task: TaskOptions, model: ModelOptions, prompt: SoftPrompt | None, split: str) -> Task:
@@ -227,11 +228,10 @@ def _answers(examples: Sequence[Example], predictions: Sequence[str | None]) -> 
     ]
 
 
-def _report(document: dict[str, Any]) -> RenderableType:
-    intervals, split = document["intervals"], document["split"]
+def _report(document: dict[str, Any], intervals: dict[str, Interval]) -> RenderableType:
+    split = document["split"]
     scores = [
-        (name, f"{score:.1f}  (95 %: {intervals[name][0]:.1f} to {intervals[name][1]:.1f})")
-        for name, score in document["scores"].items()
+        (name, f"{score:.1f}  ({intervals[name].text()})") for name, score in document["scores"].items()
     ]
     shown = ("task", "model", "split", "protocol", "source", "examples", "evaluation", "metric", "truncated",
              "max_input_tokens")  # fmt: skip

@@ -1,7 +1,8 @@
-"""`spoton study import`, `analyse` and `report`: what follows from the results of a study."""
+"""`spoton study analyse` and `report`: what follows from the results of a study."""
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,91 +17,53 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Folder = Annotated[Path, typer.Argument(help="Folder of a study: one that ran, or that `import` made.")]
-
-
-@command(
-    app,
-    "spoton study import scores.csv --out my-study",
-    "spoton study import scores.csv --test test.csv --keys keys/ --families families.csv --out my-study",
-    name="import",
-)
-def import_(
-    scores: Annotated[
-        Path,
-        typer.Argument(help="CSV source,target[,seed],score[,std]; source `none` or empty: from scratch."),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
-    test: Annotated[
-        Path | None, typer.Option(help="The same for the test split. Without it, validation is reported.")
-    ] = None,
-    baseline: Annotated[
-        Path | None, typer.Option(help="CSV target[,seed],score[,std] of runs from scratch.")
-    ] = None,
-    keys: Annotated[
-        Path | None, typer.Option(help="Folder of task embeddings: TASK.npy, TASK.SEED.pt, ...")
-    ] = None,
-    values: Annotated[
-        Path | None, typer.Option(help="Folder of final prompts, compared where there are no keys.")
-    ] = None,
-    families: Annotated[Path | None, typer.Option(help="CSV task,family.")] = None,
-    scale: Annotated[float, typer.Option(help="Multiply scores with this: 100 for fractions.")] = 1.0,
-    seeds_averaged: Annotated[
-        int | None, typer.Option(min=1, help="How many seeds a score without a seed is the mean of.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="What to call the study.")] = "",
-    json: Json = False,
-) -> None:
-    """Make a study of score tables and prompt files of others."""
-    from spoton.study.results.import_results import import_study, read_families
-
-    results = import_study(
-        scores, test=test, baseline=baseline, keys=keys, values=values,
-        families=read_families(families) if families else None,
-        scale=scale, seeds_averaged=seeds_averaged, name=name,
-    )  # fmt: skip
-    path = results.save(out)
-    document = {
-        "folder": str(out), "results": str(path), "sources": list(results.sources), "targets": list(results.targets),
-        "validation": len(results.validation), "test": len(results.test), "keys": len(results.source_keys),
-    }  # fmt: skip
-    told = f"{len(results.sources)} sources, {len(results.targets)} targets, {len(results.reported)} scores: {path}"
-    emit(document, told, as_json=json)
+Folder = Annotated[
+    str,
+    typer.Argument(
+        metavar="FOLDER", help="A study that ran, or that `import` made: its folder or fsspec URL."
+    ),
+]
 
 
 @command(app, "spoton study analyse my-study", "spoton study analyse my-study --json > analysis.json")
 def analyse(folder: Folder, json: Json = False) -> None:
     """Print what follows from the results: verdicts, error reductions, correlation, retrieval."""
-    from spoton.study.analysis.document import document
+    from spoton.study.analysis.analysis_json import analysis_json
 
     found = _analysis(folder)
-    text = _summary(found)
     if json:
-        emit(document(found), "", as_json=True)
+        emit(analysis_json(found), "", as_json=True)
         return
-    for part in text:
+    for part in _summary(found):
         stdout().print(part)
 
 
-@command(app, "spoton study report my-study --out report.html")
+@command(app, "spoton study report my-study --out report.html", "spoton study report my-study --open")
 def report(
     folder: Folder,
-    out: Annotated[Path, typer.Option(help="The HTML file; Markdown and pictures go beside it.")] = Path(
-        "report.html"
-    ),
-    png: Annotated[bool, typer.Option(help="Draw the figures as PNG, too.")] = True,
+    out: Annotated[
+        Path, typer.Option(help="The HTML file; Markdown, figures and tables go next to it.")
+    ] = Path("report.html"),
+    files: Annotated[
+        bool, typer.Option(help="Write figures (SVG, PDF, PNG) and tables (CSV) as files, too.")
+    ] = True,
+    open_: Annotated[bool, typer.Option("--open", help="Show the report in the browser.")] = False,
     json: Json = False,
 ) -> None:
-    """Write the report: one HTML file that needs no network, Markdown with the same numbers, and pictures."""
+    """Write the report: one HTML file that needs no network, Markdown, figures for papers, tables as CSV."""
     from spoton.study.report import write_report
 
-    written = write_report(_analysis(folder), out, png=png)
-    for path in written:
+    written = write_report(_analysis(folder), out, files=files)
+    for path in written[:2]:
         note(f"Wrote {path}")
+    for place in sorted({path.parent for path in written[2:]}):
+        note(f"Wrote {sum(path.parent == place for path in written[2:])} files in {place}")
     emit({"files": [str(path) for path in written]}, str(written[0]), as_json=json)
+    if open_ and not webbrowser.open(out.resolve().as_uri()):
+        note(f"There is no browser to open here. Open {out} in one.")
 
 
-def _analysis(folder: Path) -> Analysis:
+def _analysis(folder: str) -> Analysis:
     from spoton.study.analysis.analyse import analyse
     from spoton.study.results.collect import results_in
 
@@ -108,11 +71,13 @@ def _analysis(folder: Path) -> Analysis:
 
 
 def _summary(found: Analysis) -> list[Any]:
-    """Verdicts, the sources by mean error reduction, and Table 3."""
+    """Verdicts, what is missing, the sources by mean error reduction, and Table 3."""
+    from spoton.study.analysis.advice import caveats
     from spoton.study.analysis.verdicts import signed, verdicts
 
     parts: list[Any] = [f"{one.question} {one.answer}. {one.sentence}\n" for one in verdicts(found)]
-    columns = ("source", "mean error reduction %", "targets")
+    parts += [f"Note: {line}\n" for line in caveats(found)]
+    columns = ("source", "mean error reduction %", "median", "targets")
     parts.append(table(columns, found.by_mean_reduction(), numbers=columns[1:]))
     parts.append("")
     rows = [
@@ -130,6 +95,6 @@ def _summary(found: Analysis) -> list[Any]:
         )
     if dropped := found.results.dropped:
         parts.append(
-            f"\n{len(dropped)} transfer cells were dropped by halving; their scores are those they had by then."
+            f"\n{len(dropped)} transfer cells were dropped by halving; their scores are those reached by then."
         )
     return parts

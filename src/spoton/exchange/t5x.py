@@ -113,8 +113,9 @@ def load_pt(path: Path | str) -> Tensor:
         raise PromptError(f"Cannot read {path}: {error.strerror}. Give the path of a .pt file.") from error
     except Exception as error:  # a damaged archive or pickle raises whatever it happens to break
         raise PromptError(
-            f"{path} is damaged, or holds more than tensors, which is refused since it could run code: "
-            f"{str(error).splitlines()[0][:200]}. Save the prompt's tensor alone."
+            # Not torch's own words, which advise to set weights_only=False and so to run whatever is in the file.
+            f"{path} is damaged, or holds more than tensors, which is refused since it could run code "
+            f"({type(error).__name__}). Save the prompt's tensor alone."
         ) from error
     return _one_matrix(path, found)
 

@@ -76,71 +76,33 @@ def mean_score(scores: Mapping[str, float]) -> float:
     return sum(scores.values()) / len(scores)
 
 
-def bootstrap_intervals(
-    names: Sequence[str],
-    predictions: Predictions,
-    examples: Examples,
-    labels: Labels = None,
-    *,
-    level: float = 0.95,
-    samples: int = 1000,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap intervals of metrics (Efron 1979): how far chance in the rows alone may move them.
-
-    Rows of one question are drawn together.
-
-    Args:
-        names: As for `compute`.
-        predictions: One an example.
-        examples: What was asked.
-        labels: The closed set of targets, if there is one.
-        level: Share of the resampled scores between the two bounds.
-        samples: How many resamplings.
-        seed: Decides them.
-
-    Raises:
-        DataError: As `compute`.
-    """
-    import numpy as np
-
-    blocks: dict[object, list[int]] = {}
-    for index, example in enumerate(examples):
-        blocks.setdefault(example.question or index, []).append(index)
-    together = list(blocks.values())
-    generator = np.random.default_rng(seed)
-    # F1 takes an answer that is no label for the other label, which counts of answers do not show.
-    counted = LABEL_METRICS if None not in predictions else LABEL_METRICS - {"f1"}
-    if (
-        len(together) == len(examples)
-        and counted.issuperset(names)
-        and ("f1" not in names or labels is not None)
-    ):
-        return _quantiles(_label_scores(names, predictions, examples, labels, samples, generator), level)
-    scores: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(samples):
-        drawn = generator.integers(len(together), size=len(together)).tolist()
-        # A question drawn twice counts twice: its copies get keys of their own.
-        rows = [(index, copy) for copy, block in enumerate(drawn) for index in together[block]]
-        again = [_copy(examples[index], copy) for index, copy in rows]
-        said = [predictions[index] for index, _ in rows]
-        targets = [example.target for example in again]
-        for name, value in compute(names, said, targets, labels, examples=again).items():
-            scores[name].append(value)
-    return _quantiles(scores, level)
-
-
-def _label_scores(
+def resampled_scores(
     names: Sequence[str],
     predictions: Predictions,
     examples: Examples,
     labels: Labels,
     samples: int,
     generator: Any,
-) -> dict[str, Any]:
-    """Every label metric of resampled rows, counted instead of scored one by one."""
+) -> dict[str, Any] | None:
+    """Label metrics of resampled rows in percent, ``[S]`` each, counted instead of scored one by one.
+
+    Args:
+        names: As for `compute`.
+        predictions: One an example.
+        examples: What was asked; independent rows.
+        labels: The closed set of targets, if there is one.
+        samples: S.
+        generator: Of NumPy.
+
+    Returns:
+        None where counts of answers do not suffice for a metric.
+    """
     from spoton.tasks.resampled import resampled_counts, scores_of_counts
 
+    # F1 takes an answer that is no label for the other label, which counts of answers do not show.
+    counted = LABEL_METRICS if None not in predictions else LABEL_METRICS - {"f1"}
+    if not counted.issuperset(names) or ("f1" in names and labels is None):
+        return None
     targets = _targets(examples)
     over = labels if labels is not None else list(dict.fromkeys(targets))
     true, said = _codes(predictions, targets, over)
@@ -148,20 +110,6 @@ def _label_scores(
     said = [classes - 1 if answer < 0 else answer for answer in said]
     counts = resampled_counts(true, said, classes, samples, generator)
     return {name: 100.0 * scores_of_counts(name, counts, len(over)) for name in names}
-
-
-def _quantiles(scores: Mapping[str, Any], level: float) -> dict[str, tuple[float, float]]:
-    import numpy as np
-
-    bounds = [(1 - level) / 2, (1 + level) / 2]
-    found = {name: np.quantile(values, bounds).tolist() for name, values in scores.items()}
-    return {name: (low, high) for name, (low, high) in found.items()}
-
-
-def _copy(example: Example, copy: int) -> Example:
-    if not example.question:
-        return example
-    return Example(example.input, example.target, example.references, f"{copy}: {example.question}")
 
 
 def accuracy(predictions: Predictions, examples: Examples, labels: Labels) -> float:

@@ -17,7 +17,7 @@ History = Sequence[dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Interval:
+class MeanInterval:
     """A mean over seeds and where it lies with 95 % confidence (Student's t); both ends None for one seed."""
 
     mean: float
@@ -26,7 +26,7 @@ class Interval:
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Interval:
+    def of(cls, values: Sequence[float]) -> MeanInterval:
         """Returns the interval of at least one number."""
         mean, n = statistics.mean(values), len(values)
         if n < 2:
@@ -50,9 +50,9 @@ class Speed:
     """
 
     scratch_steps: float
-    transfer_steps: Interval | None
+    transfer_steps: MeanInterval | None
     reached: int
-    area: Interval
+    area: MeanInterval
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -95,9 +95,9 @@ def speed(scratch: Sequence[History], transfer: Sequence[History], probe: int) -
     ]
     return Speed(
         statistics.mean(firsts),
-        Interval.of(arrivals) if arrivals else None,
+        MeanInterval.of(arrivals) if arrivals else None,
         len(arrivals),
-        Interval.of([area_between(one, other) for one, other in pairs]),
+        MeanInterval.of([area_between(one, other) for one, other in pairs]),
     )
 
 

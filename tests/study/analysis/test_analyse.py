@@ -11,17 +11,17 @@ import pytest
 
 from spoton.errors import DataError
 from spoton.study.analysis.analyse import analyse, method_of
-from spoton.study.analysis.document import document
+from spoton.study.analysis.analysis_json import analysis_json
 from spoton.study.analysis.verdicts import verdicts
-from spoton.study.results.study_results import Results, Score
+from spoton.study.results.study_results import Score, StudyResults
 from tests.study.made import made, without
 
 
-def partial() -> dict[str, Results]:
+def partial() -> dict[str, StudyResults]:
     """Studies in which something is missing, by what it is."""
     whole = made()
 
-    def fewer(**fixed: Any) -> Results:
+    def fewer(**fixed: Any) -> StudyResults:
         return replace(
             whole, validation=without(whole.validation, **fixed), test=without(whole.test, **fixed)
         )
@@ -71,7 +71,7 @@ def partial() -> dict[str, Results]:
 
 @pytest.mark.parametrize("what", partial())
 def test_whatever_is_missing_the_rest_is_analysed(what: str) -> None:
-    found = document(analyse(partial()[what]))
+    found = analysis_json(analyse(partial()[what]))
     told = json.dumps(found, allow_nan=False)  # no NaN hides in it
     assert len(found["verdicts"]) == 4
     assert all(
@@ -88,12 +88,12 @@ def test_whatever_is_missing_the_rest_is_analysed(what: str) -> None:
     ],
 )  # fmt: skip
 def test_missing_cells_are_counted(what: str, missing: int) -> None:
-    assert len(document(analyse(partial()[what]))["study"]["cells"]["missing"]) == missing
+    assert len(analysis_json(analyse(partial()[what]))["study"]["cells"]["missing"]) == missing
 
 
 def test_pairs_left_out_on_purpose_are_not_missing() -> None:
     found = replace(partial()["a pair is missing"], left_out=(("qqp", "rte", "holds its rows"),))
-    cells = document(analyse(found))["study"]["cells"]
+    cells = analysis_json(analyse(found))["study"]["cells"]
     assert cells["missing"] == [] and cells["left_out"] == [["qqp", "rte", "holds its rows"]]
 
 
@@ -115,7 +115,7 @@ def test_points_of_the_correlation_are_source_prompts_against_the_mean_from_scra
 
 
 def test_a_target_without_error_is_named_and_left_out_of_means() -> None:
-    found = document(analyse(partial()["no error is left"]))["transfer"]
+    found = analysis_json(analyse(partial()["no error is left"]))["transfer"]
     assert found["saturated_targets"] == ["cb"]
     assert {one["targets"] for one in found["mean_error_reduction"]} == {2}
 
@@ -163,16 +163,16 @@ def test_names_of_methods() -> None:
 
 
 def test_model_tuning_is_compared_on_the_targets_that_have_it() -> None:
-    verdict = verdicts(analyse(partial()["other methods, for some targets"]))[3]
-    assert (
-        verdict.answer in ("closer", "no closer")
-        and "Over 1 targets model tuning scores 95.0" in verdict.sentence
-    )
+    one = verdicts(analyse(partial()["other methods, for some targets"]))[3]
+    assert one.answer == "too little to say" and "Over 1 target model tuning scores 95.0" in one.sentence
+    tuned = {"model-tuning": tuple(Score(target, None, 0, 95.0) for target in ("cb", "rte", "cr"))}
+    all_three = verdicts(analyse(replace(made(), extra=tuned, extra_test=tuned)))[3]
+    assert all_three.answer in ("closer", "no closer") and "Over 3 targets" in all_three.sentence
 
 
 def test_similarity_of_a_source_without_key_is_unknown() -> None:
     analysis = analyse(partial()["keys of one source are missing"])
     assert all(one.tasks == 3 for one in analysis.correlations["average_tokens"])
-    advice = document(analysis)["targets"]["cb"]["sources"]
+    advice = analysis_json(analysis)["targets"]["cb"]["sources"]
     assert next(row for row in advice if row["source"] == "qqp")["similarity"] is None
     assert not math.isnan(analysis.rankings[0].ndcg.mean)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spoton.study.analysis.correlation import correlate, p_value
+from spoton.study.analysis.correlation import correlate
+from tests.study.made import points_of
 
 Point = tuple[str, int | None, float, float]
 
@@ -41,7 +42,8 @@ def test_r_and_p_are_those_of_scipy(draw: int) -> None:
     ("r", "n", "p"), [(0.708, 48, 1.853e-08), (0.290, 48, 0.046), (0.428, 48, 0.002), (-0.070, 48, 0.635)]
 )
 def test_p_values_of_the_papers_figure_5(r: float, n: int, p: float) -> None:
-    edges = sorted(p_value(r + step, n) for step in (-0.0005, 0.0005))  # r is rounded, and so is p
+    # r is rounded, and so is p
+    edges = sorted(correlate("x", points_of(r + step, n)).pearson_p for step in (-0.0005, 0.0005))
     assert edges[0] - 0.0005 * (p > 1e-3) <= p <= edges[1] + 0.0005 * (p > 1e-3)
 
 

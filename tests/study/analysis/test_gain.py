@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from spoton.study.analysis.gain import adjusted, chance_beyond_noise, changes, error_reduction, matrix
-from spoton.study.results.scores import Mean, ScoreArrays
+from spoton.study.results.score_arrays import Mean, ScoreArrays
 from spoton.study.results.study_results import Score
 from tests.study.made import arrays
 
@@ -49,7 +49,15 @@ def test_mean_and_deviation_are_over_seeds() -> None:
     assert found.error_reduction == pytest.approx(100 * 11 / 38)
     by_seed = [100 * 10 / 40, 100 * 10 / 38, 100 * 13 / 36]  # each against its own run from scratch
     assert found.error_reduction_std == pytest.approx(np.std(by_seed, ddof=1))
-    assert found.p_value == pytest.approx(stats.ttest_ind([70, 72, 77], [60, 62, 64], equal_var=False).pvalue)
+    paired = stats.ttest_rel([70, 72, 77], [60, 62, 64])
+    assert found.p_value == pytest.approx(paired.pvalue) and found.interval.method == "paired t"
+    assert found.interval.to_json() == pytest.approx(list(paired.confidence_interval(0.95)))
+
+
+def test_seeds_that_differ_are_compared_unpaired() -> None:
+    (found,) = changes(arrays({None: [60.0, 62.0, 64.0], "a": [70.0, 72.0, math.nan]}))
+    assert found.p_value == pytest.approx(stats.ttest_ind([70, 72], [60, 62, 64], equal_var=False).pvalue)
+    assert found.interval.method == "Welch" and found.interval.low < 9 < found.interval.high
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from spoton.study.analysis.held_out import metric_for_k, smallest_k
-from spoton.study.analysis.retrieval_evaluation import Candidates
-from spoton.study.results.scores import ScoreArrays
+from spoton.study.analysis.source_choices import SourceChoices
+from spoton.study.results.score_arrays import ScoreArrays
 from spoton.study.results.study_results import Score
 from spoton.transfer.similarity import Metric
 
@@ -16,7 +18,7 @@ TARGETS = ("x", "y", "z")
 
 def study(
     gains: dict[str, list[float]], similarities: dict[Metric, list[list[float]]]
-) -> tuple[Candidates, np.ndarray]:
+) -> tuple[SourceChoices, np.ndarray]:
     """Scores 50 from scratch, and so much more from each source, on validation and test alike."""
     scores = [Score(target, None, 0, 50.0) for target in TARGETS]
     scores += [
@@ -26,7 +28,7 @@ def study(
     ]
     grid = ScoreArrays.of(scores, list(gains), TARGETS)
     found = {metric: np.array(rows)[:, :, None] for metric, rows in similarities.items()}
-    return Candidates.of(grid, grid, found), grid.scratch
+    return SourceChoices.of(grid, grid, found), grid.scratch
 
 
 # By average_tokens source a is nearest everywhere, by per_token_average b. a is good on x and y, and ruins z.
@@ -59,23 +61,18 @@ def test_the_smallest_k_that_keeps_enough() -> None:
 
 
 def test_validation_chooses_and_test_is_reported() -> None:
-    candidates, baseline = study(GAINS, NEAREST)
-    turned = candidates.reported.copy()
+    choices, baseline = study(GAINS, NEAREST)
+    turned = choices.reported.copy()
     turned[0] = 50.0  # on test, a helps nobody
-    found = metric_for_k(
-        Candidates(
-            candidates.chosen_by, turned, candidates.scratch, candidates.similarity,
-            candidates.seeds, candidates.targets,
-        ), baseline, 1,
-    )  # fmt: skip
+    found = metric_for_k(replace(choices, reported=turned, _curves={}), baseline, 1)
     assert found is not None
     assert found.chosen["best-of-top-k, average_tokens, k = 1"] == 1  # as before: test has no say
     assert found.honest.absolute.mean == 0.0
 
 
 def test_one_target_or_one_option_leaves_nothing_to_choose() -> None:
-    candidates, baseline = study(GAINS, {"average_tokens": NEAREST["average_tokens"]})
-    assert metric_for_k(candidates, baseline, 1) is None
+    choices, baseline = study(GAINS, {"average_tokens": NEAREST["average_tokens"]})
+    assert metric_for_k(choices, baseline, 1) is None
     both, baseline = study(GAINS, NEAREST)
-    alone = Candidates(both.chosen_by, both.reported, both.scratch, both.similarity, both.seeds, (0,))
+    alone = replace(both, targets=(0,), _curves={})
     assert metric_for_k(alone, baseline, 1) is None and smallest_k(alone, baseline) is None

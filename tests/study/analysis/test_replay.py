@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from spoton.study.analysis.analyse import analyse
-from spoton.study.analysis.document import document
+from spoton.study.analysis.analysis_json import analysis_json
 from spoton.study.analysis.replay import replay, replays
 from spoton.study.report import write_report
-from spoton.study.results.study_results import Results, Run, load_results
+from spoton.study.results.study_results import StudyResults, TransferRun, load_results
 from spoton.tuning.halving import Halving
 from tests.study.made import made
 
 
-def went(*validation: float, dropped: int | None = None) -> Run:
+def went(*validation: float, dropped: int | None = None) -> TransferRun:
     """A look before the first step and one after every ten."""
     looks = tuple({"step": 10.0 * i, "validation": score} for i, score in enumerate(validation))
-    return Run(10 * (len(validation) - 1), looks, dropped)
+    return TransferRun(10 * (len(validation) - 1), looks, dropped)
 
 
 # After 10 steps a and b lead; in the end c is better than both.
@@ -31,7 +31,7 @@ RUNS = {
 }  # fmt: skip
 
 
-def study(**runs: Run) -> Results:
+def study(**runs: TransferRun) -> StudyResults:
     results = made(sources=tuple("abcd"), targets=("x",), seeds=(0,))
     scores = {"a": 61.0, "b": 62.0, "c": 75.0, "d": 40.0, None: 50.0}
     test = tuple(replace(one, score=scores[one.source]) for one in results.test)
@@ -76,21 +76,21 @@ def test_what_was_halved_or_has_no_rival_is_not_replayed() -> None:
 
 def test_the_effect_is_in_the_analysis_and_the_report(tmp_path: Path) -> None:
     analysis = analyse(study(**RUNS))
-    found = document(analysis)["halving"]
+    found = analysis_json(analysis)["halving"]
     assert found["dropped"] == [] and found["replayed"][1]["steps_saved"] == 0.375
-    write_report(analysis, tmp_path / "report.html", png=False)
+    write_report(analysis, tmp_path / "report.html", files=False)
     assert "| 10 | 2 of 4 | 38 % | 0 of 1 | \N{MINUS SIGN}14.00 |" in (tmp_path / "report.md").read_text()
 
 
 def test_dropped_cells_are_marked_everywhere(tmp_path: Path) -> None:
     analysis = analyse(study(**RUNS | {"d": went(40, 45, dropped=10)}))
-    found = document(analysis)
+    found = analysis_json(analysis)
     assert found["halving"]["dropped"] == [{"source": "d", "target": "x", "seed": 0, "steps": 10}]
     assert [one["source"] for one in found["transfer"]["pairs"] if one.get("dropped_seeds") == [0]] == ["d"]
     write_report(analysis, tmp_path / "report.html")
     markdown = (tmp_path / "report.md").read_text()
-    assert "1 transfer cells were dropped" in markdown and "| d | x | 40.0\N{DAGGER} |" in markdown
-    assert "\\u2020" in (tmp_path / "report.html").read_text()
+    assert "1 transfer cell was dropped" in markdown and "| d | x | 40.0\N{DAGGER} |" in markdown
+    assert "\N{DAGGER}" in (tmp_path / "report.html").read_text()
     json.dumps(found, allow_nan=False)
 
 

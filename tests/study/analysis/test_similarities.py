@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from spoton.errors import DataError
-from spoton.study.analysis.similarities import KeySimilarities, cluster_order
-from spoton.study.results.scores import ScoreArrays
-from spoton.study.results.study_results import Matrix, Results, Score
+from spoton.study.analysis.similarities import KeySimilarities, cluster_tree, leaf_order
+from spoton.study.results.score_arrays import ScoreArrays
+from spoton.study.results.study_results import Matrix, Score, StudyResults
 from spoton.transfer.similarity import METRICS, Metric, similarity
 
 
@@ -22,10 +22,10 @@ def key(*degrees: float) -> Matrix:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def results(source_keys: dict[Any, Matrix], target_keys: dict[Any, Matrix]) -> Results:
+def results(source_keys: dict[Any, Matrix], target_keys: dict[Any, Matrix]) -> StudyResults:
     sources = tuple(dict.fromkeys(task for task, _ in source_keys))
     targets = tuple(dict.fromkeys(task for task, _ in target_keys))
-    return Results(sources, targets, (), source_keys=source_keys, target_keys=target_keys)
+    return StudyResults(sources, targets, (), source_keys=source_keys, target_keys=target_keys)
 
 
 def test_tasks_are_compared_over_all_pairs_of_seeds() -> None:
@@ -37,13 +37,13 @@ def test_tasks_are_compared_over_all_pairs_of_seeds() -> None:
     assert np.isnan(similarities.tasks("b", "x"))
 
 
-def test_a_task_with_itself_is_compared_over_different_seeds() -> None:
+def test_a_task_with_itself_is_compared_over_all_pairs_of_seeds_like_the_rest() -> None:
     found = KeySimilarities(
         results({("a", 0): key(0), ("a", 1): key(60)}, {("x", 0): key(90)}), "average_tokens"
     )
     matrix = found.matrix()
     assert matrix.tasks == ("a", "x")
-    assert matrix.values[0, 0] == pytest.approx(0.5, abs=1e-6)  # not 1, which would say nothing
+    assert matrix.values[0, 0] == pytest.approx((1 + 1 + 0.5 + 0.5) / 4, abs=1e-6)
     assert matrix.values[1, 1] == pytest.approx(1.0, abs=1e-6)  # there is no other seed
     assert (
         matrix.values[0, 1]
@@ -82,14 +82,14 @@ def test_all_metrics_are_those_of_the_transfer_room(metric: Metric) -> None:
 def test_similar_tasks_stand_together() -> None:
     groups = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2])
     values = np.where(groups[:, None] == groups[None], 0.9, 0.1)
-    order = cluster_order(values)
+    order = leaf_order(cluster_tree(values), 9)
     assert sorted(order) == list(range(9))
     assert sum(groups[a] != groups[b] for a, b in itertools.pairwise(order)) == 2
 
 
 def test_neighbouring_clusters_touch_at_their_most_similar_ends() -> None:
     angles = np.deg2rad([40, 0, 90, 10, 50])
-    order = cluster_order(np.cos(angles[:, None] - angles[None]))
+    order = leaf_order(cluster_tree(np.cos(angles[:, None] - angles[None])), 5)
     assert [int(np.rad2deg(angles[place]).round()) for place in order] in (
         [0, 10, 40, 50, 90],
         [90, 50, 40, 10, 0],
@@ -98,7 +98,7 @@ def test_neighbouring_clusters_touch_at_their_most_similar_ends() -> None:
 
 @pytest.mark.parametrize("n", [0, 1, 2])
 def test_few_tasks_keep_their_order(n: int) -> None:
-    assert cluster_order(np.eye(n)) == tuple(range(n))
+    assert leaf_order(cluster_tree(np.eye(n)), n) == tuple(range(n))
 
 
 def test_keys_of_different_models_are_told() -> None:

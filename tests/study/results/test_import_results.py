@@ -10,12 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from spoton.errors import DataError, PromptError, SpotonError
+from spoton.errors import DataError, PromptError, SpotonError, StudyError
 from spoton.study.analysis.analyse import analyse
-from spoton.study.results.import_results import import_study, read_families, read_prompts, read_scores
-from spoton.study.results.study_results import Results, Score, load_results
+from spoton.study.results.import_results import ImportedFiles, import_study, require_free
+from spoton.study.results.prompt_files import read_prompts
+from spoton.study.results.score_tables import ReadOptions, read_families, read_scores
+from spoton.study.results.study_results import Score, StudyResults, load_results
 
 TABLE = "source,target,seed,score\n,x,0,50\na,x,0,60\nb,x,0,55\n"
+
+
+def imported(
+    scores: Path, *, options: dict[str, Any] | None = None, name: str = "", **files: Any
+) -> StudyResults:
+    """What an import of these files gives."""
+    return import_study(ImportedFiles(scores, **files), ReadOptions(**options or {}), name)
 
 
 @pytest.fixture
@@ -29,7 +38,7 @@ def csv_of(tmp_path: Path) -> Any:
 
 
 def test_long_format_with_seeds(csv_of: Any) -> None:
-    found = import_study(csv_of(TABLE + "a,x,1,62\n"))
+    found = imported(csv_of(TABLE + "a,x,1,62\n"))
     assert found.sources == ("a", "b") and found.targets == ("x",)
     assert Score("x", "a", 1, 62.0) in found.validation and Score("x", None, 0, 50.0) in found.validation
     assert analyse(found).change("a", "x") is not None
@@ -43,7 +52,7 @@ def test_names_of_tuning_from_scratch(csv_of: Any, name: str) -> None:
 
 def test_rows_that_are_no_transfer(csv_of: Any) -> None:
     text = "zero-shot,x,,30\nmajority,x,,40\nmethod:model-tuning,x,0,90\nmethod:weighted-average@3,x,0,70\n"
-    found = import_study(csv_of(TABLE + text))
+    found = imported(csv_of(TABLE + text))
     assert found.zero_shot == {"x": 30.0} and found.majority == {"x": 40.0}
     assert set(found.extra) == {"model-tuning", "weighted-average@3"}
     analysis = analyse(found)
@@ -54,24 +63,25 @@ def test_rows_that_are_no_transfer(csv_of: Any) -> None:
 
 def test_what_spreadsheets_do_to_a_file(csv_of: Any) -> None:
     odd = b'\xef\xbb\xbf target , source ,score, notes\r\n x ,, 50 ,\r\n x , a , 6e1 ,"one, two"\r\n'
-    assert import_study(csv_of(odd)).validation == (Score("x", None, None, 50.0), Score("x", "a", None, 60.0))
+    assert imported(csv_of(odd)).validation == (Score("x", None, None, 50.0), Score("x", "a", None, 60.0))
 
 
 def test_fractions_are_scaled_with_their_deviation(csv_of: Any) -> None:
     path = csv_of("source,target,mean,std\n,x,0.5,0.01\na,x,0.6,0.02\n")
-    found = import_study(path, scale=100, seeds_averaged=3)
+    found = imported(path, options={"scale": 100, "seeds_averaged": 3})
     assert found.validation == (Score("x", None, None, 50.0, 1.0, 3), Score("x", "a", None, 60.0, 2.0, 3))
     with pytest.raises(DataError, match="--scale 100"):
-        import_study(path)
+        imported(path)
 
 
 def test_test_scores_a_baseline_and_families_of_their_own(csv_of: Any) -> None:
     scores = csv_of("source,target,score\na,x,60\n")
     baseline = csv_of("target,score\nx,50\n", "baseline.csv")
     test = csv_of("source,target,score\n,x,40\na,x,45\n", "test.csv")
-    families = read_families(csv_of("task,family\na,nli\n", "families.csv"))
-    found = import_study(scores, test=test, baseline=baseline, families=families, name="mine")
+    families, learned = read_families(csv_of("Task,Family,learned\nA,nli,no\n", "families.csv"))
+    found = imported(scores, test=test, baseline=baseline, families=families, learned=learned, name="mine")
     assert found.reported_split == "test" and found.families == {"a": "nli"}
+    assert found.learned_sources == {"a": False}
     assert found.metadata["name"] == "mine" and set(found.metadata["imported"]) == {
         "scores.csv", "test.csv", "baseline.csv",
     }  # fmt: skip
@@ -83,8 +93,8 @@ def test_test_scores_a_baseline_and_families_of_their_own(csv_of: Any) -> None:
     ("text", "told"),
     [
         ("", "has the columns (none)"),
-        ("source;target;score\na;x;1\n", "has the columns source;target;score; expected source, target"),
-        ("source,target\na,x\n", "expected source, target, score or mean"),
+        ("from;to;points\na;x;1\n", "has the columns from, to, points; expected source, target, score"),
+        ("source,target\na,x\n", "has the columns source, target; expected source, target, score"),
         ("source,target,score\n", "0 source tasks"),
         ("source,target,score\na,x,60\n", "0 scores from scratch"),
         ("source,target,score\n,x,60\n", "0 source tasks"),
@@ -92,30 +102,30 @@ def test_test_scores_a_baseline_and_families_of_their_own(csv_of: Any) -> None:
         (TABLE + "a,x,1,2,3\n", "line 5: found 5 cells, expected 4"),
         (TABLE + "a,x,1,high\n", "line 5: score is 'high', not a number"),
         (TABLE + "a,x,1,nan\n", "line 5: score is 'nan', not a number"),
-        (TABLE + "a,x,1,\n", "line 5: score is empty"),
-        (TABLE + "a,x,1.5,60\n", "line 5: seed is 1.5, no whole number"),
+        (TABLE + "a,x,1,\n", "line 5: the score is empty"),
+        (TABLE + "a,x,1.5,60\n", "line 5: seed is 1.5, not a whole number"),
         (TABLE + "a,x,one,60\n", "line 5: seed is 'one', not a number"),
         (TABLE + "a,,1,60\n", "line 5: the target is empty"),
-        (TABLE + "a,x,0,61\n", "x from a, seed 0 has more than one score"),
-        (TABLE + "a,x,1,160\n", "x from a, seed 1 is 160.0"),
+        (TABLE + "a,x,0,61\n", "x from a, seed 0 has more than one score: "),
+        (TABLE + "a,x,1,160\n", "line 5: the score is 160"),
         (TABLE + "method:weighted-average@three,x,0,60\n", "weighted-average@three"),
-        (b"source,target,score\n\xff\xfe,x,60\n", "cannot be read as CSV"),
+        (b"source,target,score\n\xff\xfe,x,60\n", "cannot be read as a table"),
         ('source,target,score\n"a,x,60\n', "line 2: found 1 cells, expected 3"),
     ],
 )
 def test_damaged_tables_are_told_with_their_line(csv_of: Any, text: str | bytes, told: str) -> None:
     with pytest.raises(SpotonError) as caught:
-        analyse(import_study(csv_of(text)))
+        analyse(imported(csv_of(text)))
     assert told in str(caught.value)
 
 
 def test_files_that_are_not_there(tmp_path: Path, csv_of: Any) -> None:
     with pytest.raises(DataError, match="no file"):
-        import_study(tmp_path / "none.csv")
+        imported(tmp_path / "none.csv")
     with pytest.raises(DataError, match="cannot be read"):
-        import_study(tmp_path)
+        imported(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
-        import_study(csv_of(TABLE), keys=tmp_path / "keys")
+        imported(csv_of(TABLE), keys=tmp_path / "keys")
 
 
 @pytest.fixture
@@ -133,7 +143,7 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def test_prompts_are_found_by_task_and_seed(prompts: Path, csv_of: Any) -> None:
-    found = import_study(csv_of(TABLE), keys=prompts)
+    found = imported(csv_of(TABLE), keys=prompts)
     assert set(found.source_keys) == {("a", 0), ("b", 0), ("b", 1)} and set(found.target_keys) == {("x", 0)}
     analysis = analyse(found)
     assert set(analysis.similarities) == {"average_tokens", "per_token_average", "maximum_token"}
@@ -141,7 +151,7 @@ def test_prompts_are_found_by_task_and_seed(prompts: Path, csv_of: Any) -> None:
 
 
 def test_final_prompts_stand_in_for_keys_and_the_study_says_so(prompts: Path, csv_of: Any) -> None:
-    found = import_study(csv_of(TABLE), values=prompts)
+    found = imported(csv_of(TABLE), values=prompts)
     assert found.source_keys == found.source_values and "no keys" in found.metadata["notes"][0]
 
 
@@ -161,17 +171,18 @@ class Harmful:
         return Path.touch, (self._path,)
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".npy"])
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", "", ".npy"])
 def test_nothing_in_a_prompt_file_is_executed(prompts: Path, suffix: str) -> None:
     harm = prompts / "harm"
     path = prompts / f"c{suffix}"
-    if suffix == ".pt":
-        path.write_bytes(pickle.dumps(Harmful(harm)))
+    if suffix != ".npy":
+        path.write_bytes(pickle.dumps(Harmful(harm), protocol=2))
     else:
         np.save(path, np.array([Harmful(harm)], dtype=object), allow_pickle=True)
     with pytest.raises(PromptError) as caught:
         read_prompts(prompts)
     assert str(path) in str(caught.value) and not harm.exists()
+    assert "weights_only" not in str(caught.value)  # torch advises to switch the protection off
 
 
 @pytest.mark.parametrize(
@@ -194,22 +205,173 @@ def test_damaged_prompts_are_told(prompts: Path) -> None:
 
 
 def test_prompts_of_other_models_and_of_unknown_tasks_are_told(prompts: Path, csv_of: Any) -> None:
-    np.save(prompts / "x.1.npy", np.ones((3, 9)))
-    with pytest.raises(DataError, match="width"):
-        analyse(import_study(csv_of(TABLE), keys=prompts))
     np.save(prompts / "stranger.npy", np.ones((3, 8)))
     with pytest.raises(DataError, match="stranger"):
-        import_study(csv_of(TABLE), keys=prompts)
+        imported(csv_of(TABLE), keys=prompts)
+    np.save(prompts / "x.1.npy", np.ones((3, 9)))
+    with pytest.raises(DataError, match=r"a\.npy has rows of width 8 and .*x\.1\.npy of width 9"):
+        imported(csv_of(TABLE), keys=prompts)
 
 
 def test_a_folder_without_prompts(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no file ending in"):
+    with pytest.raises(DataError, match="holds no prompt"):
         read_prompts(tmp_path)
 
 
 def test_what_is_imported_is_kept(prompts: Path, csv_of: Any, tmp_path: Path) -> None:
-    found = import_study(csv_of(TABLE), keys=prompts, families={"a": "nli"})
+    found = imported(csv_of(TABLE), keys=prompts, families={"a": "nli"})
     found.save(tmp_path / "study")
-    again: Results = load_results(tmp_path / "study")
+    again: StudyResults = load_results(tmp_path / "study")
     assert again.validation == found.validation and again.families == found.families
     assert all(np.array_equal(again.source_keys[place], key) for place, key in found.source_keys.items())
+
+
+def test_headings_in_any_case_and_under_the_names_that_people_use(csv_of: Any) -> None:
+    found = imported(csv_of("Source,Target,Accuracy,StdErr,n\nnone,x,50,1,4\na,x,60,0.5,4\n"))
+    assert found.validation == (Score("x", None, None, 50.0, 2.0, 4), Score("x", "a", None, 60.0, 1.0, 4))
+    with pytest.raises(DataError, match="--seeds-averaged"):
+        imported(csv_of("source,target,score,stderr\nnone,x,50,1\na,x,60,1\n"))
+    with pytest.raises(DataError, match="accuracy, performance, each of which may be the score"):
+        imported(csv_of("source,target,accuracy,performance\nnone,x,50,1\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("scores.tsv", "source\ttarget\tscore\nnone\tx\t50\na\tx\t60\n"),
+        ("scores.csv", "source;target;score\nnone;x;50\na;x;60\n"),
+        ("scores.txt", "source|target|score\nnone|x|50\n\na|x|60\n"),
+        ("scores.jsonl", '{"Source": null, "target": "x", "score": 50}\n{"Source": "a", "target": "x", "score": 60}\n'),
+        ("scores.json", '[{"source": "", "target": "x", "score": 50}, {"source": "a", "target": "x", "score": 60.0}]'),
+    ],
+)  # fmt: skip
+def test_formats_of_tables(csv_of: Any, name: str, text: str) -> None:
+    assert imported(csv_of(text, name)).validation == (
+        Score("x", None, None, 50.0),
+        Score("x", "a", None, 60.0),
+    )
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table(
+        {"source": [None, "a"], "target": ["x", "x"], "seed": [0, 0], "score": [50.0, 60.0]}
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "scores.parquet")
+    found = imported(tmp_path / "scores.parquet")
+    assert found.validation == (Score("x", None, 0, 50.0), Score("x", "a", 0, 60.0))
+    (tmp_path / "scores.parquet").write_bytes(b"damaged")
+    with pytest.raises(DataError, match="not a Parquet file"):
+        imported(tmp_path / "scores.parquet")
+
+
+WIDE = "source,x,y\nnone,50,40 \N{PLUS-MINUS SIGN} 1.5\na,60 (2),-\nb,55,45\n"
+
+
+def test_a_matrix_is_read_if_it_is_called_one(csv_of: Any) -> None:
+    found = imported(csv_of(WIDE), options={"wide": True, "seeds_averaged": 3})
+    assert found.sources == ("a", "b") and found.targets == ("x", "y")
+    assert Score("y", None, None, 40.0, 1.5, 3) in found.validation
+    assert Score("x", "a", None, 60.0, 2.0, 3) in found.validation and len(found.validation) == 5
+    with pytest.raises(DataError, match="Use --wide"):
+        imported(csv_of(WIDE))
+    with pytest.raises(DataError, match="line 2, column y: found 'high'"):
+        imported(csv_of("source,x,y\nnone,50,high\n"), options={"wide": True})
+
+
+def test_a_baseline_under_any_name(csv_of: Any) -> None:
+    assert imported(csv_of("source,target,score\nrandom,x,50\na,x,60\n")).sources == ("a",)
+    with pytest.raises(DataError) as caught:
+        imported(csv_of("source,target,score\nnone,x,50\nrandom,x,40\na,x,60\n"))
+    assert "line 2" in str(caught.value) and "line 3" in str(caught.value)
+    assert "--scratch-name 'none'" in str(caught.value)
+    named = csv_of("source,target,score\nvanilla,x,50\nrandom,x,40\na,x,60\n")
+    found = imported(named, options={"scratch_name": "Vanilla"})
+    assert found.sources == ("random", "a") and Score("x", None, None, 50.0) in found.validation
+
+
+def test_a_score_that_is_there_twice_is_told_with_both_places(csv_of: Any) -> None:
+    with pytest.raises(DataError, match=r"scores\.csv, line 3, and .*scores\.csv, line 5"):
+        imported(csv_of(TABLE + "a,x,0,61\n"))
+    baseline = csv_of("target,seed,score\nx,0,50\n", "baseline.csv")
+    with pytest.raises(DataError, match=r"scores\.csv, line 2, and .*baseline\.csv, line 2"):
+        imported(csv_of(TABLE), baseline=baseline)
+
+
+def test_tasks_that_differ_by_case_alone_are_noted(csv_of: Any) -> None:
+    (note,) = imported(csv_of("source,target,score\nnone,CB,50\ncb,CB,99\n")).metadata["notes"]
+    assert "cb and CB differ by case alone" in note
+
+
+def test_fractions_next_to_percentages(csv_of: Any) -> None:
+    scores = csv_of("source,target,score\na,x,60\nb,x,55\n")
+    baseline = csv_of("target,score\nx,0.5\n", "baseline.csv")
+    with pytest.raises(DataError, match="between -1 and 1"):
+        imported(scores, baseline=baseline)
+    both = csv_of("target,score\nx,0.5\ny,40\n", "baseline.csv")
+    with pytest.raises(DataError, match="fractions next to percentages"):
+        imported(scores, baseline=both)
+    assert imported(scores, baseline=both, options={"accept_scale": True}).sources == ("a", "b")
+    rows = "none,y,0.3\na,y,0.4\nb,y,0.5\n"
+    with pytest.raises(DataError, match="all scores of y are between -1 and 1"):
+        imported(csv_of("source,target,score\nnone,x,50\na,x,60\n" + rows))
+    single = imported(csv_of("source,target,score\nnone,x,50\na,x,0.6\n"))
+    assert "line 3: the score is 0.6" in single.metadata["notes"][0]
+
+
+@pytest.mark.parametrize("std", ["-1", "80"])
+def test_deviations_that_cannot_be(csv_of: Any, std: str) -> None:
+    with pytest.raises(DataError, match="line 3: the standard deviation is"):
+        imported(csv_of(f"source,target,score,std\nnone,x,50,1\na,x,60,{std}\n"))
+
+
+def test_prompts_without_a_suffix_in_folders_and_of_other_endings(tmp_path: Path) -> None:
+    """As T5X, Prompt-Transferability and PEFT leave them."""
+    (tmp_path / "mnli").mkdir()
+    torch.save(torch.ones(3, 8), tmp_path / "mnli" / "task_prompt")
+    (tmp_path / "mnli" / "config.json").write_text("{}")
+    for seed in (0, 3):
+        (tmp_path / "qqp").mkdir(exist_ok=True)
+        np.save(tmp_path / "qqp" / f"seed{seed}.npy", np.ones((3, 8)))
+    with (tmp_path / "sst2").open("wb") as file:
+        np.save(file, np.ones((3, 8)))
+    torch.save(torch.ones(3, 8), tmp_path / "rte.pth")
+    torch.save({"prompt_embeddings": torch.ones(3, 8)}, tmp_path / "cb.bin")
+    (tmp_path / "LICENSE").write_text("no prompt")
+    (tmp_path / ".hidden").write_bytes(b"\x93NUMPY")
+    found = read_prompts(tmp_path)
+    assert set(found) == {("mnli", 0), ("qqp", 0), ("qqp", 3), ("sst2", 0), ("rte", 0), ("cb", 0)}
+    np.save(tmp_path / "mnli" / "other.npy", np.ones((3, 8)))
+    with pytest.raises(DataError, match="Expected one, or one for each seed"):
+        read_prompts(tmp_path)
+
+
+def test_an_underscore_separates_no_seed(prompts: Path, csv_of: Any) -> None:
+    np.save(prompts / "a_1.npy", np.ones((3, 8)))
+    with pytest.raises(DataError, match=r"prompts of a_1.*If 1 in a_1 is a seed, call the file a\.1"):
+        imported(csv_of(TABLE), keys=prompts)
+
+
+def test_names_are_those_of_the_tasks(tmp_path: Path) -> None:
+    np.save(tmp_path / "mnli.npy", np.ones((2, 4)))
+    np.save(tmp_path / "squad.1.npy", np.ones((2, 4)))
+    assert set(read_prompts(tmp_path, ["MNLI", "squad.1"])) == {("MNLI", 0), ("squad.1", 0)}
+
+
+def test_a_study_is_neither_overwritten_nor_mixed_with(tmp_path: Path) -> None:
+    require_free(tmp_path, replace=False)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(StudyError, match="--replace"):
+        require_free(tmp_path, replace=False)
+    require_free(tmp_path, replace=True)
+    (tmp_path / "study.yaml").write_text("")
+    with pytest.raises(StudyError, match="study of its own"):
+        require_free(tmp_path, replace=True)
+
+
+def test_a_replaced_import_leaves_no_prompts_behind(prompts: Path, csv_of: Any, tmp_path: Path) -> None:
+    imported(csv_of(TABLE), keys=prompts).save(tmp_path / "study")
+    imported(csv_of(TABLE)).save(tmp_path / "study")
+    assert [path.name for path in (tmp_path / "study").iterdir()] == ["results.json"]

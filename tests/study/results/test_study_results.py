@@ -1,4 +1,4 @@
-"""Results as plain values: what contradicts itself is refused, and a damaged folder is told by name."""
+"""StudyResults as plain values: what contradicts itself is refused, and a damaged folder is told by name."""
 
 from __future__ import annotations
 

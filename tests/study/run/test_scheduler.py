@@ -18,7 +18,7 @@ import pytest
 from spoton.errors import Interrupted, StudyError
 from spoton.events import Progress, silent
 from spoton.study.analysis.analyse import analyse
-from spoton.study.analysis.document import document as as_document
+from spoton.study.analysis.analysis_json import analysis_json as as_document
 from spoton.study.plan.cost import Predictor, Rates
 from spoton.study.report.parts import Table
 from spoton.study.report.sections import sections
@@ -220,7 +220,7 @@ def test_what_fails_in_a_halving_is_tried_again_with_its_rivals(make_study: Make
 KILLED = """
 import os, sys
 from spoton.study.plan.cost import Predictor, Rates
-from spoton.study.analysis.document import document as as_document
+from spoton.study.analysis.analysis_json import analysis_json as as_document
 from spoton.study.run.executors import InProcess
 from spoton.study.report.parts import Table
 from spoton.study.report.sections import sections

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from spoton.errors import DataError
 from spoton.study.analysis.correlation import Correlation, correlate
 from spoton.study.analysis.gain import Change, adjusted, chance_beyond_noise, changes, error_reduction, matrix
 from spoton.study.analysis.held_out import HeldOut, Option, leave_one_target_out, metric_for_k, smallest_k
-from spoton.study.analysis.replay import Replay, replays
-from spoton.study.analysis.retrieval_evaluation import Candidates, Row, ndcg, regret
+from spoton.study.analysis.replay import Replay, order_of, replays
 from spoton.study.analysis.similarities import KeySimilarities, TaskSimilarities
-from spoton.study.results.scores import Array, Mean, ScoreArrays
-from spoton.study.results.study_results import MODEL_TUNING, WEIGHTED_AVERAGE, Results
+from spoton.study.analysis.source_choices import MethodResult, SourceChoices, aligned, ndcg, regret
+from spoton.study.results.score_arrays import Array, Mean, ScoreArrays
+from spoton.study.results.study_results import MODEL_TUNING, WEIGHTED_AVERAGE, StudyResults
 from spoton.transfer.similarity import METRICS, Metric
 
 
@@ -61,19 +62,21 @@ class Analysis:
         rows: Baseline, oracle and every method: Table 3.
         rankings: nDCG and regret by metric, and of a random order.
         held_out: Choices made without the target they are used for.
-        replays: What successive halving would have saved and changed, where looks are known.
+        choices: What can be chosen from.
+        replays: What successive halving would have saved and changed, where evaluations on the way are known.
     """
 
-    results: Results
+    results: StudyResults
     validation: ScoreArrays
     reported: ScoreArrays
     changes: tuple[Change, ...]
     p_adjusted: tuple[float, ...]
     similarities: Mapping[Metric, TaskSimilarities]
     correlations: Mapping[Metric, tuple[Correlation, ...]]
-    rows: tuple[Row, ...]
+    rows: tuple[MethodResult, ...]
     rankings: tuple[Ranking, ...]
     held_out: tuple[HeldOut, ...]
+    choices: SourceChoices
     replays: tuple[Replay, ...] = ()
 
     @property
@@ -87,25 +90,39 @@ class Analysis:
 
     def change(self, source: str, target: str) -> Change | None:
         """The change of a pair, if it is known."""
-        return next((one for one in self.changes if (one.source, one.target) == (source, target)), None)
+        return self._by_pair.get((source, target))
 
-    def row(self, method: str, metric: Metric | None = None, k: int | None = None) -> Row | None:
+    @cached_property
+    def _by_pair(self) -> dict[tuple[str, str], Change]:
+        return {(one.source, one.target): one for one in self.changes}
+
+    def row(self, method: str, metric: Metric | None = None, k: int | None = None) -> MethodResult | None:
         """A row of Table 3, if it is there."""
         return next(
             (one for one in self.rows if (one.method, one.metric, one.k) == (method, metric, k)), None
         )
 
-    def by_mean_reduction(self) -> list[tuple[str, float, int]]:
-        """Source, mean error reduction and over how many targets; the best source first, unknown ones left out."""
+    def by_mean_reduction(self) -> list[tuple[str, float, float, int]]:
+        """Source, mean and median error reduction and over how many targets; the best mean first."""
         found = []
         for source, row in zip(self.results.sources, self.reductions(), strict=True):
             there = row[np.isfinite(row)]
             if there.size:
-                found.append((source, float(there.mean()), int(there.size)))
+                found.append((source, float(there.mean()), float(np.median(there)), int(there.size)))
         return sorted(found, key=lambda one: -one[1])
 
+    def ranked_targets(self) -> list[str]:
+        """Targets that retrieval figures are over; the others lack a key, a source or a score from scratch."""
+        return [self.results.targets[t] for t in self.choices.retrievable]
 
-def analyse(results: Results) -> Analysis:
+    def above(self, least: float) -> list[Change]:
+        """Pairs with a larger error reduction, the largest first: Table 7 of SPoT."""
+        return sorted(
+            (one for one in self.changes if one.error_reduction > least), key=lambda one: -one.error_reduction
+        )
+
+
+def analyse(results: StudyResults) -> Analysis:
     """Analyses whatever of a study is there.
 
     Raises:
@@ -122,82 +139,86 @@ def analyse(results: Results) -> Analysis:
             "source prompt. Let it run until there is one."
         )
     keys = {metric: KeySimilarities(results, metric) for metric in METRICS} if results.source_keys else {}
-    candidates = Candidates.of(
-        validation, reported, {metric: one.by_seed(reported) for metric, one in keys.items()}
+    choices = SourceChoices.of(
+        validation,
+        reported,
+        {metric: one.by_seed(reported) for metric, one in keys.items()},
+        _losses(results),
     )
-    baseline = _aligned(validation, reported, validation.scratch)
-    ranked = [metric for metric in keys if candidates.has_keys(metric)]
+    baseline = aligned(validation, reported, validation.scratch_or_mean)
+    ranked = [metric for metric in keys if choices.has_keys(metric)]
     return Analysis(
         results, validation, reported, tuple(found),
         p_adjusted=tuple(adjusted(np.array([one.p_value for one in found])).tolist()),
         similarities={metric: one.matrix() for metric, one in keys.items()},
         correlations={metric: _correlations(keys[metric], reported) for metric in ranked},
-        rows=_rows(results, candidates, ranked, reported),
-        rankings=tuple(_ranking(candidates, metric) for metric in (*ranked, None)),
-        held_out=_held_out(results, candidates, baseline, reported),
+        rows=_rows(results, choices, ranked, reported),
+        rankings=tuple(_ranking(choices, metric) for metric in (*ranked, None)),
+        held_out=_held_out(results, choices, baseline, reported), choices=choices,
         replays=replays(results),
     )  # fmt: skip
 
 
+def _losses(results: StudyResults) -> dict[tuple[str, str, int], float]:
+    """Validation loss of each transfer's best evaluation, where it is known."""
+    orders = {place: order_of(run) for place, run in results.runs.items() if run.looks}
+    return {place: -order[1] for place, order in orders.items() if math.isfinite(order[1])}
+
+
 def _correlations(keys: KeySimilarities, grid: ScoreArrays) -> tuple[Correlation, ...]:
     """Points as in figure 5 of SPoT: every source prompt, against the mean score from scratch."""
-    found = []
-    for t, target in enumerate(grid.targets):
-        base = grid.cell(None, target).mean
-        points = []
-        for s, source in enumerate(grid.sources):
-            for n, seed in enumerate(grid.seeds):
-                exact = (
-                    None if seed is None or (source, seed) not in keys.results.source_keys else (source, seed)
-                )
-                x = keys.to_target(exact, target) if exact else keys.tasks(source, target)
-                points.append((source, seed, x, float(error_reduction(grid.transfer[s, t, n], base))))
-        found.append(correlate(target, points))
-    return tuple(found)
+    points: dict[int, list[tuple[str, int | None, float, float]]] = {t: [] for t in range(len(grid.targets))}
+    bases = [grid.cell(None, target).mean for target in grid.targets]
+    for s, t in grid.pairs():
+        source, target = grid.sources[s], grid.targets[t]
+        reductions = error_reduction(grid.transfer[s, t], bases[t]).tolist()
+        for seed, y in zip(grid.seeds, reductions, strict=True):
+            exact = None if seed is None or (source, seed) not in keys.results.source_keys else (source, seed)
+            x = keys.to_target(exact, target) if exact else keys.tasks(source, target)
+            points[t].append((source, seed, x, y))
+    return tuple(correlate(target, points[t]) for t, target in enumerate(grid.targets))
 
 
 def _rows(
-    results: Results, candidates: Candidates, ranked: list[Metric], grid: ScoreArrays
-) -> tuple[Row, ...]:
+    results: StudyResults, choices: SourceChoices, ranked: list[Metric], grid: ScoreArrays
+) -> tuple[MethodResult, ...]:
     rows = [
-        candidates.row("baseline", None, None, candidates.scratch),
-        candidates.row("oracle", None, None, candidates.oracle()),
-        candidates.row("best-by-validation", None, None, candidates.best_by_validation()),
+        choices.row("baseline", None, None, choices.scratch),
+        choices.row("oracle", None, None, choices.oracle()),
+        choices.row("best-by-validation", None, None, choices.best_by_validation()),
     ]
     for metric in ranked:
         rows += [
-            candidates.row("best-of-top-k", metric, k, candidates.best_of_top(metric, k))
-            for k in candidates.sizes
+            choices.row("best-of-top-k", metric, k, choices.best_of_top(metric, k), choices.retrievable)
+            for k in choices.sizes
         ]
-    rows += [candidates.row("random", None, k, candidates.random(k)) for k in candidates.sizes]
+    rows += [choices.row("random", None, k, choices.random(k), choices.retrievable) for k in choices.sizes]
     for name, (_, reported) in _extra(results, grid).items():
-        row = candidates.row(*name, reported)
+        row = choices.row(*name, reported)
         if row.targets:
             rows.append(row)
     return tuple(rows)
 
 
-def _ranking(candidates: Candidates, metric: Metric | None) -> Ranking:
-    return Ranking(
-        metric, ndcg(candidates, metric), {k: regret(candidates, metric, k) for k in candidates.sizes}
-    )
+def _ranking(choices: SourceChoices, metric: Metric | None) -> Ranking:
+    return Ranking(metric, ndcg(choices, metric), {k: regret(choices, metric, k) for k in choices.sizes})
 
 
 def _held_out(
-    results: Results, candidates: Candidates, baseline: Array, grid: ScoreArrays
+    results: StudyResults, choices: SourceChoices, baseline: Array, grid: ScoreArrays
 ) -> tuple[HeldOut, ...]:
     averages = {
         name: found for name, found in _extra(results, grid).items() if name[0] not in (MODEL_TUNING, "") and name[2]
     }  # fmt: skip
-    found = [smallest_k(candidates, baseline)]
-    found += [metric_for_k(candidates, baseline, k) for k in candidates.sizes]
+    found = [smallest_k(choices, baseline)]
+    found += [metric_for_k(choices, baseline, k) for k in choices.sizes]
     for method in dict.fromkeys(name[0] for name in averages):
         options = {name: arrays for name, arrays in averages.items() if name[0] == method}
-        found.append(leave_one_target_out(candidates, f"k and similarity of {method}", options, baseline))
+        found.append(leave_one_target_out(choices, f"k and similarity of {method}", options, baseline))
     return tuple(one for one in found if one is not None)
 
 
-def _extra(results: Results, grid: ScoreArrays) -> dict[Option, tuple[Array, Array]]:
+def _extra(results: StudyResults, grid: ScoreArrays) -> dict[Option, tuple[Array, Array]]:
     """Validation and reported scores ``[T, N]`` of the other methods, in the order of the reported grid's seeds."""
     found = {}
     for name, scores in results.extra.items():
@@ -206,7 +227,7 @@ def _extra(results: Results, grid: ScoreArrays) -> dict[Option, tuple[Array, Arr
         if results.reported_split == "test":
             reported = ScoreArrays.of(results.extra_test.get(name, ()), results.sources, results.targets)
         found[method_of(name)] = (
-            _aligned(validation, grid, validation.scratch), _aligned(reported, grid, reported.scratch)
+            aligned(validation, grid, validation.scratch), aligned(reported, grid, reported.scratch)
         )  # fmt: skip
     return found
 
@@ -228,15 +249,6 @@ def method_of(name: str) -> Option:
     return method, known_metric, int(k) if k else None
 
 
-def _aligned(grid: ScoreArrays, like: ScoreArrays, scratch: Array) -> Array:
-    """``[T, N]`` of one grid in the order of another's seeds; NaN for seeds it has not."""
-    values = np.full(like.scratch.shape, np.nan)
-    for n, seed in enumerate(like.seeds):
-        if seed in grid.seeds:
-            values[:, n] = scratch[:, grid.seeds.index(seed)]
-    return values
-
-
 def chance(analysis: Analysis) -> float:
     """Share of pairs that would pass as beyond noise if nothing differed, for the most frequent number of seeds."""
     sizes = [min(one.score.n, one.scratch.n) for one in analysis.changes if one.beyond_noise is not None]
@@ -248,7 +260,7 @@ def saturated(analysis: Analysis) -> list[str]:
     return [target for target in analysis.results.targets if analysis.reported.cell(None, target).mean >= 100]
 
 
-def learned(results: Results, task: str, scratch: Mean) -> bool | None:
+def learned(results: StudyResults, task: str, scratch: Mean) -> bool | None:
     """Whether tuning from scratch got beyond majority and zero-shot by more than noise; None: not known."""
     floors = [found[task] for found in (results.majority, results.zero_shot) if task in found]
     if not floors or math.isnan(scratch.mean):

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from spoton.study.results.scores import Array, known
+from spoton.study.results.score_arrays import Array, known
 
 RESAMPLES = 2000
 
@@ -68,34 +68,19 @@ class Correlation:
 
 
 def correlate(target: str, points: Sequence[tuple[str, int | None, float, float]]) -> Correlation:
-    """Pearson and Spearman correlation of points (source, seed, similarity, error reduction)."""
+    """Pearson and Spearman correlation of points (source, seed, similarity, error reduction), by scipy."""
     whole = tuple(point for point in points if math.isfinite(point[2]) and math.isfinite(point[3]))
-    sources = sorted({source for source, *_ in whole})
+    places = {source: place for place, source in enumerate(sorted({source for source, *_ in whole}))}
     x, y = (np.array([point[i] for point in whole], dtype=float) for i in (2, 3))
-    pearson = spearman = math.nan
+    pearson = spearman = (math.nan, math.nan)
     interval = (math.nan, math.nan)
     if len(whole) > 2 and np.ptp(x) > 0 and np.ptp(y) > 0:
-        pearson = _pearson(x, y, np.ones((1, len(whole)))).item()
-        spearman = _pearson(stats.rankdata(x), stats.rankdata(y), np.ones((1, len(whole)))).item()
-        interval = _interval(x, y, np.array([sources.index(source) for source, *_ in whole]))
-    n = len(whole)
-    return Correlation(
-        target, n, len(sources), pearson, p_value(pearson, n), interval, spearman, p_value(spearman, n), whole
-    )
-
-
-def p_value(r: float, n: int) -> float:
-    """Two-sided p-value of a correlation r over n independent points (Student's t with n - 2 degrees of freedom).
-
-    Example:
-        >>> round(p_value(0.29, 48), 3)
-        0.046
-    """
-    if not math.isfinite(r) or n < 3:
-        return math.nan
-    if abs(r) >= 1:
-        return 0.0
-    return float(2 * stats.t.sf(abs(r) * math.sqrt((n - 2) / (1 - r * r)), n - 2))
+        pearson, spearman = (
+            (float(test.statistic), float(test.pvalue))
+            for test in (stats.pearsonr(x, y), stats.spearmanr(x, y))
+        )
+        interval = _interval(x, y, np.array([places[source] for source, *_ in whole]))
+    return Correlation(target, len(whole), len(places), *pearson, interval, *spearman, whole)
 
 
 def _interval(x: Array, y: Array, task: Array) -> tuple[float, float]:

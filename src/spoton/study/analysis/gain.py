@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from spoton.study.results.scores import Array, Mean, ScoreArrays, known
+from spoton.evaluation.intervals import Interval, paired_gain, unpaired_gain
+from spoton.study.results.score_arrays import Array, Mean, ScoreArrays, known
 
 _DRAWS = 100_000
 
@@ -47,7 +48,9 @@ class Change:
         error_reduction_std: Over seeds, each against its own run from scratch; where only means are known, propagated
             from their deviations to first order.
         beyond_noise: Whether the gain exceeds the standard deviation over seeds of either side; None: unknown.
-        p_value: Of Welch's t test, two-sided; NaN with fewer than two seeds.
+        p_value: Two-sided: of a paired t test over seeds where both sides have the same ones, else of Welch's; NaN with
+            fewer than two seeds.
+        interval: 95 % of the gain, by the same test.
     """
 
     source: str
@@ -59,10 +62,11 @@ class Change:
     error_reduction_std: float
     beyond_noise: bool | None
     p_value: float
+    interval: Interval
 
     @property
     def outcome(self) -> str:
-        """``helps``, ``hurts``, ``within noise``, or ``one seed`` where there is no noise to compare with."""
+        """``helps``, ``hurts``, ``within noise``, or ``noise unknown`` where there is no noise to compare with."""
         if self.beyond_noise is None:
             return "noise unknown"
         return ("helps" if self.gain > 0 else "hurts") if self.beyond_noise else "within noise"
@@ -74,18 +78,24 @@ class Change:
             **self.score.to_json(), "from_scratch": self.scratch.to_json(), "gain": known(self.gain),
             "error_reduction": known(self.error_reduction), "error_reduction_std": known(self.error_reduction_std),
             "outcome": self.outcome, "p_value": known(self.p_value, 12),
+            "gain_interval": self.interval.to_json(), "compared": self.interval.method,
         }  # fmt: skip
 
 
 def changes(grid: ScoreArrays) -> list[Change]:
     """Every pair of which both sides have a score, source by source."""
+    scratch = [grid.cell(None, target) for target in grid.targets]
     found = []
-    for s, source in enumerate(grid.sources):
-        for t, target in enumerate(grid.targets):
-            score, scratch = grid.cell(source, target), grid.cell(None, target)
-            if math.isfinite(score.mean) and math.isfinite(scratch.mean):
-                paired = error_reduction(grid.transfer[s, t], grid.scratch[t])
-                found.append(_change(source, target, score, scratch, paired))
+    for s, t in grid.pairs():
+        score = grid.cell(grid.sources[s], grid.targets[t])
+        if math.isfinite(score.mean) and math.isfinite(scratch[t].mean):
+            seeds = grid.is_seeded
+            found.append(
+                _change(
+                    (grid.sources[s], grid.targets[t]), score, scratch[t],
+                    grid.transfer[s, t][seeds], grid.scratch[t][seeds],
+                )
+            )  # fmt: skip
     return found
 
 
@@ -93,7 +103,7 @@ def matrix(grid: ScoreArrays, found: list[Change], field: str) -> Array:
     """A number of every pair as ``[S, T]``; NaN where there is none."""
     values = np.full((len(grid.sources), len(grid.targets)), np.nan)
     for one in found:
-        values[grid.sources.index(one.source), grid.targets.index(one.target)] = getattr(one, field)
+        values[grid.row[one.source], grid.column[one.target]] = getattr(one, field)
     return values
 
 
@@ -122,17 +132,32 @@ def chance_beyond_noise(n: int) -> float:
     return float((np.abs(draws[0].mean(axis=1) - draws[1].mean(axis=1)) > noise).mean())
 
 
-def _change(source: str, target: str, score: Mean, scratch: Mean, paired: Array) -> Change:
+def _change(pair: tuple[str, str], score: Mean, scratch: Mean, after: Array, before: Array) -> Change:
+    """The change of a pair, from its means and its scores by seed ``[N]``."""
     gain = score.mean - scratch.mean
     noise = max(score.std, scratch.std)
-    spread = Mean.of(paired).std
+    spread = Mean.of(error_reduction(after, before)).std
     if math.isnan(spread):
         spread = _propagated(score, scratch)
+    interval, p_value = _compared(score, scratch, after, before)
     return Change(
-        source, target, score, scratch, gain, float(error_reduction(score.mean, scratch.mean)), spread,
+        *pair, score, scratch, gain, float(error_reduction(score.mean, scratch.mean)), spread,
         beyond_noise=None if math.isnan(score.std) or math.isnan(scratch.std) else abs(gain) > noise,
-        p_value=_welch(score, scratch),
+        p_value=p_value, interval=interval,
     )  # fmt: skip
+
+
+def _compared(score: Mean, scratch: Mean, after: Array, before: Array) -> tuple[Interval, float]:
+    """Interval and p-value of a gain: paired where both sides have the same two or more seeds."""
+    there = np.isfinite(after), np.isfinite(before)
+    if there[0].sum() > 1 and (there[0] == there[1]).all():
+        differences = (after - before)[there[0]]
+        interval = paired_gain(differences)
+        if not interval.is_known:
+            return interval, math.nan
+        return interval, float(stats.ttest_1samp(differences, 0).pvalue)
+    interval = unpaired_gain(score.mean, score.std, score.n, scratch.mean, scratch.std, scratch.n)
+    return interval, _welch(score, scratch)
 
 
 def _propagated(score: Mean, scratch: Mean) -> float:

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from spoton.study.analysis.retrieval_evaluation import Candidates, Row
-from spoton.study.results.scores import Array
+from spoton.study.analysis.source_choices import MethodResult, SourceChoices
+from spoton.study.results.score_arrays import Array
 from spoton.transfer.similarity import Metric
 
 # SPoT, section 3.4: k = 9 of 48 kept 80 % of the oracle's gain.
@@ -37,8 +37,8 @@ class HeldOut:
 
     question: str
     chosen: Mapping[str, int]
-    honest: Row
-    picked: Row
+    honest: MethodResult
+    picked: MethodResult
     picked_option: str
 
     def to_json(self) -> dict[str, Any]:
@@ -50,28 +50,26 @@ class HeldOut:
         }  # fmt: skip
 
 
-def metric_for_k(candidates: Candidates, baseline: Array, k: int) -> HeldOut | None:
+def metric_for_k(choices: SourceChoices, baseline: Array, k: int) -> HeldOut | None:
     """The similarity for best-of-top-k, chosen on the other targets; None with fewer than two targets or metrics.
 
     Args:
-        candidates: The study.
+        choices: The study.
         baseline: ``[T, N]`` validation scores from scratch.
         k: How many sources are tried.
     """
-    return leave_one_target_out(
-        candidates, f"similarity for k = {k}", _best_of_top(candidates, [k]), baseline
-    )
+    return leave_one_target_out(choices, f"similarity for k = {k}", _best_of_top(choices, [k]), baseline)
 
 
-def smallest_k(candidates: Candidates, baseline: Array) -> HeldOut | None:
+def smallest_k(choices: SourceChoices, baseline: Array) -> HeldOut | None:
     """The smallest k, with its similarity, that keeps `KEEP` of the largest k's gain; chosen on the other targets."""
     question = f"smallest k, and its similarity, that keeps {KEEP:.0%} of the gain of trying all"
-    options = _best_of_top(candidates, candidates.sizes)
-    return leave_one_target_out(candidates, question, options, baseline, frugal=True)
+    options = _best_of_top(choices, choices.sizes)
+    return leave_one_target_out(choices, question, options, baseline, frugal=True)
 
 
 def leave_one_target_out(
-    candidates: Candidates,
+    choices: SourceChoices,
     question: str,
     options: Mapping[Option, tuple[Array, Array]],
     baseline: Array,
@@ -81,7 +79,7 @@ def leave_one_target_out(
     """Chooses one of several options for each target by the validation scores of the others.
 
     Args:
-        candidates: The study.
+        choices: The study.
         question: What is chosen.
         options: ``[T, N]`` validation and reported scores of every option.
         baseline: ``[T, N]`` validation scores from scratch.
@@ -90,44 +88,51 @@ def leave_one_target_out(
     Returns:
         None if there are fewer than two targets or options.
     """
-    targets = candidates.targets
+    targets = choices.retrievable
     if len(targets) < 2 or len(options) < 2:
         return None
     choose = _smallest if frugal else _largest
-    scores = np.full(candidates.scratch.shape, np.nan)
+    places = list(targets)
+    by_validation = {name: _changes(scores[0], baseline, places) for name, scores in options.items()}
+    by_reported = {name: _changes(scores[1], choices.scratch, places) for name, scores in options.items()}
+    whole = {name: each.sum(axis=0) for name, each in by_validation.items()}
+    result = np.full(choices.scratch.shape, np.nan)
     chosen: Counter[str] = Counter()
-    for held in targets:
-        others = [t for t in targets if t != held]
-        option = choose({name: _gain(found[0], baseline, others) for name, found in options.items()})
-        scores[held] = options[option][1][held]
+    for i, held in enumerate(targets):
+        option = choose({name: _mean(whole[name] - each[i]) for name, each in by_validation.items()})
+        result[held] = options[option][1][held]
         chosen[_name(option)] += 1
-    best = choose(
-        {name: _gain(found[1], candidates.scratch, list(targets)) for name, found in options.items()}
-    )
+    best = choose({name: _mean(each.sum(axis=0)) for name, each in by_reported.items()})
     return HeldOut(
         question, dict(chosen.most_common()),
-        honest=candidates.row("chosen on the other targets", None, None, scores),
-        picked=candidates.row("picked on the answer", best[1], best[2], options[best][1]),
+        honest=choices.row("chosen on the other targets", None, None, result, targets),
+        picked=choices.row("picked on the answer", best[1], best[2], options[best][1], targets),
         picked_option=_name(best),
     )  # fmt: skip
 
 
-def _best_of_top(candidates: Candidates, sizes: Iterable[int]) -> dict[Option, tuple[Array, Array]]:
-    metrics = [metric for metric in candidates.similarity if candidates.has_keys(metric)]
+def _best_of_top(choices: SourceChoices, sizes: Iterable[int]) -> dict[Option, tuple[Array, Array]]:
+    metrics = [metric for metric in choices.similarity if choices.has_keys(metric)]
     return {
         ("best-of-top-k", metric, k): (
-            candidates.best_of_top(metric, k, on_validation=True),
-            candidates.best_of_top(metric, k),
+            choices.best_of_top(metric, k, on_validation=True),
+            choices.best_of_top(metric, k),
         )
         for k in sizes
         for metric in metrics
     }
 
 
-def _gain(scores: Array, baseline: Array, targets: list[int]) -> float:
-    """Mean change over targets and seeds; the worst there is where nothing is known."""
+def _changes(scores: Array, baseline: Array, targets: list[int]) -> Array:
+    """``[T, 2]`` sum and number of the changes of each target, so that leaving one out is a subtraction."""
     change = (scores - baseline)[targets]
-    return float(change[np.isfinite(change)].mean()) if np.isfinite(change).any() else -np.inf
+    return np.stack([np.nansum(change, axis=1), np.isfinite(change).sum(axis=1)], axis=1)
+
+
+def _mean(sum_and_number: Array) -> float:
+    """The mean change; the worst there is where nothing is known."""
+    total, number = sum_and_number.tolist()
+    return total / number if number else -np.inf
 
 
 def _largest(gains: Mapping[Option, float]) -> Option:

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from spoton.study.results.scores import Mean, known
-from spoton.study.results.study_results import Results, Run
+from spoton.study.results.score_arrays import Mean, known
+from spoton.study.results.study_results import StudyResults, TransferRun
 from spoton.tuning.halving import Halving
 
-KEEP = 0.5
-"""Successive halving proper."""
+_KEEP = 0.5  # successive halving proper
 
 _FRACTIONS = ((1 / 2,), (1 / 4,), (1 / 4, 1 / 2), (1 / 8, 1 / 4, 1 / 2))
 """Rungs that are replayed, as shares of the steps."""
@@ -56,18 +55,18 @@ class Replay:
         }  # fmt: skip
 
 
-def replays(results: Results) -> tuple[Replay, ...]:
+def replays(results: StudyResults) -> tuple[Replay, ...]:
     """Several halvings, replayed on the transfer cells of a study that ran without."""
     groups = _groups(results)
     found: dict[tuple[int, ...], Replay] = {}
     for fractions in _FRACTIONS:
         rungs = sorted({_rung(list(groups.values()), fraction) for fraction in fractions} - {0})
         if len(rungs) == len(fractions) and tuple(rungs) not in found:
-            found[tuple(rungs)] = replay(results, Halving(rungs=rungs, keep=KEEP))
+            found[tuple(rungs)] = replay(results, Halving(rungs=rungs, keep=_KEEP))
     return tuple(found.values())
 
 
-def replay(results: Results, halving: Halving) -> Replay:
+def replay(results: StudyResults, halving: Halving) -> Replay:
     """One halving, replayed."""
     dropped = cells = same = 0
     taken = everything = 0.0
@@ -88,8 +87,11 @@ def replay(results: Results, halving: Halving) -> Replay:
         taken += sum(
             run.steps if rung is None else rung for rung, run in zip(ended, runs.values(), strict=True)
         )
-        pair = [scores.get((source, target, seed), math.nan) for source in (after, before)]
-        changes.setdefault(seed, []).append(pair[0] - pair[1])
+        left_score, all_score = (
+            float(np.mean([scores.get((source, target, seed), math.nan) for source in chosen]))
+            for chosen in (after, before)
+        )
+        changes.setdefault(seed, []).append(left_score - all_score)
     means = [
         np.mean([one for one in found if math.isfinite(one)] or [math.nan]) for found in changes.values()
     ]
@@ -97,9 +99,9 @@ def replay(results: Results, halving: Halving) -> Replay:
     return Replay(halving, len(groups), dropped, cells, saved, same, Mean.of(np.array(means, dtype=float)))
 
 
-def _groups(results: Results) -> dict[tuple[str, int], dict[str, Run]]:
+def _groups(results: StudyResults) -> dict[tuple[str, int], dict[str, TransferRun]]:
     """Runs by source, of each target and seed with more than one; those in which something was dropped are no use."""
-    found: dict[tuple[str, int], dict[str, Run]] = {}
+    found: dict[tuple[str, int], dict[str, TransferRun]] = {}
     for (source, target, seed), run in results.runs.items():
         found.setdefault((target, seed), {})[source] = run
     return {
@@ -109,7 +111,7 @@ def _groups(results: Results) -> dict[tuple[str, int], dict[str, Run]]:
     }
 
 
-def _rung(groups: Sequence[Mapping[str, Run]], fraction: float) -> int:
+def _rung(groups: Sequence[Mapping[str, TransferRun]], fraction: float) -> int:
     """The step nearest to a share of all steps at which every prompt was looked at, before the last one; 0: none."""
     runs = [run for group in groups for run in group.values()]
     if not runs:
@@ -122,6 +124,12 @@ def _rung(groups: Sequence[Mapping[str, Run]], fraction: float) -> int:
     return min(steps, key=lambda step: (abs(step - fraction * most), step), default=0)
 
 
-def _best(runs: Mapping[str, Run], sources: Sequence[str]) -> str:
-    """The source that validation chooses; the first of equals, as in `Candidates`."""
-    return max(sources, key=lambda source: max(look["validation"] for look in runs[source].looks))
+def _best(runs: Mapping[str, TransferRun], sources: Sequence[str]) -> set[str]:
+    """The sources that validation chooses: by score, then by loss; all that are equal, as in `SourceChoices`."""
+    orders = {source: order_of(runs[source]) for source in sources}
+    return {source for source in sources if orders[source] == max(orders.values())}
+
+
+def order_of(run: TransferRun) -> tuple[float, float]:
+    """Validation score and minus loss of a run's best evaluation; higher is better."""
+    return max((look["validation"], -look.get("validation_loss", math.inf)) for look in run.looks)

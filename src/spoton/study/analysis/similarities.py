@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,12 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 from spoton.errors import DataError, PromptError
-from spoton.study.results.scores import Array, ScoreArrays, known
-from spoton.study.results.study_results import Matrix, Results
+from spoton.study.results.score_arrays import Array, ScoreArrays, known
+from spoton.study.results.study_results import Matrix, StudyResults
 from spoton.transfer.similarity import Metric, similarity
 
 _Key = tuple[str, int]
+_REMEMBERED = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +28,9 @@ class TaskSimilarities:
     Attributes:
         metric: Which similarity.
         tasks: K names, sources first.
-        values: ``[K, K]`` mean over all pairs of seeds (SPoT, section 3.2); a task with itself over pairs of different
-            seeds, or over the same one where there is no other.
+        values: ``[K, K]`` mean over all pairs of seeds (SPoT, section 3.2), on the diagonal like everywhere.
         order: The tasks' places when similar ones stand together.
+        tree: The clusters as scipy's linkage matrix ``[K - 1, 4]``; None for fewer than three tasks.
         same_seed: Mean similarity of different tasks of one seed.
         other_seed: Mean similarity of different tasks of different seeds. Where this is much lower, keys remember the
             start they had in common.
@@ -38,8 +40,15 @@ class TaskSimilarities:
     tasks: tuple[str, ...]
     values: Array
     order: tuple[int, ...]
+    tree: Array | None
     same_seed: float
     other_seed: float
+
+    @property
+    def remember_start(self) -> bool | None:
+        """Whether keys of one seed are more alike than of different seeds by more than a tenth; None: not known."""
+        difference = self.same_seed - self.other_seed
+        return None if math.isnan(difference) else difference > _REMEMBERED
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, rows in the order of the clusters."""
@@ -53,10 +62,13 @@ class TaskSimilarities:
 class KeySimilarities:
     """Similarities of all keys of a study by one metric; each pair is computed once."""
 
-    def __init__(self, results: Results, metric: Metric) -> None:
+    def __init__(self, results: StudyResults, metric: Metric) -> None:
         self.metric = metric
         self.results = results
         self._known: dict[tuple[int, int], float] = {}
+        self._tensors: dict[int, torch.Tensor] = {}
+        self._of_source = _by_task(results.source_keys)
+        self._of_target = _by_task(results.target_keys)
 
     def between(self, a: Matrix, b: Matrix) -> float:
         """Similarity of two keys.
@@ -67,7 +79,7 @@ class KeySimilarities:
         pair = (id(a), id(b)) if id(a) < id(b) else (id(b), id(a))
         if pair not in self._known:
             try:
-                self._known[pair] = similarity(torch.tensor(a), torch.tensor(b), self.metric)
+                self._known[pair] = similarity(self._tensor(a), self._tensor(b), self.metric)
             except PromptError as error:
                 raise DataError(f"Keys of the study cannot be compared. {error}") from error
         return self._known[pair]
@@ -75,82 +87,87 @@ class KeySimilarities:
     def to_target(self, source: _Key, target: str) -> float:
         """Similarity of a source prompt to a target, averaged over the target's seeds; NaN without keys."""
         key = self.results.source_keys.get(source)
-        found = [] if key is None else [self.between(key, other) for other in self._seeds(target)]
-        return float(np.mean(found)) if found else np.nan
+        return math.nan if key is None else self._mean({0: key}, self._of_target.get(target, {}))
 
     def tasks(self, source: str, target: str) -> float:
         """Similarity of a source task to a target task, averaged over all pairs of seeds; NaN without keys."""
-        found = [self.to_target(key, target) for key in self.results.source_keys if key[0] == source]
-        return float(np.mean(found)) if found else np.nan
+        return self._mean(self._of_source.get(source, {}), self._of_target.get(target, {}))
 
     def by_seed(self, grid: ScoreArrays) -> Array:
         """``[S, T, N]``: similarity of source and target key of one seed; of the tasks where a key of it is missing."""
         values = np.full(grid.transfer.shape, np.nan)
-        for s, source in enumerate(grid.sources):
-            for t, target in enumerate(grid.targets):
-                for n, seed in enumerate(grid.seeds):
-                    a = self.results.source_keys.get((source, seed)) if seed is not None else None
-                    b = self.results.target_keys.get((target, seed)) if seed is not None else None
-                    both = a is not None and b is not None
-                    values[s, t, n] = self.between(a, b) if both else self.tasks(source, target)  # type: ignore[arg-type]
+        for s, t in grid.pairs():
+            sources = self._of_source.get(grid.sources[s], {})
+            targets = self._of_target.get(grid.targets[t], {})
+            overall = self._mean(sources, targets)
+            for n, seed in enumerate(grid.seeds):
+                both = seed is not None and seed in sources and seed in targets
+                values[s, t, n] = self.between(sources[seed], targets[seed]) if both else overall  # type: ignore[index]
         return values
 
     def matrix(self) -> TaskSimilarities:
         """All tasks against all, and their order by hierarchical clustering (average linkage of 1 - similarity)."""
-        keys: dict[str, Mapping[int, Matrix]] = {}
-        for task in dict.fromkeys((*self.results.sources, *self.results.targets)):
-            found = {seed: key for (name, seed), key in self.results.target_keys.items() if name == task}
-            found |= {seed: key for (name, seed), key in self.results.source_keys.items() if name == task}
-            if found:
-                keys[task] = found
+        keys = {
+            task: {**self._of_target.get(task, {}), **self._of_source.get(task, {})}
+            for task in dict.fromkeys((*self.results.sources, *self.results.targets))
+            if task in self._of_source or task in self._of_target
+        }
         tasks = tuple(keys)
-        values = np.array([[self._mean(keys[a], keys[b], a == b) for b in tasks] for a in tasks]).reshape(
-            len(tasks), len(tasks)
-        )
-        pairs = [
-            (one == other, self.between(p, q))
-            for i, a in enumerate(tasks)
-            for b in tasks[:i]
-            for one, p in keys[a].items()
-            for other, q in keys[b].items()
-        ]
+        values = np.array([[self._mean(keys[a], keys[b]) for b in tasks] for a in tasks])
+        values = values.reshape(len(tasks), len(tasks))
+        sums = {True: [0.0, 0], False: [0.0, 0]}
+        for i, a in enumerate(tasks):
+            for b in tasks[:i]:
+                for one, p in keys[a].items():
+                    for other, q in keys[b].items():
+                        sums[one == other][0] += self.between(p, q)
+                        sums[one == other][1] += 1
         same, different = (
-            [value for is_same, value in pairs if is_same is wanted] for wanted in (True, False)
+            sums[kind][0] / sums[kind][1] if sums[kind][1] else math.nan for kind in (True, False)
         )
+        tree = cluster_tree(values)
         return TaskSimilarities(
-            self.metric, tasks, values, cluster_order(values),
-            float(np.mean(same)) if same else np.nan, float(np.mean(different)) if different else np.nan,
-        )  # fmt: skip
-
-    def _seeds(self, target: str) -> list[Matrix]:
-        return [key for (task, _), key in self.results.target_keys.items() if task == target]
-
-    def _mean(self, a: Mapping[int, Matrix], b: Mapping[int, Matrix], itself: bool) -> float:
-        only_other = itself and len(a) > 1
-        return float(
-            np.mean(
-                [
-                    self.between(p, q)
-                    for i, p in a.items()
-                    for j, q in b.items()
-                    if not (only_other and i == j)
-                ]
-            )
+            self.metric, tasks, values, leaf_order(tree, len(tasks)), tree, same, different
         )
 
+    def _tensor(self, key: Matrix) -> torch.Tensor:
+        if id(key) not in self._tensors:
+            self._tensors[id(key)] = torch.tensor(key, dtype=torch.float64)
+        return self._tensors[id(key)]
 
-def cluster_order(values: Array) -> tuple[int, ...]:
-    """Places of tasks such that similar ones stand together.
+    def _mean(self, a: Mapping[int, Matrix], b: Mapping[int, Matrix]) -> float:
+        found = [self.between(p, q) for p in a.values() for q in b.values()]
+        return float(np.mean(found)) if found else math.nan
 
-    Average linkage of 1 - similarity, leaves ordered so that neighbours are as similar as they can be. A similarity
-    that is not 1 for a task with itself does not matter: only pairs of different tasks are read.
+
+def cluster_tree(values: Array) -> Array | None:
+    """Clusters of tasks: average linkage of 1 - similarity, neighbours as similar as they can be.
+
+    Only pairs of different tasks are read: a task with itself joins nothing.
 
     Args:
         values: ``[K, K]``, symmetric.
+
+    Returns:
+        scipy's linkage matrix ``[K - 1, 4]``; None for fewer than three tasks.
     """
     if len(values) < 3:
-        return tuple(range(len(values)))
+        return None
     distance = np.clip(1 - (values + values.T) / 2, 0, None)
     np.fill_diagonal(distance, 0)
-    tree = hierarchy.linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+    tree: Array = hierarchy.linkage(squareform(distance, checks=False), "average", optimal_ordering=True)
+    return tree
+
+
+def leaf_order(tree: Array | None, tasks: int) -> tuple[int, ...]:
+    """Places of tasks in the order of a tree's leaves, so that similar ones stand together."""
+    if tree is None:
+        return tuple(range(tasks))
     return tuple(int(leaf) for leaf in hierarchy.leaves_list(tree))
+
+
+def _by_task(keys: Mapping[_Key, Matrix]) -> dict[str, dict[int, Matrix]]:
+    found: dict[str, dict[int, Matrix]] = {}
+    for (task, seed), key in keys.items():
+        found.setdefault(task, {})[seed] = key
+    return found

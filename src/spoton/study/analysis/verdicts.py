@@ -1,6 +1,7 @@
 """What a study says about the four claims of SPoT, in a sentence each, computed from its numbers.
 
-Each verdict is `yes`, `no`, `mixed` or `unknown`, by a rule that its sentence states.
+Each verdict is `yes`, `no`, `mixed` or `unknown`, by a rule that its sentence states; or `too little to say` below a
+minimum of seeds, sources and pairs, which its sentence states as well.
 """
 
 from __future__ import annotations
@@ -13,11 +14,22 @@ from typing import Any
 import numpy as np
 
 from spoton.study.analysis.analyse import Analysis, chance
-from spoton.study.analysis.baselines import baselines, ratio_sentence
 from spoton.study.analysis.held_out import KEEP
-from spoton.study.analysis.retrieval_evaluation import Row
-from spoton.study.results.scores import Mean
+from spoton.study.analysis.model_tuning import model_tuning, ratio_sentence
+from spoton.study.analysis.source_choices import MethodResult
+from spoton.study.results.score_arrays import Mean
 from spoton.study.results.study_results import MODEL_TUNING
+
+TOO_LITTLE = "too little to say"
+MIN_SEEDS = 2
+"""Fewer have no deviation, so that no gain can be told from noise."""
+MIN_SOURCES = 5
+"""With fewer, the most similar half is two of them, and chance alone keeps much of the best one's gain."""
+MIN_PAIRS = 12
+"""Five heads of five tosses have p = 0.06; with a dozen pairs a split of ten to two has 0.04."""
+
+MIN_TARGETS = 3
+"""Of a comparison with model tuning, whose runs are often single ones."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,8 @@ class Verdict:
 
     Attributes:
         question: The claim as a question.
-        answer: ``yes``, ``no``, ``mixed`` or ``unknown``.
+        answer: ``yes``, ``no``, ``mixed``, ``unknown`` or ``too little to say``; of model tuning ``reached``,
+            ``closer`` or ``no closer``.
         sentence: The numbers it rests on.
     """
 
@@ -50,7 +63,32 @@ def signed(found: Mean, unit: str = "") -> str:
         return "unknown"
     spread = "" if math.isnan(found.std) else f" ± {found.std:.1f}"
     seeds = f" (n = {found.n})" if found.n else ""
-    return f"{found.mean:+.1f}{unit}{spread}{seeds}"
+    return f"{found.mean:+z.1f}{unit}{spread}{seeds}"
+
+
+def shortage(
+    analysis: Analysis, *, seeds: int = MIN_SEEDS, pairs: int | None = None, sources: int | None = None
+) -> str:
+    """What a verdict lacks, as a sentence; empty if there is enough.
+
+    Args:
+        analysis: The analysis.
+        seeds: How many seeds it takes.
+        pairs: How many pairs there are; None: all that have a score and one from scratch.
+        sources: How many sources there are; None: those of these pairs.
+    """
+    there = {
+        "seeds": max((min(one.score.n, one.scratch.n) for one in analysis.changes), default=0),
+        "sources": len({one.source for one in analysis.changes}) if sources is None else sources,
+        "pairs": len(analysis.changes) if pairs is None else pairs,
+    }
+    least = {"seeds": seeds, "sources": MIN_SOURCES, "pairs": MIN_PAIRS}
+    lacking = [
+        f"{there[what] or 'an unknown number of'} {what if there[what] != 1 else what[:-1]} (at least {least[what]})"
+        for what in least
+        if there[what] < least[what]
+    ]
+    return f" That is too little for a verdict: {', '.join(lacking)}." if lacking else ""
 
 
 def _helps(analysis: Analysis) -> Verdict:
@@ -62,10 +100,13 @@ def _helps(analysis: Analysis) -> Verdict:
     sure = sum(p < 0.05 and one.gain > 0 for p, one in zip(analysis.p_adjusted, pairs, strict=True))
     row = analysis.row("best-by-validation")
     assert row is not None
-    told = (
-        f"The score is higher than from scratch in {up} of {len(pairs)} pairs; the mean relative error reduction is "
-        f"{np.nanmean(reductions):+.1f} %." if np.isfinite(reductions).any() else ""
-    )  # fmt: skip
+    told = f"The score is higher than from scratch in {up} of {len(pairs)} pairs"
+    if np.isfinite(reductions).any():
+        told += (
+            f"; the relative error reduction is {np.nanmean(reductions):+.1f} % on average, with a median of "
+            f"{np.nanmedian(reductions):+.1f} %"
+        )
+    told += "."
     judged = len(pairs) - outcomes["noise unknown"]
     if judged:
         told += (
@@ -74,6 +115,8 @@ def _helps(analysis: Analysis) -> Verdict:
             "that many tests."
         )
     told += f" Choosing each target's source by validation changes the average score by {_told(row)}."
+    if lacking := shortage(analysis):
+        return Verdict(question, TOO_LITTLE, told + lacking)
     if not judged:
         return Verdict(question, "unknown", told)
     more, less = outcomes["helps"] > outcomes["hurts"], outcomes["hurts"] > outcomes["helps"]
@@ -94,11 +137,15 @@ def _similar(analysis: Analysis) -> Verdict:
     sure = [one for one in found if one.sure]
     positive = sum(one.pearson > 0 for one in sure)
     told = (
-        f"By {metric}, Pearson's r of similarity and error reduction is {np.mean(r):+.2f} on average over {len(r)} "
-        f"targets ({min(r):+.2f} to {max(r):+.2f}); the bootstrap over source tasks leaves out zero on {len(sure)} of "
-        f"them, {positive} of these positive. A p-value over prompts is below 0.05 on "
+        f"By {metric} of {_compared(analysis)}, Pearson's r of similarity and error reduction is {np.mean(r):+.2f} on "
+        f"average over {_targets(len(r))} ({min(r):+.2f} to {max(r):+.2f}); the bootstrap over source tasks leaves out "
+        f"zero on {len(sure)} of them, {positive} of these positive. A p-value over prompts is below 0.05 on "
         f"{sum(one.pearson_p < 0.05 for one in found)}."
     )
+    # Seeds do not matter here: the noise of a single run is in the scatter of the points.
+    sources, points = max(one.tasks for one in found), sum(one.tasks for one in found)
+    if lacking := shortage(analysis, seeds=0, pairs=points, sources=sources):
+        return Verdict(question, TOO_LITTLE, told + lacking)
     if positive == len(found):
         answer = "yes"
     elif positive > len(sure) - positive:
@@ -110,26 +157,41 @@ def _similar(analysis: Analysis) -> Verdict:
 
 def _retrieval(analysis: Analysis) -> Verdict:
     question = "Does retrieval keep most of the oracle's gain?"
-    metric, oracle = analysis.metric, analysis.row("oracle")
-    assert oracle is not None
+    metric, choices = analysis.metric, analysis.choices
     rows = [one for one in analysis.rows if one.method == "best-of-top-k" and one.metric == metric and one.k]
     if not rows or metric is None:
         return Verdict(question, "unknown", "There are no keys to rank sources by.")
+    ranked = choices.retrievable
+    if not ranked:
+        return Verdict(question, "unknown", "No target has a key, a source and a score from scratch.")
+    oracle = choices.row("oracle", None, None, choices.oracle(), ranked)
+    over = f" over {_targets(len(ranked))}"
+    there = np.isfinite(choices.similarity[metric][:, list(ranked)]) & np.isfinite(
+        choices.reported[:, list(ranked)]
+    )
+    lacking = shortage(
+        analysis, pairs=int(there.any(axis=2).sum()), sources=int(there.any(axis=(1, 2)).sum())
+    )
     if not oracle.absolute.mean > 0:
-        told = f"The oracle itself changes the score by {_told(oracle)}, so there is no gain to keep."
-        return Verdict(question, "unknown", told)
+        told = f"The oracle itself changes the score by {_told(oracle)}{over}, so there is no gain to keep."
+        return Verdict(question, TOO_LITTLE if lacking else "unknown", told + lacking)
     enough = next((one for one in rows if one.kept >= KEEP), None)
     first, most = rows[0], rows[-1].k or 0
     told = (
-        f"The oracle's gain is {_told(oracle)}. The most similar source alone ({metric}) keeps {first.kept:.0%} of it, "
-        f"a random one {_kept(analysis.row('random', None, 1))}."
+        f"The oracle's gain is {_told(oracle)}{over}. By {metric} of {_compared(analysis)}, the most "
+        "similar source alone "
+        f"keeps {first.kept:.0%} of that gain, a random source {_kept(analysis.row('random', None, 1))}."
     )
     if enough is None:
         told += f" No k keeps {KEEP:.0%}: all {most} sources, chosen among by validation, keep {rows[-1].kept:.0%}."
-        return Verdict(question, "no", told)
+        return Verdict(question, TOO_LITTLE if lacking else "no", told + lacking)
     random = analysis.row("random", None, enough.k)
     if enough is not first:
-        told += f" k = {enough.k} of {most} keeps {enough.kept:.0%}, {enough.k} random ones {_kept(random)}."
+        told += (
+            f" k = {enough.k} of {most} keeps {enough.kept:.0%}, {enough.k} random sources {_kept(random)}."
+        )
+    if lacking:
+        return Verdict(question, TOO_LITTLE, told + lacking)
     few = (enough.k or 0) <= most / 2
     ahead = random is not None and enough.kept > random.kept
     return Verdict(question, "yes" if few and ahead else "mixed" if few or ahead else "no", told)
@@ -140,14 +202,14 @@ def _model_tuning(analysis: Analysis) -> Verdict:
     tuned = analysis.row(MODEL_TUNING)
     if tuned is None:
         return Verdict(question, "unknown", "No model was tuned in this study.")
-    rows = (baselines(analysis) or {"targets": []})["targets"]
+    rows = (model_tuning(analysis) or {"targets": []})["targets"]
     scores = [[row[arm]["mean"] for arm in ("model_tuning", "transfer", "from_scratch")] for row in rows]
     gaps = [one for one in scores if None not in one]
     if not gaps:
         return Verdict(question, "unknown", "No target has model tuning, transfer and a run from scratch.")
     model, prompt, scratch = np.mean(gaps, axis=0)
     told = (
-        f"Over {len(gaps)} targets model tuning scores {model:.1f}, transfer from the source best by validation "
+        f"Over {_targets(len(gaps))} model tuning scores {model:.1f}, transfer from the source best by validation "
         f"{prompt:.1f}, tuning from scratch {scratch:.1f}."
     )
     chosen = analysis.row("best-by-validation")
@@ -156,10 +218,21 @@ def _model_tuning(analysis: Analysis) -> Verdict:
         told += f" Transfer closes {(prompt - scratch) / (model - scratch):.0%} of the gap"
         told += ", within noise." if in_noise else "."
     told += ratio_sentence(analysis)
+    if len(gaps) < MIN_TARGETS:
+        told += f" That is too little for a verdict: {_targets(len(gaps))} (at least {MIN_TARGETS})."
+        return Verdict(question, TOO_LITTLE, told)
     noise = tuned.absolute.std
     close = prompt >= model - (0 if math.isnan(noise) else noise)
     answer = "reached" if close else "closer" if prompt > scratch and not in_noise else "no closer"
     return Verdict(question, answer, told)
+
+
+def _targets(n: int) -> str:
+    return f"{n} target{'' if n == 1 else 's'}"
+
+
+def _compared(analysis: Analysis) -> str:
+    return "keys" if analysis.results.has_keys else "final prompts, not keys"
 
 
 def _by_chance(analysis: Analysis, judged: int) -> str:
@@ -167,10 +240,10 @@ def _by_chance(analysis: Analysis, judged: int) -> str:
     return "" if math.isnan(rate) else f" (by chance alone about {judged * rate / 2:.0f} each would)"
 
 
-def _told(row: Row) -> str:
+def _told(row: MethodResult) -> str:
     noise = {True: ", within noise", False: "", None: ", noise unknown"}[row.within_noise]
     return f"{signed(row.absolute)} points{noise}"
 
 
-def _kept(row: Row | None) -> str:
+def _kept(row: MethodResult | None) -> str:
     return "an unknown share" if row is None else f"{row.kept:.0%}"

@@ -1,19 +1,12 @@
-"""A report as one HTML file: figures are drawn by plotly.js, which is in the file once, so no network is needed.
-
-It is there compressed, which browsers can undo since 2023: 1.9 MB instead of the 4.8 MB that it takes as text.
-"""
+"""A report as one HTML file: figures are SVG in the page, so that neither a network nor a script is needed."""
 
 from __future__ import annotations
 
-import base64
-import gzip
 import html
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from spoton.errors import StudyError
-from spoton.study.report.parts import Block, Figure, Section, Table
+from spoton.study.report.figures.drawing import Drawing
+from spoton.study.report.parts import Block, Cell, Picture, Section, Table
 
 _STYLE = """
 :root { --ink: #1d2733; --soft: #5c6b7a; --line: #dde3e9; --back: #f6f8fa; --link: #1f5fa8; }
@@ -33,42 +26,23 @@ th, td { padding: .28rem .7rem; border-bottom: 1px solid var(--line); text-align
 th { background: var(--back); font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; }
 td.helps, td.yes { color: #1a6b3c; font-weight: 600; } td.hurts, td.no { color: #a8321f; font-weight: 600; }
 .wide { overflow-x: auto; } figure { margin: 1.2rem 0; }
+figure svg { display: block; max-width: none; }
 figcaption { color: var(--soft); font-size: 13px; max-width: 62rem; }
 summary { cursor: pointer; color: var(--link); } td { overflow-wrap: break-word; max-width: 46rem; }
-@media (max-width: 60rem) { nav { position: static; width: auto; } main { margin: 0; padding: 1rem; } }
+@media (max-width: 60rem) { main { margin: 0; padding: 1rem; }
+  nav { position: static; width: auto; padding: .6rem 1rem; border-right: 0; border-bottom: 1px solid var(--line); }
+  nav a { display: inline-block; margin-right: 1rem; } nav a.part { display: none; } }
 @media print { nav { display: none; } main { margin: 0; } }
 """
-_DRAW = """
-async function draw() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), c => c.charCodeAt(0));
-  const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(unpacked).text();
-  document.head.append(script);
-  for (const [name, figure] of Object.entries(JSON.parse(document.getElementById("figures").textContent))) {
-    await Plotly.newPlot("figure-" + name, figure.data, figure.layout,
-      {displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"]});
-  }
-}
-draw().then(() => { document.body.dataset.drawn = "yes"; }, error => {
-  for (const place of document.querySelectorAll(".plot")) {
-    place.textContent = "This figure could not be drawn (" + error + "). It needs a browser of 2023 or later.";
-  }
-  console.error(error);
-});
-"""
 
 
-def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, dict[str, Any]]) -> str:
+def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, Drawing]) -> str:
     """The whole page.
 
     Args:
         title: Its heading.
         sections: What is in it.
-        figures: Data and layout of each figure, as plotly.js takes them.
-
-    Raises:
-        StudyError: plotly is not installed.
+        figures: What to draw in the places of pictures.
     """
     links = "\n".join(
         f'<a href="#{section.anchor}"{" class=part" if section.level > 2 else ""}>{html.escape(section.title)}</a>'
@@ -90,33 +64,30 @@ def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, dict[
 <h1>{html.escape(title)}</h1>
 {body}
 </main>
-<script type="application/json" id="figures">{_json(figures)}</script>
-<script type="application/gzip" id="plotly">{_plotly_js()}</script>
-<script>{_DRAW}</script>
 </body>
 </html>
 """
 
 
-def _section(section: Section, figures: Mapping[str, dict[str, Any]]) -> str:
+def _section(section: Section, figures: Mapping[str, Drawing]) -> str:
     heading = f'<h{section.level} id="{section.anchor}">{html.escape(section.title)}</h{section.level}>'
     return "\n".join([heading, *(_block(block, figures) for block in section.blocks)])
 
 
-def _block(block: Block, figures: Mapping[str, dict[str, Any]]) -> str:
+def _block(block: Block, figures: Mapping[str, Drawing]) -> str:
     if isinstance(block, str):
         return f"<p>{html.escape(block)}</p>"
-    if isinstance(block, Figure):
-        height = figures[block.name]["layout"]["height"]
+    if isinstance(block, Picture):
+        drawn = figures[block.name].element(block.caption)
         return (
-            f'<figure><div class="plot" id="figure-{block.name}" style="height:{height}px"></div>'
+            f'<figure id="figure-{block.name}"><div class="wide" tabindex="0">{drawn}</div>'
             f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"
         )
-    return _table(block)
+    return _table(block.filled)
 
 
 def _table(table: Table) -> str:
-    numeric = [' class="number"' if column in table.numbers else "" for column in table.columns]
+    numeric = [' class="number"' if is_number else "" for is_number in table.numeric]
     head = "".join(
         f"<th{kind}>{html.escape(text)}</th>" for kind, text in zip(numeric, table.columns, strict=True)
     )
@@ -129,21 +100,13 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(column: str, kind: str, text: str) -> str:
-    if column in ("answer", "outcome", "learned") and text in ("helps", "hurts", "yes", "no"):
+def _cell(column: str, kind: str, cell: Cell) -> str:
+    text = str(cell)
+    if column in ("answer", "outcome", "learned", "learned its own task") and text in (
+        "helps",
+        "hurts",
+        "yes",
+        "no",
+    ):
         kind = f' class="{text}"'
     return f"<td{kind}>{html.escape(text)}</td>"
-
-
-def _json(figures: Mapping[str, dict[str, Any]]) -> str:
-    """JSON that cannot end the script element it stands in, whatever tasks are called."""
-    return json.dumps(figures, allow_nan=False).replace("<", "\\u003c")
-
-
-def _plotly_js() -> str:
-    """plotly.js, packed by gzip, as base64; the same bytes each time."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise StudyError("The HTML report needs plotly: pip install 'spoton[report]'.") from error
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

@@ -7,26 +7,27 @@ from pathlib import Path
 from spoton.errors import StudyError
 from spoton.files import atomic_write, require_writable
 from spoton.study.analysis.analyse import Analysis
-from spoton.study.report.figures import figures
+from spoton.study.report.csv_tables import as_csv, tables_of
+from spoton.study.report.figures import draw_figures
+from spoton.study.report.figures.drawing import FORMATS
 from spoton.study.report.markdown import as_markdown
 from spoton.study.report.page import as_html
-from spoton.study.report.pictures import draw_pictures
 from spoton.study.report.sections import sections, title
 
 
-def write_report(analysis: Analysis, out: Path, *, png: bool = True) -> list[Path]:
-    """Writes ``out``, the same as ``.md`` beside it, and the figures as PNG in ``<name>_figures``.
+def write_report(analysis: Analysis, out: Path, *, files: bool = True) -> list[Path]:
+    """Writes ``out``, the same as ``.md`` next to it, figures in ``<name>_figures`` and tables in ``<name>_tables``.
 
     Args:
         analysis: What to report.
         out: The HTML file.
-        png: Whether to draw pictures.
+        files: Whether to write figures (SVG, PDF, PNG) and tables (CSV) as files of their own.
 
     Returns:
         The files written, the HTML first.
 
     Raises:
-        StudyError: The name does not end in ``.html``, or plotly is not installed.
+        StudyError: The name does not end in ``.html``.
         SpotonError: A file cannot be written.
     """
     if out.suffix != ".html":
@@ -34,13 +35,21 @@ def write_report(analysis: Analysis, out: Path, *, png: bool = True) -> list[Pat
             f"{out} cannot be the report: expected a name that ends in .html. Use {out.with_suffix('.html')}."
         )
     require_writable(out)
-    drawn = figures(analysis)
+    drawn = draw_figures(analysis)
     parts = sections(analysis, tuple(drawn))
-    pictures = draw_pictures(analysis, out.parent / f"{out.stem}_figures") if png else {}
+    written: dict[Path, bytes] = {}
+    pictures = {}
+    if files:
+        folder = out.parent / f"{out.stem}_figures"
+        for name, drawing in drawn.items():
+            written |= {folder / f"{name}.{one}": drawing.write(one) for one in FORMATS}
+            pictures[name] = (folder / f"{name}.png").relative_to(out.parent)
+        for table in tables_of(parts):
+            written[out.parent / f"{out.stem}_tables" / f"{table.name}.csv"] = as_csv(table).encode()
     page = as_html(title(analysis), parts, drawn)
-    markdown = as_markdown(
-        title(analysis), parts, {name: path.relative_to(out.parent) for name, path in pictures.items()}
-    )
-    atomic_write(out, page.encode())
-    atomic_write(out.with_suffix(".md"), markdown.encode())
-    return [out, out.with_suffix(".md"), *pictures.values()]
+    written = {
+        out: page.encode(), out.with_suffix(".md"): as_markdown(title(analysis), parts, pictures).encode(), **written
+    }  # fmt: skip
+    for path, data in written.items():
+        atomic_write(path, data)
+    return list(written)

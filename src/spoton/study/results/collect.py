@@ -10,40 +10,56 @@ import numpy as np
 import torch
 
 from spoton.errors import StudyError
-from spoton.study.plan.study_file import StudyFile, read_study_file
-from spoton.study.results.study_results import FILE, MODEL_TUNING, Matrix, Results, Run, Score, load_results
+from spoton.evaluation.intervals import wilson
+from spoton.study.plan.study_file import StudyFile, parse_study_file
+from spoton.study.results.study_results import (
+    MODEL_TUNING,
+    RESULTS_FILE,
+    Matrix,
+    Score,
+    StudyResults,
+    TransferRun,
+    parse_results,
+)
 from spoton.study.run.scheduler import PLAN, document_of, read_plan
 from spoton.study.run.store import STUDY_FILE, Store
 
 _METHODS = ("weighted-average", "multi-task-mixture")
 
 
-def results_in(folder: Path) -> Results:
-    """The results of a study that ran, or that was imported.
+def results_in(place: str | Path) -> StudyResults:
+    """The results of a study that ran, or that was imported, from its folder or URL.
 
     Raises:
         StudyError: The folder holds neither.
     """
-    if (folder / PLAN).is_file():
-        return collect(folder)
-    if (folder / STUDY_FILE).is_file() and not (folder / FILE).is_file():
-        raise StudyError(f"The study {folder} has not run yet. Run it: spoton study run {folder}")
-    return load_results(folder)
+    store = Store(place)
+    if store.read(PLAN) is not None:
+        return collect(place)
+    if store.read(STUDY_FILE) is not None and store.read(RESULTS_FILE) is None:
+        raise StudyError(f"The study {place} has not run yet. Run it: spoton study run {place}")
+    return parse_results(store.read, store.place)
 
 
-def collect(folder: Path) -> Results:
+def collect(place: str | Path) -> StudyResults:
     """What the finished cells of the study's plan have found; cells of earlier plans are left out.
+
+    Args:
+        place: The study's folder or URL.
 
     Raises:
         StudyError: The study was not planned, or no cell is finished.
     """
-    store = Store(folder)
-    study = read_study_file(folder / STUDY_FILE)
+    store = Store(place)
+    text = store.read(STUDY_FILE)
+    if text is None:
+        raise StudyError(f"{place} has no {STUDY_FILE}. `spoton study new {place}` writes one to start from.")
+    study = parse_study_file(text.decode("utf-8", "replace"), f"{store.place}/{STUDY_FILE}")
     planned = [one.name for one in read_plan(store)]
     finished = store.names("cells", ".json")
     cells = [document_of(store, f"cells/{name}.json") for name in planned if name in finished]
     if not cells:
-        raise StudyError(f"No cell of {folder} is finished yet. Run the study: spoton study run {folder}")
+        raise StudyError(f"No cell of {place} is finished yet. Run the study: spoton study run {place}")
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         by_kind.setdefault(cell["kind"], []).append(cell)
@@ -51,7 +67,7 @@ def collect(folder: Path) -> Results:
     zero_shot = by_kind.get("zero-shot", ())
     keys = {kind: _prompts(store, by_kind.get(kind, ()), "key") for kind in ("source", "scratch")}
     targets = tuple(entry.task for entry in study.targets.tasks)
-    return Results(
+    return StudyResults(
         sources=tuple(entry.task for entry in study.sources.tasks), targets=targets,
         validation=_scores(tuned, "validation"), test=_scores(tuned, "test"),
         zero_shot={cell["task"]: cell["scores"]["test"] for cell in zero_shot},
@@ -60,18 +76,49 @@ def collect(folder: Path) -> Results:
         target_keys={place: key for place, key in keys["scratch"].items() if place[0] in targets},
         source_values=_prompts(store, by_kind.get("source", ()), "value"),
         families={cell["task"]: cell["family"] for cell in cells},
+        learned_sources=_learned(by_kind),
         metrics={cell["task"]: cell["metric"] for cell in cells if cell["kind"] != "source"},
         candidates=tuple(entry.task for entry in study.candidates),
         left_out=tuple((pair.source, pair.target, pair.why) for pair in study.leave_out),
         runs={
-            (cell["source"], cell["task"], cell["seed"]): Run(
+            (cell["source"], cell["task"], cell["seed"]): TransferRun(
                 cell["steps"], tuple(cell["looks"]), cell.get("dropped")
             )
             for cell in by_kind.get("transfer", ())
         },
         extra=_extra(by_kind, "validation"), extra_test=_extra(by_kind, "test"),
-        metadata=_metadata(folder.resolve().name, study, cells, len(planned)) | _tuned(by_kind, keys["scratch"]),
+        metadata=_metadata(_name_of(store), study, cells, len(planned)) | _tuned(by_kind, keys["scratch"]),
     )  # fmt: skip
+
+
+def _name_of(store: Store) -> str:
+    if store.local is not None:
+        return store.local.resolve().name
+    return store.place.rstrip("/").rpartition("/")[2]
+
+
+def _learned(by_kind: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, bool]:
+    """Whether the prompt of each source does better on its own task than the most frequent answer.
+
+    Over all its seeds: the lower end of the 95 % interval of its accuracy is above that. Where the most frequent answer
+    is not known, only a source that is no better than guessing among its labels is judged: it has not learned.
+    Sources of other metrics than accuracy are left out.
+    """
+    majority = {cell["task"]: cell["majority"] for cell in by_kind.get("zero-shot", ())}
+    by_task: dict[str, list[dict[str, Any]]] = {}
+    for cell in by_kind.get("source", ()):
+        if cell["metric"] == "accuracy" and cell.get("labels"):
+            by_task.setdefault(cell["task"], []).append(cell)
+    learned = {}
+    for task, cells in by_task.items():
+        split = "test" if all("test" in cell["scores"] for cell in cells) else "validation"
+        rows = sum(cell["splits"][split] for cell in cells)
+        right = sum(cell["scores"][split] * cell["splits"][split] / 100 for cell in cells)
+        floor = cells[0].get("majority", majority.get(task, {})).get(split)
+        ahead = wilson(right, rows).low > (100 / cells[0]["labels"] if floor is None else floor)
+        if floor is not None or not ahead:
+            learned[task] = ahead
+    return learned
 
 
 def _scores(cells: Iterable[dict[str, Any]], split: str) -> tuple[Score, ...]:

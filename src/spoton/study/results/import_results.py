@@ -1,272 +1,168 @@
-"""Studies of other people: score tables and prompt files, read into `Results`.
-
-Scores are long-format CSV: ``source,target[,seed],score[,std]`` (``mean`` is taken for ``score``). Nothing in a file is
-executed: arrays are read without pickle, PyTorch files with ``weights_only``.
-"""
+"""Studies of other people: score tables and prompt files, read into `StudyResults`."""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from spoton.errors import DataError
-from spoton.exchange.t5x import load_prompt_matrix
+from spoton.errors import DataError, StudyError
 from spoton.files import sha256_of_file
-from spoton.study.results.study_results import Matrix, Results, Score
+from spoton.study.results.prompt_files import read_prompts, require_known
+from spoton.study.results.score_tables import (
+    AS_IS,
+    ReadOptions,
+    ScoreTable,
+    read_baseline,
+    read_scores,
+    require_one_scale,
+)
+from spoton.study.results.study_results import PROMPTS_FILE, RESULTS_FILE, Score, StudyResults
+from spoton.study.run.scheduler import PLAN
+from spoton.study.run.store import STUDY_FILE
 
-SCRATCH = frozenset({"", "none", "baseline", "scratch", "from-scratch", "from_scratch"})
-ZERO_SHOT = frozenset({"zero-shot", "zero_shot"})
-MAJORITY = frozenset({"majority"})
-METHOD = "method:"
-PROMPT_SUFFIXES = (".npy", ".pt", ".safetensors")
+_Fact = TypeVar("_Fact")
 
-_SCORE_COLUMNS = ("score", "mean")
-_COLUMNS = ("source", "target", "seed", "score", "mean", "std")
+FINAL_PROMPTS = "Similarities are those of final prompts: there are no keys (early checkpoints)."
 
 
 @dataclass(frozen=True)
-class Table:
-    """What one CSV says.
+class ImportedFiles:
+    """What a study is imported from.
 
     Attributes:
-        scores: Transfer and from-scratch scores.
-        extra: Scores by other method.
-        zero_shot: Score of the bare model by target.
-        majority: Score of the most frequent answer by target.
+        scores: Table of the scores by which everything is chosen.
+        test: Table of the scores that are reported; None: those of ``scores`` are.
+        baseline: Table ``target[,seed],score[,std]`` of runs from scratch, if they are not in ``scores``.
+        keys: Folder of task embeddings; those of sources and targets alike.
+        values: Folder of source prompts. Without ``keys`` they are compared instead.
+        families: Kind of task by task.
+        learned: Whether a source had learned its own task.
     """
 
-    scores: tuple[Score, ...]
-    extra: dict[str, tuple[Score, ...]]
-    zero_shot: dict[str, float]
-    majority: dict[str, float]
+    scores: Path
+    test: Path | None = None
+    baseline: Path | None = None
+    keys: Path | None = None
+    values: Path | None = None
+    families: Mapping[str, str] = field(default_factory=dict)
+    learned: Mapping[str, bool] = field(default_factory=dict)
 
 
 def import_study(
-    scores: Path,
-    *,
-    test: Path | None = None,
-    baseline: Path | None = None,
-    keys: Path | None = None,
-    values: Path | None = None,
-    families: dict[str, str] | None = None,
-    scale: float = 1.0,
-    seeds_averaged: int | None = None,
+    files: ImportedFiles,
+    options: ReadOptions = AS_IS,
     name: str = "",
-) -> Results:
+) -> StudyResults:
     """Results from tables and prompt files.
 
     Args:
-        scores: CSV of the scores by which everything is chosen.
-        test: CSV of the scores that are reported; None: those of ``scores`` are.
-        baseline: CSV ``target[,seed],score[,std]`` of runs from scratch, if they are not in ``scores``.
-        keys: Folder of task embeddings, ``TASK.npy``, ``TASK.SEED.pt`` and so on; those of sources and targets alike.
-        values: Folder of source prompts. Without ``keys`` they are compared instead.
-        families: Kind of task by task.
-        scale: What to multiply scores with; 100 for fractions.
-        seeds_averaged: How many seeds a score without a seed is the mean of.
+        files: What to read.
+        options: How numbers become scores.
         name: What to call the study.
 
     Raises:
         DataError: A file is missing, a column or a number is, or tables contradict each other; says the line.
         PromptError: A prompt file cannot be read.
     """
-    first = read_scores(scores, scale, seeds_averaged)
-    second = read_scores(test, scale, seeds_averaged) if test else Table((), {}, {}, {})
-    if baseline is not None:
-        first = Table((*first.scores, *read_baseline(baseline, scale, seeds_averaged)), first.extra, {}, {})
-    every = [*first.scores, *second.scores]
+    first = read_scores(files.scores, options)
+    second = read_scores(files.test, options) if files.test else ScoreTable()
+    scores = first.scores
+    if files.baseline is not None:
+        scratch = read_baseline(files.baseline, options)
+        if not options.accept_scale:
+            require_one_scale(first, scratch, (files.scores, files.baseline))
+        scores = _with_baseline(first, scratch)
+    every = [*scores, *second.scores]
     sources = tuple(dict.fromkeys(one.source for one in every if one.source is not None))
     targets = tuple(dict.fromkeys(one.target for one in every))
-    scratch = sum(one.source is None for one in first.scores)
-    if not sources or not scratch:
-        raise DataError(
-            f"{scores} has {len(sources)} source tasks and {scratch} scores from scratch; a study needs both. Rows "
-            "from scratch have an empty source, or `none` or `baseline`; or give them with --baseline."
-        )
-    notes = []
-    found_keys, found_values = read_prompts(keys), read_prompts(values)
-    if values is not None and keys is None:
-        found_keys = found_values
-        notes.append("Similarities are those of final prompts: there are no keys (early checkpoints).")
-    _require_known([*found_keys, *found_values], {*sources, *targets})
-    files = [path for path in (scores, test, baseline) if path is not None]
-    return Results(
-        sources, targets, first.scores, second.scores,
+    _require_both(files.scores, sources, scores)
+    tasks = tuple(dict.fromkeys((*sources, *targets)))
+    keys, values = read_prompts(files.keys, tasks), read_prompts(files.values, tasks)
+    require_known({**keys, **values}, tasks)
+    notes = [*first.notes, *second.notes, *_alike(tasks)]
+    final = files.values is not None and files.keys is None
+    if final:
+        keys = values
+        notes.append(FINAL_PROMPTS)
+    return StudyResults(
+        sources, targets, scores, second.scores,
         zero_shot=second.zero_shot or first.zero_shot, majority=second.majority or first.majority,
-        source_keys={place: key for place, key in found_keys.items() if place[0] in sources},
-        target_keys={place: key for place, key in found_keys.items() if place[0] in targets},
-        source_values={place: value for place, value in found_values.items() if place[0] in sources},
-        families=families or {}, extra=first.extra, extra_test=second.extra,
+        source_keys={place: key for place, key in keys.items() if place[0] in sources},
+        target_keys={place: key for place, key in keys.items() if place[0] in targets},
+        source_values={place: value for place, value in values.items() if place[0] in sources},
+        families=_of_tasks(files.families, tasks), extra=first.extra, extra_test=second.extra,
+        learned_sources=_of_tasks(files.learned, sources),
         metadata={
-            "name": name or scores.stem,
-            "imported": {path.name: sha256_of_file(path) for path in files},
-            "seeds_averaged": seeds_averaged, "notes": notes,
+            "name": name or files.scores.stem,
+            "imported": {
+                path.name: sha256_of_file(path)
+                for path in (files.scores, files.test, files.baseline)
+                if path is not None
+            },
+            "seeds_averaged": options.seeds_averaged, "final_prompts_as_keys": final, "notes": notes,
         },
     )  # fmt: skip
 
 
-def read_scores(path: Path, scale: float = 1.0, seeds_averaged: int | None = None) -> Table:
-    """Reads a table of scores.
-
-    The source of a row is a task; or nothing, ``none`` or ``baseline`` for tuning from scratch; ``zero-shot``;
-    ``majority``; or ``method:NAME`` for another method (`Results.extra`).
-
-    Raises:
-        DataError: The file cannot be read as such a table.
-    """
-    scores: list[Score] = []
-    extra: dict[str, list[Score]] = {}
-    single: dict[str, dict[str, float]] = {"zero-shot": {}, "majority": {}}
-    for line, row in _rows(path, ("source", "target")):
-        source = row["source"]
-        where = f"{path}, line {line}"
-        if source.startswith(METHOD):
-            found = _score(where, row, None, scale, seeds_averaged)
-            extra.setdefault(source.removeprefix(METHOD), []).append(found)
-        elif source.lower() in ZERO_SHOT | MAJORITY:
-            kind = "majority" if source.lower() in MAJORITY else "zero-shot"
-            single[kind][row["target"]] = _score(where, row, None, scale, seeds_averaged).score
-        else:
-            task = None if source.lower() in SCRATCH else source
-            scores.append(_score(where, row, task, scale, seeds_averaged))
-    _require_percentages(path, scores)
-    return Table(
-        tuple(scores), {name: tuple(found) for name, found in extra.items()}, single["zero-shot"], single["majority"]
-    )  # fmt: skip
-
-
-def read_baseline(path: Path, scale: float = 1.0, seeds_averaged: int | None = None) -> tuple[Score, ...]:
-    """Reads scores from scratch alone: ``target[,seed],score[,std]``.
-
-    Raises:
-        DataError: The file cannot be read as such a table.
-    """
-    rows = _rows(path, ("target",))
-    return tuple(_score(f"{path}, line {line}", row, None, scale, seeds_averaged) for line, row in rows)
-
-
-def read_families(path: Path) -> dict[str, str]:
-    """Reads ``task,family``.
-
-    Raises:
-        DataError: The file cannot be read as such a table.
-    """
-    return {row["task"]: row["family"] for _, row in _rows(path, ("task", "family"), others=())}
-
-
-def read_prompts(folder: Path | None) -> dict[tuple[str, int], Matrix]:
-    """Reads every prompt of a folder, ``TASK`` or ``TASK.SEED`` with the ending of its format; seed 0 if not named.
-
-    Raises:
-        DataError: There is no such folder, or no prompt in it, or two of one task and seed.
-        PromptError: A file is no prompt.
-    """
-    if folder is None:
-        return {}
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder. Give one with files TASK.npy or TASK.SEED.pt.")
-    found: dict[tuple[str, int], Matrix] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in PROMPT_SUFFIXES:
-            continue
-        task, _, seed = path.stem.rpartition(".")
-        place = (task, int(seed)) if task and seed.isdecimal() else (path.stem, 0)
-        if place in found:
-            raise DataError(f"{folder} has more than one prompt of {place[0]}, seed {place[1]}. Keep one.")
-        found[place] = load_prompt_matrix(path).numpy()
-    if not found:
-        raise DataError(
-            f"{folder} has no file ending in {', '.join(PROMPT_SUFFIXES)}. Give the folder of the prompts."
-        )
-    return found
-
-
-def _rows(
-    path: Path, needed: Sequence[str], others: Sequence[str] = _SCORE_COLUMNS
-) -> Iterable[tuple[int, dict[str, str]]]:
-    """Line number and cells of each row, stripped.
+def require_free(folder: Path, *, replace: bool) -> None:
+    """Refuses a folder in which an import would overwrite something, or be mixed with a study that ran.
 
     Args:
-        path: The CSV.
-        needed: Columns that have to be there.
-        others: Columns of which one has to be there.
+        folder: Where the import shall be.
+        replace: Whether an earlier import may be replaced.
+
+    Raises:
+        StudyError: Says what is there.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = [(column or "").strip() for column in reader.fieldnames or ()]
-            absent = [column for column in needed if column not in header]
-            if absent or (others and not set(others) & set(header)):
-                wanted = ", ".join((*needed, *([" or ".join(others)] if others else [])))
-                raise DataError(
-                    f"{path} has the columns {', '.join(header) or '(none)'}; expected {wanted}"
-                    f"{', and seed and std if there are any' if others else ''}. Name them so in its first line."
-                )
-            reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}. Check the path.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} cannot be read as CSV: {error}. Save it as UTF-8 CSV with commas."
-        ) from error
-    for line, row in rows:
-        if None in row or None in row.values():
+    ran = next((name for name in (STUDY_FILE, PLAN, "cells") if (folder / name).exists()), None)
+    if ran is not None:
+        raise StudyError(
+            f"{folder} holds a study of its own ({ran}), which an import does not replace. Choose another --out."
+        )
+    there = next((name for name in (RESULTS_FILE, PROMPTS_FILE) if (folder / name).exists()), None)
+    if there is not None and not replace:
+        raise StudyError(
+            f"{folder} holds an imported study already ({there}). Choose another --out, or use --replace."
+        )
+
+
+def _with_baseline(first: ScoreTable, scratch: ScoreTable) -> tuple[Score, ...]:
+    for cell, line in scratch.lines.items():
+        if cell in first.lines:
             raise DataError(
-                f"{path}, line {line}: found {_cells(row)} cells, expected {len(header)}. Quote commas."
+                f"{cell[1]} from scratch has more than one score: {first.lines[cell]}, and {line}. Keep one."
             )
-    return [(line, {column: cell.strip() for column, cell in row.items()}) for line, row in rows]
+    return (*first.scores, *scratch.scores)
 
 
-def _cells(row: dict[Any, Any]) -> int:
-    return sum(1 for key, cell in row.items() if key is not None and cell is not None) + len(
-        row.get(None) or []
-    )
-
-
-def _score(where: str, row: dict[str, str], source: str | None, scale: float, averaged: int | None) -> Score:
-    if not row["target"]:
-        raise DataError(f"{where}: the target is empty. Every row needs one.")
-    column = next(column for column in _SCORE_COLUMNS if column in row)
-    seed = _number(where, "seed", row.get("seed", ""))
-    std = _number(where, "std", row.get("std", ""))
-    score = _number(where, column, row[column])
-    if score is None or (seed is not None and seed != int(seed)):
-        what = f"{column} is empty" if score is None else f"seed is {row['seed']}, no whole number"
-        raise DataError(f"{where}: {what}. Leave the row out, or fill it in.")
-    return Score(
-        row["target"], source, None if seed is None else int(seed), score * scale,
-        None if std is None else std * scale, averaged if seed is None else None,
-    )  # fmt: skip
-
-
-def _number(where: str, column: str, cell: str) -> float | None:
-    if not cell:
-        return None
-    try:
-        number = float(cell)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{where}: {column} is {cell!r}, not a number. Leave the row out, or correct it.")
-    return number
-
-
-def _require_percentages(path: Path, scores: Sequence[Score]) -> None:
-    if scores and all(-1 <= one.score <= 1 for one in scores):
+def _require_both(path: Path, sources: tuple[str, ...], scores: Iterable[Score]) -> None:
+    scratch = sum(one.source is None for one in scores)
+    if not sources or not scratch:
         raise DataError(
-            f"All scores of {path} are between -1 and 1; expected percentages. Use --scale 100 if they are fractions."
+            f"{path} has {len(sources)} source tasks and {scratch} scores from scratch; a study needs both. Rows from "
+            "scratch have an empty source, or `none`, `random` or `baseline`; name another with "
+            "--scratch-name, or give "
+            "them with --baseline."
         )
 
 
-def _require_known(prompts: Iterable[tuple[str, int]], tasks: set[str]) -> None:
-    unknown = sorted({task for task, _ in prompts} - tasks)
-    if unknown:
-        raise DataError(
-            f"There are prompts of {', '.join(unknown)}, but the scores name only {', '.join(sorted(tasks))}. "
-            "Name the files as the tasks are named in the CSV: TASK.npy or TASK.SEED.npy."
-        )
+def _alike(tasks: Iterable[str]) -> list[str]:
+    """A note for tasks that differ by case alone: a task's score on itself would count as a transfer."""
+    by_name: dict[str, list[str]] = {}
+    for task in tasks:
+        by_name.setdefault(task.casefold(), []).append(task)
+    return [
+        f"The tasks {' and '.join(names)} differ by case alone and are taken as different tasks. If they are one, "
+        "spell them alike: otherwise its score on itself counts as a transfer."
+        for names in by_name.values()
+        if len(names) > 1
+    ]
+
+
+def _of_tasks(facts: Mapping[str, _Fact], tasks: Iterable[str]) -> dict[str, _Fact]:
+    """What is known of the tasks there are, whose names may differ by case."""
+    folded = {task.casefold(): fact for task, fact in facts.items()}
+    known = {task: facts.get(task, folded.get(task.casefold())) for task in tasks}
+    return {task: fact for task, fact in known.items() if fact is not None and fact != ""}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,17 +27,17 @@ Matrix: TypeAlias = NDArray[np.float32]
 Prompts: TypeAlias = Mapping[tuple[str, int], Matrix]
 """Prompts ``[P, D]`` by task and seed."""
 
-FORMAT = "spoton-study-results-1"
-FILE = "results.json"
+RESULTS_FORMAT = "spoton-study-results-1"
+RESULTS_FILE = "results.json"
 PROMPTS_FILE = "prompts.safetensors"
-# The baseline methods of a study that are no transfer, as keys of `Results.extra`.
+# The baseline methods of a study that are no transfer, as keys of `StudyResults.extra`.
 MODEL_TUNING = "model-tuning"
 WEIGHTED_AVERAGE = "weighted-average"
 MIXTURE = "multi-task-mixture"
 
 _SPLITS = ("validation", "test")
 _TUPLES = ("sources", "targets", "candidates", "left_out")
-_MAPPINGS = ("families", "metrics", "zero_shot", "majority", "metadata")
+_MAPPINGS = ("families", "metrics", "zero_shot", "majority", "learned_sources", "metadata")
 _PROMPTS = ("source_keys", "target_keys", "source_values")
 
 
@@ -62,7 +63,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Run:
+class TransferRun:
     """How one transfer cell went.
 
     Attributes:
@@ -77,7 +78,7 @@ class Run:
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class StudyResults:
     """What is known of a study: scores, prompts, and where they come from.
 
     Attributes:
@@ -92,6 +93,7 @@ class Results:
         source_values: Source prompts as they are transferred.
         families: Kind of task by task.
         metrics: Main metric by target.
+        learned_sources: Whether the prompt of a source had learned its own task, as far as that is known.
         candidates: Tasks that were scored without transfer only, to choose targets among.
         left_out: Pairs (source, target, why) that are not tried, and so are not missing.
         extra: Validation scores of other methods. A name is ``model-tuning``, or ``weighted-average@3``,
@@ -115,11 +117,12 @@ class Results:
     source_values: Prompts = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
+    learned_sources: Mapping[str, bool] = field(default_factory=dict)
     candidates: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str, str], ...] = ()
     extra: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     extra_test: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
-    runs: Mapping[tuple[str, str, int], Run] = field(default_factory=dict)
+    runs: Mapping[tuple[str, str, int], TransferRun] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -152,10 +155,23 @@ class Results:
         kinds = {one.source is None for one in self.test}
         return "test" if kinds == {True, False} else "validation"
 
-    @property
+    @cached_property
     def dropped(self) -> dict[tuple[str, str, int], int]:
         """After how many steps successive halving ended a transfer cell, by source, target and seed."""
         return {place: run.dropped for place, run in self.runs.items() if run.dropped is not None}
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether what is compared are keys; False: they are final prompts, or there are no prompts at all."""
+        return bool(self.source_keys) and not self.metadata.get("final_prompts_as_keys", False)
+
+    def tasks_without_key(self) -> list[str]:
+        """Sources and targets that cannot be compared, since no key of theirs is known; none if there are no keys."""
+        if not self.source_keys and not self.target_keys:
+            return []
+        sources, targets = ({task for task, _ in keys} for keys in (self.source_keys, self.target_keys))
+        absent = [source for source in self.sources if source not in sources]
+        return absent + [target for target in self.targets if target not in targets and target not in absent]
 
     @property
     def reported(self) -> tuple[Score, ...]:
@@ -175,8 +191,10 @@ class Results:
         }
         if prompts:
             atomic_write(folder / PROMPTS_FILE, safetensors.numpy.save(prompts))
+        else:  # none of an import that stood here before
+            (folder / PROMPTS_FILE).unlink(missing_ok=True)
         document = {
-            "format": FORMAT,
+            "format": RESULTS_FORMAT,
             **{name: list(getattr(self, name)) for name in _TUPLES},
             **{name: dict(getattr(self, name)) for name in _MAPPINGS},
             **{split: [asdict(one) for one in getattr(self, split)] for split in _SPLITS},
@@ -187,55 +205,85 @@ class Results:
             "runs": [[*place, asdict(run)] for place, run in self.runs.items()],
             "prompts": bool(prompts),
         }  # fmt: skip
-        path = folder / FILE
+        path = folder / RESULTS_FILE
         atomic_write(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
         return path
 
 
-def load_results(folder: Path) -> Results:
-    """Reads what `Results.save` wrote.
+def load_results(folder: Path) -> StudyResults:
+    """Reads what `StudyResults.save` wrote.
 
     Raises:
         StudyError: There is no such folder, or a file of it is damaged.
         DataError: The scores contradict each other.
     """
-    path = folder / FILE
+
+    def read(name: str) -> bytes | None:
+        try:
+            return (folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StudyError(f"{folder / name} cannot be read: {error.strerror}.") from error
+
+    return parse_results(read, str(folder))
+
+
+def parse_results(read: Callable[[str], bytes | None], place: str) -> StudyResults:
+    """Results from the files of a folder, wherever it is.
+
+    Args:
+        read: Gives the content of a file of the folder, None if it is not there.
+        place: What errors call the folder.
+
+    Raises:
+        StudyError: The folder holds no results, or a file of it is damaged.
+        DataError: The scores contradict each other.
+    """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            raise ValueError(f"expected the format {FORMAT}")
+        document = json.loads(_content(read, RESULTS_FILE, place))
+        if not isinstance(document, dict) or document.get("format") != RESULTS_FORMAT:
+            raise ValueError(f"expected the format {RESULTS_FORMAT}")
         values: dict[str, Any] = {split: _scores(document[split]) for split in _SPLITS}
         for name in ("extra", "extra_test"):
-            values[name] = {method: _scores(found) for method, found in document[name].items()}
+            values[name] = {method: _scores(scores) for method, scores in document[name].items()}
         if document["prompts"]:
-            values |= _load_prompts(folder / PROMPTS_FILE)
+            values |= _load_prompts(_content(read, PROMPTS_FILE, place))
         for name in ("sources", "targets", "candidates"):
             values[name] = tuple(document[name])
         values["left_out"] = tuple((source, target, why) for source, target, why in document["left_out"])
         values["runs"] = {
-            (source, target, seed): Run(run["steps"], tuple(run["looks"]), run["dropped"])
+            (source, target, seed): TransferRun(run["steps"], tuple(run["looks"]), run["dropped"])
             for source, target, seed, run in document.get("runs", ())
         }
-        return Results(**values, **{name: document[name] for name in _MAPPINGS})
-    except FileNotFoundError as error:
+        # Studies that were imported before sources could be marked have no such list.
+        return StudyResults(**values, **{name: document.get(name, {}) for name in _MAPPINGS})
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise StudyError(
-            f"{error.filename} is not there, so {folder} holds no results of a study. "
-            "Give the folder of a study, or make one with `spoton study import`."
+            f"{place}/{RESULTS_FILE} cannot be read as results of a study: {error}. Import them again."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise StudyError(f"{path} cannot be read as results of a study: {error}. Write it again.") from error
+
+
+def _content(read: Callable[[str], bytes | None], name: str, place: str) -> bytes:
+    data = read(name)
+    if data is None:
+        raise StudyError(
+            f"{place} has no {name}, so it holds no results of a study. "
+            "Give the folder of a study, or make one with `spoton study import`."
+        )
+    return data
 
 
 def _scores(rows: list[dict[str, Any]]) -> tuple[Score, ...]:
     return tuple(Score(**row) for row in rows)
 
 
-def _load_prompts(path: Path) -> dict[str, dict[tuple[str, int], Matrix]]:
-    found: dict[str, dict[tuple[str, int], Matrix]] = {kind: {} for kind in _PROMPTS}
-    for name, prompt in safetensors.numpy.load(path.read_bytes()).items():
+def _load_prompts(data: bytes) -> dict[str, dict[tuple[str, int], Matrix]]:
+    prompts: dict[str, dict[tuple[str, int], Matrix]] = {kind: {} for kind in _PROMPTS}
+    for name, prompt in safetensors.numpy.load(data).items():
         kind, seed, task = name.split("|", 2)
-        found[kind][task, int(seed)] = prompt
-    return found
+        prompts[kind][task, int(seed)] = prompt
+    return prompts
 
 
 def _name(score: Score) -> str:

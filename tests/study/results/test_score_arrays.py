@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from spoton.study.results.scores import Mean, ScoreArrays, known
+from spoton.study.results.score_arrays import Mean, ScoreArrays, known
 from spoton.study.results.study_results import Score
 from tests.study.made import arrays
 
@@ -50,3 +50,24 @@ def test_means_of_nothing_and_of_one() -> None:
 )
 def test_known(value: float | None, expected: float | None) -> None:
     assert known(value) == expected
+
+
+def test_a_task_is_never_its_own_source_with_seeds_or_without() -> None:
+    """The smallest table in which a task's score on itself could pass for a transfer."""
+    for seed in (None, 0):
+        scores = [
+            Score(target, source, seed, score)
+            for source, target, score in (
+                (None, "A", 50.0), ("A", "A", 99.0), ("B", "A", 40.0),
+                (None, "B", 50.0), ("A", "B", 40.0), ("B", "B", 99.0),
+            )
+        ]  # fmt: skip
+        grid = ScoreArrays.of(scores, ["A", "B"], ["A", "B"])
+        assert [(grid.sources[s], grid.targets[t]) for s, t in grid.pairs()] == [("A", "B"), ("B", "A")]
+        assert math.isnan(grid.cell("A", "A").mean) and grid.cell("B", "A").mean == 40.0
+        assert grid.missing() == [] and grid.missing_pairs() == []
+
+
+def test_pairs_without_any_score_are_listed() -> None:
+    grid = arrays({None: [50.0, 51.0], "a": [nan, 52.0], "b": [nan, nan]})
+    assert grid.missing_pairs() == [("b", "x")] and grid.missing_pairs({("b", "x")}) == []

@@ -1,4 +1,4 @@
-"""Transfer beside the paper's baselines, target by target: zero-shot, from scratch, transfer, retrieval, model tuning.
+"""Transfer next to the paper's baselines, target by target: zero-shot, from scratch, transfer, retrieval, model tuning.
 
 Also what each costs: the numbers tuned per task, their bytes, and how many times a prompt fits into the model.
 """
@@ -8,19 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from spoton.study.analysis.analyse import Analysis
-from spoton.study.analysis.retrieval_evaluation import Candidates
-from spoton.study.analysis.similarities import KeySimilarities
-from spoton.study.results.scores import Array, Mean, ScoreArrays, known
+from spoton.study.results.score_arrays import NOTHING, Array, Mean, ScoreArrays, known
 from spoton.study.results.study_results import MODEL_TUNING
 
 RETRIEVED = 3
 """How many of the most similar sources are tried in the column of retrieval; fixed, so that no result picks it."""
 
 
-def baselines(analysis: Analysis) -> dict[str, Any] | None:
+def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
     """Scores of the reported split by target, and what is tuned; None if no model was tuned.
 
     Transfer is the source that is best by validation in each seed; retrieval the best by validation of the
@@ -32,12 +28,8 @@ def baselines(analysis: Analysis) -> dict[str, Any] | None:
         return None
     model = ScoreArrays.of(split[MODEL_TUNING], results.sources, results.targets)
     metric = analysis.metric
-    similarity = (
-        {} if metric is None else {metric: KeySimilarities(results, metric).by_seed(analysis.reported)}
-    )
-    candidates = Candidates.of(analysis.validation, analysis.reported, similarity)
-    transfer = candidates.best_by_validation()
-    retrieval = None if metric is None else candidates.best_of_top(metric, RETRIEVED)
+    transfer = analysis.choices.best_by_validation()
+    retrieval = None if metric is None else analysis.choices.best_of_top(metric, RETRIEVED)
     rows = [
         {
             "target": target, "zero_shot": known(results.zero_shot.get(target)),
@@ -63,9 +55,13 @@ def ratio(metadata: Mapping[str, Any]) -> float | None:
 
 def ratio_sentence(analysis: Analysis) -> str:
     """The ratio in words; nothing if it is unknown."""
-    found = ratio(analysis.results.metadata)
-    return "" if found is None else f" It tunes {found:,.0f} times as many numbers per task as a prompt has."
+    times = ratio(analysis.results.metadata)
+    return (
+        ""
+        if times is None
+        else f" Model tuning tunes {times:,.0f} times as many numbers per task as a prompt has."
+    )
 
 
 def _mean(scores: Array | None, target: int) -> Mean:
-    return Mean(np.nan, np.nan, 0) if scores is None else Mean.of(scores[target])
+    return NOTHING if scores is None else Mean.of(scores[target])

@@ -1,0 +1,310 @@
+"""How much of the oracle's gain does retrieval keep? Table 3 of SPoT for any study.
+
+Everything is chosen by validation and reported on the reported split (test, where there is one). Only the oracle
+looks at what it reports, which is why nothing can beat it. Each seed is a study of its own: its sources are ranked by
+the similarity of their keys to the target's key of that seed, and changes are against its own run from scratch, or
+against the mean from scratch where a seed has none. Means and deviations are over seeds, of averages over targets.
+
+Sources that validation cannot tell apart are told apart by their validation loss, where it is known; what is left of
+a tie is averaged over, so that no order of names or of similarity decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import comb
+from sklearn.metrics import ndcg_score
+
+from spoton.study.analysis.gain import error_reduction
+from spoton.study.results.score_arrays import Array, Mean, Places, ScoreArrays, known
+from spoton.transfer.similarity import Metric
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """What one way of using sources gives: a row of Table 3.
+
+    Attributes:
+        method: ``baseline``, ``best-of-top-k``, ``random``, ``oracle``, ``best-by-validation``, or another name.
+        metric: The similarity that ranks, if any.
+        k: How many sources are tried or combined, if that matters.
+        absolute: Change of the score in points, averaged over targets.
+        relative: Relative error reduction in percent, averaged over targets.
+        average: The score itself, averaged over targets.
+        kept: Share of the oracle's absolute change on the same targets; NaN where that is not positive.
+        targets: How many targets the averages are over.
+    """
+
+    method: str
+    metric: Metric | None
+    k: int | None
+    absolute: Mean
+    relative: Mean
+    average: Mean
+    kept: float
+    targets: int
+
+    @property
+    def within_noise(self) -> bool | None:
+        """Whether the change is no larger than its deviation over seeds; None: unknown (fewer than two seeds)."""
+        return None if math.isnan(self.absolute.std) else abs(self.absolute.mean) <= self.absolute.std
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "method": self.method, "metric": self.metric, "k": self.k, "absolute": self.absolute.to_json(),
+            "relative": self.relative.to_json(), "average": self.average.to_json(), "kept": known(self.kept),
+            "targets": self.targets, "within_noise": self.within_noise,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class SourceChoices:
+    """What can be chosen from, and what comes of it.
+
+    Attributes:
+        chosen_by: ``[S, T, N]`` validation scores.
+        reported: ``[S, T, N]`` scores of the reported split.
+        scratch: ``[T, N]`` reported scores from scratch, or their mean where a seed has none.
+        similarity: ``[S, T, N]`` by metric; NaN where a key is missing.
+        seeds: N seeds; (None,) if there are means over seeds only.
+        targets: Places of targets to average over: those with a score from scratch and a source in every seed; where
+            there is no such target, those with both in some seed.
+        loss: ``[S, T, N]`` validation losses, which break ties; NaN where unknown.
+    """
+
+    chosen_by: Array
+    reported: Array
+    scratch: Array
+    similarity: Mapping[Metric, Array]
+    seeds: tuple[int | None, ...]
+    targets: tuple[int, ...]
+    loss: Array
+    _curves: dict[Metric, tuple[Array, Array]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        validation: ScoreArrays,
+        reported: ScoreArrays,
+        similarity: Mapping[Metric, Array],
+        losses: Mapping[tuple[str, str, int], float] | None = None,
+    ) -> SourceChoices:
+        """Lays the validation scores out like the reported ones; a cell needs both.
+
+        Args:
+            validation: Scores by which everything is chosen.
+            reported: Scores that are reported.
+            similarity: ``[S, T, N]`` by metric, laid out like the reported scores.
+            losses: Validation loss by source, target and seed.
+        """
+        chosen_by = aligned(validation, reported, validation.transfer)
+        both = np.isfinite(chosen_by) & np.isfinite(reported.transfer)
+        usable = np.isfinite(reported.scratch_or_mean) & both.any(axis=0)
+        tried: NDArray[np.bool_] = np.asarray(
+            both.any(axis=(0, 1))
+        )  # a seed that has runs from scratch alone is no study of transfer
+        whole = np.flatnonzero(usable[:, tried].all(axis=1)) if tried.any() else np.array([], dtype=np.intp)
+        loss = np.full(reported.transfer.shape, np.nan)
+        for (source, target, seed), value in (losses or {}).items():
+            if seed in reported.seeds and source in reported.row and target in reported.column:
+                loss[reported.row[source], reported.column[target], reported.seeds.index(seed)] = value
+        return cls(
+            np.where(both, chosen_by, np.nan), np.where(both, reported.transfer, np.nan),
+            np.where(tried[None, :], reported.scratch_or_mean, np.nan), similarity, reported.seeds,
+            tuple(int(t) for t in (whole if whole.size else np.flatnonzero(usable.any(axis=1)))), loss,
+        )  # fmt: skip
+
+    @property
+    def sizes(self) -> range:
+        """Every k from 1 to the largest number of sources of a target."""
+        present = np.isfinite(self.reported).sum(axis=0)
+        return range(1, int(present.max(initial=0)) + 1)
+
+    @cached_property
+    def retrievable(self) -> tuple[int, ...]:
+        """Places of targets that every retrieval figure is over: those whose sources can be ranked."""
+        ranked = [np.asarray(np.isfinite(values).any(axis=(0, 2))) for values in self.similarity.values()]
+        if not ranked:
+            return self.targets
+        return tuple(t for t in self.targets if all(one[t] for one in ranked))
+
+    def each(self, choose: Callable[[Places, int, int], float]) -> Array:
+        """``[T, N]``: what a choice gives for each target and seed; NaN where there is no source.
+
+        Args:
+            choose: Takes the places of the sources that are there, the target's and the seed's.
+        """
+        result = np.full(self.scratch.shape, np.nan)
+        for t, n in np.ndindex(*result.shape):
+            there = np.flatnonzero(np.isfinite(self.reported[:, t, n]))
+            if there.size:
+                result[t, n] = choose(there, t, n)
+        return result
+
+    def ranked(self, metric: Metric, there: Places, t: int, n: int) -> Places:
+        """Places of the sources that have a key, most similar first; none if the target has no key."""
+        similarity = self.similarity[metric][there, t, n]
+        return there[np.argsort(-similarity, kind="stable")][: int(np.isfinite(similarity).sum())]
+
+    def has_keys(self, metric: Metric) -> bool:
+        """Whether sources can be ranked for any target."""
+        return bool(np.isfinite(self.similarity[metric]).any())
+
+    def best_of_top(self, metric: Metric, k: int, *, on_validation: bool = False) -> Array:
+        """``[T, N]`` scores of the best by validation among the k most similar sources; NaN where none has a key."""
+        curves = self._best_of_every_top(metric)[0 if on_validation else 1]
+        return curves[min(k, len(curves)) - 1] if len(curves) else np.full(self.scratch.shape, np.nan)
+
+    def _best_of_every_top(self, metric: Metric) -> tuple[Array, Array]:
+        """``[K, T, N]`` validation and reported scores for every k, each target's sources gone through once."""
+        if metric not in self._curves:
+            shape = (len(self.sizes), *self.scratch.shape)
+            validation, reported = np.full(shape, np.nan), np.full(shape, np.nan)
+            for t, n in np.ndindex(*self.scratch.shape):
+                order = self.ranked(metric, np.flatnonzero(np.isfinite(self.reported[:, t, n])), t, n)
+                best: list[int] = []
+                for k, place in enumerate(order.tolist()):
+                    if not best or self._order(place, t, n) > self._order(best[0], t, n):
+                        best = [place]
+                    elif self._order(place, t, n) == self._order(best[0], t, n):
+                        best.append(place)
+                    validation[k, t, n] = self.chosen_by[best[0], t, n]
+                    reported[k, t, n] = self.reported[best, t, n].mean()
+                if order.size:  # more than there are is all of them
+                    validation[order.size :, t, n] = validation[order.size - 1, t, n]
+                    reported[order.size :, t, n] = reported[order.size - 1, t, n]
+            self._curves[metric] = validation, reported
+        return self._curves[metric]
+
+    def best_by_validation(self, *, on_validation: bool = False) -> Array:
+        """``[T, N]`` scores of the best by validation among all sources."""
+        scores = self.chosen_by if on_validation else self.reported
+        return self.each(lambda there, t, n: float(scores[self.best(there, t, n), t, n].mean()))
+
+    def oracle(self) -> Array:
+        """``[T, N]`` the highest reported score of all sources."""
+        return self.each(lambda there, t, n: float(self.reported[there, t, n].max()))
+
+    def random(self, k: int) -> Array:
+        """``[T, N]`` expected score of the best by validation among k random sources; exact, by order statistics."""
+        curve: Array = self._random_curves[min(k, len(self.sizes)) - 1]
+        return curve
+
+    @cached_property
+    def _random_curves(self) -> Array:
+        """``[K, T, N]`` what `random` gives for every k."""
+        result = np.full((len(self.sizes), *self.scratch.shape), np.nan)
+        for t, n in np.ndindex(*self.scratch.shape):
+            groups: dict[tuple[float, float], list[float]] = {}  # sources that validation cannot tell apart
+            for place in np.flatnonzero(np.isfinite(self.reported[:, t, n])).tolist():
+                groups.setdefault(self._order(place, t, n), []).append(float(self.reported[place, t, n]))
+            if groups:
+                best_first = [np.array(groups[order]) for order in sorted(groups, reverse=True)]
+                there = sum(group.size for group in best_first)
+                left = there - np.cumsum([0, *(group.size for group in best_first)])
+                k = np.minimum(np.arange(1, len(self.sizes) + 1), there)[:, None]
+                # That all drawn are among the so many worst; so a difference is that a group has the best one drawn.
+                among_worst = comb(left[None], k) / comb(there, k)
+                result[:, t, n] = -np.diff(among_worst, axis=1) @ [group.mean() for group in best_first]
+        return result
+
+    def row(
+        self,
+        method: str,
+        metric: Metric | None,
+        k: int | None,
+        scores: Array,
+        among: tuple[int, ...] | None = None,
+    ) -> MethodResult:
+        """The row of Table 3 for ``[T, N]`` scores.
+
+        Args:
+            method: What to call it.
+            metric: The similarity, if any.
+            k: How many sources are used, if that matters.
+            scores: What it gives.
+            among: Places of targets to average over; None: all usable ones. Those without a score in every seed in
+                which others have one are left out.
+        """
+        usable = self.targets if among is None else among
+        seeds = np.isfinite(self.scratch[list(usable)]).any(axis=0)
+        targets = [t for t in usable if np.isfinite(scores[t][seeds]).all()] or list(usable)
+        scratch, after = self.scratch[targets], scores[targets]
+        both = np.isfinite(scratch) & np.isfinite(after)
+        oracle = self.average(np.where(both, self._oracle[targets] - scratch, np.nan))
+        absolute = self.average(np.where(both, after - scratch, np.nan))
+        kept = absolute.mean / oracle.mean if oracle.mean > 0 else math.nan
+        relative = self.average(np.where(both, error_reduction(after, scratch), np.nan))
+        return MethodResult(
+            method, metric, k, absolute, relative, self.average(np.where(both, after, np.nan)),
+            kept, int(both.any(axis=1).sum()),
+        )  # fmt: skip
+
+    @cached_property
+    def _oracle(self) -> Array:
+        return self.oracle()
+
+    def best(self, among: Places, t: int, n: int) -> Places:
+        """The best by validation, then by validation loss; several if nothing tells them apart."""
+        orders = [self._order(place, t, n) for place in among.tolist()]
+        return among[[order == max(orders) for order in orders]]
+
+    def _order(self, place: int, t: int, n: int) -> tuple[float, float]:
+        loss = self.loss[place, t, n]
+        return float(self.chosen_by[place, t, n]), -math.inf if math.isnan(loss) else -float(loss)
+
+    def average(self, values: Array) -> Mean:
+        """Over targets, then over seeds."""
+        seeds = [column[np.isfinite(column)].mean() for column in values.T if np.isfinite(column).any()]
+        found = Mean.of(np.array(seeds))
+        return found if self.seeds != (None,) else Mean(found.mean, found.std, 0)
+
+
+def aligned(grid: ScoreArrays, like: ScoreArrays, values: Array) -> Array:
+    """``[..., N]`` of one grid in the order of another's seeds; NaN for seeds that it lacks."""
+    result = np.full((*values.shape[:-1], len(like.seeds)), np.nan)
+    for n, seed in enumerate(like.seeds):
+        if seed in grid.seeds:
+            result[..., n] = values[..., grid.seeds.index(seed)]
+    return result
+
+
+def ndcg(choices: SourceChoices, metric: Metric | None) -> Mean:
+    """How well a similarity orders the sources: normalised discounted cumulative gain over the whole ranking.
+
+    A source's relevance for a target is its reported score above the worst source's, discounted by ``log2(rank + 1)``;
+    1 is the best order. Only sources with a key are ordered. Without a metric: what a random order is expected to
+    reach, which is what sources that are all alike in similarity get.
+    """
+
+    def choose(there: Places, t: int, n: int) -> float:
+        order = there if metric is None else choices.ranked(metric, there, t, n)
+        if order.size < 2:  # nothing to order
+            return math.nan
+        relevance = choices.reported[order, t, n] - choices.reported[order, t, n].min()
+        if not relevance.any():
+            return math.nan
+        nearness = np.zeros(order.size) if metric is None else choices.similarity[metric][order, t, n]
+        return float(ndcg_score(relevance[None], nearness[None]))
+
+    return choices.average(choices.each(choose)[list(choices.retrievable)])
+
+
+def regret(choices: SourceChoices, metric: Metric | None, k: int) -> Mean:
+    """Percent of the best source's score that is lost by trying the k most similar ones only.
+
+    ``100 * (best of all - best by validation of the k) / best of all``. Without a metric: k random sources.
+    """
+    scores = choices.random(k) if metric is None else choices.best_of_top(metric, k)
+    oracle = choices.oracle()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lost = np.where(oracle > 0, 100 * (oracle - scores) / oracle, np.nan)
+    return choices.average(lost[list(choices.retrievable)])

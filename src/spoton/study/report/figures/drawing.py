@@ -1,0 +1,166 @@
+"""What all figures share: a canvas measured in inches, colours, words that show under the pointer, and files.
+
+Sizes are fixed and the canvas is cut to what is drawn, so that no label is ever cut off; a figure that is wider than
+the page scrolls in its box.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any, Literal
+
+from spoton.study.analysis.analyse import Analysis
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Format = Literal["svg", "pdf", "png"]
+FORMATS: tuple[Format, ...] = ("svg", "pdf", "png")
+
+INK, SOFT, LINE = "#1d2733", "#5c6b7a", "#9aa5b1"
+COLORS = (
+    "#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd", "#ccb974", "#2f4b5c",
+)  # fmt: skip
+UNCOLORED = "#8c8c8c"
+FONT = 8.5  # points; a page shows them as 11 pixels
+
+_DPI = 200
+
+
+@dataclass
+class Drawing:
+    """A figure and the words that a page shows under the pointer.
+
+    Attributes:
+        name: What its files are called.
+        figure: What is drawn.
+        words: Words by the id of what they belong to.
+    """
+
+    name: str
+    figure: Figure
+    words: dict[str, str] = field(default_factory=dict)
+    _written: dict[Format, bytes] = field(default_factory=dict)
+
+    def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
+        """Axes in a place given in inches, which may lie anywhere: the canvas is cut to what is drawn."""
+        wide, high = self.figure.get_size_inches()
+        made: Axes = self.figure.add_axes((left / wide, bottom / high, width / wide, height / high))
+        made.tick_params(labelsize=FONT, color=LINE)
+        return made
+
+    def tell(self, artist: Artist, words: str) -> None:
+        """Shows words when the pointer is over something."""
+        name = f"{self.name}-{len(self.words)}"
+        artist.set_gid(name)
+        self.words[name] = words
+
+    def write(self, file_format: Format) -> bytes:
+        """The figure as a file's content, the same each time."""
+        if file_format not in self._written:
+            self._written[file_format] = self._write(file_format)
+        return self._written[file_format]
+
+    def _write(self, file_format: Format) -> bytes:
+        dates: dict[Format, dict[str, Any]] = {
+            "svg": {"Date": None},
+            "pdf": {"CreationDate": None},
+            "png": {},
+        }
+        data = io.BytesIO()
+        with style(self.name):
+            self.figure.savefig(
+                data,
+                format=file_format,
+                dpi=_DPI,
+                bbox_inches="tight",
+                pad_inches=0.06,
+                metadata=dates[file_format],
+            )
+        return data.getvalue()
+
+    def element(self, caption: str) -> str:
+        """The figure as an SVG element for a page, with its words as titles."""
+        text = self.write("svg").decode()
+        text = text[text.index("<svg") :]
+        text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+        text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(caption, quote=True)}" ', 1)
+
+        def titled(match: re.Match[str]) -> str:
+            words = self.words.get(match[1])
+            return match[0] if words is None else f"{match[0]}<title>{escape(words)}</title>"
+
+        return re.sub(r'<g id="([^"]+)">', titled, text)
+
+
+@contextmanager
+def style(salt: str) -> Iterator[None]:
+    """How all figures look; ids in SVG files follow from the salt, so that files are the same each time."""
+    import matplotlib
+
+    with matplotlib.rc_context(
+        {
+            "svg.fonttype": "path",  # letters as shapes: no page lacks the font, and nothing moves
+            "svg.hashsalt": salt, "pdf.fonttype": 42, "font.size": FONT, "text.parse_math": False,
+            "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": LINE, "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK, "axes.titlesize": FONT + 0.5, "axes.labelsize": FONT,
+        }
+    ):  # fmt: skip
+        yield
+
+
+def canvas(name: str) -> Drawing:
+    """A new figure. No display is needed and none is touched."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(10, 10))
+    FigureCanvasAgg(drawing)
+    return Drawing(name, drawing)
+
+
+def plain(axes: Axes) -> None:
+    """Axes without a box, with faint lines."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def family_colors(analysis: Analysis, tasks: Sequence[str]) -> dict[str, str]:
+    """A colour for each family of some tasks; none if no family is known."""
+    families = dict.fromkeys(analysis.results.families.get(task, "") for task in tasks)
+    families.pop("", None)
+    return {family: COLORS[i % len(COLORS)] for i, family in enumerate(families)}
+
+
+def color_of(analysis: Analysis, task: str, colors: dict[str, str]) -> str:
+    """The colour of a task's family."""
+    if not colors:
+        return COLORS[0]
+    return colors.get(analysis.results.families.get(task, ""), UNCOLORED)
+
+
+def source_label(analysis: Analysis, source: str) -> str:
+    """A source's name, with a word where its prompt had not learned its own task."""
+    return source + (" (not learned)" if analysis.results.learned_sources.get(source) is False else "")
+
+
+def family_legend(drawing: Drawing, axes: Axes, colors: dict[str, str], drop: float) -> None:
+    """Families and their colours in one row or several, so many inches under some axes."""
+    from matplotlib.patches import Patch
+
+    if not colors:
+        return
+    height = axes.get_position().height * drawing.figure.get_size_inches()[1]
+    axes.legend(
+        [Patch(color=color) for color in colors.values()], [name.replace("_", " ") for name in colors],
+        loc="upper left", bbox_to_anchor=(0, -drop / height), ncols=min(5, len(colors)), frameon=False,
+        fontsize=FONT, handlelength=1.0, borderaxespad=0,
+    )  # fmt: skip

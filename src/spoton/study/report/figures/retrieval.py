@@ -1,0 +1,56 @@
+"""Change of the score against k, for every similarity, chance, other methods and the oracle."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.source_choices import MethodResult
+from spoton.study.report.figures.drawing import COLORS, FONT, INK, LINE, UNCOLORED, Drawing, canvas, plain
+from spoton.study.report.parts import number, percent
+
+
+def retrieval_curves(analysis: Analysis) -> Drawing:
+    """Change of the average score against the number of sources tried."""
+    from matplotlib.ticker import MaxNLocator
+
+    drawing = canvas("retrieval")
+    axes = drawing.axes(1, 1, 6.6, 3.6)
+    plain(axes)
+    colors = iter(COLORS)
+    axes.axhline(0, color=LINE, linewidth=0.8)
+    for name, rows in curves(analysis).items():
+        color = UNCOLORED if name == "random" else next(colors, UNCOLORED)
+        line = ":" if name == "random" else "-" if name.startswith("best of top k") else ""
+        x, y = np.array([row.k for row in rows]), np.array([row.absolute.mean for row in rows])
+        axes.plot(x, y, color=color, linestyle=line, label=name)
+        if name != "random":
+            # Side by side, since bars of similarities that choose alike would hide each other.
+            noise = np.nan_to_num([row.absolute.std for row in rows])
+            axes.fill_between(x, y - noise, y + noise, color=color, alpha=0.1, linewidth=0)
+        for row in rows:
+            (point,) = axes.plot([row.k or 0], [row.absolute.mean], marker="o", markersize=4, color=color)
+            drawing.tell(
+                point,
+                f"{name}, k = {row.k}: {number(row.absolute.mean, 2, sign=True)} points, {percent(row.kept)} kept",
+            )
+    for name, color, dashes in (("oracle", INK, "--"), ("model-tuning", "#c44e52", "-.")):
+        if level := analysis.row(name):
+            axes.axhline(level.absolute.mean, color=color, linestyle=dashes, label=name.replace("-", " "))
+    axes.set(xlabel="k, sources tried or combined", ylabel="change of the average score (points)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half source
+    # Next to the curves: horizontal lines cross all of the space between them.
+    axes.legend(frameon=False, fontsize=FONT, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return drawing
+
+
+def curves(analysis: Analysis) -> dict[str, list[MethodResult]]:
+    """Rows that have a k, by what to call their curve."""
+    found: dict[str, list[MethodResult]] = {}
+    for row in analysis.rows:
+        if row.k is not None and math.isfinite(row.absolute.mean):
+            name = row.method.replace("-", " ") + (f", {row.metric.replace('_', ' ')}" if row.metric else "")
+            found.setdefault(name, []).append(row)
+    return {name: sorted(rows, key=lambda row: row.k or 0) for name, rows in found.items()}

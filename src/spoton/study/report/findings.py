@@ -1,0 +1,84 @@
+"""The report's first sections: the verdicts and what they do not cover, and the targets without transfer."""
+
+from __future__ import annotations
+
+from spoton.study.analysis.advice import caveats, targets_without_transfer
+from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.verdicts import verdicts
+from spoton.study.report.parts import UNKNOWN, Block, Section, Table, mean_of, number, spread, yes_or_no
+
+
+def findings(analysis: Analysis) -> Section:
+    """How large the study is, what is missing in it, and the four verdicts."""
+    results = analysis.results
+    seeds = [seed for seed in analysis.reported.seeds if seed is not None]
+    told = f"{len(results.sources)} source tasks, {len(results.targets)} target tasks, "
+    if len(seeds) == 1:
+        told += f"one seed ({seeds[0]}): every score is that of a single run."
+    else:
+        told += f"seeds {', '.join(map(str, seeds))}." if seeds else "scores that are means over seeds."
+    told += (
+        " Sources, k and checkpoints are chosen by validation scores; test scores are reported."
+        if results.reported_split == "test"
+        else " There are no test scores: validation scores are both chosen by and reported, which flatters whatever is "
+        "chosen."
+    )
+    missing = analysis.reported.missing({(source, target) for source, target, _ in results.left_out})
+    if missing:
+        cells = "1 cell is" if len(missing) == 1 else f"{len(missing)} cells are"
+        told += f" {cells} missing; all numbers are of what is there."
+    if results.dropped:
+        cells = (
+            "1 transfer cell was"
+            if len(results.dropped) == 1
+            else f"{len(results.dropped)} transfer cells were"
+        )
+        told += (
+            f" {cells} dropped by successive halving, with the best score reached by then, which more steps might have "
+            "raised: what is said of weak sources is a lower bound."
+        )
+    rows = [(one.question, one.answer, one.sentence) for one in verdicts(analysis)]
+    blocks: list[Block] = [told, Table("findings", ("question", "answer", "numbers"), rows)]
+    blocks += [f"Note: {line}" for line in caveats(analysis)]
+    return Section("Findings", blocks)
+
+
+def targets_alone(analysis: Analysis) -> Section:
+    """What each task does without transfer."""
+    both = bool(analysis.results.candidates)
+    rows = [
+        (
+            row["task"], row["family"] or UNKNOWN, row["metric"] or UNKNOWN, yes_or_no(row["target"] if both else None),
+            number(row["majority"]), number(row["zero_shot"]), spread(mean_of(row["from_scratch"])),
+            yes_or_no(row["learned"]),
+        )
+        for row in targets_without_transfer(analysis)
+    ]  # fmt: skip
+    columns = (
+        "task",
+        "family",
+        "metric",
+        "used as target",
+        "majority",
+        "zero-shot",
+        "from scratch",
+        "learned",
+    )
+    table = Table("targets", columns, rows).filled
+    told = (
+        f"What each task scores without transfer, with a prompt tuned from scratch ({deviations(analysis)})"
+    )
+    if "majority" in table.columns or "zero-shot" in table.columns:
+        told += (
+            ", and what there is to beat: always the most frequent answer, and the bare model. A "
+            "task is learned if tuning "
+            "from scratch is ahead of both by more than its standard deviation"
+        )
+    return Section("Targets without transfer", [f"{told}.", table])
+
+
+def deviations(analysis: Analysis) -> str:
+    """What stands behind a score, in words: single runs are not called means."""
+    if analysis.reported.is_seeded.any() and sum(analysis.reported.is_seeded) == 1:
+        return "scores of single runs"
+    return "mean ± standard deviation over seeds, and their number"

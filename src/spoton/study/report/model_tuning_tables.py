@@ -1,0 +1,49 @@
+"""The report's section on model tuning; there is none if no model was tuned."""
+
+from __future__ import annotations
+
+from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.model_tuning import model_tuning
+from spoton.study.report.parts import Section, Table, count, mean_of, number, spread
+
+_SCORES = ("from_scratch", "transfer", "retrieval", "model_tuning")
+_WORDS = {"prompt": "a prompt", "model": "the model"}
+
+
+def model_tuning_sections(analysis: Analysis) -> list[Section]:
+    """A table of scores by target, and one of what is tuned."""
+    found = model_tuning(analysis)
+    if found is None:
+        return []
+    k = found["k"]
+    columns = ("target", "zero-shot", "from scratch", "transfer", f"retrieval, k = {k}", "model tuning")
+    rows = [
+        (row["target"], number(row["zero_shot"]), *(spread(mean_of(row[name])) for name in _SCORES))
+        for row in found["targets"]
+    ]
+    told = (
+        f"Scores on the {found['split']} split; where there are several seeds, mean ± standard "
+        "deviation and their number. "
+        "Transfer: the source that is best by validation, in each seed."
+    )
+    if found["similarity"]:
+        told += (
+            f" Retrieval: the best by validation of the {k} most similar sources by {found['similarity']}."
+        )
+    told += " Model tuning: all weights, on the same rows, evaluated as often on the validation split."
+    costs = [
+        (_WORDS[name], count(size["parameters"]), count(size["bytes"]))
+        for name, size in found["tuned"].items()
+    ]
+    sizes = "What is tuned and kept per task, in float32"
+    if found["ratio"]:
+        sizes += f"; the model has {found['ratio']:,.0f} times as many numbers as a prompt"
+    return [
+        Section(
+            "Model tuning",
+            [
+                told, Table("model_tuning", columns, rows), f"{sizes}.",
+                Table("tuned_numbers", ("tuned", "numbers", "bytes"), costs),
+            ],
+        )
+    ]  # fmt: skip

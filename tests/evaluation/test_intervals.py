@@ -1,0 +1,67 @@
+"""Intervals: Wilson where all are right, a bootstrap that says when it collapses, pairs that stay together."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from spoton.evaluation.intervals import paired_gain, score_intervals, unpaired_gain, wilson
+from spoton.tasks.example import Example
+
+YES = Example("", "yes")
+
+
+def test_all_right_is_not_certain() -> None:
+    found = score_intervals(["accuracy", "macro_f1"], ["yes"] * 29, [YES] * 29, ["no", "yes"])
+    # Wilson's lower end where all n are right is n / (n + z^2).
+    assert found["accuracy"].to_json() == pytest.approx([100 * 29 / (29 + stats.norm.ppf(0.975) ** 2), 100.0])
+    assert found["macro_f1"].to_json() is None
+    assert "29 rows" in found["macro_f1"].text() and "collapses" in found["macro_f1"].text()
+
+
+def test_intervals_of_several_metrics_and_of_their_mean() -> None:
+    said = ["yes"] * 80 + ["no"] * 20
+    found = score_intervals(["mean", "accuracy", "f1"], said, [YES] * 100, ["no", "yes"])
+    assert found["accuracy"].method == "Wilson" and found["f1"].method == "bootstrap"
+    assert found["accuracy"].to_json() == pytest.approx([71.1, 86.7], abs=0.1)
+    assert found["accuracy"].low < found["mean"].low < found["mean"].high < found["f1"].high
+    assert score_intervals(["mean", "f1"], said, [YES] * 100, ["no", "yes"])["f1"] == found["f1"]
+
+
+def test_rows_of_one_question_are_drawn_together() -> None:
+    pairs = [Example("", "yes", question=str(i // 2)) for i in range(8)]
+    # Every question has one right and one wrong answer: whichever are drawn, half are right.
+    collapsed = score_intervals(["accuracy"], ["yes", "no"] * 4, pairs)["accuracy"]
+    assert collapsed.method == "bootstrap" and not collapsed.is_known
+    mixed = score_intervals(["accuracy"], ["yes"] * 4 + ["no"] * 4, pairs)["accuracy"]
+    assert mixed.is_known and mixed.low < 50 < mixed.high
+
+
+def test_one_row_has_no_bootstrap() -> None:
+    assert "one row" in score_intervals(["macro_f1"], ["yes"], [YES], ["no", "yes"])["macro_f1"].text()
+
+
+def test_pairs_are_compared_seed_by_seed() -> None:
+    """Seeds that differ by 20 points and gain 2 each: paired the gain is sure, unpaired it is not."""
+    before, after = np.array([50.0, 60.0, 70.0]), np.array([52.0, 61.9, 72.1])
+    paired = paired_gain(after - before)
+    low, high = stats.ttest_rel(after, before).confidence_interval(0.95)
+    assert paired.to_json() == pytest.approx([low, high]) and paired.low > 0
+    unpaired = unpaired_gain(after.mean(), after.std(ddof=1), 3, before.mean(), before.std(ddof=1), 3)
+    low, high = stats.ttest_ind(after, before, equal_var=False).confidence_interval(0.95)
+    assert unpaired.to_json() == pytest.approx([low, high]) and unpaired.low < 0
+
+
+@pytest.mark.parametrize("differences", [[], [1.0], [1.0, math.nan], [1.0, 1.0]])
+def test_gains_without_an_interval_say_why(differences: list[float]) -> None:
+    found = paired_gain(np.array(differences))
+    assert found.to_json() is None and found.problem
+
+
+def test_means_without_deviation_have_no_interval() -> None:
+    assert not unpaired_gain(60, math.nan, 3, 50, 1.0, 3).is_known
+    assert not unpaired_gain(60, 1.0, 1, 50, 1.0, 3).is_known
+    assert wilson(0, 5).low == 0
