@@ -35,12 +35,34 @@ def test_an_unknown_study(run: Run) -> None:
 @pytest.mark.parametrize("protocol", ["honest", "paper"])
 def test_a_task_of_a_local_folder(run: Run, tmp_path: Path, protocol: str) -> None:
     write(tmp_path / "data" / "boolq", ROWS)
-    options = ("--data-dir", str(tmp_path / "data"), "--protocol", protocol, "--prefix", "none", "--json")
+    options = (
+        "--data-dir",
+        str(tmp_path / "data"),
+        "--protocol",
+        protocol,
+        "--form",
+        "t5",
+        "--prefix",
+        "none",
+        "--json",
+    )
     found = run("tasks", "show", "superglue/boolq", *options).document
     assert (found["name"], found["protocol"]) == ("superglue_boolq", protocol)
     assert found["source"] == f"folder:data/boolq, protocol {protocol}"
     assert found["examples"][0] == {"input": "passage: p0 question: q0", "target": "True"}
     assert found["splits"]["test"] == {"honest": 2, "paper": 4}[protocol]
+
+
+def test_the_form_is_that_of_the_default_model_or_as_asked(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "data" / "boolq", ROWS)
+    show = ("tasks", "show", "superglue/boolq", "--data-dir", str(tmp_path / "data"), "--json")
+    natural, own = run(*show).document, run(*show, "--form", "t5").document
+    assert (natural["form"], natural["labels"]) == ("natural", ["No", "Yes"])
+    assert natural["examples"][0] == {"input": "p0\nQuestion: q0?\nAnswer:", "target": "Yes"}
+    assert "Answer Yes or No." in natural["instruction"]
+    assert (own["form"], own["labels"]) == ("t5", ["False", "True"])
+    assert own["examples"][0]["input"] == "boolq passage: p0 question: q0"
+    assert natural["splits"] == own["splits"] and natural["data_hash"] != own["data_hash"]
 
 
 def test_options_of_the_catalog_do_not_fit_a_file(run: Run, tmp_path: Path) -> None:

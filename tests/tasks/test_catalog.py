@@ -168,6 +168,21 @@ def test_the_data_is_usable(name: str, bundled: dict[str, Task]) -> None:
 
 
 @pytest.mark.network
+@pytest.mark.parametrize("name", sorted(info.name for info in INFOS if info.archive and info.natural))
+def test_rows_of_archives_have_the_natural_form_and_the_same_splits(
+    name: str, bundled: dict[str, Task]
+) -> None:
+    own, natural = load(name, bundled), load_task(name, form="natural")
+    words = dict(zip(own.labels or (), natural.labels or (), strict=True))
+    assert natural.splits() == own.splits() and own.form == "t5" and natural.form == "natural"
+    for split in ("train", "validation", "test"):
+        # In the order of a hash of the input, which the form changes.
+        targets = [[row.target for row in getattr(task, split)] for task in (own, natural)]
+        assert sorted(words[target] for target in targets[0]) == sorted(targets[1])
+    assert all(row.input[-1] in ":?" and row.target in words.values() for row in natural.test)
+
+
+@pytest.mark.network
 def test_some_rows_read_as_their_authors_meant_them(bundled: dict[str, Task]) -> None:
     def target(name: str, beginning: str) -> str:
         task = load(name, bundled)

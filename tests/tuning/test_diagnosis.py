@@ -120,7 +120,8 @@ def test_labels_that_begin_alike_are_pointed_out(model: FrozenModel) -> None:
 def test_labels_of_many_tokens_are_pointed_out(model: FrozenModel) -> None:
     found = diagnose(model, labelled(["yes", "xqzjkvw"] * 5, ("yes", "xqzjkvw")), RECIPE)
     assert len(found.label_tokens["xqzjkvw"]) > 4
-    assert "'xqzjkvw'" in finding(found, "many tokens")
+    assert "'xqzjkvw' (" in finding(found, "Labels of several tokens")
+    assert "unequal numbers of tokens, 1 to " in finding(found, "long labels start behind")
 
 
 def test_few_or_no_validation_examples(model: FrozenModel) -> None:

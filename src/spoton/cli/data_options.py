@@ -274,17 +274,22 @@ class TaskOptions:
 
     def _form(self, model: ModelOptions | None, prompt: SoftPrompt | None) -> Form | None:
         """The form to read the task in; None where it has one only."""
-        from spoton.evaluation.form import form_of
         from spoton.tasks.load import has_forms
 
         if self.form != "auto":
             return self.form
         if not has_forms(self.data, task_files=self.task_file or ()):
             return None
-        return form_of(prompt.card) if prompt is not None else (model or ModelOptions()).form
+        if prompt is not None:
+            from spoton.evaluation import form_of
+
+            return form_of(prompt.card)
+        return model.form if model is not None else "natural"
 
     def _in_chat(self, task: Task, model: ModelOptions, prompt: SoftPrompt | None) -> Task:
         """The task as a chat, if that is asked for or the prompt was tuned so."""
+        if not self.chat and prompt is None:
+            return task
         from spoton.errors import DataError
         from spoton.evaluation.form import chat_of, is_chat
         from spoton.models.loading import load_tokenizer

@@ -1,5 +1,7 @@
 """How well a prompt answers: encoding of examples, scoring by rank or by generation, predictions for new texts."""
 
+from spoton.evaluation.form import form_for as form_for
+from spoton.evaluation.form import form_of as form_of
 from spoton.evaluation.predict import Prediction as Prediction
 from spoton.evaluation.predict import predict as predict
 from spoton.evaluation.score import Evaluation as Evaluation

@@ -166,11 +166,7 @@ def _about_tokens(
             f"Several labels begin with the same token ({', '.join(map(repr, shared))}); words that differ at once "
             "are learned faster."
         )
-    long = [label for label, tokens in label_tokens.items() if len(tokens) > 4]
-    if long:
-        findings.append(
-            f"Labels of many tokens ({', '.join(map(repr, long))}): a single common word is easier."
-        )
+    findings += _about_lengths({label: len(tokens) for label, tokens in label_tokens.items()})
     if train.truncated:
         room = max(map(len, train.inputs))
         advice = (
@@ -181,6 +177,21 @@ def _about_tokens(
         findings.append(
             f"{train.truncated} of {len(train)} training inputs are longer than {room} tokens and "
             f"lose their middle. {advice}"
+        )
+    return findings
+
+
+def _about_lengths(lengths: dict[str, int]) -> list[str]:
+    """Findings on how many tokens labels have."""
+    long = [f"{label!r} ({length})" for label, length in lengths.items() if length > 1]
+    if not long:
+        return []
+    shown = ", ".join(long[:5]) + (f" and {len(long) - 5} more" if len(long) > 5 else "")
+    findings = [f"Labels of several tokens: {shown}. A common word of one token is learned faster."]
+    if len(set(lengths.values())) > 1:
+        findings.append(
+            f"Labels have unequal numbers of tokens, {min(lengths.values())} to {max(lengths.values())}: `rank` sums "
+            "over them, so that long labels start behind. Choose words of equal length, such as one token each."
         )
     return findings
 
