@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import DataError
-from spoton.exchange.t5x import load_prompt_matrix
+from spoton.exchange.matrix_files import load_prompt_matrix
 from spoton.files import sha256_of_file
 from spoton.study.results.study_results import Matrix, Results, Score
 
