@@ -17,7 +17,7 @@ from spoton.errors import DataError
 from tests.cli.conftest import Run
 
 COMMANDS = {
-    "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor",
+    "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor", "export", "import",
     "library list", "library show", "library add", "library remove", "library verify",
     "tasks list", "tasks show", "models list", "models pull",
     "study new", "study plan", "study run", "study status", "study import", "study analyse", "study report",

@@ -36,7 +36,10 @@ _TYPES = {
     torch.bfloat16: (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
 }
 # The regular expressions that Llama 3 and Qwen2 cut text with before their merges.
-_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _PRE_TOKENIZERS = {_SPLIT % "{1,3}": "llama-bpe", _SPLIT % "": "qwen2"}
 
 
@@ -58,7 +61,8 @@ def export_gguf(baked: Baked, path: Path) -> Path:
     architecture = _ARCHITECTURES.get(str(config.model_type))
     if architecture is None:
         raise ModelError(
-            f"{baked.model.name} is a {config.model_type} model; GGUF is written of {', '.join(_ARCHITECTURES)}. {_ELSEWHERE}"
+            f"{baked.model.name} is a {config.model_type} model; GGUF is written of {', '.join(_ARCHITECTURES)}. "
+            f"{_ELSEWHERE}"
         )
     pre = _pre_tokenizer(baked)
     _require_plain_positions(baked)
