@@ -29,15 +29,15 @@ Library = Annotated[
     list[str] | None,
     typer.Option(
         "--library",
-        help="Folder of prompts, or `starter`; may be given several times. "
+        help="Folder or URL of prompts, or `starter`; may be given several times. "
         "Not given: your own library and the starter library.",
         rich_help_panel="Library",
     ),
 ]
 OwnLibrary = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--library", help="Folder of prompts. Not given: your own library.", rich_help_panel="Library"
+        "--library", help="Folder or URL of prompts. Not given: your own library.", rich_help_panel="Library"
     ),
 ]
 Metric = Annotated[
