@@ -131,7 +131,7 @@ def push(
 
     with quiet_stdout():
         shared = push_library(
-            open_libraries([library] if library else None)[0],
+            open_libraries([library])[0] if library else own_library(None),
             to, names=names, license=license, message=message, private=private,
         )  # fmt: skip
     _emit_shared(shared, f"to {to}", as_json=json)
