@@ -150,7 +150,9 @@ def test_the_client_ranks_labels_as_predict_does(
 ) -> None:
     """Labels of one token and of several, some of which begin alike."""
     url, model, _ = server
-    prompt = prompt_of(model, template="{{ text }}\nVerdict:", labels=labels)
+    bias = [0.5 * n for n in range(len(labels))]
+    calibration = {"bias": bias, "temperature": 1.5, "rows": 8}
+    prompt = prompt_of(model, template="{{ text }}\nVerdict:", labels=labels, calibration=calibration)
     client = VllmClient(url, model, prompt, "tiny")
     for text, one in zip(TEXTS[:4], predict(model, prompt, TEXTS[:4]), strict=True):
         assert client.classify(text) == pytest.approx(one.probabilities, abs=1e-4)

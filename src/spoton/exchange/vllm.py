@@ -13,7 +13,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import math
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from spoton.errors import DataError, DownloadError, ModelError
+from spoton.evaluation.calibration import calibrated
 from spoton.evaluation.encoding import encode, needs_end
 from spoton.evaluation.predict import fill
 from spoton.evaluation.score import input_limit
@@ -173,9 +173,8 @@ class VllmClient:
             found = self._token_log_probabilities([*start, *prefix], following)
             for n in behind:
                 likelihoods[n] += found[tokens[n][len(prefix)]]
-        highest = max(likelihoods)
-        weights = [math.exp(value - highest) for value in likelihoods]
-        return {label: weight / sum(weights) for label, weight in zip(labels, weights, strict=True)}
+        chances = calibrated(torch.tensor([likelihoods]), self.prompt.card.calibration).softmax(dim=1)[0]
+        return dict(zip(labels, chances.tolist(), strict=True))
 
     def _token_log_probabilities(self, ids: list[int], tokens: list[int]) -> dict[int, float]:
         """Log-probability of each of `tokens` behind prompt and `ids`."""
