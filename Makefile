@@ -8,7 +8,6 @@ TESTS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-WITH_PEFT := $(VENV)/.installed-peft
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
 
@@ -20,7 +19,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH_FLAGS) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,peft]"
 	touch $@
 
 test: setup
@@ -46,16 +45,12 @@ starter-library: setup
 	$(BIN)/python experiments/starter_library.py
 
 # The engine against PEFT, some 25 minutes on two cores that do nothing else. See docs/performance.md.
-bench: $(WITH_PEFT)
+bench: setup
 	$(BIN)/python -m experiments.bench $(BENCH)
 
 # What grows with rows, prompts and cells: every script of experiments/scale, some ten minutes.
 bench-scale: setup
 	for script in experiments/scale/[a-z]*.py; do $(BIN)/python -m experiments.scale.$$(basename $$script .py) || exit 1; done
-
-$(WITH_PEFT): $(INSTALLED)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,peft]"
-	touch $@
 
 # Needs a network: asks the Hub for the first rows of every split that the catalog names, and renders them.
 verify-catalog: setup

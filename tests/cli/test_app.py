@@ -17,8 +17,9 @@ from spoton.errors import DataError
 from tests.cli.conftest import Run
 
 COMMANDS = {
-    "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor",
+    "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor", "export", "import",
     "library list", "library show", "library add", "library remove", "library verify",
+    "library push", "library pull",
     "tasks list", "tasks show", "models list", "models pull",
     "study new", "study plan", "study run", "study status", "study import", "study analyse", "study report",
 }  # fmt: skip

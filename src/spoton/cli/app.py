@@ -9,6 +9,7 @@ from spoton.cli import (
     adapt,
     doctor,
     evaluate,
+    exchange,
     library,
     models,
     predict,
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verbs in (adapt, tune, evaluate, predict, retrieve, doctor):
+for verbs in (adapt, tune, evaluate, predict, retrieve, doctor, exchange):
     app.add_typer(verbs.app)
 study.app.add_typer(study_import.app)
 study.app.add_typer(study_analysis.app)

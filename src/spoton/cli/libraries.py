@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 STARTER = "starter"
 
 
-def own_library(folder: Path | None) -> PromptLibrary:
-    """The library at `folder`, or the user's own."""
+def own_library(place: str | None) -> PromptLibrary:
+    """The library at `place`, a folder or a URL, or the user's own."""
     from spoton.prompts import PromptLibrary, default_library_path
 
-    return PromptLibrary(folder or default_library_path())
+    return PromptLibrary(place or default_library_path())
 
 
 def open_libraries(places: Sequence[str] | None) -> list[PromptLibrary]:
     """The libraries at `places`; not given: the user's own, if there is one, and the starter library.
 
     Args:
-        places: Folders, or `starter`.
+        places: Folders, URLs, or `starter`.
 
     Raises:
         LibraryError: a folder does not exist.
@@ -40,10 +40,11 @@ def open_libraries(places: Sequence[str] | None) -> list[PromptLibrary]:
         own = default_library_path()
         return [*([PromptLibrary(own, readonly=True)] if own.is_dir() else []), starter_library()]
     for place in places:
-        if place != STARTER and not Path(place).is_dir():
+        if place != STARTER and "://" not in place and not Path(place).is_dir():
             raise LibraryError(
                 f"There is no prompt library at {place}: no such folder. "
-                f"Give a folder of prompt files, or `{STARTER}` for the one that comes with spoton."
+                "Give a folder of prompt files, a URL such as hf://owner/name, or "
+                f"`{STARTER}` for the one that comes with spoton."
             )
     return [
         starter_library() if place == STARTER else PromptLibrary(place, readonly=True) for place in places
@@ -68,7 +69,7 @@ def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
     library = find_library(spec, places)
     if library is not None:
         return library.get(spec)  # of a damaged one this says what is wrong with it
-    folders = ", ".join(str(library.folder) for library in open_libraries(places))
+    folders = ", ".join(library.place for library in open_libraries(places))
     raise LibraryError(
         f"{spec!r} is neither a prompt file nor a name in {folders}. "
         "`spoton library list` shows the names; `--library` looks elsewhere."
@@ -91,4 +92,4 @@ def is_file(spec: str) -> bool:
 def note_damaged(library: PromptLibrary) -> None:
     """Name the damaged files that a listing left out."""
     for name, reason in library.damaged.items():
-        note(f"Skipped {name} in {library.folder}: {reason}")
+        note(f"Skipped {name} in {library.place}: {reason}")

@@ -1,7 +1,8 @@
-"""`spoton library`: list, show, add, remove and verify tuned prompts."""
+"""`spoton library`: list, show, add, remove, verify, push and pull tuned prompts."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +11,13 @@ import typer
 from spoton.cli.command import USER_ERROR, command
 from spoton.cli.libraries import find_prompt, note_damaged, open_libraries, own_library
 from spoton.cli.options import Json, Library, OwnLibrary, PromptSpec
-from spoton.cli.output import emit, facts, table
+from spoton.cli.output import emit, facts, quiet_stdout, table
 
 if TYPE_CHECKING:
+    from spoton.exchange.hub import Shared
     from spoton.prompts import Card, Entry
 
-app = typer.Typer(help="List, show, add, remove and verify tuned prompts.", no_args_is_help=True)
+app = typer.Typer(help="List, show, add, remove, verify, push and pull tuned prompts.", no_args_is_help=True)
 
 
 @command(app, "spoton library list", "spoton library list --family sentiment --json", name="list")
@@ -89,13 +91,13 @@ def remove(
     """Remove a prompt from a library."""
     opened = own_library(library)
     opened.remove(name)
-    emit({"name": name, "library": opened.folder}, f"Removed {name} from {opened.folder}", as_json=json)
+    emit({"name": name, "library": opened.place}, f"Removed {name} from {opened.place}", as_json=json)
 
 
 @command(app, "spoton library verify", "spoton library verify --library prompts/ --json")
 def verify(library: Library = None, json: Json = False) -> None:
     """Read every prompt in full and report damaged ones. Exit code 2 if there are any."""
-    checked = [(opened.folder, opened.verify()) for opened in open_libraries(library)]
+    checked = [(opened.place, opened.verify()) for opened in open_libraries(library)]
     document = [{"library": folder, "ok": found.ok, "damaged": found.damaged} for folder, found in checked]
     rows = [
         (name, folder, state)
@@ -105,6 +107,59 @@ def verify(library: Library = None, json: Json = False) -> None:
     emit(document, table(("name", "library", "state"), rows), as_json=json)
     if any(found.damaged for _, found in checked):
         raise typer.Exit(USER_ERROR)
+
+
+@command(
+    app,
+    "spoton library push hf://owner/name",
+    "spoton library push /mnt/team/prompts reviews --library prompts",
+)
+def push(
+    to: Annotated[str, typer.Argument(help="Folder, URL, or hf://owner/name, which is created if need be.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Which prompts. Not given: all.")] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(help="Licence of the whole. Not given: that of the prompts, if they share one."),
+    ] = None,
+    message: Annotated[str, typer.Option(help="Message of the commit on the Hub.")] = "Prompts from spoton",
+    private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
+    library: OwnLibrary = None,
+    json: Json = False,
+) -> None:
+    """Copy prompts to another place, with a model card of what is there."""
+    from spoton.exchange.hub import push_library
+
+    with quiet_stdout():
+        shared = push_library(
+            open_libraries([library])[0] if library else own_library(None),
+            to, names=names, license=license, message=message, private=private,
+        )  # fmt: skip
+    _emit_shared(shared, f"to {to}", as_json=json)
+
+
+@command(
+    app, "spoton library pull hf://owner/name", "spoton library pull s3://bucket/prompts reviews --replace"
+)
+def pull(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="Folder, URL, or hf://owner/name.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Which prompts. Not given: all.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite prompts of these names.")] = False,
+    library: OwnLibrary = None,
+    json: Json = False,
+) -> None:
+    """Copy prompts from another place into a library."""
+    from spoton.exchange.hub import pull_library
+
+    with quiet_stdout():
+        shared = pull_library(source, own_library(library), names=names, replace=replace)
+    _emit_shared(shared, f"from {source}", as_json=json)
+
+
+def _emit_shared(shared: Shared, place: str, *, as_json: bool) -> None:
+    text = f"{len(shared.prompts)} prompts {place}: {', '.join(shared.prompts) or 'none'}."
+    if shared.unchanged:
+        text += f" {len(shared.unchanged)} were there already."
+    emit(asdict(shared), text, as_json=as_json)
 
 
 def _main_score(card: Card, split: str) -> float | None:

@@ -7,7 +7,6 @@ into single options. Nothing here has a default of its own where its room has on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -28,15 +27,15 @@ Library = Annotated[
     list[str] | None,
     typer.Option(
         "--library",
-        help="Folder of prompts, or `starter`; may be given several times. "
+        help="Folder or URL of prompts, or `starter`; may be given several times. "
         "Not given: your own library and the starter library.",
         rich_help_panel="Library",
     ),
 ]
 OwnLibrary = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--library", help="Folder of prompts. Not given: your own library.", rich_help_panel="Library"
+        "--library", help="Folder or URL of prompts. Not given: your own library.", rich_help_panel="Library"
     ),
 ]
 Metric = Annotated[

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from pathlib import Path
+from typing import Self
 
 import platformdirs
 
@@ -71,6 +72,8 @@ class Verification:
 class PromptLibrary:
     """A folder of prompt files, `<name>.safetensors` each. The folder appears with the first prompt.
 
+    It is a path, or the URL of any file system that fsspec knows, such as `hf://owner/name` (`RemoteLibrary`).
+
     Attributes:
         folder: Where the files are.
         readonly: Whether `add` and `remove` are refused.
@@ -86,12 +89,25 @@ class PromptLibrary:
         ['news']
     """
 
+    def __new__(cls, folder: Path | str, readonly: bool = False) -> Self:
+        """A `RemoteLibrary` for the URL of another file system."""
+        from spoton.prompts.library_url import RemoteLibrary, local_folder
+
+        return super().__new__(RemoteLibrary if local_folder(folder) is None else cls)  # type: ignore[return-value]
+
     def __init__(self, folder: Path | str, readonly: bool = False) -> None:
-        self.folder = Path(folder)
+        from spoton.prompts.library_url import local_folder
+
+        self.folder = local_folder(folder) or Path(folder)
         self.readonly = readonly
         self.damaged: dict[str, str] = {}
         if self.folder.is_file():
             raise LibraryError(f"{self.folder} is a file; expected the folder of a library. Give its folder.")
+
+    @property
+    def place(self) -> str:
+        """Where the library is, as a user names it."""
+        return str(self.folder)
 
     def add(self, prompt: SoftPrompt, *, name: str | None = None, replace: bool = False) -> Path:
         """Save a prompt in the library. Its card takes the name it gets there.

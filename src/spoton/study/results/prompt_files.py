@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from spoton.errors import DataError, PromptError
-from spoton.exchange.t5x import load_prompt_matrix, load_pt, load_t5x
+from spoton.exchange.matrix_files import load_prompt_matrix, only_matrix, read_npy, read_pt
 from spoton.study.results.study_results import Matrix
 
 SUFFIXES = (".npy", ".pt", ".pth", ".bin", ".safetensors")
@@ -64,9 +64,9 @@ def read_prompt_matrix(path: Path) -> Matrix:
     """
     start = _start(path)
     if start.startswith(_NUMPY) or path.suffix == ".npy":
-        tensor = load_t5x(path)
+        tensor = read_npy(path)
     elif start.startswith((_ZIP, _PICKLE)) or path.suffix in (".pt", ".pth", ".bin"):
-        tensor = load_pt(path)
+        tensor = only_matrix(path, read_pt(path))
     else:
         tensor = load_prompt_matrix(path)
     return tensor.numpy().astype(np.float32)

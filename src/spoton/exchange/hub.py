@@ -1,0 +1,305 @@
+"""Sharing a library: a copy in another place, with a model card that says what is in it.
+
+The place is a folder, the URL of any file system that fsspec knows, or a repository of the Hugging Face Hub
+(`hf://owner/name`), to which everything goes in one commit. There a library is a model repository: its card has
+`library_name: spoton` and the base models; scores on data sets of the Hub are also `.eval_results/*.yaml`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import yaml
+from huggingface_hub import (
+    CommitOperationAdd,
+    EvalResultEntry,
+    HfApi,
+    ModelCardData,
+    eval_result_entries_to_yaml,
+)
+
+from spoton.errors import DataError, LibraryError
+from spoton.files import atomic_write
+from spoton.hub_offline import hub_or_cache
+from spoton.prompts import Entry, PromptLibrary
+from spoton.prompts.card import Card
+from spoton.prompts.library import SUFFIX
+from spoton.prompts.library_url import local_folder
+from spoton.tasks.catalog import task_info
+
+_HUB = "hf://"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# Rows that came from the Hub: `hub:owner/name`, then perhaps a configuration and a revision.
+_HUB_ROWS = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:/([\w.-]+))?(?:@([\w.-]+))?")
+_MARK = (
+    "<!-- Written by `spoton library push`, which replaces this page. Remove this line to keep your own. -->"
+)
+# What the models that spoton provides itself are called on the Hub.
+_BASE_MODELS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What was copied.
+
+    Attributes:
+        place: Where to.
+        prompts: Names of the prompts written.
+        unchanged: Names of those that were there already.
+        files: Every file written, relative to the place; the names of prompts in a library for a pull.
+    """
+
+    place: str
+    prompts: list[str]
+    unchanged: list[str]
+    files: list[str]
+
+
+def push_library(
+    library: PromptLibrary,
+    to: str,
+    *,
+    names: Sequence[str] | None = None,
+    license: str | None = None,
+    message: str = "Prompts from spoton",
+    private: bool = False,
+) -> Shared:
+    """Copies prompts to another place and writes the model card of all prompts that are then there.
+
+    A model card that somebody else wrote is left as it is.
+
+    Args:
+        library: Where the prompts are.
+        to: Folder, URL, or `hf://owner/name`; a repository that is not there is created.
+        names: Which prompts; None: all.
+        license: Licence of the whole, as the Hub names it. None: that of the prompts, if they have one in common.
+        message: Of the commit on the Hub.
+        private: Whether a repository that is created is private.
+
+    Raises:
+        LibraryError: There is no such prompt, none at all, or the place cannot be written.
+        PromptError: A prompt is damaged.
+    """
+    chosen = _chosen(library, names)
+    if to.startswith(_HUB):
+        _create_repository(to, private=private)
+    there = {entry.name: entry for entry in PromptLibrary(to, readonly=True).list()}
+    unchanged = [
+        name for name, entry in chosen.items() if name in there and _same(entry.path, there[name].path)
+    ]
+    files = {f"{name}{SUFFIX}": library.get(name).to_bytes() for name in chosen if name not in unchanged}
+    described = {**there, **chosen}
+    files |= _eval_results(described)
+    if _is_ours(to):
+        files["README.md"] = model_card(described, to, license=license).encode()
+    _write(to, files, message)
+    pushed = [name for name in chosen if name not in unchanged]
+    return Shared(to, pushed, unchanged, list(files))
+
+
+def pull_library(
+    source: str, library: PromptLibrary, *, names: Sequence[str] | None = None, replace: bool = False
+) -> Shared:
+    """Copies prompts from another place into a library. Each is checked against its checksum.
+
+    Args:
+        source: Folder, URL, or `hf://owner/name`.
+        library: Where they go.
+        names: Which prompts; None: all.
+        replace: Whether prompts of the same name and another content are replaced.
+
+    Raises:
+        LibraryError: There is no such prompt, none at all, or a name is taken; then nothing is written.
+        PromptError: A prompt is damaged.
+    """
+    remote = PromptLibrary(source, readonly=True)
+    chosen = _chosen(remote, names)
+    own = {entry.name: entry for entry in library.list()}
+    unchanged = [name for name, entry in chosen.items() if name in own and _same(entry.path, own[name].path)]
+    taken = [name for name in chosen if name in own and name not in unchanged]
+    if taken and not replace:
+        raise LibraryError(
+            f"The library {library.place} already has other prompts named {', '.join(taken)}. "
+            "Pull the others by name, or ask to replace these."
+        )
+    pulled = [name for name in chosen if name not in unchanged]
+    for name in pulled:
+        library.add(remote.get(name), name=name, replace=replace)
+    return Shared(source, pulled, unchanged, pulled)
+
+
+def model_card(entries: Mapping[str, Entry], place: str, *, license: str | None = None) -> str:
+    """README.md of a shared library: metadata that the Hub reads, and a table of prompts.
+
+    Args:
+        entries: The prompts by name.
+        place: Where the library is, for the commands on the card.
+        license: Of the whole; None: that of the prompts, if they have one in common.
+    """
+    cards = [entry.card for entry in entries.values()]
+    data = ModelCardData(
+        library_name="spoton",
+        base_model=sorted({name for card in cards if (name := _base_model(card))}) or None,
+        datasets=sorted({name for card in cards if (name := _data_set(card))}) or None,
+        tags=["soft-prompt", "prompt-tuning", *sorted({_tag(card.family) for card in cards if card.family})],
+        **_license_fields(license, cards),
+    )
+    rows = [
+        "| prompt | task | family | model | tokens | metric | validation | test | licence of the data |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_row(entry) for entry in entries.values()),
+    ]
+    return (
+        f"---\n{data.to_yaml()}\n---\n\n{_MARK}\n\n# Soft prompts\n\n"
+        f"{len(entries)} soft prompts for frozen language models, made with spoton. A prompt works with one "
+        "model only, which it knows by its fingerprint.\n\n" + "\n".join(rows) + "\n\n## Use them\n\n"
+        f"```console\n$ spoton library pull {place}\n"
+        f'$ spoton predict {next(iter(entries))} "Your text."\n```\n\n'
+        "Each file holds its whole provenance: `spoton library show NAME`.\n"
+    )
+
+
+def _chosen(library: PromptLibrary, names: Sequence[str] | None) -> dict[str, Entry]:
+    entries = {entry.name: entry for entry in library.list()}
+    missing = [name for name in names or () if name not in entries]
+    if missing:
+        raise LibraryError(
+            f"{library.place} has no whole prompt named {', '.join(missing)}; it has {', '.join(entries) or 'none'}."
+        )
+    if not entries:
+        raise LibraryError(f"{library.place} holds no prompts. Check the place, or add some first.")
+    return {name: entries[name] for name in names} if names else entries
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.read_bytes() == b.read_bytes()
+
+
+def _create_repository(to: str, *, private: bool) -> None:
+    with _hub(to) as api:
+        api.create_repo(to.removeprefix(_HUB), exist_ok=True, private=private)
+
+
+def _is_ours(to: str) -> bool:
+    """Whether the model card there is missing, or was written here and can be written anew."""
+    try:
+        remote, root = fsspec.core.url_to_fs(to)
+        text = remote.cat_file(f"{root}/README.md")
+    except FileNotFoundError:
+        return True
+    except Exception as error:  # each driver has errors of its own
+        raise LibraryError(f"Cannot read {to}: {error}. Check the address and your rights there.") from error
+    return _MARK.encode() in text
+
+
+def _write(to: str, files: Mapping[str, bytes], message: str) -> None:
+    """Writes files below a place; on the Hub in one commit, elsewhere one by one and the card last."""
+    folder = local_folder(to)
+    if folder is not None:
+        for name, content in files.items():
+            atomic_write(folder / name, content)
+        return
+    if to.startswith(_HUB):
+        with _hub(to) as api:
+            operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+            api.create_commit(to.removeprefix(_HUB), operations, commit_message=message)
+        return
+    try:
+        remote, root = fsspec.core.url_to_fs(to)
+        for name, content in files.items():
+            place = f"{root}/{name}"
+            remote.makedirs(place.rpartition("/")[0], exist_ok=True)
+            remote.pipe_file(place, content)
+    except Exception as error:  # each driver has errors of its own
+        raise LibraryError(
+            f"Cannot write to {to}: {error}. Check the address and your rights there."
+        ) from error
+
+
+@contextmanager
+def _hub(to: str) -> Iterator[HfApi]:
+    """The Hub's client; whatever it raises becomes one message."""
+    if not _HUB_ID.fullmatch(to.removeprefix(_HUB)):
+        raise LibraryError(f"{to} does not name a repository; expected hf://owner/name.")
+    with hub_or_cache() as unreachable:
+        if unreachable:
+            raise LibraryError(
+                f"{to} cannot be written: {unreachable} has no address here. Check the network."
+            )
+        try:
+            yield HfApi()
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise LibraryError(
+                f"{to} cannot be written: {reason[0][:300]}. Log in with `hf auth login`, and check your rights there."
+            ) from error
+
+
+def _eval_results(entries: Mapping[str, Entry]) -> dict[str, bytes]:
+    """One `.eval_results` file for each prompt with test scores on rows of the Hub; other data has no id there."""
+    files = {}
+    for name, entry in entries.items():
+        card = entry.card
+        match = _HUB_ROWS.fullmatch(card.source)
+        score = card.scores.get("test", {}).get(card.metric)
+        if match is None or score is None:
+            continue
+        data_set, config, revision = match.groups()
+        result = EvalResultEntry(
+            dataset_id=data_set,
+            task_id=config or "default",
+            value=score,
+            dataset_revision=revision if revision and re.fullmatch(r"[0-9a-f]{40}", revision) else None,
+            date=card.created,
+            notes=f"{card.metric} in percent by {card.evaluation} on {card.splits.get('test', 0)} test rows "
+            f"of spoton's splits; prompt {name} of {card.model}",
+        )
+        text = yaml.safe_dump(eval_result_entries_to_yaml([result]), sort_keys=False)
+        files[f".eval_results/{name}.yaml"] = text.encode()
+    return files
+
+
+def _base_model(card: Card) -> str | None:
+    """The model's name on the Hub; None for a folder or file of somebody's machine."""
+    name = _BASE_MODELS.get(card.model, card.model)
+    return name if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
+
+
+def _data_set(card: Card) -> str | None:
+    """The task's data set on the Hub, as the rows or the catalog say."""
+    match = _HUB_ROWS.fullmatch(card.source)
+    if match is not None:
+        return match.group(1)
+    try:
+        return task_info(card.task).dataset
+    except DataError:
+        return None  # a task of somebody's own
+
+
+def _license_fields(license: str | None, cards: Sequence[Card]) -> dict[str, Any]:
+    """As the Hub wants it: an identifier it knows by its form, or `other` with a name."""
+    stated = {card.license for card in cards}
+    name = license or (stated.pop() if len(stated) == 1 else "")
+    if re.fullmatch(r"[A-Za-z0-9.+-]+", name):
+        return {"license": name.lower()}
+    return {"license": "other", "license_name": _tag(name) or "see-table"}
+
+
+def _tag(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _row(entry: Entry) -> str:
+    card = entry.card
+    scores = [card.scores.get(split, {}).get(card.metric) for split in ("validation", "test")]
+    cells = [
+        entry.name, card.task, card.family, _base_model(card) or Path(card.model).name, str(entry.length), card.metric,
+        *("" if score is None else f"{score:.1f}" for score in scores), card.license,
+    ]  # fmt: skip
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

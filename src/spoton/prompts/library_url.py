@@ -1,0 +1,184 @@
+"""Prompt libraries behind a URL: any file system of fsspec (`memory://`, `s3://`, `sftp://`, `hf://owner/name`, ...).
+
+Prompt files are small, so such a library is mirrored: every listing asks the remote folder what it holds and
+fetches the files that are new or changed. Whatever reads prompts then works on the mirror, as on any folder.
+
+A remote store has no hard links: that a name is taken is checked before the write, so of two processes that add the
+same new name in the same moment the later one wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from spoton.errors import LibraryError, PromptError
+from spoton.files import atomic_write, cache_folder
+from spoton.hub_offline import hub_or_cache
+from spoton.prompts.library import SUFFIX, PromptLibrary
+from spoton.prompts.soft_prompt import SoftPrompt
+
+_LOCAL = ("file", "local")
+_STATE = ".remote.json"
+
+
+def is_url(place: object) -> bool:
+    """Whether a library's place is a URL rather than a path."""
+    return isinstance(place, str) and "://" in place
+
+
+def local_folder(place: Path | str) -> Path | None:
+    """The folder of a path or a `file://` URL; None for a URL of another kind."""
+    if not is_url(place):
+        return Path(place)
+    parts = urlsplit(str(place))
+    return Path(unquote(parts.netloc + parts.path)) if parts.scheme in _LOCAL else None
+
+
+class RemoteLibrary(PromptLibrary):
+    """A prompt library behind a URL; `PromptLibrary(url)` makes one.
+
+    Attributes:
+        url: Where it is.
+        folder: Its mirror in the cache folder.
+
+    Raises:
+        LibraryError: fsspec knows no such URL, or its driver is not installed.
+
+    Example:
+        >>> library = PromptLibrary("memory://team/prompts")
+        >>> library.list()
+        []
+    """
+
+    def __init__(self, folder: Path | str, readonly: bool = False) -> None:
+        self.url = str(folder).rstrip("/")
+        try:
+            self._remote, self._root = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise LibraryError(
+                f"{self.url} cannot be opened: {error}. Install the driver that fsspec names, or give a folder."
+            ) from error
+        mirror = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        super().__init__(cache_folder() / "libraries" / mirror, readonly)
+
+    @property
+    def place(self) -> str:
+        """The URL."""
+        return self.url
+
+    def add(self, prompt: SoftPrompt, *, name: str | None = None, replace: bool = False) -> Path:
+        """Saves a prompt in the remote folder. See `PromptLibrary.add`.
+
+        Raises:
+            LibraryError: The name is malformed or taken, the library is read-only, or cannot be reached.
+        """
+        self._require_writable()
+        name = prompt.card.name if name is None else name
+        path = self.path(name)
+        renamed = SoftPrompt(prompt.value, prompt.card.model_copy(update={"name": name}), prompt.key)
+        with self._reached():
+            self._remote.invalidate_cache()
+            if not replace and self._remote.exists(self._place(name)):
+                raise LibraryError(
+                    f"The library {self.url} already has a prompt {name!r}. "
+                    "Choose another name, remove it first, or ask to replace it."
+                )
+            self._remote.makedirs(self._root, exist_ok=True)
+            self._remote.pipe_file(self._place(name), renamed.to_bytes())
+        self.refresh()
+        return path
+
+    def get(self, name: str) -> SoftPrompt:
+        """Loads one prompt, as it is in the remote folder now. See `PromptLibrary.get`."""
+        self.refresh()
+        return super().get(name)
+
+    def remove(self, name: str) -> None:
+        """Deletes one prompt from the remote folder. See `PromptLibrary.remove`."""
+        self._require_writable()
+        self.path(name)
+        with self._reached():
+            self._remote.invalidate_cache()
+            if not self._remote.exists(self._place(name)):
+                raise self._unknown(name)
+            self._remote.rm_file(self._place(name))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Brings the mirror to what the remote folder holds.
+
+        Raises:
+            LibraryError: It cannot be reached, or needs credentials.
+        """
+        with self._reached():
+            there = self._listed()
+            known = self._known()
+            for file, version in there.items():
+                if known.get(file) != version or not (self.folder / file).exists():
+                    atomic_write(self.folder / file, self._remote.cat_file(f"{self._root}/{file}"))
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            if path.name not in there:
+                path.unlink(missing_ok=True)
+        if there != known:
+            atomic_write(self.folder / _STATE, json.dumps(there).encode())
+
+    def _files(self, *, well_named: bool = True) -> Sequence[Path]:
+        if well_named:  # the other half of a listing asks again, and needs no second look
+            self.refresh()
+        return super()._files(well_named=well_named)
+
+    def _unknown(self, name: str) -> LibraryError:
+        return LibraryError(str(super()._unknown(name)).replace(str(self.folder), self.url))
+
+    def _require_writable(self) -> None:
+        if self.readonly:
+            raise LibraryError(f"The library {self.url} was opened to read. Open it to write.")
+
+    def _place(self, name: str) -> str:
+        return f"{self._root}/{name}{SUFFIX}"
+
+    def _listed(self) -> dict[str, str]:
+        """File name to what identifies its version, of every prompt file there."""
+        self._remote.invalidate_cache()
+        try:
+            entries: list[dict[str, Any]] = self._remote.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return {}
+        names = {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
+        return {
+            name: hashlib.sha256(str(sorted(entry.items(), key=str)).encode()).hexdigest()[:16]
+            for name, entry in names.items()
+            if name.endswith(SUFFIX) and entry.get("type") == "file"
+        }
+
+    def _known(self) -> dict[str, str]:
+        """What the mirror was made of; empty if that is not known."""
+        try:
+            known: dict[str, str] = json.loads((self.folder / _STATE).read_text())
+        except (OSError, ValueError):
+            return {}
+        return known
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turns whatever a driver raises into one message: each has errors of its own."""
+        try:
+            # Without a network, the Hub's client would retry for half a minute.
+            with hub_or_cache() if self.url.startswith("hf://") else nullcontext():
+                yield
+        except (LibraryError, PromptError):
+            raise
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise LibraryError(
+                f"The library {self.url} cannot be used: {reason}. "
+                "Check the address, your rights there, and whether it can be reached from here."
+            ) from error

@@ -1,0 +1,109 @@
+"""`spoton export` and `spoton import` as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from spoton.models import load_model
+from spoton.prompts import PromptLibrary, SoftPrompt
+from tests.cli.conftest import Run
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [("peft", "p"), ("t5x", "p.npy"), ("openprompt", "p.pt"), ("tgis", "p")]
+)
+def test_a_prompt_goes_out_and_comes_back(
+    form: str, name: str, run: Run, prompts: PromptLibrary, tiny_model: Path, tmp_path: Path
+) -> None:
+    ran = run("export", "news", "--to", form, "--out", tmp_path / name, "--library", prompts.folder, "--json")
+    assert ran.code == 0, ran.stderr
+    assert ran.document["prompts"] == ["news"] and ran.document["format"] == form
+    back = tmp_path / "back.safetensors"
+    ran = run(
+        "import",
+        tmp_path / name,
+        "--from",
+        form,
+        "--out",
+        back,
+        "--model",
+        tiny_model,
+        "--labels",
+        "good, bad",
+        "--json",
+    )
+    assert ran.code == 0, ran.stderr
+    again, prompt = SoftPrompt.load(back), prompts.get("news")
+    assert torch.equal(again.value, prompt.value)
+    assert again.card.labels == ["good", "bad"]
+    assert again.card.model_fingerprint == prompt.card.model_fingerprint
+
+
+def test_an_adapter_that_spoton_wrote_needs_no_more_words(
+    run: Run, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    run("export", "news", "--to", "peft", "--out", tmp_path / "p", "--library", prompts.folder)
+    ran = run("import", tmp_path / "p", "--from", "peft", "--out", tmp_path / "back.safetensors")
+    assert ran.code == 0, ran.stderr
+    assert SoftPrompt.load(tmp_path / "back.safetensors").card == prompts.get("news").card
+
+
+def test_two_prompts_in_one_checkpoint(run: Run, prompts: PromptLibrary, tmp_path: Path) -> None:
+    for form, name in (("baked", "baked"), ("gguf", "both.gguf")):
+        ran = run(
+            "export", "news", "quiz", "--to", form, "--out", tmp_path / name, "--library", prompts.folder
+        )
+        assert ran.code == 0, ran.stderr
+        assert f"Wrote {tmp_path / name}" in " ".join(ran.stdout.split("\n"))
+    record = json.loads((tmp_path / "baked" / "spoton.json").read_text())
+    assert [entry["name"] for entry in record["prompts"]] == ["news", "quiz"]
+    assert load_model(str(tmp_path / "baked")).embeddings.shape[0] == 328
+
+
+def test_a_request_for_vllm(run: Run, prompts: PromptLibrary, tmp_path: Path) -> None:
+    common = ("export", "news", "--to", "vllm", "--library", prompts.folder, "--out", tmp_path / "body.json")
+    assert run(*common).code == 2
+    assert run(*common, "--text", "The film was lovely.").code == 0
+    assert {"model", "prompt_embeds", "max_tokens"} <= json.loads((tmp_path / "body.json").read_text()).keys()
+
+
+@pytest.mark.parametrize("name", ["sst2", "mrpc", "rte"])
+def test_the_published_prompts(name: str, run: Run, tmp_path: Path) -> None:
+    """The model is not at hand, so its fingerprint is given."""
+    folder = Path(os.environ.get("SPOTON_SHARED", Path(__file__).parents[3] / "shared"))
+    path = folder / "prompts" / "t5_1_1_lm100k_base" / f"{name}.npy"
+    if not path.exists():
+        pytest.skip("the published T5X prompts are not here; set SPOTON_SHARED to the folder above prompts/")
+    out = tmp_path / f"{name}.safetensors"
+    ran = run(
+        "import", path, "--from", "t5x", "--out", out, "--model", "google/t5-base-lm-adapt",
+        "--model-fingerprint", "f00d", "--license", "Apache-2.0", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    assert (ran.document["length"], ran.document["dim"]) == (100, 768)
+    prompt = SoftPrompt.load(out)
+    assert (prompt.card.name, prompt.card.task, prompt.card.source) == (name, name, f"{name}.npy")
+    assert np.array_equal(prompt.value.numpy(), np.load(path))
+
+
+def test_mistakes_are_explained(run: Run, prompts: PromptLibrary, tiny_model: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "p.npy", np.zeros((3, 5), np.float32))
+    start = ("import", tmp_path / "p.npy", "--from", "t5x", "--out")
+    ran = run(*start, tmp_path / "p.safetensors")
+    assert ran.code == 2 and "--model" in ran.stderr
+    ran = run(*start, tmp_path / "p.safetensors", "--model", tiny_model)
+    assert ran.code == 2 and "rows of 5 numbers" in ran.stderr
+    ran = run(*start, tmp_path / "p.pt", "--model", tiny_model)
+    assert ran.code == 2 and ".safetensors" in ran.stderr
+    ran = run(
+        "import", tmp_path / "missing.npy", "--from", "t5x", "--out", tmp_path / "p.safetensors", "--json"
+    )
+    assert ran.code == 2 and ran.document["kind"] == "PromptError"
+    ran = run("export", "nobody", "--to", "peft", "--out", tmp_path / "x", "--library", prompts.folder)
+    assert ran.code == 2 and "nobody" in ran.stderr
