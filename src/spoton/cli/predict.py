@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -16,6 +15,8 @@ from spoton.cli.libraries import find_prompt
 from spoton.cli.options import Json, Library, ModelOptions, PromptSpec
 from spoton.cli.output import emit, note, quiet_stdout, table
 from spoton.errors import DataError
+from spoton.parsing import MalformedError, parse_json
+from spoton.reading import read_text, reason
 
 if TYPE_CHECKING:
     from spoton.evaluation import Prediction
@@ -79,9 +80,10 @@ def _rows(file: Path | None, encoding: str) -> list[str | Mapping[str, Any]]:
             ) from error
     if file.suffix in ("", ".txt"):
         try:
-            return _lines(file.read_text(encoding).splitlines())
+            return _lines(read_text(file, encoding=encoding).splitlines())
         except (OSError, UnicodeError, LookupError) as error:
-            raise DataError(f"{file} cannot be read: {error}. Check the path and --encoding.") from error
+            why = reason(error) if isinstance(error, OSError) else error
+            raise DataError(f"{file} cannot be read: {why}. Check the path and --encoding.") from error
     return list(read_rows(file, encoding))
 
 
@@ -94,8 +96,8 @@ def _row(text: str) -> str | Mapping[str, Any]:
     if not text.lstrip().startswith("{"):
         return text.strip()
     try:
-        columns: dict[str, Any] = json_format.loads(text)
-    except (ValueError, RecursionError):
+        columns: dict[str, Any] = parse_json(text)
+    except MalformedError:
         return text.strip()
     return columns
 

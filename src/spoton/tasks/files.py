@@ -5,12 +5,14 @@ Reads rows; what the columns mean is settled in `tabular`.
 
 import csv
 import io
-import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from spoton.errors import DataError
+from spoton.parsing import MalformedError, parse_json
+from spoton.reading import read_bytes, reason
 from spoton.tasks.tabular import task_from_rows
 from spoton.tasks.task import Task
 
@@ -98,9 +100,9 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[dict[str, Any]]:
 
 def _read_text(path: Path, encoding: str) -> str:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
-        raise DataError(f"Cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
+        raise DataError(f"Cannot read {path}: {reason(error)}.") from error
     try:
         text = data.decode(encoding)
     except LookupError:
@@ -144,7 +146,7 @@ def _parse_csv(text: str, path: Path) -> list[dict[str, Any]]:
 
 
 def _check_header(header: list[str], path: Path) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise DataError(f"{path} names the column {twice[0]!r} twice. Rename one in the first line.")
 
@@ -155,8 +157,8 @@ def _parse_json_lines(text: str, path: Path) -> list[dict[str, Any]]:
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
+            row = parse_json(content)
+        except MalformedError as error:
             raise DataError(
                 f"{path}, line {line} is not JSON: {error}. Expected one object a line."
             ) from error

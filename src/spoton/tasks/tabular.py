@@ -23,6 +23,7 @@ INPUT_NAMES = ("text", "input", "sentence", "question")
 TARGET_NAMES = ("label", "target", "answer", "class")
 MOST_LABELS = 20
 LONGEST_LABEL = 5  # words
+_MOST_NAMED = 50  # columns, in an error
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,13 @@ def _column(there: Sequence[str], wanted: str | None, usual: Sequence[str], opti
         if guess is not None:
             return guess
         found = f"No column is named {', '.join(usual[:-1])} or {usual[-1]}"
-    raise DataError(f"{found}. Columns there: {', '.join(map(repr, there))}. Name one with {option}.")
+    raise DataError(f"{found}. Columns there: {_named(there)}. Name one with {option}.")
+
+
+def _named(columns: Sequence[str]) -> str:
+    """Columns for an error: all, or the first of very many."""
+    more = f", ... ({len(columns):,} in all)" if len(columns) > _MOST_NAMED else ""
+    return ", ".join(map(repr, columns[:_MOST_NAMED])) + more
 
 
 def _names(rows: Iterable[Row]) -> list[str]:
@@ -137,7 +144,7 @@ def _examples(
 ) -> list[Example]:
     if columns.target not in (there := _names(rows)):
         raise DataError(
-            f"The {split} rows have no column {columns.target!r}; they have {', '.join(map(repr, there))}. "
+            f"The {split} rows have no column {columns.target!r}; they have {_named(there)}. "
             "Give all files the same columns."
         )
     blank = dict.fromkeys(there, "")

@@ -112,7 +112,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             raise SecurityError(f"it has {len(source):,} characters, expected at most {LONGEST_SOURCE:,}")
         tree = self.parse(source)
         for node in tree.find_all(_REFUSED):
-            raise SecurityError(f"a template may not have a {type(node).__name__.lower()}")
+            raise SecurityError(f"{type(node).__name__.lower()} is not for templates of a row")
         if any(loop.recursive for loop in tree.find_all(nodes.For)):
             raise SecurityError("a loop of a template may not be recursive")
         limited: nodes.Template = _Charges().visit(tree)
@@ -177,7 +177,7 @@ class _Charges(NodeTransformer):
         return _filtered(node, "__seen") if isinstance(node.arg, nodes.Slice) else node
 
 
-def _filtered(node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
+def _filtered(node: Any, name: str, *args: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
 
 
@@ -332,7 +332,7 @@ def _require_small_result(symbol: str, left: Any, right: Any) -> None:
     elif symbol == "**" and both and left.bit_length() * max(right, 0) > _MOST_BITS:
         raise SecurityError("it computes with too large numbers")
     elif symbol == "+":
-        _require_affordable(_size(left) + _size(right))
+        _charge(_size(left) + _size(right))
     elif symbol == "%" and isinstance(left, str | bytes):
         _charge(_size(right))
         if _WIDE.search(str(left)):

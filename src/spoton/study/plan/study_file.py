@@ -10,11 +10,12 @@ import importlib.resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from spoton.errors import StudyError
 from spoton.evaluation.score import Mode
+from spoton.parsing import MalformedError, parse_yaml
+from spoton.reading import read_text, reason
 from spoton.transfer.similarity import Metric
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.halving import Halving
@@ -23,6 +24,7 @@ from spoton.tuning.recipe import Recipe
 Method = Literal["weighted-average", "multi-task-mixture"]
 """Ways to use several sources that need runs of their own; best-of-top-k is read off the transfer runs."""
 
+_LARGEST = 16 * 2**20  # bytes of a study file
 _PRESETS = importlib.resources.files("spoton.study.plan") / "presets"
 _CHECKED = ConfigDict(frozen=True, extra="forbid")
 
@@ -220,10 +222,11 @@ def read_study_file(path: Path) -> StudyFile:
         StudyError: The file is not there or no YAML, or a value does not fit; says which, and what was expected.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, most=_LARGEST)
     except (OSError, UnicodeError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
         raise StudyError(
-            f"Cannot read the study file {path}: {error}. `spoton study new FOLDER` writes one to start from."
+            f"Cannot read the study file {path}: {why}. `spoton study new FOLDER` writes one to start from."
         ) from error
     return parse_study_file(text, str(path))
 
@@ -235,8 +238,8 @@ def parse_study_file(text: str, name: str) -> StudyFile:
         StudyError: See `read_study_file`.
     """
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        found = parse_yaml(text)
+    except MalformedError as error:
         raise StudyError(f"{name} is no YAML: {error}") from error
     if not isinstance(found, dict):
         raise StudyError(f"{name} holds {type(found).__name__}; expected a mapping with sources and targets.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spoton.study.report.parts import Block, Figure, Section, Table
+
+_SPECIAL = re.compile(r"[\\`*\[\]|]")
 
 
 def as_markdown(title: str, sections: Sequence[Section], pictures: Mapping[str, Path]) -> str:
@@ -16,24 +19,30 @@ def as_markdown(title: str, sections: Sequence[Section], pictures: Mapping[str, 
         sections: What is in it.
         pictures: Path of each figure's picture, as seen from the Markdown file.
     """
-    parts = [f"# {title}"]
+    parts = [f"# {_plain(title)}"]
     for section in sections:
-        parts.append(f"{'#' * section.level} {section.title}")
+        parts.append(f"{'#' * section.level} {_plain(section.title)}")
         parts += [told for block in section.blocks if (told := _block(block, pictures))]
     return "\n\n".join(parts) + "\n"
 
 
 def _block(block: Block, pictures: Mapping[str, Path]) -> str:
     if isinstance(block, str):
-        return block
+        return _plain(block)
     if isinstance(block, Figure):
         path = pictures.get(block.name)
-        return f"![{block.caption}]({path.as_posix()})" if path else ""
+        return f"![{_plain(block.caption)}](<{path.as_posix()}>)" if path else ""
     return _table(block)
 
 
 def _table(table: Table) -> str:
     rules = ["--:" if column in table.numbers else "---" for column in table.columns]
     lines = [table.columns, rules, *table.rows]
-    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return f"{table.folded}:\n\n{text}" if table.folded else text
+    text = "\n".join("| " + " | ".join(map(_plain, line)) + " |" for line in lines)
+    return f"{_plain(table.folded)}:\n\n{text}" if table.folded else text
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is: names of tasks and labels come from files, and may hold tags or links."""
+    escaped = _SPECIAL.sub(r"\\\g<0>", " ".join(text.splitlines()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

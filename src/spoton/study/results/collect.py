@@ -40,7 +40,7 @@ def collect(folder: Path) -> Results:
     store = Store(folder)
     study = read_study_file(folder / STUDY_FILE)
     planned = [one.name for one in read_plan(store)]
-    finished = store.names("cells", ".json")
+    finished = store.finished()
     cells = [document_of(store, f"cells/{name}.json") for name in planned if name in finished]
     if not cells:
         raise StudyError(f"No cell of {folder} is finished yet. Run the study: spoton study run {folder}")

@@ -26,6 +26,7 @@ from spoton.models.loading import load_model
 from spoton.prompts.card import Parent
 from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.sealing import sealed_json
 from spoton.study.plan.cells import Cell, Held, Role, cells_of
 from spoton.study.plan.study_file import StudyFile, parse_study_file
 from spoton.study.run.store import STUDY_FILE, Store
@@ -41,6 +42,7 @@ from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import TunedModel, tune_model
 from spoton.tuning.prompt_run import Job, Tuned
 from spoton.tuning.record import versions
+from spoton.tuning.sealed_tensors import discard_if_damaged
 from spoton.tuning.tune import tune_together
 
 
@@ -128,7 +130,7 @@ class CellRunner:
 
     def finished(self) -> set[str]:
         """Names of the cells that have their result."""
-        return self.store.names("cells", ".json")
+        return self.store.finished()
 
     def carry_out(self, cells: Sequence[Cell], on_event: OnEvent = silent) -> None:
         """Carries out cells that are not finished yet; several are tuned in every pass over the model.
@@ -251,9 +253,11 @@ class CellRunner:
         return _scored(task, scores) | {"majority": majority, "seconds": time.monotonic() - began}
 
     def _job(self, cell: Cell, start: _Start, on_event: OnEvent) -> Job:
-        task = self.task(cell.role, cell.task)
+        task, checkpoint = self.task(cell.role, cell.task), self.store.checkpoint(cell.name)
+        if checkpoint is not None:
+            discard_if_damaged(checkpoint)
         return Job(
-            task, cell.recipe, start.value, start.parents, cell.mode, self.store.checkpoint(cell.name), resume=True,
+            task, cell.recipe, start.value, start.parents, cell.mode, checkpoint, resume=True,
             on_event=on_event, phase=cell.words,
         )  # fmt: skip
 
@@ -294,8 +298,11 @@ class CellRunner:
         members = [self.task("source", by_name[name]) for name in names] + [self.task("target", cell.task)]
         mixed = mix("+".join(task.name for task in members), members, seed=cell.seed)
         checkpoint = self.store.checkpoint(cell.name)
+        if checkpoint is not None:
+            checkpoint = _first_stage(checkpoint)
+            discard_if_damaged(checkpoint)
         job = Job(
-            mixed, cell.source_recipe, checkpoint=checkpoint and _first_stage(checkpoint), resume=True,
+            mixed, cell.source_recipe, checkpoint=checkpoint, resume=True,
             on_event=on_event, phase=f"{cell.words}, mixture",
         )  # fmt: skip
         (tuned,) = tune_together(self.model, [job])
@@ -336,8 +343,7 @@ class CellRunner:
             "model": self.model.name, "model_fingerprint": cell.held.fingerprint, "dtype": cell.held.dtype,
             "threads": torch.get_num_threads(), "versions": versions(),
         }  # fmt: skip
-        data = json.dumps(named | result | how, indent=1, ensure_ascii=False) + "\n"
-        self.store.write(f"cells/{cell.name}.json", data.encode())
+        self.store.write(f"cells/{cell.name}.json", sealed_json(named | result | how))
         self.store.remove(f"failures/{cell.name}.json")
 
     def _beside(self, path: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from spoton.errors import StudyError
 from spoton.events import OnEvent, Progress, silent
+from spoton.sealing import unsealed_json
 from spoton.study.plan.cells import Cell
 from spoton.study.run.executors import Executor, Group, Outcome
 from spoton.study.run.store import Store
@@ -111,7 +112,7 @@ def read_plan(store: Store) -> list[Planned]:
 def status_of(store: Store, plan: Sequence[Planned]) -> Status:
     """How far a study is, from its folder alone."""
     names = {cell.name for cell in plan}
-    finished = store.names("cells", ".json") & names
+    finished = store.finished() & names
     failed = {
         name: str(document_of(store, f"failures/{name}.json").get("error", ""))
         for name in sorted((store.names("failures", ".json") & names) - finished)
@@ -129,9 +130,8 @@ def document_of(store: Store, name: str) -> dict[str, Any]:
         StudyError: It is damaged, which no crash of ours leaves behind.
     """
     try:
-        found = json.loads(store.read(name) or b"{}")
-        if not isinstance(found, dict):
-            raise ValueError(f"it holds a {type(found).__name__}")
+        data = store.read(name)
+        found = {} if data is None else unsealed_json(data)
     except ValueError as error:
         raise StudyError(
             f"{store.place}/{name} is damaged ({error}). Remove it to have it made again."
@@ -218,7 +218,7 @@ def _settle(
     store: Store, outcome: Outcome, attempts: dict[str, int], waiting: list[Group], tries: int
 ) -> set[str]:
     """Names of the cells of a group that are finished now; the others are noted, and tried again if they may be."""
-    finished = store.names("cells", ".json")
+    finished = store.finished()
     left = [cell for cell in outcome.group if cell.name not in finished]
     for cell in left:
         attempts[cell.name] = attempts.get(cell.name, 0) + 1

@@ -11,6 +11,7 @@ It knows names and bytes, and nothing of what they mean.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import fsspec
 from spoton.errors import StudyError
 from spoton.files import atomic_write
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.sealing import unsealed_json
 
 STUDY_FILE = "study.yaml"
 
@@ -79,6 +81,15 @@ class Store:
             return set()
         files = {str(path).rstrip("/").rpartition("/")[2] for path in found}
         return {name.removesuffix(suffix) for name in files if name.endswith(suffix) and name[0] != "."}
+
+    def finished(self) -> set[str]:
+        """Names of the cells that have a whole result; those with an empty or damaged file have none, and run again."""
+        found = set()
+        for name in self.names("cells", ".json"):
+            with contextlib.suppress(ValueError):
+                if unsealed_json(self.read(f"cells/{name}.json") or b"").get("name") == name:
+                    found.add(name)
+        return found
 
     def prompt(self, name: str) -> SoftPrompt:
         """The prompt of a cell.
