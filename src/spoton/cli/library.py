@@ -47,13 +47,8 @@ def list_prompts(
         )
         for entry in entries
     ]
-    text_form = (
-        table(columns, rows, numbers=("P", "validation", "test", "kB"))
-        if rows
-        else "No prompts that can be read."
-        if damaged
-        else "No prompts."
-    )
+    nothing = "No prompts that can be read." if damaged else "No prompts."
+    text_form = table(columns, rows, numbers=("P", "validation", "test", "kB")) if rows else nothing
     emit([_entry_document(entry) for entry in entries], text_form, as_json=json)
 
 

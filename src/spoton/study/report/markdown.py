@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from spoton.study.report.parts import Block, Figure, Section, Table
 
@@ -31,7 +32,7 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
         return _plain(block)
     if isinstance(block, Figure):
         path = pictures.get(block.name)
-        return f"![{_plain(block.caption)}](<{path.as_posix()}>)" if path else ""
+        return f"![{_plain(block.caption)}]({quote(path.as_posix())})" if path else ""
     return _table(block)
 
 
