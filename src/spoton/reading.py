@@ -35,11 +35,12 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:  # a null byte in the path
         raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from error
+    kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
+    if kind != stat.S_IFREG:
+        os.close(descriptor)
+        number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
+        raise OSError(number, _KINDS.get(kind, "it is not a regular file"), str(path))
     with os.fdopen(descriptor, "rb") as file:
-        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-        if kind != stat.S_IFREG:
-            number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
-            raise OSError(number, _KINDS.get(kind, "it is not a regular file"), str(path))
         yield file
 
 

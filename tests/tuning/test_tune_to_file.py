@@ -138,7 +138,9 @@ def test_without_resume_a_run_begins_anew(model: FrozenModel, out: Path, whole: 
     with pytest.raises(Interrupted):
         tune_to_file(model, toy_task(), RECIPE, out, on_event=interrupt("tuning", 6))
     seen: list[int] = []
-    tune_to_file(model, toy_task(), RECIPE, out, on_event=lambda event: seen.append(event.done))
+    tune_to_file(
+        model, toy_task(), RECIPE, out, overwrite=True, on_event=lambda event: seen.append(event.done)
+    )
     assert seen[0] == 1
     assert SoftPrompt.load(out).content_hash() == SoftPrompt.load(whole).content_hash()
 
@@ -156,12 +158,13 @@ def test_ctrl_c_in_the_test_loses_no_step(model: FrozenModel, out: Path, whole: 
     assert record_of(out)["scores"] == record_of(whole)["scores"]
 
 
-def test_an_interrupted_run_does_not_keep_the_record_of_an_earlier_one(model: FrozenModel, out: Path) -> None:
+def test_an_interrupted_run_leaves_a_finished_one_and_its_record(model: FrozenModel, out: Path) -> None:
     tune_to_file(model, toy_task(), RECIPE, out)
+    record, other = record_of(out), RECIPE.changed(seed=1)
     with pytest.raises(Interrupted):
-        tune_to_file(model, toy_task(), RECIPE.changed(seed=1), out, on_event=interrupt("tuning", 6))
-    assert SoftPrompt.load(out).card.seed == 1
-    assert not out.with_suffix(".json").exists()
+        tune_to_file(model, toy_task(), other, out, overwrite=True, on_event=interrupt("tuning", 6))
+    assert SoftPrompt.load(out).card.seed == 0 and record_of(out) == record
+    assert SoftPrompt.load(out.with_name("p.interrupted.safetensors")).card.seed == 1
 
 
 def test_a_prompt_that_cannot_be_saved_leaves_the_checkpoint_to_go_on_from(

@@ -29,10 +29,11 @@ def list_prompts(
     json: Json = False,
 ) -> None:
     """List prompts with their tasks and scores."""
-    entries = []
+    entries, damaged = [], False
     for opened in open_libraries(library):
         entries += opened.search(text, family=family, task=task)
         note_damaged(opened)
+        damaged |= bool(opened.damaged)
     columns = ("name", "task", "family", "model", "P", "validation", "test", "key", "kB")
     rows = [
         (
@@ -48,7 +49,8 @@ def list_prompts(
         )
         for entry in entries
     ]
-    text_form = table(columns, rows, numbers=("P", "validation", "test", "kB")) if rows else "No prompts."
+    nothing = "No prompts that can be read." if damaged else "No prompts."
+    text_form = table(columns, rows, numbers=("P", "validation", "test", "kB")) if rows else nothing
     emit([_entry_document(entry) for entry in entries], text_form, as_json=json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from spoton.cli.progress import live_progress
 from spoton.cli.tables import joined, require_table, write_table
 from spoton.errors import DataError
 from spoton.events import silent
+from spoton.parsing import MalformedError, parse_json
 
 if TYPE_CHECKING:
     from spoton.evaluation import Prediction
@@ -135,8 +135,8 @@ def _row(text: str) -> str | Mapping[str, Any]:
     if not text.lstrip().startswith("{"):
         return text.strip()
     try:
-        columns: dict[str, Any] = json_format.loads(text)
-    except (ValueError, RecursionError):
+        columns: dict[str, Any] = parse_json(text)
+    except MalformedError:
         return text.strip()
     return columns
 

@@ -25,12 +25,15 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from spoton.errors import ModelError
+from spoton.files import expanded
 from spoton.hub_offline import hub_or_cache
 from spoton.models.bundled import list_models, pull_model
 from spoton.models.compiled import compile_layers
 from spoton.models.frozen import FrozenModel
 
 DEFAULT_MODEL = "smollm2-135m"
+# Left out, transformers asks whether to run the code of a model folder, and takes a yes from any stdin.
+_NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -69,10 +72,10 @@ def load_model(
     tell = on_message or (lambda message: None)
     place = _choose_device(device)
     kind = _choose_dtype(dtype, place)
-    source = Path(name).expanduser()
+    source = expanded(name)
     folder: str | Path
     if _is_embedded(name):
-        folder, options = pull_model(name, on_message=on_message), dict[str, Any]()
+        folder, options = pull_model(name, on_message=on_message), dict(_NO_CODE)
     else:
         folder, options = _place(name, revision)
     try:
@@ -108,7 +111,7 @@ def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
             return bool(AutoConfig.from_pretrained(folder, **options).is_encoder_decoder)
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
-        raise ModelError(_not_loaded(name, Path(name).expanduser(), error)) from error
+        raise ModelError(_not_loaded(name, expanded(name), error)) from error
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -127,20 +130,20 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
         with nullcontext() if Path(folder).exists() else hub_or_cache():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
-        raise ModelError(_not_loaded(name, Path(name).expanduser(), error)) from error
+        raise ModelError(_not_loaded(name, expanded(name), error)) from error
     return tokenizer
 
 
 def _is_embedded(name: str) -> bool:
-    return name in {info.name for info in list_models()} and not Path(name).expanduser().exists()
+    return name in {info.name for info in list_models()} and not expanded(name).exists()
 
 
 def _place(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]:
     """Where transformers finds a model that is not embedded, and how."""
-    source = Path(name).expanduser()
+    source = expanded(name)
     if source.suffix == ".gguf" and source.is_file():
-        return source.parent, {"gguf_file": source.name}
-    return source if source.exists() else name, {"revision": revision}
+        return source.parent, {"gguf_file": source.name, **_NO_CODE}
+    return source if source.exists() else name, {"revision": revision, **_NO_CODE}
 
 
 def _read(

@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 
 INPUT_NAMES = ("text", "input", "sentence", "question", "prompt", "content", "review", "message", "document")
 TARGET_NAMES = ("label", "target", "answer", "class", "category", "labels", "completion", "output")
+_MOST_NAMED = 50  # columns, in an error
 _MOST_CLASSES = 20  # a guessed target has at most so many different cells, each at least twice on average
 
 
@@ -87,6 +88,12 @@ def names_of(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
+def listed(columns: Sequence[str]) -> str:
+    """Columns for an error: all, or the first of very many."""
+    more = f", ... ({len(columns):,} in all)" if len(columns) > _MOST_NAMED else ""
+    return ", ".join(map(repr, columns[:_MOST_NAMED])) + more
+
+
 def _template(column: str, there: Sequence[str]) -> str:
     return column_template(column) if column in there else nested_template(column.split("."))
 
@@ -105,8 +112,7 @@ def _named(rows: Sequence[Row], wanted: str | None, option: str) -> str | None:
     near = [name for name in there if name.strip().casefold() == wanted.strip().casefold()]
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise DataError(
-        f"There is no column {wanted!r}. Columns there: {', '.join(map(repr, there))}.{hint} "
-        f"Name one with --{option}.",
+        f"There is no column {wanted!r}. Columns there: {listed(there)}.{hint} Name one with --{option}.",
         option=option,
         columns=tuple(there),
     )
@@ -145,7 +151,7 @@ def _guessed_input(rows: Sequence[Row], names: Sequence[str]) -> str | None:
 def _no_column(there: Sequence[str], option: str, usual: Sequence[str]) -> DataError:
     return DataError(
         f"No column is named {', '.join(usual[:-1])} or {usual[-1]}, and none can be guessed. Columns there: "
-        f"{', '.join(map(repr, there))}. Name one with --{option}.",
+        f"{listed(there)}. Name one with --{option}.",
         option=option,
         columns=tuple(there),
     )

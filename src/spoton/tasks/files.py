@@ -6,14 +6,16 @@ Reads rows as they are; what cells and columns mean is settled in `cells`, `colu
 import csv
 import gzip
 import io
-import json
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
 from spoton.errors import DataError
+from spoton.parsing import MalformedError, parse_json
+from spoton.reading import read_bytes, reason
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xlsm")
 """What data files end in, each also with `.gz` behind it."""
@@ -76,13 +78,13 @@ def file_content(path: Path) -> tuple[bytes, str]:
     """
     name = path.name.lower()
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         while data.startswith(b"\x1f\x8b"):
             data = gzip.decompress(data)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path} cannot be unpacked by gzip: {error}. Fetch or compress it anew.") from error
     except OSError as error:
-        raise DataError(f"Cannot read {path}: {(error.strerror or str(error)).lower()}.") from error
+        raise DataError(f"Cannot read {path}: {reason(error)}.") from error
     return data, PurePath(name.removesuffix(".gz")).suffix
 
 
@@ -206,7 +208,7 @@ def _is_blank(cells: Sequence[Any]) -> bool:
 
 
 def _check_header(header: Sequence[str], path: Path) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise DataError(f"{path} names the column {twice[0]!r} twice. Rename one in the first line.")
 
@@ -236,8 +238,8 @@ def _is_json(line: str) -> bool:
 def _document(text: str) -> Any:
     """What a text means as JSON, None if it is no JSON."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except MalformedError:
         return None
 
 
@@ -247,8 +249,8 @@ def _parse_json_lines(text: str, path: Path) -> list[dict[str, Any]]:
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(content)
+        except MalformedError as error:
             raise DataError(
                 f"{path}, line {line} is not JSON: {error}. Expected one object a line."
             ) from error

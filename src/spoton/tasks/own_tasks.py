@@ -11,16 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from spoton.errors import DataError
+from spoton.parsing import MalformedError, parse_yaml
+from spoton.reading import read_text, reason
 from spoton.tasks.metrics import require_known
 from spoton.tasks.t5_text import PROCESSORS
 from spoton.tasks.task_info import TaskInfo
 from spoton.tasks.template import compile_template
 
+_LARGEST = 4 * 2**20  # bytes of a task file
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
 _EXPECTED = {
     "string_type": "text",
@@ -44,12 +46,14 @@ def read_definition(path: Path | str) -> TaskInfo:
     """
     path = Path(path)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError) as error:
+        found = parse_yaml(read_text(path, most=_LARGEST))
+    except OSError as error:
         raise DataError(
-            f"Cannot read the task file {path}: {error}. Give the YAML file of a task."
+            f"Cannot read the task file {path}: {reason(error)}. Give the YAML file of a task."
         ) from error
-    except yaml.YAMLError as error:
+    except UnicodeError as error:
+        raise DataError(f"The task file {path} is not UTF-8: {error}. Save it as UTF-8.") from error
+    except MalformedError as error:
         raise DataError(f"{path} is no YAML: {error}. Put templates and label words into quotes.") from error
     if not isinstance(found, dict):
         raise DataError(

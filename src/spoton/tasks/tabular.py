@@ -12,7 +12,7 @@ from jinja2 import Template
 from spoton.errors import DataError
 from spoton.tasks.cells import lookup, plain_rows, require_text, target_text
 from spoton.tasks.checks import oddities
-from spoton.tasks.columns import Columns, names_of
+from spoton.tasks.columns import Columns, listed, names_of
 from spoton.tasks.data_spec import DataSpec
 from spoton.tasks.instruction import make_instruction
 from spoton.tasks.splits import FRACTIONS, stratified_split
@@ -85,7 +85,7 @@ def _examples(
     there = names_of(rows)
     if columns.target not in there and columns.target.partition(".")[0] not in there:
         raise DataError(
-            f"The {split} rows have no column {columns.target!r}; they have {', '.join(map(repr, there))}. "
+            f"The {split} rows have no column {columns.target!r}; they have {listed(there)}. "
             "Give all files the same columns."
         )
     blank = dict.fromkeys(there, "")

@@ -1,14 +1,14 @@
-"""Jinja templates over one row of data, sandboxed: a template can format a row and nothing else."""
+"""Jinja templates over one row of data: a template can format a row and nothing else, in bounded time and space."""
 
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, UndefinedError, meta, nodes
+from jinja2 import Template, TemplateError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from spoton.errors import DataError
+from spoton.tasks.template_limits import LimitedEnvironment, budget_of
 
 _RESERVED = frozenset("and or not in is if else true false none True False None row loop self".split())
 
@@ -29,23 +29,33 @@ def _sentence(text: object) -> str:
     return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
-_environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
-_environment.filters["plain"] = _plain
-_environment.filters["fifths"] = _fifths
-_environment.filters["sentence"] = _sentence
+_environment = LimitedEnvironment()
+_environment.add_filter("plain", _plain)
+_environment.add_filter("fifths", _fifths)
+_environment.add_filter("sentence", _sentence)
+
+_MOST_NAMED = 50  # columns, in an error
 
 
 def compile_template(source: str) -> Template:
     """Compile a template.
 
     Raises:
-        DataError: It is not valid Jinja.
+        DataError: It is not valid Jinja, or more of Jinja than a template may have.
     """
     try:
-        return _environment.from_string(source)
+        return _environment.from_string(_environment.limited(source))
+    except SecurityError as error:
+        raise DataError(f"The template {_shortened(source)} is refused: {error}. Simplify it.") from error
     except TemplateError as error:
         raise DataError(
-            f"The template {source!r} is not valid Jinja: {error}. Columns are written {{{{ column }}}}."
+            f"The template {_shortened(source)} is not valid Jinja: {error}. Columns are written {{{{ column }}}}."
+        ) from error
+    except (RecursionError, SyntaxError, MemoryError, ValueError, ArithmeticError) as error:
+        # What Python says of the code that a template becomes: nested too deeply, or numbers of 5,000 digits.
+        raise DataError(
+            f"The template {_shortened(source)} is refused: it is nested too deeply or has too large numbers. "
+            "Simplify it."
         ) from error
 
 
@@ -59,12 +69,21 @@ def render(template: Template, row: Mapping[str, Any]) -> str:
         DataError: The template names a column that the row does not have, or fails on its value.
     """
     try:
-        return template.render({**row, "row": row}).strip()
+        with budget_of(template, row):
+            return template.render({**row, "row": row}).strip()
     except UndefinedError as error:
-        columns = ", ".join(map(str, row))
+        columns = ", ".join(map(str, list(row)[:_MOST_NAMED])) + (", ..." if len(row) > _MOST_NAMED else "")
         raise DataError(f"The template asks for what is not there: {error}. Columns: {columns}.") from error
-    except (TemplateError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+    except (RecursionError, MemoryError) as error:
+        raise DataError(
+            "The template fails on a row: it is nested too deeply or too large. Simplify it."
+        ) from error
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         raise DataError(f"The template fails on a row: {error}. Correct the template or the row.") from error
+
+
+def _shortened(source: str) -> str:
+    return repr(source if len(source) <= 200 else f"{source[:200]}...")
 
 
 def column_template(column: str, cue: str = "Answer:") -> str:

@@ -27,7 +27,6 @@ from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.kept import score_test_split, tune_to_end
 from spoton.tuning.prompt_run import Job, Tuned, run_identity
 from spoton.tuning.recipe import Recipe
-from spoton.tuning.sealed_tensors import discard_if_damaged
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,6 @@ class KeptRuns:
         if kept is not None:
             return kept
         checkpoint = None if self.folder is None else self.folder / f"{name}.checkpoint"
-        if checkpoint is not None:
-            discard_if_damaged(checkpoint)
         job = Job(
             self.task, recipe, initial, parents, self.mode, checkpoint, resume=True, on_event=self.on_event, phase=phase
         )  # fmt: skip

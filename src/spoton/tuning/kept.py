@@ -18,16 +18,19 @@ from spoton.sealing import unsealed_json
 from spoton.tasks.task import Task
 from spoton.tuning.full_model.tune import TunedModel
 from spoton.tuning.prompt_run import Job, Tuned
+from spoton.tuning.sealed_tensors import discard_if_damaged
 from spoton.tuning.tune import tune
 
 
 def tune_to_end(model: FrozenModel, job: Job) -> Tuned:
-    """Tunes one prompt, and accepts nothing but the end of the run.
+    """Tunes one prompt, and accepts nothing but the end of the run. A damaged checkpoint is started anew.
 
     Raises:
         Interrupted: Ctrl-C; the message says in which phase and how far it was.
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
     """
+    if job.checkpoint is not None:
+        discard_if_damaged(job.checkpoint)
     tuned = tune(
         model, job.task, job.recipe, initial=job.initial, parents=job.parents, mode=job.mode,
         checkpoint=job.checkpoint, resume=job.resume, on_event=job.on_event, phase=job.phase,

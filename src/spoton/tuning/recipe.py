@@ -45,9 +45,9 @@ class TuningRecipe(BaseModel):
     """Largest norm of the gradient; a longer one is shortened. 0: gradients stay as they are."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     """Per step, not multiplied by the learning rate."""
-    steps: int = Field(default=60, ge=1)
+    steps: int = Field(default=60, ge=1, le=10**9)
     """Optimizer steps: the most that are taken, where ``patience`` may end the run."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=100_000)
     """Examples a step."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides the start, the order of examples and nothing else."""

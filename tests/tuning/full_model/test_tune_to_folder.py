@@ -87,7 +87,7 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     out = tmp_path / "out"
     tune_model_to_folder(tiny(), toy_task(), RECIPE, out)
     first = weights(out)
-    record = tune_model_to_folder(tiny(), toy_task(), RECIPE.changed(seed=5), out)
+    record = tune_model_to_folder(tiny(), toy_task(), RECIPE.changed(seed=5), out, overwrite=True)
     assert weights(out) != first and record["seed"] == 5
 
 

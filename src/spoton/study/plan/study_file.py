@@ -11,11 +11,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from spoton.errors import StudyError
 from spoton.evaluation.score import Mode
+from spoton.parsing import MalformedError, parse_yaml
+from spoton.reading import read_text, reason
 from spoton.tasks.data_spec import DataSpec
 from spoton.transfer.similarity import Metric
 from spoton.tuning.full_model.recipe import ModelRecipe
@@ -25,9 +26,8 @@ from spoton.tuning.recipe import Recipe
 Method = Literal["weighted-average", "multi-task-mixture"]
 """Ways to use several sources that need runs of their own; best-of-top-k is read off the transfer runs."""
 
+_LARGEST = 16 * 2**20  # bytes of a study file
 _PRESETS = importlib.resources.files("spoton.study.plan") / "presets"
-# Arguments of what reads rows that the study gives itself.
-_NOT_OPTIONS = frozenset({"spec", "path", "name", "own", "on_message"})
 _CHECKED = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -47,13 +47,6 @@ class TaskEntry(BaseModel):
     """What is different in its recipe."""
     evaluation: Mode | None = None
     """rank or generate; null: by the task."""
-
-    @field_validator("options")
-    @classmethod
-    def _options_are_the_users(cls, options: dict[str, Any]) -> dict[str, Any]:
-        if strange := sorted(_NOT_OPTIONS & options.keys()):
-            raise ValueError(f"{', '.join(strange)}: no such option; there is what `spoton tune` has")
-        return options
 
 
 class TaskGroup(BaseModel):
@@ -228,10 +221,11 @@ def read_study_file(path: Path) -> StudyFile:
         StudyError: The file is not there or no YAML, or a value does not fit; says which, and what was expected.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, most=_LARGEST)
     except (OSError, UnicodeError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
         raise StudyError(
-            f"Cannot read the study file {path}: {error}. `spoton study new FOLDER` writes one to start from."
+            f"Cannot read the study file {path}: {why}. `spoton study new FOLDER` writes one to start from."
         ) from error
     return parse_study_file(text, str(path))
 
@@ -243,11 +237,9 @@ def parse_study_file(text: str, name: str) -> StudyFile:
         StudyError: See `read_study_file`.
     """
     try:
-        found = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter: 2026-13-40 is a date to YAML
+        found = parse_yaml(text)
+    except MalformedError as error:
         raise StudyError(f"{name} is not valid YAML: {error}") from error
-    except RecursionError as error:
-        raise StudyError(f"{name} is nested too deeply to be a study file.") from error
     if not isinstance(found, dict):
         raise StudyError(f"{name} holds {type(found).__name__}; expected a mapping with sources and targets.")
     try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from spoton.study.report.parts import Block, Cell, Picture, Section, Table
+
+_SPECIAL = re.compile(r"[\\`*\[\]|]")
 
 
 def as_markdown(title: str, sections: Sequence[Section], pictures: Mapping[str, Path]) -> str:
@@ -28,19 +32,19 @@ def _block(block: Block, pictures: Mapping[str, Path]) -> str:
         return _plain(block)
     if isinstance(block, Picture):
         path = pictures.get(block.name)
-        return f"![{_plain(block.caption)}]({path.as_posix()})" if path else ""
+        return f"![{_plain(block.caption)}]({quote(path.as_posix())})" if path else ""
     return _table(block.filled)
 
 
 def _table(table: Table) -> str:
     rules = ["--:" if is_number else "---" for is_number in table.numeric]
-    lines: list[Sequence[Cell]] = [table.columns, rules, *table.rows]
-    text = "\n".join(
-        "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    lines: list[str] = ["| " + " | ".join(map(_plain, table.columns)) + " |", "| " + " | ".join(rules) + " |"]
+    lines += ["| " + " | ".join(map(_plain, row)) + " |" for row in table.rows]
+    text = "\n".join(lines)
     return f"{_plain(table.folded)}:\n\n{text}" if table.folded else text
 
 
 def _plain(text: Cell) -> str:
-    """Text in which names of tasks are no markup: Markdown lets HTML through."""
-    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Text that Markdown shows as it is: names of tasks and labels come from files, and may hold tags or links."""
+    escaped = _SPECIAL.sub(r"\\\g<0>", " ".join(str(text).splitlines()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

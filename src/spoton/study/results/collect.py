@@ -21,7 +21,7 @@ from spoton.study.results.study_results import (
     TransferRun,
     parse_results,
 )
-from spoton.study.run.scheduler import PLAN, document_of, read_plan
+from spoton.study.run.scheduler import PLAN, read_plan
 from spoton.study.run.store import STUDY_FILE, Store
 
 _METHODS = ("weighted-average", "multi-task-mixture")
@@ -56,8 +56,9 @@ def collect(place: str | Path) -> StudyResults:
         raise StudyError(f"{place} has no {STUDY_FILE}. `spoton study new {place}` writes one to start from.")
     study = parse_study_file(text.decode("utf-8", "replace"), f"{store.place}/{STUDY_FILE}")
     planned = [one.name for one in read_plan(store)]
-    finished = store.names("cells", ".json")
-    cells = [document_of(store, f"cells/{name}.json") for name in planned if name in finished]
+    there = store.names("cells", ".json")
+    # An empty or damaged file is a cell that is not finished.
+    cells = [cell for _, cell in store.results(name for name in planned if name in there) if cell is not None]
     if not cells:
         raise StudyError(f"No cell of {place} is finished yet. Run the study: spoton study run {place}")
     by_kind: dict[str, list[dict[str, Any]]] = {}

@@ -35,6 +35,7 @@ from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import tune_model
 from spoton.tuning.kept import require_end, score_test_split
 from spoton.tuning.prompt_run import Job, Tuned
+from spoton.tuning.sealed_tensors import discard_if_damaged
 from spoton.tuning.tune import tune_together
 
 
@@ -262,9 +263,12 @@ class CellRunner:
         return Result(scores, more={"majority": majority})
 
     def _job(self, cell: Cell, start: CellStart, on_event: OnEvent) -> Job:
+        checkpoint = self.store.checkpoint(cell.name)
+        if checkpoint is not None:
+            discard_if_damaged(checkpoint)
         return Job(
-            self.task(cell.role, cell.task), cell.recipe, start.value, start.parents, cell.mode,
-            self.store.checkpoint(cell.name), resume=True, on_event=on_event, phase=cell.words,
+            self.task(cell.role, cell.task), cell.recipe, start.value, start.parents, cell.mode, checkpoint,
+            resume=True, on_event=on_event, phase=cell.words,
         )  # fmt: skip
 
     def _write(self, cell: Cell, result: Result, began: float) -> None:
@@ -298,7 +302,7 @@ class CellRunner:
         """Reads the rows of a task as its entry in the study file says."""
         group = self.study.sources if role == "source" else self.study.targets
         entry = next(e for e in [*group.tasks, *self.study.candidates] if e.task == name)
-        options = dict(entry.options)
+        options = entry.options.given()
         if is_task(name) or name.startswith(MIXTURE):
             options.setdefault("protocol", self.study.protocol)
             if self.study.data_dir is not None:
@@ -306,18 +310,9 @@ class CellRunner:
         if has_forms(name):
             options.setdefault("form", form_for(self.model) if self.study.form == "auto" else self.study.form)
         for which in ("validation", "test"):
-            if isinstance(options.get(which), str):
-                options[which] = Path(self._near(options[which]))
-        try:
-            task = resolve_task(self._near(name), on_message=self._tell, **options)
-        except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
-            if not entry.options:
-                raise
-            # Options are whatever the study file holds; readers meet a value of the wrong type in their own ways.
-            raise StudyError(
-                f"The options of {name} cannot be used: {entry.options} ({type(error).__name__}: {error}). They "
-                "are those of `spoton tune`, with the same kinds of values."
-            ) from error
+            if options.get(which) is not None:
+                options[which] = Path(self._near(str(options[which])))
+        task = resolve_task(self._near(name), on_message=self._tell, **options)
         task = task.limited(group.train_size, group.validation_size, group.test_size)
         if role == "target" and not task.test:
             raise StudyError(
