@@ -6,17 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spoton.errors import DataError
-from spoton.evaluation.encoding import encode, needs_end
+from torch import Tensor
+
+from spoton.evaluation.encoding import Encoded, encode, needs_end
 from spoton.evaluation.score import generate_texts, input_limit, label_log_likelihoods
 from spoton.models.frozen import FrozenModel
+from spoton.prompts.card import Card
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.example import Example
-from spoton.tasks.template import compile_template, render, template_columns
-
-# What templates of the catalog see beside a row's own columns (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
-# the same for every row, so that an answer does not depend on where in the list its row stands.
-_CATALOG_COLUMNS = {"number": 0, "file": ""}
+from spoton.tasks.fill import fill, given_columns
 
 
 @dataclass(frozen=True)
@@ -64,58 +62,46 @@ def predict(
     prompt.require_model(model.fingerprint, model.name)
     if not rows:
         return []
-    bundled = prompt.card.source.startswith("bundled:")
-    inputs = fill(prompt.card.template, rows, _CATALOG_COLUMNS if bundled else {})
-    labels = prompt.card.labels
-    encoded = encode(
-        model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
-        max_input_tokens=input_limit(prompt.card), labels=labels,
-    )  # fmt: skip
+    inputs = fill(prompt.card.template, rows, given_columns(prompt.card.source))
+    encoded = encode_inputs(model, prompt, inputs)
     if encoded.truncated and on_message:
         room = max(map(len, encoded.inputs))
         on_message(
             f"{encoded.truncated} of {len(inputs)} inputs are longer than {room} tokens and lose their middle."
         )
+    labels = prompt.card.labels
     if labels is None:
         texts = generate_texts(model, prompt.value, encoded, max_tokens)
         return [Prediction(text, answer, None) for text, answer in zip(inputs, texts, strict=True)]
-    chances = label_log_likelihoods(model, prompt.value, encoded, labels).softmax(dim=1)
+    scores = label_log_likelihoods(model, prompt.value, encoded, labels)
     return [
-        Prediction(text, labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
-        for text, row in zip(inputs, chances, strict=True)
+        Prediction(text, *answer)
+        for text, answer in zip(inputs, answers_from_scores(prompt.card, scores), strict=True)
     ]
 
 
-def fill(
-    template: str, rows: Sequence[str | Mapping[str, Any]], given: Mapping[str, Any] | None = None
-) -> list[str]:
-    """Inputs from rows by a card's template; without a template a text is the input itself.
-
-    Args:
-        template: Of the card.
-        rows: Texts or columns.
-        given: Columns that a row need not bring, with their values.
+def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str]) -> Encoded:
+    """New inputs as token ids, shortened as when the prompt was tuned.
 
     Raises:
-        DataError: A row does not fit the template.
+        DataError: An input is empty, or leaves no room for a label.
     """
-    given = given or {}
-    columns = [name for name in template_columns(template) if name not in given] if template else []
-    compiled = compile_template(template) if template else None
-    inputs = []
-    for number, row in enumerate(rows, start=1):
-        if isinstance(row, str):
-            if len(columns) > 1:
-                raise DataError(
-                    f"Text {number} is one text, but this prompt was tuned on several columns: {', '.join(columns)}. "
-                    'Give JSON objects, such as {"' + columns[0] + '": "...", ...}.'
-                )
-            row = {columns[0]: row} if columns else {"text": row}
-        row = {name: "" if value is None else value for name, value in row.items()}  # as when it was tuned
-        text = (
-            render(compiled, {**given, **row}) if compiled is not None else str(row.get("text", "")).strip()
-        )
-        if not any(str(value).strip() for value in row.values()):
-            raise DataError(f"Text {number} is empty. Remove it, or give a text.")
-        inputs.append(text)
-    return inputs
+    labels = prompt.card.labels
+    return encode(
+        model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
+        max_input_tokens=input_limit(prompt.card), labels=labels,
+    )  # fmt: skip
+
+
+def answers_from_scores(card: Card, scores: Tensor) -> list[tuple[str, dict[str, float]]]:
+    """The answer for each row, and the probability of every label: the one place where scores become answers.
+
+    Args:
+        card: Of the prompt; its labels, in their order.
+        scores: ``[N, C]`` log-likelihood of each label behind each input, in nats.
+    """
+    labels = card.labels or []
+    return [
+        (labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
+        for row in scores.softmax(dim=1)
+    ]
