@@ -20,7 +20,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH_FLAGS) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,report]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,report,serve,lm-eval]"
 	touch $@
 
 test: setup
@@ -50,7 +50,7 @@ bench: $(WITH_PEFT)
 	$(BIN)/python -m experiments.bench $(BENCH)
 
 $(WITH_PEFT): $(INSTALLED)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,report,peft]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,report,serve,lm-eval,peft]"
 	touch $@
 
 # Needs a network: asks the Hub for the first rows of every split that the catalog names, and renders them.

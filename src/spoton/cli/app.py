@@ -13,6 +13,7 @@ from spoton.cli import (
     models,
     predict,
     retrieve,
+    serve,
     study,
     study_analysis,
     tasks,
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verbs in (adapt, tune, evaluate, predict, retrieve, doctor):
+for verbs in (adapt, tune, evaluate, predict, retrieve, serve, doctor):
     app.add_typer(verbs.app)
 study.app.add_typer(study_analysis.app)
 for noun in (library, tasks, models, study):
