@@ -148,13 +148,14 @@ def test_rows_that_do_not_fit_their_template(llama: Running) -> None:
 @pytest.mark.parametrize(
     "template",
     [
-        "{{ 9 ** 9 ** 9 }}{{ text }}",
+        "{{ 9 ** (9 ** 9) }}{{ text }}",
         "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}{{ text }}",
         "{{ 'a' * 9999999999 }}{{ text }}",
     ],
 )
 def test_a_template_that_never_ends(llama: Running, template: str) -> None:
     llama.library.add(a_prompt(llama.model, "endless", template=template), replace=True)
+    llama.service.roster.refresh()
     with pytest.raises(DataError, match=r"template (needs more than|fails)"):
         llama.classify(["endless"], ["A text."])
     names, rows = ["short"], ["The film."]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 _Name = Annotated[str, Field(min_length=1, max_length=300)]
 _Text = Annotated[str, Field(min_length=1)]
 _Tokens = Annotated[list[Annotated[StrictInt, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+_T = TypeVar("_T")
+_Several = Annotated[list[_T], Field(min_length=1)]
 
 
 class _Request(BaseModel):
@@ -39,7 +42,7 @@ class CompletionRequest(_Request):
 
     model: _Name
     """A prompt's name, or the model's own for none."""
-    prompt: _Text | _Tokens | list[_Text] | list[_Tokens]
+    prompt: _Text | _Tokens | _Several[_Text] | _Several[_Tokens]
     """A text, several, or their tokens. The prompt's template is not applied."""
     max_tokens: int = Field(default=16, ge=0, le=4096)
     """The most tokens of a continuation; 0 with `echo` scores the text alone."""

@@ -81,7 +81,7 @@ class _Choice:
         logprobs.token_logprobs.append(likelihood)
         logprobs.top_logprobs.append(top)
         logprobs.text_offset.append(self._offset)
-        self._offset += len(text)
+        self._offset += len(str(self._service.model.tokenizer.decode([token])))
 
     async def grow(self) -> AsyncGenerator[str, None]:
         """New text as it comes; nothing of a stop string."""
