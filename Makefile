@@ -12,7 +12,7 @@ WITH_PEFT := $(VENV)/.installed-peft
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
 
-.PHONY: setup test lint demo starter-library bench verify-catalog clean
+.PHONY: setup test lint demo starter-library bench bench-serve verify-catalog clean
 
 setup: $(INSTALLED)
 
@@ -48,6 +48,11 @@ starter-library: setup
 # The engine against PEFT, some 25 minutes on two cores that do nothing else. See docs/performance.md.
 bench: $(WITH_PEFT)
 	$(BIN)/python -m experiments.bench $(BENCH)
+
+# Serving 100 prompts, against PEFT: some 20 minutes on two cores that do nothing else; then the section of the page.
+bench-serve: $(WITH_PEFT)
+	$(BIN)/python -m experiments.serving.bench $(BENCH)
+	$(BIN)/python -m experiments.serving.bench --write-docs
 
 $(WITH_PEFT): $(INSTALLED)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,report,serve,lm-eval,peft]"

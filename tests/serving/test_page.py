@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +82,17 @@ def test_what_a_prompt_says_of_itself_is_text(url: str) -> None:
         page = httpx.get(f"{url}{path}")
         assert page.status_code == 200 and "<img" not in page.text
         assert "script-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_the_code_on_the_page_of_a_prompt_runs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = html.unescape(httpx.get(f"{url}/prompts/pair").text)
+    curl, *python = re.findall(r"<pre>((?:curl|import|from).*?)</pre>", page, re.DOTALL)
+    for block in python:
+        exec(compile(block, "page", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[0] in ("yes", "no")
+    words = shlex.split(curl.replace("\\\n", " "))
+    body = json.loads(words[words.index("-d") + 1])
+    assert httpx.post(words[1], json=body).json()["data"][0]["answer"] in ("yes", "no")
 
 
 def test_the_interval_of_a_share() -> None:

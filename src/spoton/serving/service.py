@@ -80,6 +80,10 @@ class Service:
         # Tokenizers of Hugging Face fail when two threads change their padding at once.
         self.tokenizer_lock = threading.Lock()
 
+    async def start(self) -> None:
+        """Starts what the first request would wait for."""
+        await self._templates.fill("", [], {})
+
     async def close(self) -> None:
         """Finishes what waits and ends thread and process."""
         await asyncio.to_thread(self.batcher.close)

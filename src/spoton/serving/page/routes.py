@@ -65,7 +65,6 @@ def add_pages(app: FastAPI, service: Service) -> None:
             curve=learning_curve(prompt.path.with_suffix(".json"), prompt.card),
             url=str(request.base_url).rstrip("/"),
             body=json.dumps({"prompt": name, "inputs": [row]}),
-            row=row,
         )
 
 
