@@ -267,7 +267,7 @@ def _memory(memory: dict[str, float]) -> str:
     """What a prompt costs here, and what a process of its own would."""
     return (
         f"Memory: a process with the model holds {memory['model_and_libraries_bytes'] / 2**20:.0f} MiB, which one "
-        f"process a prompt takes for each. Here each further prompt takes {memory['prompt_bytes'] / 2**10:.0f} KiB and, "
+        f"process a prompt takes for each. Here a further prompt takes {memory['prompt_bytes'] / 2**10:.0f} KiB and, "
         f"in the cache, {memory['cached_keys_bytes'] / 2**10:.0f} KiB of keys and values (means)."
     )
 

@@ -2,7 +2,7 @@
 
     python -m experiments.serving.soak --minutes 20
 
-The server is a process of its own. Expected answers come from `spoton.evaluation.predict`, one row at a time.
+The server is a process of its own. Expected answers come from `spoton.evaluation.predict`, one prompt at a time.
 """
 
 from __future__ import annotations
@@ -59,11 +59,10 @@ class Soak:
         self.start = time.monotonic()
 
     @cache  # noqa: B019  # one object, for as long as the process lives
-    def expected(self, number: int, text: int) -> dict[str, float]:
-        """What `predict` says."""
-        (found,) = predict(self.model, varied(number), [self.texts[text]])
-        assert found.probabilities is not None
-        return found.probabilities
+    def expected(self, number: int) -> list[dict[str, float]]:
+        """What `predict` says of every text behind one prompt."""
+        found = predict(self.model, varied(number), self.texts)
+        return [one.probabilities or {} for one in found]
 
     async def classify(self, client: httpx.AsyncClient, random_: random.Random) -> None:
         """One request of several rows behind different prompts."""
@@ -84,7 +83,7 @@ class Soak:
             print(response.status_code, response.text[:300], file=sys.stderr)
             return
         for (number, text), found in zip(rows, response.json()["data"], strict=True):
-            expected = self.expected(number, text)
+            expected = self.expected(number)[text]
             difference = max(abs(expected[label] - found["probabilities"][label]) for label in expected)
             self.largest = max(self.largest, difference)
             self.counts["rows"] += 1
@@ -169,8 +168,7 @@ def main() -> int:
         )
         # Expected answers first: they share the processors with the server, and traffic would stand still for them.
         for number in range(PROMPTS + SPARE):
-            for text in range(TEXTS):
-                soak.expected(number, text)
+            soak.expected(number)
         soak.until = time.monotonic() + 60 * arguments.minutes
         soak.start = time.monotonic()
         asyncio.run(soak.run())
