@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
 
-.PHONY: setup test lint demo starter-library bench bench-scale verify-catalog clean
+.PHONY: setup test lint demo starter-library bench bench-scale bench-serve verify-catalog clean
 
 setup: $(INSTALLED)
 
@@ -19,7 +19,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH_FLAGS) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,peft]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,peft,serve,lm-eval]"
 	touch $@
 
 test: setup
@@ -51,6 +51,11 @@ bench: setup
 # What grows with rows, prompts and cells: every script of experiments/scale, some ten minutes.
 bench-scale: setup
 	for script in experiments/scale/[a-z]*.py; do $(BIN)/python -m experiments.scale.$$(basename $$script .py) || exit 1; done
+
+# Serving 100 prompts, against PEFT: some 20 minutes on two cores that do nothing else; then the section of the page.
+bench-serve: setup
+	$(BIN)/python -m experiments.serving.bench $(BENCH)
+	$(BIN)/python -m experiments.serving.bench --write-docs
 
 # Needs a network: asks the Hub for the first rows of every split that the catalog names, and renders them.
 verify-catalog: setup

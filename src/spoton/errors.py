@@ -57,5 +57,9 @@ class StudyError(SpotonError):
     """A study's file, folder or cells cannot be used as they are."""
 
 
+class ServingError(SpotonError):
+    """A server cannot be started in the way asked."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C in the middle of a run, after what was reached has been saved; the message says where."""

@@ -13,12 +13,12 @@ from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from spoton.errors import DownloadError, ModelError, PromptError
-from spoton.evaluation.predict import fill
 from spoton.exchange import export_prompts
 from spoton.exchange.baked import bake
 from spoton.exchange.chat_template import translated
 from spoton.models import FrozenModel, load_model
 from spoton.prompts import SoftPrompt, starter_library
+from spoton.tasks.fill import fill
 from tests.exchange.conftest import TEXTS, greedy, prompt_of
 from tests.tiny import tiny, tokenizer
 

@@ -63,13 +63,13 @@ def test_prompts_run_once_for_many_batches(monkeypatch: pytest.MonkeyPatch) -> N
     engine = PackedEngine(model)
     assert engine._continues_exactly
     computed: list[int] = []
-    remember = PackedEngine._remember
+    remember = PackedEngine.remember
 
-    def noted(self: PackedEngine, prompts: Tensor, lengths: list[int]) -> PromptCache:
-        computed.extend(lengths)
-        return remember(self, prompts, lengths)
+    def noted(self: PackedEngine, prompts: Tensor) -> PromptCache:
+        computed.extend(len(prompt) for prompt in prompts)
+        return remember(self, prompts)
 
-    monkeypatch.setattr(PackedEngine, "_remember", noted)
+    monkeypatch.setattr(PackedEngine, "remember", noted)
     generate = engine.generator(value[None])
     together = generate(ragged(), 5)
     assert [generate(Batch([text], [[]]), 5)[0] for text in INPUTS] == together

@@ -62,7 +62,7 @@ def test_prompts_of_different_lengths_are_never_in_front_of_one_block() -> None:
 
 
 def test_branches_see_their_text_and_not_each_other() -> None:
-    layout = lay_out([0], [2, 1], [0, 0], torch.float32, branches=[1, 0, 2])
+    layout = lay_out([0], [2, 1], [0, 0], torch.float32, branches=[[1, 0, 2]] * 2)
     assert seen(layout) == {
         0: [0], 1: [0, 1], 2: [0, 2], 3: [0, 2, 3],
         4: [4], 5: [4, 5], 6: [4, 5, 6], 7: [4, 5, 7], 8: [4, 5, 7, 8],

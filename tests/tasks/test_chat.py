@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from spoton.evaluation.predict import fill
 from spoton.tasks import Example, Task
 from spoton.tasks.chat import Chat, in_chat
+from spoton.tasks.fill import fill
 from spoton.tasks.template import compile_template, render
 from tests.tiny import toy_task
 

@@ -14,6 +14,7 @@ from spoton.cli import (
     models,
     predict,
     retrieve,
+    serve,
     study,
     study_analysis,
     study_import,
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verbs in (adapt, tune, evaluate, predict, retrieve, doctor, exchange):
+for verbs in (adapt, tune, evaluate, predict, retrieve, serve, doctor, exchange):
     app.add_typer(verbs.app)
 study.app.add_typer(study_import.app)
 study.app.add_typer(study_analysis.app)

@@ -21,12 +21,17 @@ class Encoded:
     Attributes:
         inputs: Input tokens of each example.
         targets: Target tokens of each example.
-        truncated: How many inputs lost their middle.
+        cut: How many tokens each input lost from its middle; 0 for most.
     """
 
     inputs: list[list[int]]
     targets: list[list[int]]
-    truncated: int
+    cut: list[int]
+
+    @property
+    def truncated(self) -> int:
+        """How many inputs lost their middle."""
+        return sum(lost > 0 for lost in self.cut)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -36,8 +41,12 @@ class Encoded:
         return Batch([self.inputs[row] for row in rows], [self.targets[row] for row in rows])
 
     def part(self, rows: Sequence[int]) -> Encoded:
-        """The examples at ``rows``, of which none is counted as truncated."""
-        return Encoded([self.inputs[row] for row in rows], [self.targets[row] for row in rows], 0)
+        """The examples at ``rows``."""
+        return Encoded(
+            [self.inputs[row] for row in rows],
+            [self.targets[row] for row in rows],
+            [self.cut[row] for row in rows],
+        )
 
 
 def encode(
@@ -78,19 +87,19 @@ def encode(
             f"The longest target has {longest} tokens; with {prompt_length} prompt tokens that leaves {max(room, 0)} "
             f"of the {model.max_length} positions of {model.name} for an input. Shorten the labels or the prompt."
         )
-    inputs, truncated = [], 0
+    inputs, cut = [], []
     for number, example in enumerate(examples, start=1):
         ids = model.encode_input(example.input)
         if not ids:
             raise DataError(
                 f"Example {number} has an empty input after its template was filled. Remove such rows."
             )
+        cut.append(max(0, len(ids) - room))
         if len(ids) > room:
             head = room * 3 // 4
             ids = ids[:head] + ids[head - room :]
-            truncated += 1
         inputs.append(ids)
-    return Encoded(inputs, targets, truncated)
+    return Encoded(inputs, targets, cut)
 
 
 def _require_whole_characters(what: str, texts: Sequence[str]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spoton.errors import DataError
+from torch import Tensor
+
 from spoton.evaluation.calibration import calibrated
-from spoton.evaluation.encoding import encode, needs_end
+from spoton.evaluation.encoding import Encoded, encode, needs_end
 from spoton.evaluation.score import (
     Watch,
     generate_texts,
@@ -18,14 +19,10 @@ from spoton.evaluation.score import (
 )
 from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
+from spoton.prompts.card import Card
 from spoton.prompts.soft_prompt import SoftPrompt
-from spoton.tasks.cells import plain_rows
 from spoton.tasks.example import Example
-from spoton.tasks.template import compile_template, render, template_columns
-
-# What templates of the catalog see beside a row's own columns (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
-# the same for every row, so that an answer does not depend on where in the list its row stands.
-_CATALOG_COLUMNS = {"number": 0, "file": ""}
+from spoton.tasks.fill import given_columns, inputs_of
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,7 @@ def predict(
         'positive'
     """
     prompt.require_model(model.fingerprint, model.name)
-    bundled = prompt.card.source.startswith("bundled:")
-    filled = inputs_of(prompt.card.template, rows, _CATALOG_COLUMNS if bundled else {})
+    filled = inputs_of(prompt.card.template, rows, given_columns(prompt.card.source))
     numbers = [number for number, text in enumerate(filled) if text is not None]
     found = [Prediction(number, "", None, None) for number in range(1, len(filled) + 1)]
     if on_message and len(numbers) < len(filled):
@@ -92,79 +88,50 @@ def predict(
     if not numbers:
         return found
     inputs = [text for text in filled if text is not None]
-    labels = prompt.card.labels
-    encoded = encode(
-        model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
-        max_input_tokens=input_limit(prompt.card), labels=labels,
-    )  # fmt: skip
+    encoded = encode_inputs(model, prompt, inputs)
     if encoded.truncated and on_message:
         room = max(map(len, encoded.inputs))
         on_message(
             f"{encoded.truncated} of {len(inputs)} inputs are longer than {room} tokens and lose their middle."
         )
-    watch = Watch(on_event, "answering", len(inputs))
+    watch, labels = Watch(on_event, "answering", len(inputs)), prompt.card.labels
     if labels is None:
         texts = generate_texts(model, prompt.value, encoded, max_tokens, watch)
         for number, text, answer in zip(numbers, inputs, texts, strict=True):
             found[number] = Prediction(number + 1, text, answer, None)
         return found
     scores = label_log_likelihoods(model, prompt.value, encoded, labels, watch, label_score_of(prompt.card))
-    chances = calibrated(scores, prompt.card.calibration if calibrate else None).softmax(dim=1)
-    for number, text, row in zip(numbers, inputs, chances, strict=True):
-        by_label = dict(zip(labels, row.tolist(), strict=True))
-        found[number] = Prediction(number + 1, text, labels[int(row.argmax())], by_label)
+    answers = answers_from_scores(prompt.card, scores, calibrate=calibrate)
+    for number, text, (label, chances) in zip(numbers, inputs, answers, strict=True):
+        found[number] = Prediction(number + 1, text, label, chances)
     return found
 
 
-def fill(
-    template: str, rows: Sequence[str | Mapping[str, Any]], given: Mapping[str, Any] | None = None
-) -> list[str]:
-    """`inputs_of` where every row has to be answered.
+def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str]) -> Encoded:
+    """New inputs as token ids, shortened as when the prompt was tuned.
 
     Raises:
-        DataError: A row is empty, or does not fit the template.
+        DataError: An input is empty, or leaves no room for a label.
     """
-    inputs = inputs_of(template, rows, given)
-    if None in inputs:
-        raise DataError(f"Text {inputs.index(None) + 1} is empty. Remove it, or give a text.")
-    return [text for text in inputs if text is not None]
+    labels = prompt.card.labels
+    return encode(
+        model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
+        max_input_tokens=input_limit(prompt.card), labels=labels,
+    )  # fmt: skip
 
 
-def inputs_of(
-    template: str, rows: Sequence[str | Mapping[str, Any]], given: Mapping[str, Any] | None = None
-) -> list[str | None]:
-    """Inputs from rows by a card's template; without a template a text is the input itself. None for an empty row.
+def answers_from_scores(
+    card: Card, scores: Tensor, *, calibrate: bool = True
+) -> list[tuple[str, dict[str, float]]]:
+    """The answer for each row, and the probability of every label: the one place where scores become answers.
 
     Args:
-        template: Of the card.
-        rows: Texts or columns.
-        given: Columns that a row need not bring, with their values.
-
-    Raises:
-        DataError: A row does not fit the template.
+        card: Of the prompt; its labels, in their order.
+        scores: ``[N, C]`` log-likelihood of each label behind each input, in nats.
+        calibrate: Whether the card's calibration is applied, if it has one.
     """
-    given = given or {}
-    columns = [name for name in template_columns(template) if name not in given] if template else []
-    compiled = compile_template(template) if template else None
-    inputs: list[str | None] = []
-    for number, row in enumerate(rows, start=1):
-        if isinstance(row, str):
-            if len(columns) > 1:
-                raise DataError(
-                    f"Text {number} is one text, but this prompt was tuned on several columns: {', '.join(columns)}. "
-                    'Give JSON objects, such as {"' + columns[0] + '": "...", ...}.'
-                )
-            row = {columns[0]: row} if columns else {"text": row}
-        (plain,) = plain_rows([row])  # as when it was tuned
-        cells = {name: "" if value is None else value for name, value in plain.items()}
-        # A row is empty if the columns that are read are; a row without them is refused by its template.
-        read = [cells[name] for name in columns if name in cells] or list(cells.values())
-        if not any(str(value).strip() for value in read):
-            inputs.append(None)
-            continue
-        inputs.append(
-            render(compiled, {**given, **cells})
-            if compiled is not None
-            else str(cells.get("text", "")).strip()
-        )
-    return inputs
+    labels = card.labels or []
+    return [
+        (labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
+        for row in calibrated(scores, card.calibration if calibrate else None).softmax(dim=1)
+    ]

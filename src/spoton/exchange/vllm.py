@@ -25,11 +25,11 @@ from torch import Tensor
 from spoton.errors import DataError, DownloadError, ModelError
 from spoton.evaluation.calibration import calibrated
 from spoton.evaluation.encoding import encode, needs_end
-from spoton.evaluation.predict import fill
 from spoton.evaluation.score import input_limit
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.example import Example
+from spoton.tasks.fill import fill
 
 
 def encode_tensor(tensor: Tensor) -> str:

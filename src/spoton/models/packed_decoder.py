@@ -6,7 +6,7 @@ which the tests compare it). Not here: how tokens attend (``packed_rows.py``) an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from spoton.models.llama_layers import last_hidden_states
 from spoton.models.packed_attention import packed_attention
 from spoton.models.packed_rows import Layout, PromptCache, lay_out
 from spoton.models.target_loss import head_of, target_losses
+from spoton.models.token_scores import TokenScores, token_scores
 
 # What the check of generation reads and continues.
 _CHECK_LENGTHS = ((5, 3), (1, 3), (9, 3))
@@ -86,62 +87,104 @@ class PackedEngine:
         self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
     ) -> Tensor:
         """See `Engine.label_scores`."""
-        lengths = [len(prompt) for prompt in prompts]
-        if self._exceeds_window(lengths, batch.inputs, max(map(len, labels))):
-            return self._plain.label_scores(prompts, batch, labels)
-        return self._label_scores(prompts, lengths, None, batch, labels)
+        return torch.stack(self.row_label_scores(prompts, batch, [labels] * len(batch)))
 
     @torch.no_grad()
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
         """See `Engine.scorer`: the keys and values of the prompts are computed here, once."""
-        lengths = [len(prompt) for prompt in prompts]
-        plain, cache = self._plain.scorer(prompts), self._remember(prompts, lengths)
+        known = self.remember(prompts)
 
         def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
-            if self._exceeds_window(lengths, batch.inputs, max(map(len, labels))):
-                return plain(batch, labels)
             with torch.no_grad():
-                return self._label_scores(prompts, lengths, cache, batch, labels)
+                return torch.stack(self.row_label_scores(prompts, batch, [labels] * len(batch), known))
 
         return score
 
-    def _label_scores(
+    def row_label_scores(
         self,
         prompts: Tensor | Sequence[Tensor],
-        lengths: list[int],
-        cache: PromptCache | None,
         batch: Batch,
-        labels: Sequence[Sequence[int]],
-    ) -> Tensor:
-        """``[B, C]``; the input's tokens run once for all labels, and only labels of several tokens add branches."""
-        stems = [list(label[:-1]) for label in labels]
-        layout = self._layout(lengths, batch.inputs, batch.rows, stems, cache)
-        n_rows = len(batch)
+        labels: Sequence[Sequence[Sequence[int]]],
+        known: PromptCache | None = None,
+    ) -> list[Tensor]:
+        """Log-likelihoods of each row's own labels behind its input: ``[C_b]`` float32 for every row, in nats.
+
+        An input's tokens run once for all its labels, and only labels of several tokens add branches.
+
+        Args:
+            prompts: The prompts of the batch.
+            batch: Whose inputs; targets are not read.
+            labels: Tokens of the labels of each row.
+            known: What `remember` gave for the same prompts; None: they run along, and get gradients.
+        """
+        lengths = [len(prompt) for prompt in prompts]
+        longest = max(len(label) for own in labels for label in own)
+        if self._exceeds_window(lengths, batch.inputs, longest):
+            each = zip(batch.inputs, batch.rows, labels, strict=True)
+            return [
+                self._plain.label_scores(prompts, Batch([text], [()], [prompt]), own)[0]
+                for text, prompt, own in each
+            ]
+        stems = [[list(label[:-1]) for label in own] for own in labels]
+        layout = self._layout(lengths, batch.inputs, batch.rows, stems, known)
         # An input's last place predicts every label's first token; the places of a stem predict the label's rest.
         behind = [start + len(text) for start, text in zip(layout.starts, batch.inputs, strict=True)]
         places = [place - 1 for place in behind]
         tokens: list[int] = []
         owners: list[int] = []
-        for b, branch in enumerate(behind):
-            for c, stem in enumerate(stems):
+        pair = 0
+        for branch, own, own_stems in zip(behind, labels, stems, strict=True):
+            for label, stem in zip(own, own_stems, strict=True):
                 places.extend(range(branch, branch + len(stem)))
-                tokens.extend(labels[c][1:])
-                owners.extend([b * len(labels) + c] * len(stem))
+                tokens.extend(label[1:])
+                owners.extend([pair] * len(stem))
                 branch += len(stem)
-        packed = [part for row in layout.order for part in (batch.inputs[row], *stems)]
+                pair += 1
+        packed = [part for row in layout.order for part in (batch.inputs[row], *stems[row])]
         logits = self._logits(prompts, packed, layout, places).float()
         total = torch.logsumexp(logits, dim=-1)
-        first = torch.tensor([label[0] for label in labels], device=logits.device)
-        scores = logits[:n_rows, first] - total[:n_rows, None]
-        if tokens:
-            wanted = torch.tensor(tokens, device=logits.device)[:, None]
-            rest = logits[n_rows:].gather(1, wanted)[:, 0] - total[n_rows:]
-            scores = (
-                scores.flatten()
-                .index_add(0, torch.tensor(owners, device=logits.device), rest)
-                .view_as(scores)
-            )
-        return scores
+        counts = [len(own) for own in labels]
+        with torch.device(logits.device):
+            owner = torch.arange(len(batch)).repeat_interleave(torch.tensor(counts))
+            firsts = torch.tensor([label[0] for own in labels for label in own])
+            scores = logits[owner, firsts] - total[owner]
+            if tokens:
+                n = len(batch)
+                rest = logits[n:].gather(1, torch.tensor(tokens)[:, None])[:, 0] - total[n:]
+                scores = scores.index_add(0, torch.tensor(owners), rest)
+        return list(torch.split(scores, counts))
+
+    @torch.no_grad()
+    def token_scores(
+        self, prompts: Tensor | Sequence[Tensor], batch: Batch, known: PromptCache, k: int
+    ) -> list[TokenScores]:
+        """Log-likelihood of each token of the inputs behind those before it, and the k likeliest at its place.
+
+        Args:
+            prompts: The prompts of the batch.
+            batch: Whose inputs; targets are not read.
+            known: What `remember` gave for the same prompts.
+            k: How many likeliest tokens to name.
+        """
+        lengths = [len(prompt) for prompt in prompts]
+        layout = self._layout(lengths, batch.inputs, batch.rows, cache=known)
+        starts = zip(layout.starts, batch.inputs, strict=True)
+        places = [place for start, text in starts for place in range(start, start + len(text) - 1)]
+        packed = [batch.inputs[row] for row in layout.order]
+        wanted = torch.tensor(
+            [token for text in batch.inputs for token in text[1:]], device=self.model.device
+        )
+        if self._head is None:
+            whole = self._logits(prompts, packed, layout, places)
+            logits: Callable[[slice], Tensor] = whole.__getitem__
+        else:
+            hidden, head = self._hidden(prompts, packed, layout, places), self._head
+
+            def logits(part: slice) -> Tensor:
+                return head(hidden[part])
+
+        own = [len(text) - 1 for text in batch.inputs]
+        return token_scores(logits, wanted.long(), own, k, self.model.embeddings.shape[0])
 
     @torch.no_grad()
     def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
@@ -150,7 +193,7 @@ class PackedEngine:
         plain = self._plain.generator(prompts)
         if not self._continues_exactly:
             return plain
-        cache = self._remember(prompts, lengths)
+        cache = self.remember(prompts)
 
         def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
             if self._exceeds_window(lengths, batch.inputs, max_tokens):
@@ -167,12 +210,27 @@ class PackedEngine:
         lengths = [len(prompt) for prompt in unlike]
         if self._exceeds_window(lengths, batch.inputs, len(batch.targets[0])):
             return False
-        cache = self._remember(unlike, lengths)
+        cache = self.remember(unlike)
         return is_exact(self.model, cache, batch, self._plain.losses(unlike, batch))
 
-    def _remember(self, prompts: Tensor | Sequence[Tensor], lengths: list[int]) -> PromptCache:
+    def reads_by_token(
+        self, prompts: Sequence[Tensor], texts: Sequence[Sequence[int]], extra: int = 0
+    ) -> bool:
+        """Whether `token_scores` and a `Continuation` are exact for these prompts and texts.
+
+        Args:
+            prompts: The prompts.
+            texts: The inputs.
+            extra: How many tokens may follow each.
+        """
+        lengths = [len(prompt) for prompt in prompts]
+        return self._continues_exactly and not self._exceeds_window(lengths, texts, extra)
+
+    @torch.no_grad()
+    def remember(self, prompts: Tensor | Sequence[Tensor]) -> PromptCache:
         """Keys and values of the prompts in every layer."""
         record = PromptCache()
+        lengths = [len(prompt) for prompt in prompts]
         end = [self.model.end_token]
         layout = self._layout(lengths, [end], [0], record=record)
         self._logits(prompts, [end], layout, [sum(lengths)])
@@ -187,7 +245,7 @@ class PackedEngine:
         lengths: list[int],
         texts: Sequence[Sequence[int]],
         prompt: list[int],
-        stems: Sequence[Sequence[int]] = (),
+        stems: Sequence[Sequence[Sequence[int]]] | None = None,
         cache: PromptCache | None = None,
         record: PromptCache | None = None,
     ) -> Layout:
@@ -195,7 +253,8 @@ class PackedEngine:
         with torch.device(self.model.device):
             return lay_out(
                 lengths, list(map(len, texts)), prompt, self.model.dtype,
-                branches=list(map(len, stems)), cache=cache, record=record,
+                branches=None if stems is None else [list(map(len, own)) for own in stems],
+                cache=cache, record=record,
             )  # fmt: skip
 
     def _logits(

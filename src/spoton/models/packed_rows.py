@@ -95,7 +95,7 @@ def lay_out(
     prompt: Sequence[int],
     dtype: torch.dtype,
     *,
-    branches: Sequence[int] = (),
+    branches: Sequence[Sequence[int]] | None = None,
     cache: PromptCache | None = None,
     record: PromptCache | None = None,
     block_pairs: int = BLOCK_PAIRS,
@@ -107,7 +107,7 @@ def lay_out(
         lengths: Tokens of each text.
         prompt: Index of each text's prompt.
         dtype: Type of the attention scores, for the bias.
-        branches: Tokens of each branch that continues every text; a length of 0 is a branch that is not there.
+        branches: Tokens of each branch that continues each text; a length of 0 is a branch that is not there.
         cache: As in `Layout`.
         record: As in `Layout`.
         block_pairs: See `BLOCK_PAIRS`.
@@ -119,23 +119,27 @@ def lay_out(
     if cache is None:
         in_row = [own for own in prompts if own]
         for run in _runs([(0, len(own)) for own in in_row], block_pairs):
-            blocks.append(_block(in_row[run[0]].start, 0, None, [len(in_row[k]) for k in run], (), dtype))
+            own = [len(in_row[k]) for k in run]
+            blocks.append(_block(in_row[run[0]].start, 0, None, own, [()] * len(own), dtype))
         positions.extend(torch.arange(length) for length in prompt_lengths)
     place = ends[-1] if cache is None else 0
-    own_length, extra = [prompt_lengths[k] for k in prompt], sum(branches)
+    own_length = [prompt_lengths[k] for k in prompt]
+    branches = [()] * len(lengths) if branches is None else branches
+    sizes = [length + sum(own) for length, own in zip(lengths, branches, strict=True)]
     rows = sorted(range(len(lengths)), key=lambda row: (own_length[row], lengths[row]))
     order: list[int] = []
     starts = [0] * len(lengths)
-    for run in _runs([(own_length[row], lengths[row] + extra) for row in rows], block_pairs):
+    for run in _runs([(own_length[row], sizes[row]) for row in rows], block_pairs):
         members = sorted((rows[i] for i in run), key=lambda row: prompt[row])
         before = own_length[members[0]]
         owners = tuple(prompt[row] for row in members)
-        blocks.append(_block(place, before, owners, [lengths[row] for row in members], branches, dtype))
+        texts, tails = [lengths[row] for row in members], [branches[row] for row in members]
+        blocks.append(_block(place, before, owners, texts, tails, dtype))
         for row in members:
             starts[row] = place
             positions.append(torch.arange(lengths[row]) + before)
-            positions.extend(torch.arange(n) + before + lengths[row] for n in branches if n)
-            place += lengths[row] + extra
+            positions.extend(torch.arange(n) + before + lengths[row] for n in branches[row] if n)
+            place += sizes[row]
         order.extend(members)
     return Layout(
         blocks=tuple(blocks),
@@ -172,19 +176,19 @@ def _block(
     before: int,
     prompts: tuple[int, ...] | None,
     lengths: Sequence[int],
-    branches: Sequence[int],
+    branches: Sequence[Sequence[int]],
     dtype: torch.dtype,
 ) -> Block:
     """A block of sequences that follow each other from ``start`` on."""
-    sizes = torch.tensor(lengths) + sum(branches)
+    sizes = torch.tensor(lengths) + torch.tensor([sum(own) for own in branches])
     stops = start + sizes.cumsum(0)
     firsts = (stops - sizes)[:, None]
-    columns = torch.arange(max(lengths) + sum(branches))
+    columns = torch.arange(int(sizes.max()))
     inside = columns < sizes[:, None]
     hidden = functional.pad(~_allowed(lengths, len(columns), branches), (before, 0), value=False)
     return Block(
         start=start,
-        stop=start + sum(lengths) + len(lengths) * sum(branches),
+        stop=start + int(sizes.sum()),
         prompts=prompts,
         before=before,
         places=torch.where(inside, firsts + columns, firsts),
@@ -194,15 +198,16 @@ def _block(
     )
 
 
-def _allowed(lengths: Sequence[int], longest: int, branches: Sequence[int]) -> Tensor:
+def _allowed(lengths: Sequence[int], longest: int, branches: Sequence[Sequence[int]]) -> Tensor:
     """``[1 or n, L, L]`` which tokens of a text and its branches see which.
 
     Padding comes last, so that no token sees it; what it sees itself does not matter, as long as it is something.
     """
     past = torch.ones(1, longest, longest, dtype=torch.bool).tril()
-    if not any(branches):
+    if not any(map(any, branches)):
         return past
-    numbers = torch.repeat_interleave(torch.arange(1, len(branches) + 1), torch.tensor(branches))
-    behind = torch.arange(longest) - torch.tensor(lengths)[:, None]
-    branch = torch.where(behind < 0, 0, numbers[behind.clamp(0, len(numbers) - 1)])
-    return past & ((branch[:, None] == 0) | (branch[:, None] == branch[:, :, None]))
+    numbers = torch.zeros(len(lengths), longest, dtype=torch.long)  # 0: the text
+    for row, (length, own) in enumerate(zip(lengths, branches, strict=True)):
+        behind = torch.repeat_interleave(torch.arange(1, len(own) + 1), torch.tensor(own, dtype=torch.long))
+        numbers[row, length : length + len(behind)] = behind
+    return past & ((numbers[:, None] == 0) | (numbers[:, None] == numbers[:, :, None]))

@@ -1,0 +1,301 @@
+"""Requests a second of many prompts over one model: spoton against PEFT, in the same process, taking turns.
+
+    python -m experiments.serving.bench [--rounds 3] [--write-docs]
+
+100 prompts, mixed traffic: every request asks for one text behind one prompt, drawn at random. The arms: spoton's
+service (queue, templates, cache of keys and values), PEFT with `set_adapter` before every request, and PEFT's batches
+of several adapters (`adapter_names`), of which the wrong rows are counted. All in float32 and with the same texts.
+PEFT gets token ids, so templates and tokenizing, which spoton does for every request, cost it nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from peft import PromptTuningConfig, get_peft_model
+
+from experiments.bench import machine
+from experiments.serving.prompts import fill_library, name_of, texts, varied
+from spoton.evaluation.encoding import encode
+from spoton.models import FrozenModel, load_model
+from spoton.serving.limits import Limits
+from spoton.serving.service import Service
+from spoton.tasks import Example
+from spoton.tasks.fill import fill
+from spoton.tuning.record import write_record
+
+CHECKOUT = Path(__file__).parents[2]
+OUT = CHECKOUT / "docs" / "experiments" / "serving_bench.json"
+PAGE = CHECKOUT / "docs" / "performance.md"
+PROMPTS = 100
+REQUESTS = {1: 24, 8: 64, 32: 128}  # at once: of a round
+TOLERANCE = 1e-3
+BEGIN, END = "<!-- serving:begin -->", "<!-- serving:end -->"
+
+Ask = Callable[[int, str], Awaitable[torch.Tensor]]
+"""Probabilities of the labels of one text behind the prompt of a number."""
+
+
+class Peft:
+    """PEFT: one model with every prompt as an adapter.
+
+    Args:
+        model: A copy of the frozen model.
+    """
+
+    def __init__(self, model: FrozenModel) -> None:
+        self.model = model
+        self.prompts = [varied(number) for number in range(PROMPTS)]
+        self.lock = asyncio.Lock()
+        wrapped: Any = None
+        for number, prompt in enumerate(self.prompts):
+            config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=prompt.length)
+            if wrapped is None:
+                wrapped = get_peft_model(model.network, config, adapter_name=name_of(number))
+            else:
+                wrapped.add_adapter(name_of(number), config)
+            with torch.no_grad():
+                wrapped.prompt_encoder[name_of(number)].embedding.weight.copy_(prompt.value)
+        self.network = wrapped.eval()
+
+    def encoded(self, number: int, text: str) -> tuple[list[int], list[int]]:
+        """Tokens of an input, and of its labels, which have one token each."""
+        card = self.prompts[number].card
+        (filled,) = fill(card.template, [text])
+        ids = encode(
+            self.model, [Example(filled, "")], end=False, prompt_length=20, max_input_tokens=256
+        ).inputs[0]
+        return ids, [self.model.encode_target(label, end=False)[0] for label in card.labels or []]
+
+    async def one_by_one(self, number: int, text: str) -> torch.Tensor:
+        """Switches the adapter, then runs the text."""
+        async with self.lock:
+            ids, labels = self.known[number, text]
+            return await asyncio.to_thread(self._run, number, ids, labels)
+
+    @torch.no_grad()
+    def _run(self, number: int, ids: Sequence[int], labels: Sequence[int]) -> torch.Tensor:
+        self.network.set_adapter(name_of(number))
+        tokens = torch.tensor([ids])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logits = self.network(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits
+        return logits[0, -1, labels].float().softmax(0)
+
+    @torch.no_grad()
+    def mixed(self, asked: Sequence[tuple[int, str]]) -> list[torch.Tensor] | str:
+        """A batch of several adapters at once; or what PEFT says."""
+        pairs = [self.known[one] for one in asked]
+        longest = max(len(ids) for ids, _ in pairs)
+        tokens = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in pairs])
+        mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids, _ in pairs])
+        names = [name_of(number) for number, _ in asked]
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                logits = self.network(input_ids=tokens, attention_mask=mask, adapter_names=names).logits
+        except Exception as error:  # whatever it raises is the answer
+            return f"{type(error).__name__}: {str(error)[:200]}"
+        virtual = logits.shape[1] - longest
+        return [
+            logits[row, virtual + len(ids) - 1, labels].float().softmax(0)
+            for row, (ids, labels) in enumerate(pairs)
+        ]
+
+    known: dict[tuple[int, str], tuple[list[int], list[int]]]
+
+
+async def timed(ask: Ask, asked: Sequence[tuple[int, str]], at_once: int) -> dict[str, Any]:
+    """Requests a second and their times, so many at once; and what was answered."""
+    waiting = list(enumerate(asked))[::-1]
+    seconds: list[float] = []
+    found: list[torch.Tensor | None] = [None] * len(asked)
+
+    async def client() -> None:
+        while waiting:
+            place, one = waiting.pop()
+            start = time.perf_counter()
+            found[place] = await ask(*one)
+            seconds.append(time.perf_counter() - start)
+
+    start, processor = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(client() for _ in range(at_once)))
+    wall, used = time.perf_counter() - start, time.process_time() - processor
+    cuts = statistics.quantiles(seconds, n=20)
+    return {
+        "requests_per_second": len(asked) / wall, "cpu_seconds_per_request": used / len(asked),
+        "p50_ms": 1000 * statistics.median(seconds), "p95_ms": 1000 * cuts[18], "found": found,
+    }  # fmt: skip
+
+
+async def measure(rounds: int, requests: dict[int, int]) -> dict[str, Any]:
+    """All arms, taking turns.
+
+    Args:
+        rounds: How often.
+        requests: How many requests to send for each number of requests at once.
+    """
+    memory = psutil.Process()
+    empty = memory.memory_info().rss
+    model = load_model(dtype="float32", device="cpu")
+    with_model = memory.memory_info().rss
+    with tempfile.TemporaryDirectory() as folder:
+        service = Service(model, [fill_library(Path(folder) / "prompts", PROMPTS)], Limits(seconds=600))
+        peft = Peft(load_model(dtype="float32", device="cpu"))
+        chosen = texts(40)
+        peft.known = {
+            (number, text): peft.encoded(number, text) for number in range(PROMPTS) for text in chosen[:8]
+        }
+
+        async def spoton(number: int, text: str) -> torch.Tensor:
+            (answer,) = await service.classify([name_of(number)], [text])
+            assert answer.probabilities is not None
+            return torch.tensor(list(answer.probabilities.values()))
+
+        draw = random.Random(0)
+        rows: list[dict[str, Any]] = []
+        await timed(spoton, [(0, chosen[0])] * 4, 2)  # the process of templates has started
+        for at_once, count in requests.items():
+            for round_number in range(rounds):
+                asked = [(draw.randrange(PROMPTS), draw.choice(chosen[:8])) for _ in range(count)]
+                arms: list[tuple[str, Ask]] = [("spoton", spoton), ("PEFT, set_adapter", peft.one_by_one)]
+                answers = {}
+                for name, ask in arms if round_number % 2 else arms[::-1]:
+                    result = await timed(ask, asked, at_once)
+                    answers[name] = result.pop("found")
+                    rows.append({"arm": name, "concurrency": at_once, "round": round_number} | result)
+                    print(at_once, round_number, name, round(result["requests_per_second"], 2), flush=True)
+                pairs = zip(answers["spoton"], answers["PEFT, set_adapter"], strict=True)
+                rows[-1]["largest_difference"] = max(float((a - b).abs().max()) for a, b in pairs)
+        mixed = wrong_rows(peft, [(draw.randrange(PROMPTS), draw.choice(chosen[:8])) for _ in range(32)])
+        for number in range(PROMPTS):  # every prompt's keys are there
+            await spoton(number, chosen[0])
+        cached = service.passes.cache.bytes
+        values = sum(prompt.value.numel() * 4 for prompt in service.roster.served.values())
+        await service.close()
+    return {
+        "date": date.today().isoformat(), "rounds": rounds, "prompts": PROMPTS, "rows": rows, "mixed_batch": mixed,
+        "memory": {
+            "model_and_libraries_bytes": with_model, "empty_process_bytes": empty,
+            "prompt_bytes": values / PROMPTS, "cached_keys_bytes": cached / PROMPTS,
+        },
+    }  # fmt: skip
+
+
+def wrong_rows(peft: Peft, asked: Sequence[tuple[int, str]]) -> dict[str, Any]:
+    """How many rows of PEFT's mixed batches differ from the same rows one by one.
+
+    Args:
+        peft: The adapters.
+        asked: Rows, of prompts of several lengths; those of one length are tried by themselves, too.
+    """
+    result: dict[str, Any] = {}
+    lengths = sorted({peft.prompts[number].length for number, _ in asked})
+    same = [one for one in asked if peft.prompts[one[0]].length == lengths[-1]]
+    for name, part in (("several lengths", asked), ("one length", same)):
+        found = peft.mixed(part)
+        if isinstance(found, str):
+            result[name] = {"rows": len(part), "error": found}
+            continue
+        alone = [peft._run(number, *peft.known[number, text]) for number, text in part]
+        differences = [float((a - b).abs().max()) for a, b in zip(found, alone, strict=True)]
+        wrong = sum(one > TOLERANCE for one in differences)
+        result[name] = {"rows": len(part), "wrong": wrong, "largest_difference": max(differences)}
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """The part of docs/performance.md."""
+    names = ("requests_per_second", "p50_ms", "p95_ms", "cpu_seconds_per_request")
+    lines = [
+        "| at once | arm | requests a second | p50 ms | p95 ms | CPU s a request |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    ratios = []
+    for at_once in sorted({row["concurrency"] for row in result["rows"]}):
+        middle = {}
+        for arm in ("PEFT, set_adapter", "spoton"):
+            own = [row for row in result["rows"] if (row["arm"], row["concurrency"]) == (arm, at_once)]
+            middle[arm] = [statistics.median(row[name] for row in own) for name in names]
+            a, b, c, d = middle[arm]
+            lines.append(f"| {at_once} | {arm} | {a:.1f} | {b:.0f} | {c:.0f} | {d:.3f} |")
+        ours, theirs = middle["spoton"], middle["PEFT, set_adapter"]
+        ratios.append(
+            f"{at_once} at once, {ours[0] / theirs[0]:.2f} times the throughput for "
+            f"1/{theirs[3] / ours[3]:.2f} of the CPU seconds"
+        )
+    largest = max(row.get("largest_difference", 0) for row in result["rows"])
+    described = result["machine"]
+    paragraphs = [
+        f"{result['prompts']} prompts of 5, 10 and 20 tokens, {described['cores']} cores, {described['threads']} "
+        f"thread(s), {result['rounds']} rounds, {result['date']}; processors busy with something else before the "
+        f"start: {described['load_before']}.",
+        "\n".join(lines),
+        f"spoton against PEFT with `set_adapter`: {'; '.join(ratios)}. The answers differ by {largest:.1e} at most.",
+        f"PEFT's batches of several adapters: {_mixed(result['mixed_batch'])}.",
+        _memory(result["memory"]),
+    ]
+    return "\n\n".join(paragraphs)
+
+
+def _mixed(found: dict[str, Any]) -> str:
+    """What became of PEFT's mixed batches."""
+    return "; ".join(
+        f"{name}: {one['error']}"
+        if "error" in one
+        else f"{name}: {one['wrong']} of {one['rows']} rows wrong (by up to {one['largest_difference']:.2f})"
+        for name, one in found.items()
+    )
+
+
+def _memory(memory: dict[str, float]) -> str:
+    """What a prompt costs here, and what a process of its own would."""
+    return (
+        f"Memory: a process with the model holds {memory['model_and_libraries_bytes'] / 2**20:.0f} MiB, which one "
+        f"process a prompt takes for each. Here a further prompt takes {memory['prompt_bytes'] / 2**10:.0f} KiB and, "
+        f"in the cache, {memory['cached_keys_bytes'] / 2**10:.0f} KiB of keys and values (means)."
+    )
+
+
+def main() -> int:
+    """Runs the benchmark, or writes its result into the page."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.serving.bench")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=0, help="processor threads (default: torch's choice)")
+    parser.add_argument("--quick", action="store_true", help="32 requests at once only, 32 a round")
+    parser.add_argument("--write-docs", action="store_true", help="run nothing; write docs/performance.md")
+    arguments = parser.parse_args()
+    if not arguments.write_docs:
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        described = machine.describe(allocator_tuned=False)
+        result = asyncio.run(measure(arguments.rounds, {32: 32} if arguments.quick else REQUESTS)) | {
+            "machine": described
+        }
+        gc.collect()
+        write_record(OUT, result)
+        print(table(result))
+        return 0
+    page = PAGE.read_text()
+    head, tail = page.split(BEGIN)[0], page.split(END)[1]
+    PAGE.write_text(f"{head}{BEGIN}\n{table(json.loads(OUT.read_text()))}\n{END}{tail}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Prompts and texts to serve: the starter library's prompts, changed a little, so that each answers differently."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+
+from spoton.prompts import PromptLibrary, SoftPrompt, starter_library
+from spoton.tasks import load_task
+
+# Their rows are one text each. Three label sets of one token a label.
+SOURCES = ("movie_sentiment", "product_sentiment", "tweet_sentiment", "medical_subject")
+LENGTHS = (5, 10, 20)
+
+
+def varied(number: int) -> SoftPrompt:
+    """A starter prompt with noise and another length; the same number always gives the same prompt."""
+    source = starter_library().get(SOURCES[number % len(SOURCES)])
+    length = LENGTHS[number % len(LENGTHS)]
+    noise = torch.randn(length, source.dim, generator=torch.Generator().manual_seed(number))
+    value = source.value[:length] + 0.02 * noise
+    return SoftPrompt(value, source.card.model_copy(update={"name": name_of(number)}))
+
+
+def name_of(number: int) -> str:
+    """What the prompt of a number is called."""
+    return f"prompt-{number:03d}"
+
+
+def fill_library(folder: Path, count: int) -> PromptLibrary:
+    """A library of the first prompts."""
+    library = PromptLibrary(folder)
+    for number in range(count):
+        library.add(varied(number), replace=True)
+    return library
+
+
+def texts(count: int) -> list[str]:
+    """Texts of movie reviews, of all lengths."""
+    rows = load_task("movie_sentiment").train
+    chosen = random.Random(0).sample(rows, count)
+    return [row.input.removesuffix("Sentiment:").strip() for row in chosen]

@@ -1,0 +1,115 @@
+"""`spoton serve`: one model and the prompts of some libraries, over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spoton.cli.command import command
+from spoton.cli.libraries import open_libraries
+from spoton.cli.options import Json, ModelOptions
+from spoton.cli.output import emit, note, quiet_stdout
+from spoton.errors import ServingError
+
+if TYPE_CHECKING:
+    from spoton.serving.server import Server
+    from spoton.serving.service import Service
+
+app = typer.Typer()
+
+
+@command(
+    app,
+    "spoton serve",
+    "spoton serve my-prompts starter --port 8080",
+    "spoton serve /srv/prompts --model Qwen/Qwen2.5-0.5B --host 0.0.0.0 --token-file token.txt",
+)
+def serve(
+    model: ModelOptions,
+    library: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[LIBRARY]...",
+            help="Folders of prompts, or `starter`. Not given: your own library and the starter library.",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Where to listen. Others than this machine need a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="At which port; 0: any that is free.")] = 8000,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="File whose first line every request has to bring as its bearer token."),
+    ] = None,
+    cache_mb: Annotated[
+        int, typer.Option(min=0, help="Memory for keys and values of prompts, in MiB.")
+    ] = 1024,
+    queue: Annotated[int, typer.Option(min=1, help="Most inputs that wait; 429 beyond them.")] = 1024,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long a request may take; 504 beyond it.")
+    ] = 30.0,
+    json: Json = False,
+) -> None:
+    """Serve one frozen model and all its prompts: labels with probabilities, OpenAI's completions, and a page."""
+    token = None if token_file is None else _token(token_file)
+    try:
+        import fastapi  # noqa: F401  # here only to say what to do
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ServingError(
+            f"{error.name} is not installed, and `spoton serve` needs it. Install it: pip install 'spoton[serve]'"
+        ) from error
+    from spoton.serving.limits import Limits
+    from spoton.serving.server import Server
+    from spoton.serving.service import Service
+
+    libraries = open_libraries(library)
+    limits = Limits(cache_bytes=cache_mb * 2**20, queue=queue, seconds=seconds)
+    frozen = model.load()
+    with quiet_stdout():
+        service = Service(frozen, libraries, limits)
+    server = Server(service, host=host, port=port, token=token)
+    server.on_start = lambda: _announce(server, service, as_json=json)
+    server.run()
+
+
+def _token(path: Path) -> str:
+    """The first line of a file.
+
+    Raises:
+        ServingError: It cannot be read, or is too short to keep anybody out.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServingError(f"{path} cannot be read: {error}. Give a text file with the token.") from error
+    token = lines[0].strip() if lines else ""
+    if len(token) < 16 or not token.isascii():
+        raise ServingError(
+            f"The token in {path} has {len(token)} characters; expected at least 16, ASCII. Make one: "
+            "python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    return token
+
+
+def _announce(server: Server, service: Service, *, as_json: bool) -> None:
+    """Says where the server is, and what it serves and does not."""
+    roster = service.roster
+    document: dict[str, Any] = {
+        "url": server.address,
+        "model": service.base,
+        "prompts": list(roster.served),
+        "refused": [
+            {"name": one.name, "library": one.folder, "reason": one.reason} for one in roster.refused
+        ],
+    }
+    for one in roster.refused:
+        note(f"Not served: {one.name} in {one.folder}: {one.reason}")
+    emit(
+        document,
+        f"{len(roster.served)} prompts of {service.base} at {server.address} (Ctrl-C stops)",
+        as_json=as_json,
+    )

@@ -1,0 +1,54 @@
+"""Log-likelihoods of tokens that are already there, and which tokens were likelier, a few places at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Logits made at once: some 16 MB in float32.
+_LOGITS_AT_ONCE = 2**22
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """How likely the tokens of one text are, each behind those before it; the first has none before it.
+
+    Attributes:
+        log_likelihoods: ``[L - 1]`` of the tokens from the second on, in nats.
+        top: ``[L - 1, k]`` log-likelihoods of the k likeliest tokens at the same places.
+        top_tokens: ``[L - 1, k]`` those tokens.
+    """
+
+    log_likelihoods: Tensor
+    top: Tensor
+    top_tokens: Tensor
+
+
+def token_scores(
+    logits: Callable[[slice], Tensor], wanted: Tensor, lengths: Sequence[int], k: int, vocabulary: int
+) -> list[TokenScores]:
+    """Scores of the tokens of several texts.
+
+    Args:
+        logits: Of a slice of the N places, ``[n, V]``.
+        wanted: ``[N]`` the token that stands behind each place.
+        lengths: How many of the N places each text has.
+        k: How many likeliest tokens to name.
+        vocabulary: V, to bound memory.
+    """
+    found, top, tokens = [], [], []
+    at_once = max(1, _LOGITS_AT_ONCE // vocabulary)
+    for start in range(0, len(wanted), at_once):
+        part = slice(start, start + at_once)
+        likelihoods = torch.log_softmax(logits(part).float(), dim=-1)
+        found.append(likelihoods.gather(1, wanted[part, None])[:, 0].cpu())
+        best = likelihoods.topk(k, dim=-1)
+        top.append(best.values.cpu())
+        tokens.append(best.indices.cpu())
+    if not found:
+        found, top, tokens = [torch.empty(0)], [torch.empty(0, k)], [torch.empty(0, k, dtype=torch.long)]
+    parts = (torch.split(torch.cat(each), list(lengths)) for each in (found, top, tokens))
+    return [TokenScores(*row) for row in zip(*parts, strict=True)]

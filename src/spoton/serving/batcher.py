@@ -1,0 +1,159 @@
+"""The queue in front of the model: inputs of all requests wait here and go through it together.
+
+One thread runs the model. While a pass runs, the next one fills; an idle server waits a moment for company. Between
+passes every continuation grows by a token, so that neither long texts nor classification starve the other.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from spoton.serving.errors import draining, queue_full, too_late
+from spoton.serving.generation import Generation
+from spoton.serving.jobs import GenerateJob, Job, LabelJob, TextJob
+from spoton.serving.limits import Limits
+from spoton.serving.passes import Passes
+
+_log = logging.getLogger(__name__)
+
+OnPass = Callable[[int, int, float], None]
+"""Told of every pass: inputs, tokens, seconds."""
+
+
+class Batcher:
+    """Collects jobs and runs them.
+
+    Args:
+        passes: What runs on the model.
+        limits: Bounds on queue, pass and waiting.
+        on_pass: Watches the passes.
+    """
+
+    def __init__(
+        self, passes: Passes, limits: Limits, on_pass: OnPass = lambda inputs, tokens, seconds: None
+    ) -> None:
+        self._passes, self._limits, self._on_pass = passes, limits, on_pass
+        self._waiting: deque[Job] = deque()
+        self._running: list[Generation] = []
+        self._changed = threading.Condition()
+        self._closed = False
+        self._tokens_per_second = 1000.0
+        self._thread = threading.Thread(target=self._work, name="spoton-model", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Inputs in the queue."""
+        return len(self._waiting)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queues all of these jobs, or none.
+
+        Raises:
+            RequestError: The queue is full, or closed.
+        """
+        with self._changed:
+            if self._closed:
+                raise draining()
+            if len(self._waiting) + len(jobs) > self._limits.queue:
+                ahead = sum(job.tokens for job in self._waiting)
+                raise queue_full(len(self._waiting), max(1, math.ceil(ahead / self._tokens_per_second)))
+            self._waiting.extend(jobs)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Finishes what waits, and ends the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._running:
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                if not self._running:
+                    self._wait_for_company()
+                jobs = self._next_jobs()
+            if jobs:
+                self._guarded(self._run, jobs)
+            for generation in list(self._running):
+                self._guarded(self._step, generation)
+
+    def _wait_for_company(self) -> None:
+        """Lets an idle server collect what arrives together; called with the lock."""
+        until = time.monotonic() + self._limits.wait_seconds
+        while sum(job.tokens for job in self._waiting) < self._limits.pass_tokens:
+            left = until - time.monotonic()
+            if left <= 0 or not self._changed.wait(left):
+                return
+
+    def _next_jobs(self) -> list[Job]:
+        """The first job, and those of its kind behind it that fit into the same pass; called with the lock."""
+        chosen: list[Job] = []
+        kept: list[Job] = []
+        tokens, now = 0, time.monotonic()
+        growing = sum(len(generation.jobs) for generation in self._running)
+        while self._waiting:
+            job = self._waiting.popleft()
+            full = isinstance(job, GenerateJob) and growing + len(chosen) >= self._limits.generating
+            if full or (chosen and type(job) is not type(chosen[0])):
+                kept.append(job)
+            elif chosen and tokens + job.tokens > self._limits.pass_tokens:
+                kept.append(job)
+                break
+            elif not job.claim():
+                continue
+            elif now > job.deadline:
+                job.fail(too_late(self._limits.seconds))
+            else:
+                chosen.append(job)
+                tokens += job.tokens
+        self._waiting.extendleft(reversed(kept))
+        return chosen
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        """One pass."""
+        start = time.monotonic()
+        if isinstance(jobs[0], GenerateJob):
+            self._running.append(
+                self._passes.generation([job for job in jobs if isinstance(job, GenerateJob)])
+            )
+            return  # its first step is the pass
+        labels = [job for job in jobs if isinstance(job, LabelJob)]
+        texts = [job for job in jobs if isinstance(job, TextJob)]
+        if labels:
+            for label_job, scores in zip(labels, self._passes.label_scores(labels), strict=True):
+                label_job.done.set_result(scores)
+        if texts:
+            for text_job, found in zip(texts, self._passes.token_scores(texts), strict=True):
+                text_job.done.set_result(found)
+        seconds, tokens = time.monotonic() - start, sum(job.tokens for job in jobs)
+        self._tokens_per_second += 0.2 * (tokens / max(seconds, 1e-6) - self._tokens_per_second)
+        self._on_pass(len(jobs), tokens, seconds)
+
+    def _step(self, generation: Generation) -> None:
+        start, rows = time.monotonic(), len(generation.jobs)
+        if not generation.step():
+            self._running.remove(generation)
+        self._on_pass(rows, rows, time.monotonic() - start)
+
+    def _guarded(self, run: Callable[..., None], work: Sequence[Job] | Generation) -> None:
+        """Runs something; an error is told to those who wait for it, and to nobody else."""
+        try:
+            run(work)
+        except Exception as error:  # whatever it is, the thread has to live on
+            _log.exception("A pass through the model failed.")
+            jobs = work if isinstance(work, Sequence) else work.jobs
+            if not isinstance(work, Sequence) and work in self._running:
+                self._running.remove(work)
+            for job in jobs:
+                job.fail(error)

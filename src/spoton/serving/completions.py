@@ -1,0 +1,323 @@
+"""Completions as OpenAI's interface has them: text, log probabilities, echo, and chunks of a stream.
+
+Virtual tokens have no id, and never appear: neither in an echo nor in log probabilities nor in the usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spoton.models.token_scores import TokenScores
+from spoton.serving.api_types import CompletionRequest
+from spoton.serving.errors import RequestError, too_late
+from spoton.serving.jobs import Job, Sampling, TextJob
+from spoton.serving.service import Service
+from spoton.serving.token_stream import GrowingText, TokenStream
+
+
+@dataclass
+class _Logprobs:
+    """The lists of OpenAI's `logprobs`."""
+
+    tokens: list[str] = field(default_factory=list)
+    token_logprobs: list[float | None] = field(default_factory=list)
+    top_logprobs: list[dict[str, float] | None] = field(default_factory=list)
+    text_offset: list[int] = field(default_factory=list)
+
+    def since(self, start: int) -> dict[str, Any]:
+        """The entries from ``start`` on."""
+        return {name: values[start:] for name, values in vars(self).items()}
+
+
+class _Choice:
+    """One text of a request: what is echoed, and what is added to it."""
+
+    def __init__(self, service: Service, request: CompletionRequest, index: int, text: list[int]) -> None:
+        self._service, self._request, self.index, self.text = service, request, index, text
+        self._growing = GrowingText(service.model.tokenizer, text, request.stops)
+        self.scores: TextJob | None = None
+        self.stream: TokenStream | None = None
+        self.logprobs = _Logprobs()
+        self.generated = 0
+        self._offset = 0
+
+    def token_text(self, token: int) -> str:
+        """A token as text; its id where it is only part of a character."""
+        text = str(self._service.model.tokenizer.decode([token]))
+        return f"token_id:{token}" if "\N{REPLACEMENT CHARACTER}" in text else text
+
+    async def echo(self) -> str:
+        """The text itself, with its log probabilities if they are asked for."""
+        if not self._request.echo:
+            return ""
+        if self.scores is not None:
+            left = self.scores.deadline - time.monotonic()
+            found = await asyncio.wait_for(asyncio.wrap_future(self.scores.done), max(0.0, left))
+            self._note_echo(found)
+        return str(self._service.model.tokenizer.decode(self.text))
+
+    def _note_echo(self, found: TokenScores) -> None:
+        self._note(self.text[0], None, None)  # nothing that has an id stands before the first token
+        likelihoods = found.log_likelihoods.tolist()
+        for token, likelihood, best, values in zip(
+            self.text[1:], likelihoods, found.top_tokens.tolist(), found.top.tolist(), strict=True
+        ):
+            self._note(token, likelihood, dict(zip(map(self.token_text, best), values, strict=True)))
+
+    def _note(self, token: int, likelihood: float | None, top: dict[str, float] | None) -> None:
+        text = self.token_text(token)
+        logprobs = self.logprobs
+        logprobs.tokens.append(text)
+        logprobs.token_logprobs.append(likelihood)
+        logprobs.top_logprobs.append(top)
+        logprobs.text_offset.append(self._offset)
+        self._offset += len(str(self._service.model.tokenizer.decode([token])))
+
+    async def grow(self) -> AsyncGenerator[str, None]:
+        """New text as it comes; nothing of a stop string."""
+        if self.stream is None:
+            return
+        async with contextlib.aclosing(self.stream.__aiter__()) as chosen_tokens:
+            async for chosen in chosen_tokens:
+                self.generated += 1
+                shown = self._growing.push(chosen.token)
+                if self._request.logprobs is not None:
+                    top = {self.token_text(token): value for token, value in chosen.top}
+                    self._note(chosen.token, chosen.log_likelihood, top)
+                yield shown
+                if self._growing.stopped:
+                    return
+        yield self._growing.rest()
+
+    @property
+    def finish_reason(self) -> str:
+        """``stop`` or ``length``."""
+        if self.stream is None:
+            return "length"
+        return "stop" if self._growing.stopped else self.stream.reason or "length"
+
+
+class Completion:
+    """One request. Made by `begin`; then either `whole` or `chunks`, once.
+
+    Args:
+        service: What runs it.
+        request: What was asked.
+        choices: Its texts, already queued.
+    """
+
+    def __init__(self, service: Service, request: CompletionRequest, choices: Sequence[_Choice]) -> None:
+        self._service, self._request, self._choices = service, request, choices
+        self._head = {
+            "id": f"cmpl-{secrets.token_hex(12)}",
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": request.model,
+        }
+
+    async def whole(self) -> dict[str, Any]:
+        """The answer as one document.
+
+        Raises:
+            RequestError: It took too long.
+        """
+        try:
+            choices = await asyncio.gather(*map(self._finished, self._choices))
+        except TimeoutError as error:
+            raise too_late(self._service.limits.seconds) from error
+        finally:
+            self.cancel()
+        return self._head | {"choices": choices, "usage": self._usage()}
+
+    async def _finished(self, choice: _Choice) -> dict[str, Any]:
+        text = await choice.echo()
+        async with contextlib.aclosing(choice.grow()) as parts:
+            async for part in parts:
+                text += part
+        return self._choice(choice, text, 0, choice.finish_reason)
+
+    def _choice(self, choice: _Choice, text: str, start: int, reason: str | None) -> dict[str, Any]:
+        logprobs = None if self._request.logprobs is None else choice.logprobs.since(start)
+        return {"index": choice.index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+
+    def _usage(self) -> dict[str, int]:
+        read = sum(len(choice.text) for choice in self._choices)
+        written = sum(choice.generated for choice in self._choices)
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+    async def chunks(self) -> AsyncGenerator[str, None]:
+        """The answer as server-sent events; an error in the middle is an event, too."""
+        ready: asyncio.Queue[dict[str, Any] | Exception | None] = asyncio.Queue()
+        tasks = [asyncio.create_task(self._send(choice, ready)) for choice in self._choices]
+        asks_usage = self._request.stream_options is not None and self._request.stream_options.include_usage
+        more = {"usage": None} if asks_usage else {}
+        try:
+            left = len(tasks)
+            while left:
+                item = await ready.get()
+                if item is None:
+                    left -= 1
+                elif isinstance(item, Exception):
+                    yield _event(_as_request_error(item, self._service.limits.seconds).to_json())
+                    return
+                else:
+                    yield _event(self._head | {"choices": [item]} | more)
+            if asks_usage:
+                yield _event(self._head | {"choices": [], "usage": self._usage()})
+            yield "data: [DONE]\n\n"
+        finally:
+            for task in tasks:
+                task.cancel()
+            self.cancel()
+
+    async def _send(self, choice: _Choice, ready: asyncio.Queue[dict[str, Any] | Exception | None]) -> None:
+        try:
+            sent = 0
+            text = await choice.echo()
+            if text:
+                ready.put_nowait(self._choice(choice, text, sent, None))
+                sent = len(choice.logprobs.tokens)
+            async with contextlib.aclosing(choice.grow()) as parts:
+                async for part in parts:
+                    if part:
+                        ready.put_nowait(self._choice(choice, part, sent, None))
+                        sent = len(choice.logprobs.tokens)
+            ready.put_nowait(self._choice(choice, "", sent, choice.finish_reason))
+            ready.put_nowait(None)
+        except Exception as error:  # whoever reads the queue would wait for ever
+            ready.put_nowait(error)
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        for choice in self._choices:
+            if choice.stream is not None:
+                choice.stream.job.cancelled = True
+            if choice.scores is not None:
+                choice.scores.done.cancel()
+
+
+async def begin(service: Service, request: CompletionRequest) -> Completion:
+    """Reads a request and queues its texts.
+
+    Raises:
+        RequestError: The prompt is not served, a text is too long, or the model cannot do what is asked.
+    """
+    key, value = await _prompt(service, request.model)
+    texts = await asyncio.to_thread(_texts, service, request)
+    if len(texts) > service.limits.inputs:
+        raise RequestError(
+            413, f"The request has {len(texts)} texts, at most {service.limits.inputs} are accepted. Split it.",
+            "request_too_large", "prompt",
+        )  # fmt: skip
+    for text in texts:
+        _require_fit(service, request, text, len(value))
+    service.require_room(sum(len(text) + request.max_tokens for text in texts))
+    deadline = time.monotonic() + service.limits.seconds
+    choices = [_Choice(service, request, index, text) for index, text in enumerate(texts)]
+    jobs: list[Job] = []
+    for choice in choices:
+        if request.max_tokens:
+            seed = None if request.seed is None else request.seed + choice.index
+            sampling = Sampling(request.temperature, request.top_p, seed, request.logprobs or 0)
+            choice.stream = TokenStream(key, value, choice.text, deadline, request.max_tokens, sampling)
+            jobs.append(choice.stream.job)
+        if request.echo and request.logprobs is not None:
+            choice.scores = TextJob(
+                key=key, value=value, text=choice.text, deadline=deadline, top=request.logprobs
+            )
+            jobs.append(choice.scores)
+    _require_able(service, request, jobs)
+    service.batcher.submit(jobs)
+    if request.model in service.roster.served:
+        service.metrics.inputs.labels(request.model).inc(len(texts))
+    return Completion(service, request, choices)
+
+
+async def _prompt(service: Service, name: str) -> tuple[str, Tensor]:
+    """What a prompt is, and its value; of no tokens for the model itself."""
+    if name == service.base:
+        return "", torch.zeros(0, service.model.dim)
+    prompt = await service.prompt(name)
+    return prompt.content, prompt.value
+
+
+def _texts(service: Service, request: CompletionRequest) -> list[list[int]]:
+    """Token ids of the texts of a request."""
+    given = request.prompt
+    several: Sequence[str | list[int]]
+    if isinstance(given, str):
+        several = [given]
+    elif isinstance(given[0], int):
+        several = [[token for token in given if isinstance(token, int)]]
+    else:
+        several = [text for text in given if not isinstance(text, int)]
+    vocabulary = service.model.embeddings.shape[0]
+    found = []
+    for text in several:
+        if isinstance(text, str):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise RequestError(
+                    400, "A text holds half of a character. Repair it.", "invalid_text", "prompt"
+                ) from error
+            with service.tokenizer_lock:
+                text = service.model.encode_input(text)
+        if not text or max(text) >= vocabulary:
+            raise RequestError(
+                400,
+                f"A text is empty or holds a token id that is not below {vocabulary}, the model's vocabulary.",
+                "invalid_tokens",
+                "prompt",
+            )
+        found.append(text)
+    return found
+
+
+def _require_fit(service: Service, request: CompletionRequest, text: Sequence[int], length: int) -> None:
+    """Refuses what the model's positions cannot hold."""
+    room, wanted = service.model.max_length, length + len(text) + request.max_tokens
+    if room is not None and not service.model.is_encoder_decoder and wanted > room:
+        raise RequestError(
+            400,
+            f"The model reads at most {room} tokens, but {length} of the prompt, {len(text)} of the text and "
+            f"{request.max_tokens} new ones are {wanted}. Shorten the text, or ask for fewer.",
+            "context_length_exceeded",
+            "prompt",
+        )
+
+
+def _require_able(service: Service, request: CompletionRequest, jobs: Sequence[Job]) -> None:
+    """Refuses single tokens of a model whose engine only continues greedily."""
+    plain = request.temperature == 0 and request.logprobs is None
+    if not plain and not all(service.passes.reads_by_token(job, request.max_tokens) for job in jobs):
+        raise RequestError(
+            400,
+            f"{service.base} is continued greedily only, without log probabilities. Ask with temperature 0 and "
+            "without logprobs; /v1/classify gives probabilities of labels.",
+            "unsupported",
+            "temperature" if request.temperature else "logprobs",
+        )
+
+
+def _as_request_error(error: Exception, seconds: float) -> RequestError:
+    """What a client is told in the middle of a stream."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, TimeoutError):
+        return too_late(seconds)
+    return RequestError(500, "The server failed on this request; its log says why.", "internal_error")
+
+
+def _event(document: dict[str, Any]) -> str:
+    return f"data: {json.dumps(document)}\n\n"

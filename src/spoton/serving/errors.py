@@ -1,0 +1,67 @@
+"""What goes wrong with a request, in the form of the OpenAI interface: ``{"error": {message, type, param, code}}``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RequestError(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: The HTTP status.
+        message: What was found, what was expected, what to do.
+        code: A word that programs read.
+        param: The field of the request that is wrong, if one is.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = headers or {}
+
+    def to_json(self) -> dict[str, Any]:
+        """The body of the answer."""
+        kind = "server_error" if self.status >= 500 else _TYPES.get(self.status, "invalid_request_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+def queue_full(waiting: int, seconds: int) -> RequestError:
+    """Too many inputs wait.
+
+    Args:
+        waiting: How many do.
+        seconds: When it is worth trying again.
+    """
+    return RequestError(
+        429,
+        f"{waiting} inputs are waiting already. Try again in {seconds} s, or send fewer at once.",
+        "queue_full",
+        headers={"Retry-After": str(seconds)},
+    )
+
+
+def too_late(seconds: float) -> RequestError:
+    """The request did not finish in time."""
+    return RequestError(
+        504, f"The request took longer than {seconds:g} s. Send fewer inputs, or try again later.", "timeout"
+    )
+
+
+def draining() -> RequestError:
+    """The server is about to stop."""
+    return RequestError(
+        503, "The server is shutting down. Send the request to another one, or later.", "shutting_down",
+        headers={"Retry-After": "5", "Connection": "close"},
+    )  # fmt: skip

@@ -1,0 +1,156 @@
+"""Continuations of several inputs that grow together, one token a step.
+
+Which token comes next is decided here; what a token means as text, and where a text stops, is ``completions.py``'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from spoton.models.engine import Batch, Generator
+from spoton.models.frozen import FrozenModel
+from spoton.models.generation import Continuation
+from spoton.models.packed_rows import PromptCache
+from spoton.serving.jobs import ChosenToken, GenerateJob, Sampling
+
+
+class Generation(Protocol):
+    """Continuations that run at the same time."""
+
+    def step(self) -> bool:
+        """Goes on by one token; whether there is more to do."""
+
+    @property
+    def jobs(self) -> list[GenerateJob]:
+        """Those that are not done."""
+
+
+class StepwiseGeneration:
+    """One token a step for every row, rows that are done leave.
+
+    Args:
+        model: The frozen model.
+        known: Keys and values of the prompts.
+        batch: The inputs.
+        jobs: Who asked for them.
+    """
+
+    def __init__(
+        self, model: FrozenModel, known: PromptCache, batch: Batch, jobs: Sequence[GenerateJob]
+    ) -> None:
+        self._end = model.end_token
+        self._text = Continuation(model, known, batch)
+        self._inputs = batch.inputs
+        self._rows = [_Row(job) for job in jobs]
+        self._tokens: Tensor | None = None
+
+    @property
+    def jobs(self) -> list[GenerateJob]:
+        """See `Generation`."""
+        return [row.job for row in self._rows]
+
+    @torch.no_grad()
+    def step(self) -> bool:
+        """See `Generation`."""
+        if self._tokens is None:
+            logits = self._text.read_texts(self._inputs)
+        else:
+            logits = self._text.read(self._tokens, torch.ones_like(self._tokens))
+        likelihoods = torch.log_softmax(logits.float(), dim=-1)
+        chosen = [row.choose(likelihoods[b]) for b, row in enumerate(self._rows)]
+        going = [b for b, row in enumerate(self._rows) if row.goes_on(chosen[b], self._end)]
+        if not going:
+            self._rows = []
+            return False
+        if len(going) < len(self._rows):
+            self._text.keep(going)
+            self._rows = [self._rows[b] for b in going]
+        self._tokens = torch.tensor([[chosen[b].token] for b in going], device=logits.device)
+        return True
+
+
+class WholeGeneration:
+    """Greedy continuation in a single step, for engines that cannot stop after a token.
+
+    Args:
+        generate: Of the engine.
+        batch: The inputs.
+        jobs: Who asked for them.
+    """
+
+    def __init__(self, generate: Generator, batch: Batch, jobs: Sequence[GenerateJob]) -> None:
+        self._generate, self._batch, self.jobs = generate, batch, list(jobs)
+
+    def step(self) -> bool:
+        """See `Generation`."""
+        longest = max(job.max_tokens for job in self.jobs)
+        for job, tokens in zip(self.jobs, self._generate(self._batch, longest), strict=True):
+            for token in tokens[: job.max_tokens]:
+                job.on_token(ChosenToken(token, float("nan")))
+            job.on_end("length" if len(tokens) >= job.max_tokens else "stop")
+        self.jobs = []
+        return False
+
+
+class _Row:
+    """One continuation: its job, its random numbers, how long it is."""
+
+    def __init__(self, job: GenerateJob) -> None:
+        self.job, self._length = job, 0
+        self._random = torch.Generator()
+        if job.sampling.seed is None:
+            self._random.seed()
+        else:
+            self._random.manual_seed(job.sampling.seed)
+
+    def choose(self, likelihoods: Tensor) -> ChosenToken:
+        """The next token, from log-likelihoods ``[V]``."""
+        sampling = self.job.sampling
+        token = choose_token(likelihoods, sampling, self._random)
+        top: tuple[tuple[int, float], ...] = ()
+        if sampling.top:
+            best = likelihoods.topk(sampling.top)
+            top = tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
+        return ChosenToken(token, float(likelihoods[token]), top)
+
+    def goes_on(self, chosen: ChosenToken, end: int) -> bool:
+        """Hands the token on; whether another one is wanted."""
+        job = self.job
+        if job.cancelled:
+            return False
+        if time.monotonic() > job.deadline:
+            job.fail(TimeoutError())
+            return False
+        if chosen.token == end:
+            job.on_end("stop")
+            return False
+        job.on_token(chosen)
+        self._length += 1
+        if self._length == job.max_tokens:
+            job.on_end("length")
+            return False
+        return True
+
+
+def choose_token(likelihoods: Tensor, sampling: Sampling, random: torch.Generator) -> int:
+    """The likeliest token, or one drawn by temperature from the nucleus (Holtzman et al. 2020, section 3.1).
+
+    Args:
+        likelihoods: ``[V]`` log-likelihoods.
+        sampling: How.
+        random: Where random numbers come from.
+    """
+    if sampling.temperature == 0:
+        return int(likelihoods.argmax())
+    chances = torch.softmax(likelihoods.cpu() / sampling.temperature, dim=-1)
+    ordered, tokens = chances.sort(descending=True)
+    # A token belongs to the nucleus as long as those before it have less than top_p; the first always does.
+    outside = ordered.cumsum(0) - ordered >= sampling.top_p
+    outside[0] = False
+    ordered = ordered.masked_fill(outside, 0)
+    return int(tokens[torch.multinomial(ordered, 1, generator=random)])

@@ -1,0 +1,103 @@
+"""One pass through the model for inputs of many requests: different prompts, lengths and labels side by side.
+
+Used by the thread that runs the model, and by no other. How inputs come together is ``batcher.py``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from spoton.models.choose_engine import engine_for
+from spoton.models.engine import Batch
+from spoton.models.frozen import FrozenModel
+from spoton.models.packed_decoder import PackedEngine
+from spoton.models.packed_rows import PromptCache
+from spoton.models.token_scores import TokenScores
+from spoton.serving.generation import Generation, StepwiseGeneration, WholeGeneration
+from spoton.serving.jobs import GenerateJob, Job, LabelJob, TextJob
+from spoton.serving.prompt_cache import BoundedPromptCache
+
+
+class Passes:
+    """Runs jobs together.
+
+    Args:
+        model: The frozen model.
+        cache_bytes: Bound on the keys and values of prompts that are kept.
+    """
+
+    def __init__(self, model: FrozenModel, cache_bytes: int) -> None:
+        self.model = model
+        self._engine = engine_for(model)
+        # Only the packed engine reads prompts from a cache; the others run them with every row.
+        self._packed = self._engine if isinstance(self._engine, PackedEngine) else None
+        compute = self._packed.remember if self._packed else _nothing_to_keep
+        self.cache = BoundedPromptCache(compute, cache_bytes)
+        if self._packed:  # its check runs the model, which later belongs to one thread
+            self._packed.reads_by_token([torch.zeros(0, model.dim)], [[model.end_token]])
+
+    def reads_by_token(self, job: Job, extra: int = 0) -> bool:
+        """Whether single tokens of this input, and of ``extra`` that follow, can be scored and sampled."""
+        return self._packed is not None and self._packed.reads_by_token([job.value], [job.text], extra)
+
+    @torch.no_grad()
+    def label_scores(self, jobs: Sequence[LabelJob]) -> list[Tensor]:
+        """Log-likelihoods of each job's labels: ``[C]`` each, float32 on the CPU."""
+        keys, values, batch = _together(jobs)
+        if self._packed is not None:
+            known = self.cache.get(list(zip(keys, values, strict=True)))
+            scores = self._packed.row_label_scores(values, batch, [job.labels for job in jobs], known)
+            return [row.float().cpu() for row in scores]
+        score = self._engine.scorer(values)
+        found: dict[int, Tensor] = {}
+        for rows in _by_labels(jobs):
+            part = Batch(
+                [batch.inputs[row] for row in rows], [[]] * len(rows), [batch.rows[row] for row in rows]
+            )
+            scored = score(part, jobs[rows[0]].labels).float().cpu()
+            found.update(zip(rows, scored, strict=True))
+        return [found[row] for row in range(len(jobs))]
+
+    @torch.no_grad()
+    def token_scores(self, jobs: Sequence[TextJob]) -> list[TokenScores]:
+        """How likely the tokens of each input are."""
+        keys, values, batch = _together(jobs)
+        assert self._packed is not None  # the service asks `reads_by_token` first
+        known = self.cache.get(list(zip(keys, values, strict=True)))
+        return self._packed.token_scores(values, batch, known, max(job.top for job in jobs))
+
+    @torch.no_grad()
+    def generation(self, jobs: Sequence[GenerateJob]) -> Generation:
+        """Continuations that grow together."""
+        keys, values, batch = _together(jobs)
+        texts, longest = [job.text for job in jobs], max(job.max_tokens for job in jobs)
+        if self._packed is None or not self._packed.reads_by_token(values, texts, longest):
+            return WholeGeneration(self._engine.generator(values), batch, jobs)
+        known = self.cache.get(list(zip(keys, values, strict=True)))
+        return StepwiseGeneration(self.model, known, batch, jobs)
+
+
+def _together(jobs: Sequence[Job]) -> tuple[list[str], list[Tensor], Batch]:
+    """The different prompts of some jobs, and their inputs with the number of each one's prompt."""
+    numbers: dict[str, int] = {}
+    values: list[Tensor] = []
+    for job in jobs:
+        if numbers.setdefault(job.key, len(values)) == len(values):
+            values.append(job.value)
+    batch = Batch([job.text for job in jobs], [[]] * len(jobs), [numbers[job.key] for job in jobs])
+    return list(numbers), values, batch
+
+
+def _by_labels(jobs: Sequence[LabelJob]) -> list[list[int]]:
+    """Jobs with the same labels, which engines other than the packed one score together."""
+    groups: dict[object, list[int]] = {}
+    for row, job in enumerate(jobs):
+        groups.setdefault(tuple(map(tuple, job.labels)), []).append(row)
+    return list(groups.values())
+
+
+def _nothing_to_keep(prompts: Sequence[Tensor]) -> PromptCache:
+    raise AssertionError(f"no cache for {len(prompts)} prompts: this engine has none")

@@ -1,0 +1,179 @@
+"""Which prompts are served: those of the model's fingerprint, as the libraries hold them now.
+
+A change of a folder is seen by the names, times and sizes of its files, so that a look costs little and only files that
+changed are read. Prompts are values: a request keeps the one it began with, whatever happens to its file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spoton.errors import SpotonError
+from spoton.evaluation.encoding import needs_end
+from spoton.models.frozen import FrozenModel
+from spoton.prompts.card import Card
+from spoton.prompts.library import Entry, PromptLibrary
+from spoton.prompts.soft_prompt import SoftPrompt
+
+_Signature = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class ServedPrompt:
+    """One prompt, ready to be used.
+
+    Attributes:
+        name: What requests call it.
+        prompt: The prompt, without its key.
+        content: Hash of its tensors.
+        labels: Tokens of each label; None where answers are generated.
+        direction: ``[D]`` mean token of its key, or of its value if it has none: what similarity compares.
+        path: Its file.
+    """
+
+    name: str
+    prompt: SoftPrompt
+    content: str
+    labels: list[list[int]] | None
+    direction: Tensor
+    path: Path
+
+    @property
+    def card(self) -> Card:
+        """Its provenance."""
+        return self.prompt.card
+
+    @property
+    def value(self) -> Tensor:
+        """``[P, D]``."""
+        return self.prompt.value
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A prompt of a library that is not served.
+
+    Attributes:
+        name: Its name there.
+        folder: The library.
+        reason: Why not.
+    """
+
+    name: str
+    folder: str
+    reason: str
+
+
+class Roster:
+    """The prompts of some libraries that belong to one model.
+
+    Args:
+        model: The frozen model.
+        libraries: Where prompts are; of a name that several have the first counts.
+        base: What requests call the model itself; no prompt may be called so.
+
+    Attributes:
+        served: By name, sorted.
+        refused: The others, with the reason.
+    """
+
+    def __init__(self, model: FrozenModel, libraries: Sequence[PromptLibrary], base: str) -> None:
+        self._model, self._libraries, self._base = model, list(libraries), base
+        self._loaded: dict[Path, tuple[_Signature, ServedPrompt | str]] = {}
+        self._seen: object = None
+        self._lock = threading.Lock()
+        self._checked = 0.0
+        self.served: dict[str, ServedPrompt] = {}
+        self.refused: list[Refused] = []
+        self.refresh()
+
+    def refresh(self, *, older_than: float = 0.0) -> bool:
+        """Looks at the libraries again; whether anything had changed.
+
+        Args:
+            older_than: Only if the last look is so many seconds ago.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now - self._checked < older_than:
+                return False
+            self._checked = now
+            seen = [_files(library) for library in self._libraries]
+            if seen == self._seen:
+                return False
+            self._read(seen)
+            self._seen = seen
+            return True
+
+    def _read(self, seen: Sequence[dict[str, _Signature]]) -> None:
+        served: dict[str, ServedPrompt] = {}
+        refused: list[Refused] = []
+        loaded: dict[Path, tuple[_Signature, ServedPrompt | str]] = {}
+        for library, files in zip(self._libraries, seen, strict=True):
+            folder = str(library.folder)
+            for entry in library.list():
+                signature = files.get(entry.path.name, (0, 0, 0))
+                known = self._loaded.get(entry.path)
+                state = known[1] if known and known[0] == signature else self._load(library, entry)
+                loaded[entry.path] = (signature, state)
+                if isinstance(state, str):
+                    refused.append(Refused(entry.name, folder, state))
+                elif entry.name == self._base:
+                    refused.append(
+                        Refused(entry.name, folder, "it is called as the model itself; rename the file")
+                    )
+                elif entry.name in served:
+                    other = served[entry.name].path.parent
+                    refused.append(
+                        Refused(entry.name, folder, f"{other} has a prompt of that name and comes first")
+                    )
+                else:
+                    served[entry.name] = state
+            refused += [Refused(name, folder, reason) for name, reason in library.damaged.items()]
+        self._loaded = loaded
+        self.served, self.refused = dict(sorted(served.items())), refused
+
+    def _load(self, library: PromptLibrary, entry: Entry) -> ServedPrompt | str:
+        """The prompt, or why it is not served."""
+        card, model = entry.card, self._model
+        if card.model_fingerprint != model.fingerprint:
+            return (
+                f"tuned with {card.model} (fingerprint {card.model_fingerprint}); this server runs {model.name} "
+                f"(fingerprint {model.fingerprint})"
+            )
+        try:
+            whole = library.get(entry.name)
+            labels = card.labels
+            ids = None
+            if labels is not None:
+                ids = [model.encode_target(label, end=needs_end(model, labels)) for label in labels]
+        except SpotonError as error:
+            return str(error)
+        similar_by = whole.value if whole.key is None else whole.key
+        return ServedPrompt(
+            name=entry.name,
+            prompt=replace(whole, key=None),
+            content=whole.content_hash(),
+            labels=ids,
+            direction=torch.nn.functional.normalize(similar_by.double().mean(dim=0), dim=0),
+            path=entry.path,
+        )
+
+
+def _files(library: PromptLibrary) -> dict[str, _Signature]:
+    """What tells one state of a folder from another: time, size and number of every file."""
+    found: dict[str, _Signature] = {}
+    with contextlib.suppress(FileNotFoundError):
+        for path in library.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # removed since the folder was read
+                stat = path.stat()
+                found[path.name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return found

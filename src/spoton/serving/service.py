@@ -1,0 +1,229 @@
+"""What the server does, without HTTP: classify rows, score and continue texts, by the name of a prompt.
+
+Answers equal those of `spoton.evaluation.predict`, whatever else is in the same pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spoton.evaluation.encoding import Encoded
+from spoton.evaluation.predict import answers_from_scores, encode_inputs
+from spoton.evaluation.score import label_score_of
+from spoton.models.frozen import FrozenModel
+from spoton.prompts.library import PromptLibrary
+from spoton.serving.batcher import Batcher
+from spoton.serving.errors import RequestError, too_late
+from spoton.serving.jobs import LabelJob, Sampling
+from spoton.serving.limits import Limits
+from spoton.serving.metrics import Metrics
+from spoton.serving.passes import Passes
+from spoton.serving.roster import Roster, ServedPrompt
+from spoton.serving.template_process import TemplateProcess
+from spoton.serving.token_stream import TokenStream
+from spoton.tasks.fill import given_columns
+
+# How often the folders are looked at while requests come.
+_LOOK_SECONDS = 1.0
+
+Row = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer for one row.
+
+    Attributes:
+        prompt: Name of the prompt.
+        answer: The most likely label, or the generated text.
+        probabilities: Of every label; None where the text was generated.
+        tokens: Tokens that the model read.
+        cut: Tokens that were left out of the middle of a long input.
+    """
+
+    prompt: str
+    answer: str
+    probabilities: dict[str, float] | None
+    tokens: int
+    cut: int
+
+
+class Service:
+    """One model and the prompts of some libraries. To be closed.
+
+    Args:
+        model: The frozen model.
+        libraries: Where prompts are.
+        limits: What is accepted.
+    """
+
+    def __init__(
+        self, model: FrozenModel, libraries: Sequence[PromptLibrary], limits: Limits | None = None
+    ) -> None:
+        self.model, self.limits = model, limits or Limits()
+        # A folder's path is nobody's business outside.
+        self.base = Path(model.name).name if "/" in model.name and Path(model.name).exists() else model.name
+        self.roster = Roster(model, libraries, self.base)
+        self.metrics = Metrics()
+        self.passes = Passes(model, self.limits.cache_bytes)
+        self.batcher = Batcher(self.passes, self.limits, self.metrics.on_pass)
+        self.metrics.watch(self.batcher, self.passes, lambda: len(self.roster.served))
+        self.started = time.time()
+        self._templates = TemplateProcess(self.limits.template_seconds, self.limits.template_bytes)
+        # Tokenizers of Hugging Face fail when two threads change their padding at once.
+        self.tokenizer_lock = threading.Lock()
+
+    async def start(self) -> None:
+        """Starts what the first request would wait for."""
+        await self._templates.fill("", [], {})
+
+    async def close(self) -> None:
+        """Finishes what waits and ends thread and process."""
+        await asyncio.to_thread(self.batcher.close)
+        await self._templates.close()
+
+    async def prompt(self, name: str) -> ServedPrompt:
+        """A prompt by name, also if it was added a moment ago.
+
+        Raises:
+            RequestError: There is none, or it is not served.
+        """
+        await asyncio.to_thread(self.roster.refresh, older_than=_LOOK_SECONDS)
+        if name not in self.roster.served:
+            await asyncio.to_thread(self.roster.refresh)
+        found = self.roster.served.get(name)
+        if found is not None:
+            return found
+        reasons = [refused.reason for refused in self.roster.refused if refused.name == name]
+        raise RequestError(
+            404,
+            f"The prompt {name!r} is not served: {reasons[0]}."
+            if reasons
+            else f"There is no prompt {name!r}. GET /v1/models lists those that are served.",
+            "model_not_found",
+            "model",
+        )
+
+    async def classify(
+        self, names: Sequence[str], rows: Sequence[Row], *, max_tokens: int = 32
+    ) -> list[Answer]:
+        """Answers rows.
+
+        Args:
+            names: Name of the prompt of each row.
+            rows: Texts, or mappings of columns.
+            max_tokens: The longest generated answer, for prompts without labels.
+
+        Raises:
+            RequestError: A prompt is not served, or there is too much of something.
+            DataError: A row does not fit its prompt.
+        """
+        deadline = time.monotonic() + self.limits.seconds
+        prompts = {name: await self.prompt(name) for name in dict.fromkeys(names)}
+        encoded: dict[int, tuple[list[int], int]] = {}
+        for name, prompt in prompts.items():
+            own = [row for row, wanted in enumerate(names) if wanted == name]
+            found = await self._encode(prompt, [rows[row] for row in own])
+            encoded.update(zip(own, zip(found.inputs, found.cut, strict=True), strict=True))
+            self.metrics.inputs.labels(name).inc(len(own))
+        self.require_room(
+            sum(
+                len(text) + (0 if prompts[names[row]].labels else max_tokens)
+                for row, (text, _) in encoded.items()
+            )
+        )
+        asked = [(prompts[name], *encoded[row]) for row, name in enumerate(names)]
+        answers = await asyncio.gather(
+            self._labelled([one for one in asked if one[0].labels is not None], deadline),
+            self._generated([one for one in asked if one[0].labels is None], deadline, max_tokens),
+        )
+        labelled, generated = map(iter, answers)
+        return [next(generated if prompt.labels is None else labelled) for prompt, _, _ in asked]
+
+    async def _encode(self, prompt: ServedPrompt, rows: Sequence[Row]) -> Encoded:
+        """What the model will read."""
+        card = prompt.card
+        inputs = await self._templates.fill(card.template, rows, given_columns(card.source))
+
+        def encoded() -> Encoded:
+            with self.tokenizer_lock:
+                return encode_inputs(self.model, prompt.prompt, inputs)
+
+        return await asyncio.to_thread(encoded)
+
+    async def _labelled(
+        self, asked: Sequence[tuple[ServedPrompt, list[int], int]], deadline: float
+    ) -> list[Answer]:
+        """The most likely label of each input."""
+        jobs = [
+            LabelJob(
+                key=prompt.content,
+                value=prompt.value,
+                text=text,
+                deadline=deadline,
+                labels=prompt.labels or [],
+            )
+            for prompt, text, _ in asked
+        ]
+        answers = []
+        for (prompt, text, cut), scores in zip(asked, await self.results(jobs, deadline), strict=True):
+            if label_score_of(prompt.card) == "mean":
+                scores = scores / torch.tensor([len(label) for label in prompt.labels or []])
+            ((answer, chances),) = answers_from_scores(prompt.card, scores[None])
+            answers.append(Answer(prompt.name, answer, chances, len(text), cut))
+        return answers
+
+    async def _generated(
+        self, asked: Sequence[tuple[ServedPrompt, list[int], int]], deadline: float, max_tokens: int
+    ) -> list[Answer]:
+        """The greedy continuation of each input."""
+        if not asked:
+            return []
+        streams = [
+            TokenStream(prompt.content, prompt.value, text, deadline, max_tokens, Sampling())
+            for prompt, text, _ in asked
+        ]
+        self.batcher.submit([stream.job for stream in streams])
+        try:
+            found = await asyncio.gather(*(stream.all() for stream in streams))
+        except TimeoutError as error:
+            raise too_late(self.limits.seconds) from error
+        return [
+            Answer(prompt.name, self.model.decode([chosen.token for chosen in tokens]), None, len(text), cut)
+            for (prompt, text, cut), tokens in zip(asked, found, strict=True)
+        ]
+
+    async def results(self, jobs: Sequence[LabelJob], deadline: float) -> list[torch.Tensor]:
+        """Queues jobs and waits for all of them; if one fails or time is up, nobody waits for the others.
+
+        Raises:
+            RequestError: The queue is full, or it took too long.
+        """
+        if not jobs:
+            return []
+        self.batcher.submit(jobs)
+        waiting = asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs))
+        try:
+            return await asyncio.wait_for(waiting, max(0.0, deadline - time.monotonic()))
+        except TimeoutError as error:
+            raise too_late(self.limits.seconds) from error
+
+    def require_room(self, tokens: int) -> None:
+        """Refuses a request of too many tokens.
+
+        Raises:
+            RequestError: It is too large.
+        """
+        if tokens > self.limits.tokens:
+            raise RequestError(
+                413, f"The request has {tokens} tokens, at most {self.limits.tokens} are accepted. Split it.",
+                "request_too_large",
+            )  # fmt: skip

@@ -1,0 +1,129 @@
+"""From the thread that runs the model to the event loop: tokens of a continuation, and the text that they become."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from spoton.serving.jobs import ChosenToken, GenerateJob, Sampling
+
+# How many tokens before a continuation decide how its first token is written (with a space or without).
+_CONTEXT = 4
+_HALF = "\N{REPLACEMENT CHARACTER}"
+
+
+class TokenStream:
+    """The tokens of one continuation as they come. To be iterated once, in the event loop that made it.
+
+    Args:
+        key: What the prompt is.
+        value: ``[P, D]`` the prompt.
+        text: Tokens of the input.
+        deadline: By `time.monotonic`.
+        max_tokens: The most tokens.
+        sampling: How tokens are chosen.
+
+    Attributes:
+        job: To be submitted to the batcher.
+        reason: Why it ended, ``stop`` or ``length``; None before.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        value: Tensor,
+        text: Sequence[int],
+        deadline: float,
+        max_tokens: int,
+        sampling: Sampling,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[ChosenToken | str | Exception] = asyncio.Queue()
+        self.reason: str | None = None
+        self.job = GenerateJob(
+            key=key, value=value, text=text, deadline=deadline, max_tokens=max_tokens, sampling=sampling,
+            on_token=self._put, on_end=self._put,
+        )  # fmt: skip
+
+    def _put(self, item: ChosenToken | str | Exception) -> None:
+        self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+    async def __aiter__(self) -> AsyncGenerator[ChosenToken, None]:
+        """Yields tokens.
+
+        Raises:
+            TimeoutError: The deadline has passed.
+            Exception: What went wrong in the pass.
+        """
+        try:
+            while self.reason is None:
+                left = self.job.deadline - time.monotonic()
+                item = await asyncio.wait_for(self._queue.get(), max(0.0, left))
+                if isinstance(item, Exception):
+                    raise item
+                if isinstance(item, str):
+                    self.reason = item
+                else:
+                    yield item
+        finally:
+            self.job.cancelled = True  # the model need not go on for nobody
+
+    async def all(self) -> list[ChosenToken]:
+        """All tokens."""
+        return [chosen async for chosen in self]
+
+
+class GrowingText:
+    """The text of a continuation while it grows, up to the first stop string.
+
+    Args:
+        tokenizer: Of the model.
+        before: Tokens of the input.
+        stops: Where the text ends; they are not part of it.
+
+    Attributes:
+        text: The text so far.
+        stopped: Whether a stop string was met.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, before: Sequence[int], stops: Sequence[str]
+    ) -> None:
+        self._tokenizer, self._stops = tokenizer, stops
+        self._tokens = list(before[-_CONTEXT:])
+        self._start = len(self._decode())
+        self._given = 0
+        self.text, self.stopped = "", False
+
+    def _decode(self) -> str:
+        return str(self._tokenizer.decode(self._tokens, skip_special_tokens=True))
+
+    def push(self, token: int) -> str:
+        """Adds a token; returns what can be shown now and will not change."""
+        self._tokens.append(token)
+        whole = self._decode()[self._start :]
+        ends = [at for at in map(whole.find, self._stops) if at >= 0]
+        if ends:
+            self.text, self.stopped = whole[: min(ends)], True
+            return self.rest()
+        self.text = whole
+        # Half a character, or what may become a stop string, waits for the next token.
+        safe = len(whole.rstrip(_HALF))
+        for stop in self._stops:
+            for length in range(min(len(stop) - 1, safe), 0, -1):
+                if whole.endswith(stop[:length]):
+                    safe = min(safe, len(whole) - length)
+                    break
+        shown = whole[self._given : safe]
+        self._given = max(self._given, safe)
+        return shown
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        shown = self.text[self._given :]
+        self._given = len(self.text)
+        return shown

@@ -1,0 +1,77 @@
+"""Inputs for new texts: what a prompt's template makes of them, as when the prompt was tuned. No models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from spoton.errors import DataError
+from spoton.tasks.cells import plain_rows
+from spoton.tasks.template import compile_template, render, template_columns
+
+# What templates of the catalog see next to a row's own columns (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
+# the same for every row, so that an answer does not depend on where in the list its row stands.
+_CATALOG_COLUMNS = {"number": 0, "file": ""}
+
+
+def given_columns(source: str) -> dict[str, Any]:
+    """The columns that a row need not bring, with their values.
+
+    Args:
+        source: Of the prompt's card.
+    """
+    return dict(_CATALOG_COLUMNS) if source.startswith("bundled:") else {}
+
+
+def fill(
+    template: str, rows: Sequence[str | Mapping[str, Any]], given: Mapping[str, Any] | None = None
+) -> list[str]:
+    """`inputs_of` where every row has to be answered.
+
+    Raises:
+        DataError: A row is empty, or does not fit the template.
+    """
+    inputs = inputs_of(template, rows, given)
+    if None in inputs:
+        raise DataError(f"Text {inputs.index(None) + 1} is empty. Remove it, or give a text.")
+    return [text for text in inputs if text is not None]
+
+
+def inputs_of(
+    template: str, rows: Sequence[str | Mapping[str, Any]], given: Mapping[str, Any] | None = None
+) -> list[str | None]:
+    """Inputs from rows by a card's template; without a template a text is the input itself. None for an empty row.
+
+    Args:
+        template: Of the card.
+        rows: Texts or columns.
+        given: Columns that a row need not bring, with their values.
+
+    Raises:
+        DataError: A row does not fit the template.
+    """
+    given = given or {}
+    columns = [name for name in template_columns(template) if name not in given] if template else []
+    compiled = compile_template(template) if template else None
+    inputs: list[str | None] = []
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, str):
+            if len(columns) > 1:
+                raise DataError(
+                    f"Text {number} is one text, but this prompt was tuned on several columns: {', '.join(columns)}. "
+                    'Give JSON objects, such as {"' + columns[0] + '": "...", ...}.'
+                )
+            row = {columns[0]: row} if columns else {"text": row}
+        (plain,) = plain_rows([row])  # as when it was tuned
+        cells = {name: "" if value is None else value for name, value in plain.items()}
+        # A row is empty if the columns that are read are; a row without them is refused by its template.
+        read = [cells[name] for name in columns if name in cells] or list(cells.values())
+        if not any(str(value).strip() for value in read):
+            inputs.append(None)
+            continue
+        inputs.append(
+            render(compiled, {**given, **cells})
+            if compiled is not None
+            else str(cells.get("text", "")).strip()
+        )
+    return inputs

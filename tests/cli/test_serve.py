@@ -1,0 +1,29 @@
+"""`spoton serve`: what keeps it from starting. That it serves is tested in tests/serving, on real processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spoton.prompts import PromptLibrary
+from tests.cli.conftest import Run
+
+
+def test_others_need_a_token(run: Run, prompts: PromptLibrary, tiny_model: Path) -> None:
+    ran = run("serve", prompts.folder, "--model", tiny_model, "--host", "0.0.0.0", "--json")
+    assert ran.code == 2 and ran.document["kind"] == "ServingError" and "--token-file" in ran.stderr
+
+
+@pytest.mark.parametrize("content", ["", "short", "a token that is not ASCII: é", None])
+def test_a_token_that_keeps_nobody_out(run: Run, tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "token.txt"
+    if content is not None:
+        file.write_text(content)
+    ran = run("serve", "--token-file", file)
+    assert ran.code == 2 and str(file) in ran.stderr.replace("\n", "")
+
+
+def test_a_library_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    ran = run("serve", tmp_path / "nothing")
+    assert ran.code == 2 and "no such folder" in ran.stderr

@@ -1,0 +1,213 @@
+"""The HTTP interface as real clients use it: the `openai` package, and plain requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import openai
+import pytest
+import torch
+
+from spoton.evaluation import predict
+from spoton.models import FrozenModel
+from spoton.models.concatenation import ConcatenationEngine
+from spoton.models.engine import Batch
+from spoton.prompts import PromptLibrary
+from spoton.serving.limits import Limits
+from tests.serving.running import LABELS, a_library, serving
+from tests.tiny import WIDTH, tiny
+
+TEXT = "The film was lovely.\nVerdict:"
+
+
+@pytest.fixture(scope="module")
+def model() -> FrozenModel:
+    return tiny("llama")
+
+
+@pytest.fixture(scope="module")
+def library(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> PromptLibrary:
+    return a_library(model, tmp_path_factory.mktemp("served") / "prompts")
+
+
+@pytest.fixture(scope="module")
+def url(model: FrozenModel, library: PromptLibrary) -> Iterator[str]:
+    with serving(model, library) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+
+
+def naive_likelihoods(model: FrozenModel, value: torch.Tensor, ids: list[int]) -> torch.Tensor:
+    """``[L, V]`` log-likelihoods of what follows every token, by concatenation."""
+    network = model.network
+    embedded = torch.cat([value, network.get_input_embeddings()(torch.tensor(ids))])
+    with torch.no_grad():
+        logits = network(inputs_embeds=embedded[None]).logits[0, len(value) :]
+    return torch.log_softmax(logits.float(), dim=-1)
+
+
+def value_of(library: PromptLibrary, name: str) -> torch.Tensor:
+    return torch.zeros(0, WIDTH) if name == "tiny-llama" else library.get(name).value
+
+
+def test_models_are_listed_with_their_parent(client: openai.OpenAI) -> None:
+    listed = {one.id: one.model_extra for one in client.models.list()}
+    assert set(listed) == {"tiny-llama", *LABELS}
+    parents = {name: extra["parent"] for name, extra in listed.items() if extra}
+    assert parents == {"tiny-llama": None} | dict.fromkeys(LABELS, "tiny-llama")
+    assert client.models.retrieve("short").id == "short"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("nothing")
+
+
+@pytest.mark.parametrize("name", ["short", "many", "tiny-llama"])
+def test_completions_are_the_greedy_text_with_its_log_probabilities(
+    client: openai.OpenAI, model: FrozenModel, library: PromptLibrary, name: str
+) -> None:
+    done = client.completions.create(
+        model=name, prompt=TEXT, max_tokens=5, temperature=0, logprobs=3, echo=True
+    )
+    (choice,) = done.choices
+    ids, value = model.encode_input(TEXT), value_of(library, name)
+    batch = Batch([ids], [[]])
+    (expected,) = ConcatenationEngine(model).generator(value[None])(batch, 5)
+    whole = [*ids, *expected]
+    assert choice.text == model.tokenizer.decode(whole)
+    assert done.usage is not None and done.usage.prompt_tokens == len(ids)
+    assert done.usage.completion_tokens == len(expected)
+    logprobs = choice.logprobs
+    assert logprobs is not None and logprobs.tokens is not None and logprobs.token_logprobs is not None
+    assert len(logprobs.tokens) == len(whole) and "".join(logprobs.tokens[: len(ids)]) == TEXT
+    naive = naive_likelihoods(model, value, whole)
+    wanted = naive[:-1].gather(1, torch.tensor(whole[1:])[:, None])[:, 0].tolist()
+    assert logprobs.token_logprobs[0] is None
+    assert logprobs.token_logprobs[1:] == pytest.approx(wanted, abs=1e-4)
+    assert logprobs.top_logprobs is not None
+    for top, row in zip(logprobs.top_logprobs[1:], naive[:-1], strict=True):
+        assert sorted(top.values(), reverse=True) == pytest.approx(row.topk(3).values.tolist(), abs=1e-4)
+
+
+def test_texts_and_token_ids_alone_and_several(client: openai.OpenAI, model: FrozenModel) -> None:
+    texts = ["The film was", "A book"]
+    ids = [model.encode_input(text) for text in texts]
+    settings: dict[str, Any] = {"model": "long", "max_tokens": 4, "temperature": 0}
+    together = client.completions.create(prompt=texts, **settings)
+    by_ids = client.completions.create(prompt=ids, **settings)
+    assert [one.text for one in together.choices] == [one.text for one in by_ids.choices]
+    assert [one.index for one in together.choices] == [0, 1]
+    for text, own, choice in zip(texts, ids, together.choices, strict=True):
+        assert client.completions.create(prompt=text, **settings).choices[0].text == choice.text
+        assert client.completions.create(prompt=own, **settings).choices[0].text == choice.text
+
+
+def test_a_stream_gives_the_same_text(client: openai.OpenAI) -> None:
+    settings: dict[str, Any] = {"model": "short", "prompt": [TEXT, "A book"], "max_tokens": 12, "seed": 5}
+    whole = client.completions.create(temperature=0.8, top_p=0.9, **settings)
+    stream = client.completions.create(
+        temperature=0.8, top_p=0.9, stream=True, stream_options={"include_usage": True}, **settings
+    )
+    texts, reasons, usage = ["", ""], {}, None
+    for chunk in stream:
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+            if choice.finish_reason:
+                reasons[choice.index] = choice.finish_reason
+    assert texts == [one.text for one in whole.choices]
+    assert reasons == {one.index: one.finish_reason for one in whole.choices}
+    assert usage == whole.usage
+
+
+def test_a_stream_on_the_wire_ends_with_done(url: str) -> None:
+    body = {"model": "short", "prompt": TEXT, "max_tokens": 2, "stream": True, "echo": True}
+    with httpx.stream("POST", f"{url}/v1/completions", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    assert all(line.startswith("data: ") for line in lines) and lines[-1] == "data: [DONE]"
+
+
+def test_a_seed_decides_and_temperature_zero_does_not_draw(client: openai.OpenAI) -> None:
+    def text(**settings: Any) -> str:
+        return (
+            client.completions.create(model="short", prompt=TEXT, max_tokens=10, **settings).choices[0].text
+        )
+
+    assert text(seed=1, temperature=1.5) == text(seed=1, temperature=1.5)
+    assert len({text(seed=seed, temperature=1.5) for seed in range(6)}) > 1
+    assert text(seed=1, temperature=0) == text(seed=2, temperature=0) == text(seed=3, top_p=1e-6)
+
+
+def test_stop_strings(client: openai.OpenAI) -> None:
+    settings: dict[str, Any] = {"model": "many", "prompt": TEXT, "max_tokens": 12, "temperature": 0}
+    whole = client.completions.create(**settings).choices[0].text
+    assert len(whole) > 4
+    stop = whole[3:5]
+    cut = client.completions.create(stop=["never there", stop], **settings).choices[0]
+    assert cut.text == whole[: whole.index(stop)] and cut.finish_reason == "stop"
+    streamed = client.completions.create(stop=stop, stream=True, **settings)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == cut.text
+
+
+def test_a_text_can_be_scored_without_adding_to_it(client: openai.OpenAI) -> None:
+    done = client.completions.create(model="short", prompt=TEXT, max_tokens=0, echo=True, logprobs=1)
+    assert done.choices[0].text == TEXT and done.usage is not None and done.usage.completion_tokens == 0
+
+
+def test_errors_are_those_of_the_client(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.completions.create(model="nothing", prompt="A")
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as wrong:
+        client.completions.create(model="short", prompt="A", temperature=9)
+    assert wrong.value.param == "temperature"
+    with pytest.raises(openai.BadRequestError) as long:
+        client.completions.create(model="short", prompt="A film. " * 100)
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match="vocabulary"):
+        client.completions.create(model="short", prompt=[1, 10**6])
+
+
+def test_classify_equals_predict(url: str, model: FrozenModel, library: PromptLibrary) -> None:
+    rows = [{"text": "The film was lovely."}, "The book was dull.", "A meal."]
+    names = ["short", "many", "open"]
+    body = {"prompt": names, "inputs": rows, "max_tokens": 4}
+    data = httpx.post(f"{url}/v1/classify", json=body).json()["data"]
+    for index, (one, name, row) in enumerate(zip(data, names, rows, strict=True)):
+        (expected,) = predict(model, library.get(name), [row], max_tokens=4)
+        assert (one["index"], one["prompt"], one["answer"], one["cut"]) == (index, name, expected.answer, 0)
+        assert one["probabilities"] == (
+            None if expected.probabilities is None else pytest.approx(expected.probabilities, abs=1e-5)
+        )
+
+
+def test_health_metrics_and_prompts(url: str) -> None:
+    assert httpx.get(f"{url}/health").json() == {"status": "ok", "prompts": len(LABELS)}
+    httpx.post(f"{url}/v1/classify", json={"prompt": "short", "inputs": ["A film."]})
+    text = httpx.get(f"{url}/metrics").text
+    for line in (
+        'spoton_requests_total{path="/v1/classify",status="200"}',
+        'spoton_prompt_inputs_total{prompt="short"}',
+        "spoton_cache_bytes",
+        "spoton_queue_inputs",
+        "spoton_pass_tokens_bucket",
+        "spoton_request_seconds_bucket",
+    ):
+        assert line in text
+    listed = httpx.get(f"{url}/v1/prompts").json()
+    assert {one["name"]: one["labels"] for one in listed["served"]} == LABELS and listed["refused"] == []
+
+
+def test_a_model_that_only_continues_greedily(tmp_path: Path) -> None:
+    model = tiny("t5")
+    with serving(model, a_library(model, tmp_path / "prompts"), Limits()) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        assert client.completions.create(model="short", prompt=TEXT, max_tokens=3, temperature=0).choices
+        with pytest.raises(openai.BadRequestError, match="greedily only"):
+            client.completions.create(model="short", prompt=TEXT, temperature=0, logprobs=1)
