@@ -21,11 +21,12 @@ import torch
 from spoton import Recipe, Task, load_model, load_task, tune
 from spoton.evaluation.encoding import encode, needs_end
 from spoton.evaluation.form import chat_of
+from spoton.evaluation.intervals import score_intervals
 from spoton.evaluation.score import label_log_likelihoods
 from spoton.files import atomic_write
 from spoton.models import FrozenModel
 from spoton.tasks.chat import in_chat
-from spoton.tasks.metrics import bootstrap_intervals, compute
+from spoton.tasks.metrics import compute
 from spoton.tasks.task_info import Form
 
 CELLS = Path(__file__).parent.parent / "docs" / "experiments" / "wording"
@@ -177,7 +178,8 @@ def cell(model: FrozenModel, task: Task, *, tuned: bool) -> dict[str, Any]:
         "task": task.name, "family": task.family, "form": task.form, "labels": labels, "metric": task.metric,
         "score": score(plain), "balanced": score(balanced),
         "intervals": [
-            bootstrap_intervals(task.metrics, said, examples, task.labels)[task.metric] for said in (plain, balanced)
+            score_intervals(task.metrics, said, examples, task.labels)[task.metric].to_json()
+            for said in (plain, balanced)
         ],
         "one_label": max(score([label] * len(targets)) for label in labels), "rows": len(examples),
         "example": examples[0].input, "recipe": RECIPE if tuned else None, "truncated": encoded.truncated,
