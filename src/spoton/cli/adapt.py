@@ -77,4 +77,5 @@ def _report(document: dict[str, Any]) -> RenderableType:
     )  # fmt: skip
     pairs = [("retrieved", sources), *((name, document.get(name)) for name in names)]
     says = [document["verdict"], *([document["speed"]["sentence"]] if document["speed"] else [])]
+    says += [document["worth"]] if document["worth"] else []
     return Group(table(columns, rows, numbers=columns[1:]), "", facts(pairs), "", *says)

@@ -61,6 +61,12 @@ def evaluate(
         ),
     ] = "test",
     evaluation: Evaluation = None,
+    calibration: Annotated[
+        bool,
+        typer.Option(
+            "--calibration/--no-calibration", help="Use the calibration of label scores that the prompt has."
+        ),
+    ] = True,
     max_input_tokens: Annotated[
         int | None,
         typer.Option(
@@ -124,7 +130,7 @@ def evaluate(
     note_unknown(frozen, asked.labels)
     with live_progress() as on_event:
         scored = score(
-            frozen, found, examples, asked, evaluation, max_input_tokens=limit,
+            frozen, found, examples, asked, evaluation, max_input_tokens=limit, calibrate=calibration,
             max_tokens=max_tokens or (OPEN_TOKENS if split == "all" else None), on_event=on_event,
         )  # fmt: skip
     intervals = score_intervals(asked.metrics, scored.predictions, examples, asked.labels)
@@ -140,6 +146,13 @@ def evaluate(
         "evaluation": scored.mode,
         "metric": scored.metric,
         "scores": scored.scores,
+        "calibration_error": scored.calibration_error,
+        "uncalibrated": None
+        if scored.uncalibrated is None
+        else {
+            "scores": scored.uncalibrated.scores,
+            "calibration_error": scored.uncalibrated.calibration_error,
+        },
         "intervals": {name: one.to_json() for name, one in intervals.items()},
         "truncated": scored.truncated,
         "max_input_tokens": limit,
@@ -233,6 +246,9 @@ def _report(document: dict[str, Any], intervals: dict[str, Interval]) -> Rendera
     scores = [
         (name, f"{score:.1f}  ({intervals[name].text()})") for name, score in document["scores"].items()
     ]
+    if document["uncalibrated"] is not None:
+        raw = ", ".join(f"{name} {score:.1f}" for name, score in document["uncalibrated"]["scores"].items())
+        scores.append(("without calibration", raw))
     shown = ("task", "model", "split", "protocol", "source", "examples", "evaluation", "metric", "truncated",
              "max_input_tokens")  # fmt: skip
     pairs = [(name, document[name]) for name in shown]

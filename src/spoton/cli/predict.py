@@ -62,6 +62,12 @@ def predict(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest generated answer, without labels.")] = 32,
+    calibration: Annotated[
+        bool,
+        typer.Option(
+            "--calibration/--no-calibration", help="Use the calibration of label scores that the prompt has."
+        ),
+    ] = True,
     library: Library = None,
     json: Json = False,
 ) -> None:
@@ -82,7 +88,7 @@ def predict(
     frozen = model.load(found)
     with live_progress() as on_event:
         predictions = answer(
-            frozen, found, rows, max_tokens=max_tokens, on_message=note,
+            frozen, found, rows, max_tokens=max_tokens, calibrate=calibration, on_message=note,
             on_event=silent if out is None and len(rows) < _MANY else on_event,
         )  # fmt: skip
     if out is not None:

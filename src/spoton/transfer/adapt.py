@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spoton.errors import Interrupted, RecipeError
+from spoton.errors import DataError, Interrupted, RecipeError
+from spoton.evaluation.baseline import Classical, classical
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
 from spoton.locks import locked
@@ -24,7 +25,7 @@ from spoton.prompts.library import Entry, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
 from spoton.transfer.combine import Method, starts
-from spoton.transfer.comparison import Scores, verdict
+from spoton.transfer.comparison import Scores, verdict, worth
 from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.rank_sources import Retrieved, retrieve, sources_for
 from spoton.transfer.similarity import Metric
@@ -167,13 +168,18 @@ def _adapted(
     saved = speed(
         [run.scratch.history for run in runs], [run.transfer.history for run in runs], recipe.key_step
     )
+    neighbour = _classical(task)
+    arms_scores = {"zero_shot": zero_shot} | {arm: found.means() for arm, found in scores.items()}
+    if neighbour is not None:
+        arms_scores["classical"] = {split: neighbour.score(split) for split in ("validation", "test")}
     document = {
         "task": task.name, "form": task.form, "model": model.name, "model_fingerprint": model.fingerprint,
         "dtype": str(model.dtype).removeprefix("torch."), "metric": task.metric,
         "evaluation": mode, "splits": task.splits(),
-        "scores": {"zero_shot": zero_shot} | {arm: found.means() for arm, found in scores.items()},
+        "scores": arms_scores, "classical": None if neighbour is None else neighbour.to_json(),
         "seeds": {"n": seeds} | {arm: found.seeds() for arm, found in scores.items()},
         "verdict": verdict(scores["prompt_tuning"], scores["transfer"], task.metric),
+        "worth": None if neighbour is None else worth(scores[chosen], neighbour, task.metric),
         "speed": None if saved is None else saved.to_json() | {"sentence": saved.sentence()},
         "calibration": None if prompt.card.calibration is None else prompt.card.calibration.model_dump(),
         "steps": _steps(recipe, runs), "method": method, "similarity": metric,
@@ -208,6 +214,14 @@ def _check_budget(recipe: Recipe, method: Method, k: int, n_sources: int, seeds:
             f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a probe of "
             f"{recipe.key_step} steps. Raise --steps, or lower --key-step or --k."
         )
+
+
+def _classical(task: Task) -> Classical | None:
+    """TF-IDF and logistic regression on the same splits; None where they cannot be fitted, as for open targets."""
+    try:
+        return classical(task)
+    except DataError:
+        return None
 
 
 def _zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from spoton.evaluation.baseline import Classical
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -37,6 +39,35 @@ class Scores:
 
     def _splits(self) -> list[tuple[str, tuple[float, ...]]]:
         return [("validation", self.validation), ("test", self.test)]
+
+
+def worth(prompt: Scores, neighbour: Classical, metric: str) -> str:
+    """Says whether the prompt is worth its cost next to TF-IDF and logistic regression on the same rows.
+
+    A difference within the standard deviation over seeds, or within a point, counts as none.
+
+    Args:
+        prompt: The arm that was chosen.
+        neighbour: What a user would try first.
+        metric: Name of the main metric.
+    """
+    split = "test" if prompt.test and neighbour.score("test") is not None else "validation"
+    own: tuple[float, ...] = getattr(prompt, split)
+    theirs = neighbour.score(split)
+    assert theirs is not None  # a task has validation rows
+    gain = statistics.mean(own) - theirs
+    noise = max(1.0, deviation(own) or 0.0)
+    says = (
+        "the prompt is ahead"
+        if gain > noise
+        else "the prompt is not worth its cost here"
+        if gain < -noise
+        else "no difference that counts, so the prompt is hardly worth its cost here"
+    )
+    return (
+        f"TF-IDF with logistic regression: {split} {metric} {theirs:.1f} in {neighbour.seconds:.1f} seconds "
+        f"({gain:+.1f} for the prompt): {says}."
+    )
 
 
 def deviation(found: Sequence[float]) -> float | None:
