@@ -139,5 +139,5 @@ class ModelOptions:
                 name, dtype=self.dtype, device=self.device, compile=self.compile, on_message=note
             )
             if prompt is not None:
-                prompt.require_model(model.fingerprint, model.name)
+                prompt.require_model(model.fingerprints, model.name)
         return model

@@ -46,12 +46,16 @@ def retrieve(
     from spoton.transfer.rank_sources import sources_for
 
     libraries = open_libraries(library)  # first: the probe takes minutes
-    probe = _prompt(target, library) or _probe(target, model, recipe, library)
+    probe = _prompt(target, library)
+    if probe is None:
+        probe, fingerprints = _probe(target, model, recipe, library)
+    else:  # all that is known of its model
+        fingerprints = (probe.card.model_fingerprint,)
     if probe.key is None:
         raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
     card = probe.card
     sources = sources_for(
-        libraries, card.model_fingerprint, task=card.task, data_hash=card.data_hash, source=card.source
+        libraries, fingerprints, task=card.task, data_hash=card.data_hash, source=card.source
     )
     ranked = [found.to_json() for found in rank(probe.key, sources, k, metric)]
     for opened in libraries:
@@ -106,7 +110,8 @@ def _prompt(target: TargetOptions, places: Sequence[str] | None) -> SoftPrompt |
 
 def _probe(
     target: TargetOptions, model: ModelOptions, recipe: RecipeOptions, library: Sequence[str] | None
-) -> SoftPrompt:
+) -> tuple[SoftPrompt, tuple[str, ...]]:
+    """The probe of a task, and the fingerprints of its model."""
     from spoton.tuning import tune
 
     task = target.load(model)
@@ -114,4 +119,4 @@ def _probe(
     short = chosen.changed(steps=chosen.key_step, evaluate_every=chosen.key_step)
     frozen = model.load()
     with live_progress() as on_event:
-        return tune(frozen, task, short, on_event=on_event, phase="probe").prompt
+        return tune(frozen, task, short, on_event=on_event, phase="probe").prompt, frozen.fingerprints

@@ -79,7 +79,7 @@ def predict(
         >>> predict(model, prompt, ["A joy from start to end."])[0].answer  # doctest: +SKIP
         'positive'
     """
-    prompt.require_model(model.fingerprint, model.name)
+    prompt.require_model(model.fingerprints, model.name)
     bundled = prompt.card.source.startswith("bundled:")
     filled = inputs_of(prompt.card.template, rows, _CATALOG_COLUMNS if bundled else {})
     numbers = [number for number, text in enumerate(filled) if text is not None]

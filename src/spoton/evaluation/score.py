@@ -129,7 +129,7 @@ def evaluate(
     """
     limit = MAX_INPUT_TOKENS
     if isinstance(prompt, SoftPrompt):
-        prompt.require_model(model.fingerprint, model.name)
+        prompt.require_model(model.fingerprints, model.name)
         limit, label_score = input_limit(prompt.card), label_score or label_score_of(prompt.card)
         if calibrate and calibration is None and prompt.card.labels == list(task.labels or ()):
             calibration = prompt.card.calibration

@@ -124,7 +124,7 @@ def adapt(
     recipe = recipe or PRESETS["decoder"]
     mode = evaluation or default_mode(task)
     sources = sources_for(
-        libraries, model.fingerprint, task=task.name, data_hash=task.data_hash(), source=task.source
+        libraries, model.fingerprints, task=task.name, data_hash=task.data_hash(), source=task.source
     )
     _check_budget(recipe, method, k, len(sources), seeds)
     if out is None:

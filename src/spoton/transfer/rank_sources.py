@@ -43,7 +43,7 @@ class Retrieved:
 
 def sources_for(
     libraries: Iterable[PromptLibrary],
-    fingerprint: str,
+    fingerprints: str | Sequence[str],
     *,
     task: str = "",
     data_hash: str = "",
@@ -55,7 +55,7 @@ def sources_for(
 
     Args:
         libraries: Where to look.
-        fingerprint: Of the frozen model.
+        fingerprints: Of the frozen model: one, or all that mean it.
         task: Name of the target task; its own prompts are left out, since finding them would be no transfer.
         data_hash: Hash of the target's rows; prompts tuned on the same rows are left out.
         source: Where the target's rows are from (`Task.source`). Two files of the same name are one task only if
@@ -64,12 +64,13 @@ def sources_for(
     Raises:
         LibraryError: There is none; says how many prompts were left out, and why.
     """
+    accepted = {fingerprints} if isinstance(fingerprints, str) else set(fingerprints)
     found: dict[str, tuple[PromptLibrary, Entry]] = {}
     left_out: Counter[str] = Counter()
     for library in libraries:
         for entry in library.list():
             card = entry.card
-            if card.model_fingerprint != fingerprint:
+            if card.model_fingerprint not in accepted:
                 left_out["of another model"] += 1
             elif (data_hash and card.data_hash == data_hash) or _same_rows(card, task, source):
                 left_out["of the same task or the same rows"] += 1
