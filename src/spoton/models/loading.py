@@ -109,7 +109,9 @@ def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
     folder, options = _place(name, revision)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
-            return bool(AutoConfig.from_pretrained(folder, trust_remote_code=False, **options).is_encoder_decoder)
+            return bool(
+                AutoConfig.from_pretrained(folder, trust_remote_code=False, **options).is_encoder_decoder
+            )
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
         raise ModelError(_not_loaded(name, expanded(name), error)) from error
 
@@ -174,12 +176,12 @@ def _read(
 @contextmanager
 def _quiet() -> Iterator[None]:
     """transformers' warnings are not shown inside the block."""
-    before = transformers_logging.get_verbosity()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(before)  # type: ignore[no-untyped-call]
+        transformers_logging.set_verbosity(before)
 
 
 def _choose_device(device: str) -> torch.device:

@@ -84,8 +84,8 @@ def _require_whole(model: FrozenModel) -> None:
     if len(kinds) > 1 or "disk" in kinds:
         raise ModelError(
             f"{model.name} does not fit on the devices it was to be loaded to: parts of it would lie on "
-            f"{' and '.join(sorted(kinds))}, from where no gradient comes back in reasonable time. Choose more or larger "
-            "devices, --dtype bfloat16, or a smaller model."
+            f"{' and '.join(sorted(kinds))}, from where no gradient comes back in reasonable time. Choose more or "
+            "larger devices, --dtype bfloat16, or a smaller model."
         )
 
 
@@ -121,9 +121,9 @@ def _require_causality(model: FrozenModel) -> None:
     leak = float((one[:5] - two[:5]).abs().max() / (one[5:] - two[5:]).abs().max().clamp(min=1e-30))
     if not leak <= _LEAK.get(model.dtype, _LEAK_IN_HALF):
         raise ModelError(
-            f"{model.name} ({model.network.config.model_type}) reads in both directions: its scores at a token depend on "
-            "the tokens behind it. spoton tunes prompts for models that continue a text (decoder-only) or that have an "
-            "encoder and a decoder; an encoder such as BERT or RoBERTa does neither."
+            f"{model.name} ({model.network.config.model_type}) reads in both directions: its scores at a token depend "
+            "on the tokens behind it. spoton tunes prompts for models that continue a text (decoder-only) or that have "
+            "an encoder and a decoder; an encoder such as BERT or RoBERTa does neither."
         )
 
 
