@@ -12,7 +12,7 @@ from spoton.cli.command import command
 from spoton.cli.data_options import TargetOptions
 from spoton.cli.libraries import find_library, find_prompt, note_damaged, open_libraries
 from spoton.cli.options import Json, K, Library, Metric, ModelOptions
-from spoton.cli.output import emit, table
+from spoton.cli.output import emit, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
 from spoton.errors import PromptError
@@ -57,9 +57,12 @@ def retrieve(
     sources = sources_for(
         libraries, fingerprints, task=card.task, data_hash=card.data_hash, source=card.source
     )
-    ranked = [found.to_json() for found in rank(probe.key, sources, k, metric)]
+    found = rank(probe.key, sources, k, metric)
+    ranked = [one.to_json() for one in found]
     for opened in libraries:
         note_damaged(opened)
+    for name, reason in found.damaged.items():
+        note(f"Skipped {name}: {reason}")
     document = {"target": card.task, "model": card.model, "metric": metric, "retrieved": ranked}
     rows = [(one["name"], f"{one['similarity']:.4f}", one["task"], one["family"]) for one in ranked]
     emit(document, table(("name", "similarity", "task", "family"), rows), as_json=json)

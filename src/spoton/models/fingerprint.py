@@ -40,8 +40,8 @@ _ARCHITECTURE = (
 _ROWS = _COLUMNS = 128
 
 # A step of the sizes' weighted sum of logarithms. bfloat16 moves that sum by 0.0015 in SmolLM2-135M (272 parameters)
-# and by 0.0011 at most in 100 tiny models of 25 families, float16 by a tenth of that. So two types see different steps once
-# in a hundred models, and the margin is thirteen times what rounding does.
+# and by 0.0011 at most in 100 tiny models of 25 families, float16 by a tenth of that. So two types see different
+# steps once in a hundred models, and the margin is thirteen times what rounding does.
 _STEP = 0.2
 _MARGIN = 0.02
 # Numbers below this count as this when sizes are taken: float16 rounds them to multiples of 6e-8.
