@@ -120,15 +120,7 @@ class LibraryIndex:
         with self._opened() as database:
             known = {head.name: head for head in _read(database)}
             kept = {name for name, stamp in stamps.items() if name in known and known[name].stamp == stamp}
-            sizes = {
-                dim: self._rows_of(dim).stat().st_size for dim in {known[name].dim for name in kept} if dim
-            }
-            if any(
-                (head.place + 1) * 8 * head.dim > sizes[head.dim]
-                for name in kept
-                if (head := known[name]).place is not None
-            ):
-                raise ValueError("the file of means is shorter than the table says")
+            self._require_means([known[name] for name in kept if not known[name].damage])
             gone = [(name,) for name in known.keys() - stamps.keys()]
             with database:
                 database.executemany("DELETE FROM prompts WHERE name = ?", gone)
@@ -144,6 +136,17 @@ class LibraryIndex:
                         heads,
                     )
         return [known[name] for name in sorted(stamps)]
+
+    def _require_means(self, heads: Sequence[Head]) -> None:
+        """Raises `ValueError` if a file of means is missing, cut short or no whole number of rows."""
+        last: dict[int, int] = {}
+        for head in heads:
+            last[head.dim] = max(last.get(head.dim, 0), head.place or 0)
+        for dim, place in last.items():
+            path = self._rows_of(dim)
+            size = path.stat().st_size if path.is_file() else 0
+            if size % (8 * dim) or size < (place + 1) * 8 * dim:
+                raise ValueError("a file of means is not what the table says")
 
     def _head(self, name: str, path: Path, stamp: str) -> Head:
         """Reads a prompt file in full, and writes its means behind those of the others."""
