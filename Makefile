@@ -52,10 +52,6 @@ bench: setup
 bench-scale: setup
 	for script in experiments/scale/[a-z]*.py; do $(BIN)/python -m experiments.scale.$$(basename $$script .py) || exit 1; done
 
-# What grows with use: a library of 100,000 prompts. Writes build/scale/.
-bench-scale: setup
-	$(BIN)/python -m experiments.scale.library
-
 # Needs a network: asks the Hub for the first rows of every split that the catalog names, and renders them.
 verify-catalog: setup
 	$(BIN)/python experiments/verify_catalog.py

@@ -21,7 +21,6 @@ from spoton.prompts.library import Entry, Identity, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.transfer.similarity import Metric, similarity
 
-
 # How far a similarity from an index may be from that of the prompt itself: float32 against float64.
 _ROUNDING = 1e-4
 
@@ -90,7 +89,7 @@ def sources_for(
 
 
 def _same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
-    """Whether a prompt was tuned on rows of the target task: by their hash, the content of its file, else by its name."""
+    """Whether a prompt was tuned on rows of the target task: by hash, the file's content, or name."""
     if data_hash and found.data_hash == data_hash:
         return True
     if not all(text.startswith("file:") and "@" in text for text in (found.source, source)):
