@@ -124,7 +124,7 @@ class Bench:
                     f"Retrieval needs a key, which is taken after {recipe.key_step} steps: raise --steps."
                 )
             sources = sources_for(
-                self.libraries, model.fingerprint, task=task.name, data_hash=task.data_hash()
+                self.libraries, model.fingerprints, task=task.name, data_hash=task.data_hash()
             )
             (near,) = retrieve(key, sources, 1)
             parent = Parent(name=near.name, weight=1.0, hash=near.prompt.content_hash())

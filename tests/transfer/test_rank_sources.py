@@ -157,7 +157,8 @@ def test_a_damaged_prompt_is_skipped_and_told(library: PromptLibrary) -> None:
     spoil(library, "same")
     found = retrieve(TARGET, sources_for([library], "f00d"), k=2)
     assert [one.name for one in found] == ["near", "middle"]
-    assert library.damaged.keys() == {"same"} and "checksum" in library.damaged["same"]
+    assert found.damaged.keys() == {"same"} and "checksum" in found.damaged["same"]
+    assert not library.damaged
 
 
 def test_nothing_but_damaged_prompts_is_no_source_at_all(tmp_path: Path) -> None:

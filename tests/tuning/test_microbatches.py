@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from spoton.tuning.microbatches import count_kept, free_bytes, split
+from spoton.models.memory import free_bytes
+from spoton.tuning.microbatches import count_kept, split
 
 
 def test_kept_is_what_the_backward_pass_needs_without_the_weights() -> None:

@@ -91,6 +91,11 @@ class ModelOptions:
         ),
     ] = False
 
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", help="Say which engine runs the model, and why.", rich_help_panel=_MODEL),
+    ] = False
+
     def in_float32(self) -> ModelOptions:
         """The same for model tuning, which holds all weights in float32: small steps would be lost in bfloat16.
 
@@ -131,7 +136,7 @@ class ModelOptions:
             DownloadError: an embedded model could not be fetched.
             PromptError: the prompt belongs to another model.
         """
-        from spoton.models import load_model
+        from spoton.models import engine_for, load_model
 
         name = self.model or (prompt.card.model if prompt else DEFAULT_MODEL)
         with quiet_stdout():
@@ -139,5 +144,8 @@ class ModelOptions:
                 name, dtype=self.dtype, device=self.device, compile=self.compile, on_message=note
             )
             if prompt is not None:
-                prompt.require_model(model.fingerprint, model.name)
+                prompt.require_model(model.fingerprints, model.name)
+            choice = engine_for(model).choice if self.verbose else None
+        if choice is not None:
+            note(f"Engine: {choice.engine}; {choice.reason}")
         return model

@@ -12,7 +12,7 @@ from spoton.cli.command import command
 from spoton.cli.data_options import TargetOptions
 from spoton.cli.libraries import find_library, find_prompt, note_damaged, open_libraries
 from spoton.cli.options import Json, K, Library, Metric, ModelOptions
-from spoton.cli.output import emit, table
+from spoton.cli.output import emit, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
 from spoton.errors import PromptError
@@ -46,16 +46,23 @@ def retrieve(
     from spoton.transfer.rank_sources import sources_for
 
     libraries = open_libraries(library)  # first: the probe takes minutes
-    probe = _prompt(target, library) or _probe(target, model, recipe, library)
+    probe = _prompt(target, library)
+    if probe is None:
+        probe, fingerprints = _probe(target, model, recipe, library)
+    else:  # all that is known of its model
+        fingerprints = (probe.card.model_fingerprint,)
     if probe.key is None:
         raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
     card = probe.card
     sources = sources_for(
-        libraries, card.model_fingerprint, task=card.task, data_hash=card.data_hash, source=card.source
+        libraries, fingerprints, task=card.task, data_hash=card.data_hash, source=card.source
     )
-    ranked = [found.to_json() for found in rank(probe.key, sources, k, metric)]
+    found = rank(probe.key, sources, k, metric)
+    ranked = [one.to_json() for one in found]
     for opened in libraries:
         note_damaged(opened)
+    for name, reason in found.damaged.items():
+        note(f"Skipped {name}: {reason}")
     document = {"target": card.task, "model": card.model, "metric": metric, "retrieved": ranked}
     rows = [(one["name"], f"{one['similarity']:.4f}", one["task"], one["family"]) for one in ranked]
     emit(document, table(("name", "similarity", "task", "family"), rows), as_json=json)
@@ -106,7 +113,8 @@ def _prompt(target: TargetOptions, places: Sequence[str] | None) -> SoftPrompt |
 
 def _probe(
     target: TargetOptions, model: ModelOptions, recipe: RecipeOptions, library: Sequence[str] | None
-) -> SoftPrompt:
+) -> tuple[SoftPrompt, tuple[str, ...]]:
+    """The probe of a task, and the fingerprints of its model."""
     from spoton.tuning import tune
 
     task = target.load(model)
@@ -114,4 +122,4 @@ def _probe(
     short = chosen.changed(steps=chosen.key_step, evaluate_every=chosen.key_step)
     frozen = model.load()
     with live_progress() as on_event:
-        return tune(frozen, task, short, on_event=on_event, phase="probe").prompt
+        return tune(frozen, task, short, on_event=on_event, phase="probe").prompt, frozen.fingerprints

@@ -76,7 +76,7 @@ def predict(
         >>> predict(model, prompt, ["A joy from start to end."])[0].answer  # doctest: +SKIP
         'positive'
     """
-    prompt.require_model(model.fingerprint, model.name)
+    prompt.require_model(model.fingerprints, model.name)
     filled = inputs_of(prompt.card.template, rows, given_columns(prompt.card.source))
     numbers = [number for number, text in enumerate(filled) if text is not None]
     found = [Prediction(number, "", None, None) for number in range(1, len(filled) + 1)]

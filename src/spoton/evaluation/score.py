@@ -27,6 +27,7 @@ from spoton.evaluation.encoding import MAX_INPUT_TOKENS, Encoded, encode, needs_
 from spoton.events import OnEvent, Progress, silent
 from spoton.models.choose_engine import engine_for
 from spoton.models.frozen import FrozenModel
+from spoton.models.memory import batches_by_length
 from spoton.prompts.card import Calibration, Card
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.metrics import compute
@@ -35,9 +36,6 @@ from spoton.tasks.task import Example, Task
 Mode = Literal["rank", "generate"]
 LabelScore = Literal["sum", "mean"]
 """How the log-probabilities of a label's tokens make its score. Sums favour labels of few tokens."""
-
-# Rows scored at once. Sorted by length, 32 short texts keep two cores busy; more only adds memory.
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def evaluate(
     """
     limit = MAX_INPUT_TOKENS
     if isinstance(prompt, SoftPrompt):
-        prompt.require_model(model.fingerprint, model.name)
+        prompt.require_model(model.fingerprints, model.name)
         limit, label_score = input_limit(prompt.card), label_score or label_score_of(prompt.card)
         if calibrate and calibration is None and prompt.card.labels == list(task.labels or ()):
             calibration = prompt.card.calibration
@@ -225,7 +223,7 @@ def label_log_likelihoods(
     with torch.no_grad():
         score = engine_for(model).scorer(value[None])
         scores = torch.zeros(len(encoded), len(labels))
-        for rows in _by_length(encoded.inputs):
+        for rows in _by_length(model, value, encoded.inputs, sum(map(len, ids))):
             scores[rows] = score(encoded.batch(rows), ids).float().cpu()
             if watch:
                 watch.advance(len(rows))
@@ -238,7 +236,7 @@ def generate_texts(
     """The greedy continuation of each input, at most ``max_tokens`` tokens, as text."""
     generate = engine_for(model).generator(value[None])
     texts = [""] * len(encoded)
-    for rows in _by_length(encoded.inputs):
+    for rows in _by_length(model, value, encoded.inputs, max_tokens):
         tokens = generate(encoded.batch(rows), max_tokens)
         for row, ids in zip(rows, tokens, strict=True):
             texts[row] = model.decode(ids)
@@ -260,10 +258,19 @@ def _as_label(text: str, labels: Sequence[str]) -> str | None:
     return max(fitting, key=len) if fitting else None
 
 
-def _by_length(inputs: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Rows in batches of like length, so that little is padded."""
-    order = sorted(range(len(inputs)), key=lambda row: len(inputs[row]))
-    return [order[i : i + _BATCH] for i in range(0, len(order), _BATCH)]
+def _by_length(
+    model: FrozenModel, value: Tensor, inputs: Sequence[Sequence[int]], behind: int
+) -> list[list[int]]:
+    """Rows in batches of like length, so that little is padded, as large as memory allows.
+
+    Args:
+        model: Through which they go.
+        value: ``[P, D]`` the prompt in front of them.
+        inputs: Their tokens.
+        behind: Tokens that follow each.
+    """
+    repeated = len(value) if engine_for(model).repeats_prompts else 0
+    return batches_by_length(model, [len(row) + behind for row in inputs], repeated)
 
 
 class Watch:

@@ -149,7 +149,7 @@ def _require_fit(model: FrozenModel, prompts: Sequence[SoftPrompt]) -> None:
             "Add them to a library under different names."
         )
     for prompt in prompts:
-        prompt.require_model(model.fingerprint, model.name)
+        prompt.require_model(model.fingerprints, model.name)
     head = model.network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers' own
     if not isinstance(head, nn.Linear):
         raise ModelError(

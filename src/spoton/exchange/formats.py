@@ -126,7 +126,7 @@ def _export_one(
     if format == "tgis":
         from spoton.exchange.tgis import export_tgis
 
-        prompt.require_model(model.fingerprint, model.name)
+        prompt.require_model(model.fingerprints, model.name)
         return export_tgis(prompt, out, is_encoder_decoder=model.is_encoder_decoder)
     from spoton.exchange.vllm import completion_body
 

@@ -44,7 +44,7 @@ def export_peft(prompt: SoftPrompt, model: FrozenModel, folder: Path) -> Path:
         PromptError: The prompt belongs to another model.
         SpotonError: A file cannot be written.
     """
-    prompt.require_model(model.fingerprint, model.name)
+    prompt.require_model(model.fingerprints, model.name)
     submodules = 2 if model.is_encoder_decoder else 1
     config = model.network.config.get_text_config()
     adapter = {

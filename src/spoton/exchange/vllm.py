@@ -225,7 +225,7 @@ def _body(served_model: str, embeds: Tensor, max_tokens: int) -> dict[str, Any]:
 
 
 def _require_fit(model: FrozenModel, prompt: SoftPrompt) -> None:
-    prompt.require_model(model.fingerprint, model.name)
+    prompt.require_model(model.fingerprints, model.name)
     if model.is_encoder_decoder:
         raise ModelError(
             f"{model.name} is an encoder-decoder model, and vLLM takes embeddings for decoder-only models alone. "

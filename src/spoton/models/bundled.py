@@ -126,11 +126,12 @@ def _unpack_gguf(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    decoded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    options = {"gguf_file": gguf.name, "trust_remote_code": False}
+    decoded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
     config = type(decoded.config).from_dict(
         {key: value for key, value in decoded.config.to_dict().items() if key != "quantization_config"}
     )
     plain = type(decoded)(config)
     plain.load_state_dict(decoded.state_dict())
     plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(folder)

@@ -1,72 +1,122 @@
-"""Which engine runs a model: decided once per model, by a check on real numbers."""
+"""Which engine runs a model: decided once per model, by checks on real numbers, and kept with its reason."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from spoton.errors import ModelError
 from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.encoder_decoder import EncoderDecoderEngine, T5Engine
-from spoton.models.engine import Engine
-from spoton.models.exactness import check_rows, tolerance_of
+from spoton.models.engine import Choice, Engine
+from spoton.models.exactness import LONG, SHORT, difference, numbers, small_copy, tolerance_of
 from spoton.models.frozen import FrozenModel
 from spoton.models.llama_layers import runs_by_hand
 from spoton.models.packed_decoder import PackedEngine
+
+_Make = Callable[[FrozenModel], Engine]
 
 
 def engine_for(model: FrozenModel) -> Engine:
     """The fastest engine that is exact for ``model``.
 
     Encoder-decoder models read the prompt in front of the encoder's input; those of the T5 family run without padding.
-    Decoder-only models run packed, each prompt once for all rows. Both only if a short check shows the same numbers as
-    the plain way; otherwise (sliding window, recurrent state, ALiBi, ...) decoder-only models concatenate.
+    Decoder-only models run packed, each prompt once for all rows. Both only if checks show the same numbers as the
+    plain way (``exactness.py``); otherwise (recurrent state, ALiBi, ...) decoder-only models concatenate.
+    ``engine.choice`` says what was chosen and why.
 
     Raises:
-        ModelError: The model takes no input embeddings, so no prompt can be put before them.
+        ModelError: The model takes no input embeddings, so no prompt can be put before them; or it lies on several
+            devices and cannot be run packed there.
     """
     engine = model.derived.get("engine")
     if engine is None:
-        plain: Engine
-        faster: list[Engine]
-        if model.is_encoder_decoder:
-            plain, faster = EncoderDecoderEngine(model), [T5Engine(model)] if T5Engine.fits(model) else []
-        else:
-            plain, faster = ConcatenationEngine(model), [PackedEngine(model)]
-            if runs_by_hand(model):
-                faster.insert(0, PackedEngine(model, by_hand=True))
-        engine = next((engine for engine in faster if _agree(engine, plain, model)), plain)
-        model.derived["engine"] = engine
+        engine = model.derived["engine"] = _chosen(model)
     return cast(Engine, engine)
 
 
-# Texts of unlike lengths, so that packing, positions and masks all matter for the result.
-_CHECK_LENGTHS = ((5, 2), (1, 1), (9, 3))
-
-
-def _agree(fast: Engine, plain: Engine, model: FrozenModel) -> bool:
-    """Whether two engines give the same losses and label scores on a few random rows with two prompts."""
-    prompts, batch = check_rows(model, _CHECK_LENGTHS)
-    labels = batch.targets
-
-    def numbers(engine: Engine) -> Tensor:
-        """Losses and label scores of the rows."""
-        return torch.cat([engine.losses(prompts, batch), engine.scorer(prompts)(batch, labels).flatten()])
-
+def _chosen(model: FrozenModel) -> Engine:
+    plain: Engine = EncoderDecoderEngine(model) if model.is_encoder_decoder else ConcatenationEngine(model)
     try:
-        with torch.no_grad():
-            expected = numbers(plain)
-    except (NotImplementedError, TypeError, ValueError) as error:
+        expected = numbers(plain, model, SHORT)
+    except (NotImplementedError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(
             f"{model.name} ({model.network.config.model_type}) does not accept input embeddings, so a soft prompt "
             f"cannot be put before its text: {error}"
         ) from error
+    reasons = []
+    for name, make in _faster(model).items():
+        engine = make(model)
+        reason = _unlike(engine, model, expected) or _unlike_in_small(name, make, type(plain), model)
+        if not reason:
+            reasons.append(f"{name}: losses, scores and gradients are those of {plain.name}")
+            engine.choice = Choice(name, "; ".join(reasons))
+            return engine
+        reasons.append(f"not {name}: {reason}")
+    devices = {str(place) for place in (getattr(model.network, "hf_device_map", None) or {}).values()}
+    if len(devices) > 1 and not model.is_encoder_decoder:
+        raise ModelError(
+            f"{model.name} lies on several devices ({', '.join(sorted(devices))}) and cannot be run packed there: "
+            f"{'; '.join(reasons)}. Load it to one device (--device), or choose a smaller model."
+        )
+    plain.choice = Choice(plain.name, "; ".join(reasons) or "the only engine for models of its kind")
+    return plain
+
+
+def _faster(model: FrozenModel) -> dict[str, _Make]:
+    """The engines that may be faster than the plain one, the fastest first."""
+    on_processor = model.device.type == "cpu"
+    if model.is_encoder_decoder:
+        return {"t5": T5Engine} if on_processor and T5Engine.fits(model) else {}
+    by_hand: dict[str, _Make] = {"packed, layers by hand": lambda one: PackedEngine(one, by_hand=True)}
+    packed: dict[str, _Make] = {"packed": PackedEngine}
+    # Layers by hand are many small operators, which on a GPU cost more than what they save.
+    return by_hand | packed if on_processor and runs_by_hand(model) else packed
+
+
+def _unlike(fast: Engine, model: FrozenModel, expected: dict[str, Tensor]) -> str:
+    """Why an engine is not exact on the model as it is; nothing if it is."""
     try:
-        with torch.no_grad():
-            found = numbers(fast)
-    except Exception:  # whatever an unknown architecture raises, it means: not this way
-        return False
-    tolerance = tolerance_of(model)
-    return bool(torch.allclose(found, expected, rtol=tolerance, atol=tolerance))
+        return difference(numbers(fast, model, SHORT), expected, tolerance_of(model))
+    except Exception as error:  # whatever an unknown architecture raises, it means: not this way
+        return _told(error)
+
+
+def _unlike_in_small(name: str, make: _Make, plain: type, model: FrozenModel) -> str:
+    """Why an engine is not exact on a small float32 copy; nothing if it is, or if there can be no such copy."""
+    if model.is_encoder_decoder:
+        return ""
+    config = model.network.config.to_dict()
+    key = (name, type(model.network), json.dumps(config, sort_keys=True, default=str))
+    if key not in _IN_SMALL:
+        _IN_SMALL[key] = _checked_in_small(make, plain, model)
+    return _IN_SMALL[key]
+
+
+def _checked_in_small(make: _Make, plain: type, model: FrozenModel) -> str:
+    small = small_copy(model)
+    if small is None:
+        return ""
+    for lengths in (SHORT, LONG):
+        try:
+            expected = numbers(plain(small), small, lengths)
+        except Exception:  # the copy is not what the model is; the model itself ran
+            return ""
+        try:
+            reason = difference(numbers(make(small), small, lengths), expected, tolerance_of(small))
+        except Exception as error:
+            reason = _told(error)
+        if reason:
+            return f"in float32, {reason} (rows of up to {max(n + m for n, m in lengths)} tokens)"
+    return ""
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+# What the check of a small copy gave, which depends on class and config alone.
+_IN_SMALL: dict[tuple[str, type, str], str] = {}

@@ -7,13 +7,42 @@ not fast, and need not be.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
-from spoton.models.engine import Batch, Generator, Scorer, label_scores_by_losses
+from spoton.models.engine import Batch, Choice, Generator, Scorer, label_scores_by_losses
 from spoton.models.frozen import FrozenModel
+from spoton.models.generation import generated
+
+# Rotary positions whose frequencies depend on how long the longest row of a batch is.
+_CHANGING_ROPES = ("longrope", "dynamic")
+
+
+def longest_exact(network: PreTrainedModel) -> int | None:
+    """The longest sequence, prompt included, up to which every token sees all before it in the same positions.
+
+    Beyond lie sliding windows, attention in chunks, and rotary positions that change with length; None if none do.
+    """
+    config = network.config.get_text_config()
+    limits = [getattr(config, "attention_chunk_size", None), _rope_limit(config)]
+    if getattr(config, "use_sliding_window", True):
+        limits.append(getattr(config, "sliding_window", None))
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
+def _rope_limit(config: Any) -> int | None:
+    """Up to which length rotary positions are the same for all rows of a batch; None: always."""
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    if (rope.get("rope_type") or rope.get("type")) not in _CHANGING_ROPES:
+        return None
+    original = rope.get("original_max_position_embeddings") or getattr(
+        config, "original_max_position_embeddings", None
+    )
+    return int(original or config.max_position_embeddings)
 
 
 class ConcatenationEngine:
@@ -25,12 +54,16 @@ class ConcatenationEngine:
 
     name = "concatenation"
     repeats_prompts = True
+    choice: Choice | None = None
 
     def __init__(self, model: FrozenModel) -> None:
         self.model = model
+        self._rope_limit = _rope_limit(model.network.config.get_text_config())
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
         """See `Engine.losses`."""
+        if len(batch) > 1 and self._changes_positions(prompts, batch):
+            return torch.cat([self.losses(prompts, one) for one in _alone(batch)])
         texts = [[*i, *t[:-1]] for i, t in zip(batch.inputs, batch.targets, strict=True)]
         embedded, mask, positions = self._concatenated(prompts, texts, batch.rows, left=False)
         logits = self.model.network(
@@ -64,16 +97,24 @@ class ConcatenationEngine:
 
         @torch.no_grad()
         def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
+            if len(batch) > 1 and self._changes_positions(prompts, batch, max_tokens):
+                return [generate(one, max_tokens)[0] for one in _alone(batch)]
             embedded, mask, _ = self._concatenated(prompts, batch.inputs, batch.rows, left=True)
             end = self.model.end_token
-            tokens = self.model.network.generate(  # type: ignore[operator]  # transformers mixes `generate` in
-                inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False,
+            tokens = generated(
+                self.model, inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False,
                 eos_token_id=end, pad_token_id=end,
             )  # fmt: skip
             rows = [[int(token) for token in row] for row in tokens]
             return [row[: row.index(end)] if end in row else row for row in rows]
 
         return generate
+
+    def _changes_positions(self, prompts: Tensor | Sequence[Tensor], batch: Batch, extra: int = 0) -> bool:
+        """Whether a row is so long that the positions of the others would change with it."""
+        rows = zip(batch.rows, batch.inputs, batch.targets, strict=True)
+        longest = max(len(prompts[row]) + len(text) + len(target) for row, text, target in rows) + extra
+        return self._rope_limit is not None and longest > self._rope_limit
 
     def _concatenated(
         self,
@@ -95,3 +136,9 @@ class ConcatenationEngine:
         ones = [torch.ones(len(s), dtype=torch.long, device=model.device) for s in sequences]
         mask = pad_sequence(ones, batch_first=True, padding_side=side)
         return embedded, mask, (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _alone(batch: Batch) -> list[Batch]:
+    """Every row as a batch of its own."""
+    rows = zip(batch.inputs, batch.targets, batch.rows, strict=True)
+    return [Batch([text], [target], [row]) for text, target, row in rows]

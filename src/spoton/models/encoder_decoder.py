@@ -9,17 +9,19 @@ others.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils.generic import ModelOutput
 
-from spoton.models.engine import Batch, Generator, Scorer, label_scores_by_losses
+from spoton.models.engine import Batch, Choice, Generator, Scorer, label_scores_by_losses
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import is_plain, tunes_weights
+from spoton.models.generation import generated
 from spoton.models.t5_layers import FAMILIES, Encoded, decode, encode, scales_outputs
 from spoton.models.target_loss import target_losses
 
@@ -33,14 +35,15 @@ class EncoderDecoderEngine:
 
     name = "encoder-decoder"
     repeats_prompts = True
+    choice: Choice | None = None
 
     def __init__(self, model: FrozenModel) -> None:
         self.model = model
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
         """See `Engine.losses`."""
-        states, mask = self._encode(prompts, batch)
-        return self._target_losses(states, mask, batch.targets)
+        encoded, mask = self._encode(prompts, batch)
+        return self._target_losses(encoded, mask, batch.targets)
 
     def label_scores(
         self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
@@ -53,8 +56,8 @@ class EncoderDecoderEngine:
 
         @torch.no_grad()
         def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
-            states, mask = self._encode(prompts, batch)
-            columns = [-self._target_losses(states, mask, [label] * len(batch)) for label in labels]
+            encoded, mask = self._encode(prompts, batch)
+            columns = [-self._target_losses(encoded, mask, [label] * len(batch)) for label in labels]
             return torch.stack(columns, dim=1)
 
         return score
@@ -64,12 +67,11 @@ class EncoderDecoderEngine:
 
         @torch.no_grad()
         def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
-            states, mask = self._encode(prompts, batch)
+            encoded, mask = self._encode(prompts, batch)
             end = self.model.end_token
-            tokens = self.model.network.generate(  # type: ignore[operator]  # transformers mixes `generate` in
-                encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask,
-                max_new_tokens=max_tokens, do_sample=False, eos_token_id=end, pad_token_id=end,
-                decoder_start_token_id=self._start_token,
+            tokens = generated(
+                self.model, encoder_outputs=encoded, attention_mask=mask, max_new_tokens=max_tokens,
+                do_sample=False, eos_token_id=end, pad_token_id=end, decoder_start_token_id=self._start_token,
             )  # fmt: skip
             # The start token is no part of the answer.
             rows = [[int(token) for token in row[1:]] for row in tokens]
@@ -84,16 +86,19 @@ class EncoderDecoderEngine:
             config.pad_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
         )
 
-    def _encode(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Encoder states ``[B, P + L, D]`` and their mask."""
+    def _encode(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> tuple[ModelOutput, Tensor]:
+        """What the encoder makes of prompts and inputs, its states ``[B, P + L, D]`` and more, and their mask."""
         sequences = self._embedded(prompts, batch)
         embedded = pad_sequence(sequences, batch_first=True)
         ones = [torch.ones(len(s), dtype=torch.long, device=embedded.device) for s in sequences]
         mask = pad_sequence(ones, batch_first=True)
-        states: Tensor = self.model.network.get_encoder()(
-            inputs_embeds=embedded, attention_mask=mask
-        ).last_hidden_state
-        return states, mask
+        encoder: Any = self.model.network.get_encoder()
+        return encoder(inputs_embeds=embedded, attention_mask=mask, **self._extras), mask
+
+    @property
+    def _extras(self) -> dict[str, bool]:
+        """What the decoder of mixtures of experts (Switch Transformers) wants its encoder to have told."""
+        return {"output_router_logits": True} if hasattr(self.model.network.config, "num_experts") else {}
 
     def _embedded(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> list[Tensor]:
         """``[P + L_b, D]`` prompt and input of each row."""
@@ -104,15 +109,15 @@ class EncoderDecoderEngine:
             sequences.append(torch.cat([prompts[row].to(tokens), tokens]))
         return sequences
 
-    def _target_losses(self, states: Tensor, mask: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
-        """``[B]`` negative log-likelihood of targets given encoder states; teacher forcing, right padding."""
-        device = states.device
+    def _target_losses(self, encoded: ModelOutput, mask: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+        """``[B]`` negative log-likelihood of targets given the encoder's; teacher forcing, right padding."""
+        device = mask.device
         wanted = pad_sequence([torch.tensor(list(t), device=device) for t in targets], batch_first=True)
         real = pad_sequence([torch.ones(len(t), device=device) for t in targets], batch_first=True)
         start = torch.full_like(wanted[:, :1], self._start_token)
         decoder_inputs = torch.cat([start, wanted[:, :-1]], dim=1)
         logits = self.model.network(
-            encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask,
+            encoder_outputs=encoded, attention_mask=mask,
             decoder_input_ids=decoder_inputs, use_cache=False,
         ).logits  # fmt: skip
         likelihood = torch.log_softmax(logits.float(), dim=-1).gather(2, wanted[..., None])[..., 0]

@@ -41,6 +41,19 @@ class Batch:
         return [0] * len(self.inputs) if self.prompt is None else list(self.prompt)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which engine was chosen for a model.
+
+    Attributes:
+        engine: Its name.
+        reason: What the checks found, of engines that were not chosen as well.
+    """
+
+    engine: str
+    reason: str
+
+
 Scorer = Callable[[Batch, Sequence[Sequence[int]]], Tensor]
 """Log-likelihood of each label behind each input, summed over the label's tokens: ``[B, C]`` float32, in nats."""
 
@@ -58,6 +71,8 @@ class Engine(Protocol):
     name: str
     repeats_prompts: bool
     """Whether a prompt runs once a row, rather than once a pass."""
+    choice: Choice | None
+    """Why it runs its model; None if nobody has chosen it."""
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
         """Negative log-likelihood of each row's target, summed over its tokens: ``[B]`` float32, in nats."""

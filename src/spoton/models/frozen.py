@@ -6,8 +6,6 @@ comes from that of ``loading.py``.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,19 +15,7 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from spoton.errors import ModelError
-
-# What makes two networks of one family interchangeable for a prompt, beside the embedding matrix itself.
-_ARCHITECTURE = (
-    "model_type", "hidden_size", "d_model", "num_hidden_layers", "num_layers", "num_attention_heads", "num_heads",
-    "num_key_value_heads", "intermediate_size", "d_ff", "head_dim", "vocab_size", "hidden_act", "tie_word_embeddings",
-    # GPT-2, Bloom, MPT, Falcon, OPT, T5 and BART name the same things differently.
-    "n_embd", "n_layer", "n_layers", "n_head", "n_heads", "n_inner", "activation_function", "num_kv_heads",
-    "ffn_hidden_size", "ffn_dim", "num_decoder_layers", "d_kv", "feed_forward_proj", "encoder_layers",
-    "decoder_layers", "encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim",
-    # Set by model tuning, which may leave the rounded embedding matrix as it was.
-    "spoton_tuned",
-)  # fmt: skip
-
+from spoton.models.fingerprint import fingerprints
 
 # What inputs end with ("Answer:"), to tokenize targets behind it.
 _INPUT_END = ":"
@@ -124,18 +110,15 @@ class FrozenModel:
                 return value
         return None
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Identity of the frozen model, 16 hex digits: its embedding matrix and the architecture fields of its config.
+        """Identity of the frozen model: the version of its making and 16 hex digits, whatever the weights' type."""
+        return self.fingerprints[0]
 
-        The matrix is rounded to bfloat16 first, so that one checkpoint loaded in two precisions stays one model.
-        """
-        config = self.network.config.get_text_config().to_dict()
-        fields = {key: config[key] for key in _ARCHITECTURE if config.get(key) is not None}
-        digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
-        rounded = self.embeddings.detach().to("cpu", torch.bfloat16).contiguous()
-        digest.update(rounded.view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Every fingerprint that means this model: its own, and those that older prompts may have (`fingerprints`)."""
+        return fingerprints(self.network)
 
     def encode_input(self, text: str) -> list[int]:
         """Token ids of an input text, with the special tokens the model expects around one (BOS, for T5 its EOS).

@@ -8,6 +8,7 @@ may be used at all, beyond the check on real numbers that `is_exact` makes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+from spoton.errors import ModelError
 from spoton.models.engine import Batch
 from spoton.models.exactness import tolerance_of
 from spoton.models.frozen import FrozenModel
@@ -72,6 +74,23 @@ class Continuation:
         chosen = torch.tensor(list(rows), device=self._model.device)
         self._mask = self._mask[chosen]
         self._cache.batch_select_indices(chosen)
+
+
+def generated(model: FrozenModel, **options: Any) -> Tensor:
+    """What transformers' own generation makes of ``options``: ``[B, N]`` tokens.
+
+    Raises:
+        ModelError: The architecture does not generate behind embeddings, so not behind a soft prompt.
+    """
+    try:
+        tokens: Tensor = model.network.generate(**options)  # type: ignore[operator]  # transformers mixes it in
+    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{model.name} ({model.network.config.model_type}) cannot generate text behind a soft prompt: "
+            f"{' '.join(str(error).split()).split('. ')[0][:200]}. Give the task a closed set of labels, which are "
+            "ranked (--labels), or choose another model."
+        ) from error
+    return tokens
 
 
 @torch.no_grad()

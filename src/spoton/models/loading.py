@@ -6,8 +6,8 @@ is the engines' business.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from spoton.hub_offline import hub_or_cache
 from spoton.models.bundled import list_models, pull_model
 from spoton.models.compiled import compile_layers
 from spoton.models.frozen import FrozenModel
+from spoton.models.soundness import read_weights, require_soundness
 
 DEFAULT_MODEL = "smollm2-135m"
 # Left out, transformers asks whether to run the code of a model folder, and takes a yes from any stdin.
@@ -80,12 +81,11 @@ def load_model(
         folder, options = _place(name, revision)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
-            model = _read(name, folder, kind, options, device_map)
+            model = _read(name, folder, kind, options, device_map or _whole(place))
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError, SafetensorError) as error:
         # That many, since every reader (JSON, safetensors, GGUF, tokenizers) meets damage in its own way.
         raise ModelError(_not_loaded(name, source, error)) from error
-    if device_map is None:
-        model.network.to(place)  # type: ignore[arg-type]  # transformers wraps `to` and loses its overloads
+    require_soundness(model)
     tell(
         f"{name}: {model.network.num_parameters() / 1e6:.0f}M parameters, {str(kind).removeprefix('torch.')} on {place}"
     )
@@ -109,7 +109,9 @@ def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
     folder, options = _place(name, revision)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
-            return bool(AutoConfig.from_pretrained(folder, **options).is_encoder_decoder)
+            return bool(
+                AutoConfig.from_pretrained(folder, trust_remote_code=False, **options).is_encoder_decoder
+            )
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
         raise ModelError(_not_loaded(name, expanded(name), error)) from error
 
@@ -128,7 +130,9 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
     folder, options = (pull_model(name), {}) if _is_embedded(name) else _place(name, revision)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, **options
+            )
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
         raise ModelError(_not_loaded(name, expanded(name), error)) from error
     return tokenizer
@@ -146,22 +150,38 @@ def _place(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]
     return source if source.exists() else name, {"revision": revision, **_NO_CODE}
 
 
+def _whole(place: torch.device) -> dict[str, Any] | None:
+    """The device map that loads all weights straight to one device; None for the CPU, where they are anyway."""
+    return None if place.type == "cpu" else {"": place}
+
+
 def _read(
     name: str, folder: str | Path, kind: torch.dtype, options: dict[str, Any], device_map: Any
 ) -> FrozenModel:
-    """Reads config, tokenizer and weights."""
+    """Reads config, tokenizer and weights; code that comes with a model is never run."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    options = {**options, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(folder, **options)
     if config.is_encoder_decoder and config.model_type in ("t5", "mt5", "umt5") and kind == torch.float16:
         raise ModelError(
             f"{name} overflows in float16 (T5 was trained in bfloat16). Use --dtype bfloat16 or float32."
         )
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    if device_map is not None:
-        options = {**options, "device_map": device_map}
-    network = auto.from_pretrained(folder, dtype=kind, **options)
-    options.pop("device_map", None)
+    placed = options if device_map is None else {**options, "device_map": device_map}
+    with _quiet():  # its report of missing weights comes as an error of ours
+        network = read_weights(name, auto, folder, {**placed, "dtype": kind})
     return FrozenModel(name, network, AutoTokenizer.from_pretrained(folder, **options))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' warnings are not shown inside the block."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _choose_device(device: str) -> torch.device:

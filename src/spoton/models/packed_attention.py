@@ -2,7 +2,8 @@
 
 A block is two batched matrix products and a softmax. Heads that share keys are rows of one product, so keys are
 repeated for no head. The backward pass is written out: it keeps the weights (in the model's type), the scaled queries,
-keys and values, and brings gradients back by gathering, where autograd would scatter.
+keys and values, and brings gradients back by gathering, where autograd would scatter. That is for processors; on other
+devices PyTorch's fused attention runs the same blocks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 
 from spoton.models.packed_rows import Block, Layout
@@ -58,12 +60,16 @@ def attention(
         attention_mask: Unused; the layout says who sees whom.
         scaling: Factor on the scores; ``hd ** -0.5`` if None.
         softcap: Gemma 2's cap on the scores.
-        kwargs: Whatever else the model passes; nothing in it changes the result of the families supported.
+        kwargs: Whatever else the model passes.
 
     Returns:
         ``[1, T, H, hd]`` and None for the weights.
+
+    Raises:
+        NotImplementedError: The model passes something that may change the result, such as attention sinks.
     """
-    layout = _LAYOUT.get()
+    layout = _LAYOUT.get().on(query.device)
+    _require_known(kwargs, layout)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if layout.record is not None:
         layer = int(module.layer_idx)  # type: ignore[arg-type]  # every family that has this interface numbers its layers
@@ -74,10 +80,72 @@ def attention(
     if layout.cache is not None:
         layer = int(module.layer_idx)  # type: ignore[arg-type]  # as above
         cached = [layout.cache.entries[layer, number] for number in range(len(layout.prompts))]
+    if query.device.type != "cpu":
+        return _fused(query[0], key[0], value[0], layout, cached, scale, softcap)[None], None
     mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
         query[0], key[0], value[0], layout, cached, scale, softcap
     )
     return mixed[None], None
+
+
+# What models pass that says nothing new here: positions are rotated in already, and packed rows know their own ends.
+_KNOWN = frozenset({
+    "position_ids", "cache_position", "position_embeddings", "use_cache", "output_attentions", "output_hidden_states",
+    "return_dict", "output_router_logits", "logits_to_keep", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q",
+    "max_length_k", "seq_idx", "deterministic",
+})  # fmt: skip
+
+
+def _require_known(options: dict[str, Any], layout: Layout) -> None:
+    """Refuses what may change the result and is not done here.
+
+    Raises:
+        NotImplementedError: There is such a thing; names it.
+    """
+    window = options.get("sliding_window")
+    if isinstance(window, int) and layout.longest > window:
+        raise NotImplementedError(
+            f"rows of {layout.longest} tokens are longer than its attention window of {window}"
+        )
+    for name, value in options.items():
+        known = name in _KNOWN or name == "sliding_window" or value is None
+        harmless = (name == "dropout" and value == 0) or (name == "is_causal" and value is True)
+        if not known and not harmless:
+            raise NotImplementedError(f"its attention takes {name}, which packed attention does not know")
+
+
+def _fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layout: Layout,
+    cached: Sequence[tuple[Tensor, Tensor]],
+    scale: float,
+    softcap: float | None,
+) -> Tensor:
+    """The same as `_Attention` through PyTorch's scaled_dot_product_attention: ``[T, H, hd]``."""
+    heads, _, width = query.shape
+    keys = torch.cat([*(one for one, _ in cached), key], dim=1)
+    values = torch.cat([*(one for _, one in cached), value], dim=1)
+    mixed = []
+    for block in layout.blocks:
+        n, longest = block.places.shape
+        asked = query.index_select(1, block.places.flatten()).view(heads, n, longest, width).transpose(0, 1)
+        own_keys, own_values = (
+            part.index_select(1, block.seen.flatten())
+            .view(len(part), n, -1, width)
+            .repeat_interleave(heads // len(part), dim=0)
+            .transpose(0, 1)
+            for part in (keys, values)
+        )
+        bias = block.bias[:, None]
+        if softcap is None:
+            out = functional.scaled_dot_product_attention(asked, own_keys, own_values, bias, scale=scale)
+        else:
+            scores = torch.tanh(asked @ own_keys.transpose(2, 3) * (scale / softcap)) * softcap
+            out = torch.softmax(scores + bias, dim=-1) @ own_values
+        mixed.append(out.transpose(1, 2).reshape(n * longest, heads, width).index_select(0, block.real))
+    return torch.cat(mixed)
 
 
 class _Attention(torch.autograd.Function):
@@ -194,10 +262,6 @@ def _indices_of(block: Block, layout: Layout, heads: int, kv_heads: int) -> _Ind
     places = block.places
     device, longest = places.device, places.shape[1]
     head, kv_head = torch.arange(heads, device=device), torch.arange(kv_heads, device=device)
-    seen = places if layout.cache is None else places + sum(map(len, layout.prompts))
-    if block.before and block.prompts is not None:
-        firsts = torch.tensor([layout.prompts[k].start for k in block.prompts], device=device)
-        seen = torch.cat([firsts[:, None] + torch.arange(block.before, device=device), seen], dim=1)
 
     def back(flat: Tensor, of: Tensor, before: int) -> Tensor:
         """Where every head of tokens at ``flat`` of ``[n, L]`` stands in ``[n, heads, before + L]``."""
@@ -206,7 +270,7 @@ def _indices_of(block: Block, layout: Layout, heads: int, kv_heads: int) -> _Ind
 
     return _Indices(
         queries=(places[:, None] * heads + head[:, None]).flatten(),
-        keys=(seen[:, None] * kv_heads + kv_head[:, None]).flatten(),
+        keys=(block.seen[:, None] * kv_heads + kv_head[:, None]).flatten(),
         queries_back=back(block.real, head, 0),
         keys_back=back(block.real, kv_head, block.before),
         padding=back(block.padding, head, 0),

@@ -14,16 +14,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spoton.models.concatenation import ConcatenationEngine
-from spoton.models.engine import Batch, Generator, Scorer
+from spoton.models.concatenation import ConcatenationEngine, longest_exact
+from spoton.models.engine import Batch, Choice, Generator, Scorer
 from spoton.models.exactness import check_rows
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import tunes_weights
 from spoton.models.generation import continue_greedily, is_exact
 from spoton.models.llama_layers import last_hidden_states
 from spoton.models.packed_attention import packed_attention
-from spoton.models.packed_rows import Layout, PromptCache, lay_out
-from spoton.models.target_loss import head_of, target_losses
+from spoton.models.packed_rows import (
+    BLOCK_PAIRS,
+    BLOCK_PAIRS_ELSEWHERE,
+    Layout,
+    PromptCache,
+    lay_out,
+    send,
+)
+from spoton.models.target_loss import Head, head_of, log_likelihoods, target_losses
 from spoton.models.token_scores import TokenScores, token_scores
 
 # What the check of generation reads and continues.
@@ -41,14 +48,13 @@ class PackedEngine:
 
     name = "packed"
     repeats_prompts = False
+    choice: Choice | None = None
 
     def __init__(self, model: FrozenModel, *, by_hand: bool = False) -> None:
         self.model, self.by_hand = model, by_hand
         self._plain = ConcatenationEngine(model)
         self._head = head_of(model.network)
-        config = model.network.config.get_text_config()
-        uses_window = getattr(config, "use_sliding_window", True)
-        self._window: int | None = getattr(config, "sliding_window", None) if uses_window else None
+        self._window = longest_exact(model.network)
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
         """See `Engine.losses`."""
@@ -61,16 +67,17 @@ class PackedEngine:
         ends = [start + len(text) for start, text in zip(layout.starts, texts, strict=True)]
         places = [p for end, n in zip(ends, counts, strict=True) for p in range(end - n, end)]
         packed = [texts[row] for row in layout.order]
-        device = self.model.device
-        wanted = torch.tensor([token for target in batch.targets for token in target], device=device)
+        tokens = [token for target in batch.targets for token in target]
+        owners = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts))
+        wanted, row = send([torch.tensor(tokens), owners], self.model.device)
         if self._head is None or self._head_is_tuned:
             logits = self._logits(prompts, packed, layout, places)
             token_losses = functional.cross_entropy(logits.float(), wanted, reduction="none")
         else:
             hidden = self._hidden(prompts, packed, layout, places)
             token_losses = target_losses(hidden, wanted, self._head, self.model.embeddings.shape[0])
-        row = torch.repeat_interleave(torch.arange(len(batch)), torch.tensor(counts)).to(device)
-        return torch.zeros(len(batch), device=device).index_add(0, row, token_losses)
+        total = torch.zeros(len(batch), device=token_losses.device)
+        return total.index_add(0, row.to(total.device), token_losses)
 
     @property
     def _by_hand_now(self) -> bool:
@@ -141,18 +148,46 @@ class PackedEngine:
                 branch += len(stem)
                 pair += 1
         packed = [part for row in layout.order for part in (batch.inputs[row], *stems[row])]
-        logits = self._logits(prompts, packed, layout, places).float()
-        total = torch.logsumexp(logits, dim=-1)
-        counts = [len(own) for own in labels]
-        with torch.device(logits.device):
-            owner = torch.arange(len(batch)).repeat_interleave(torch.tensor(counts))
-            firsts = torch.tensor([label[0] for own in labels for label in own])
-            scores = logits[owner, firsts] - total[owner]
-            if tokens:
-                n = len(batch)
-                rest = logits[n:].gather(1, torch.tensor(tokens)[:, None])[:, 0] - total[n:]
-                scores = scores.index_add(0, torch.tensor(owners), rest)
-        return list(torch.split(scores, counts))
+        head: Head = lambda logits: logits  # noqa: E731  # where the head is unknown here, or wants a gradient
+        if self._head is None or self._head_is_tuned:
+            states = self._logits(prompts, packed, layout, places)
+        else:
+            states, head = self._hidden(prompts, packed, layout, places), self._head
+        return self._split_scores(states, labels, tokens, owners, head)
+
+    def _split_scores(
+        self,
+        states: Tensor,
+        labels: Sequence[Sequence[Sequence[int]]],
+        tokens: list[int],
+        owners: list[int],
+        head: Head,
+    ) -> list[Tensor]:
+        """Scores of each row's labels from the states behind its input and behind the labels' tokens but the last.
+
+        Args:
+            states: ``[B + R, D]`` behind the inputs, then behind R tokens that have another one of their label after
+                them; logits ``[B + R, V]`` where ``head`` leaves them as they are.
+            labels: Tokens of the labels of each row.
+            tokens: The R tokens that follow.
+            owners: The label that each of them belongs to, counted over all rows.
+            head: From states to logits.
+        """
+        firsts = sorted({label[0] for own in labels for label in own})
+        column = {token: place for place, token in enumerate(firsts)}
+        pairs = [(row, column[label[0]]) for row, own in enumerate(labels) for label in own]
+        first, row_of, column_of, rest, owner = send(
+            [
+                torch.tensor(numbers, dtype=torch.long)
+                for numbers in (firsts, [row for row, _ in pairs], [c for _, c in pairs], tokens, owners)
+            ],
+            states.device,
+        )
+        vocabulary, n_rows = self.model.embeddings.shape[0], len(labels)
+        scores = log_likelihoods(states[:n_rows], first, head, vocabulary)[row_of, column_of]
+        if tokens:
+            scores = scores.index_add(0, owner, -target_losses(states[n_rows:], rest, head, vocabulary))
+        return list(torch.split(scores, [len(own) for own in labels]))
 
     @torch.no_grad()
     def token_scores(
@@ -250,12 +285,12 @@ class PackedEngine:
         record: PromptCache | None = None,
     ) -> Layout:
         """Lays out prompts, texts and, behind every text, the label stems that continue it."""
-        with torch.device(self.model.device):
-            return lay_out(
-                lengths, list(map(len, texts)), prompt, self.model.dtype,
-                branches=None if stems is None else [list(map(len, own)) for own in stems],
-                cache=cache, record=record,
-            )  # fmt: skip
+        is_processor = self.model.device.type == "cpu"
+        return lay_out(
+            lengths, list(map(len, texts)), prompt, self.model.dtype,
+            branches=None if stems is None else [list(map(len, own)) for own in stems],
+            cache=cache, record=record, block_pairs=BLOCK_PAIRS if is_processor else BLOCK_PAIRS_ELSEWHERE,
+        )  # fmt: skip
 
     def _logits(
         self,
@@ -268,7 +303,7 @@ class PackedEngine:
         network = self.model.network
         if self._by_hand_now and self._head is not None:
             return self._head(self._hidden(prompts, texts, layout, places))
-        keep = torch.tensor(places, device=self.model.device)
+        (keep,) = send([torch.tensor(places)], self.model.device)
         logits: Tensor = self._run(network, prompts, texts, layout, logits_to_keep=keep).logits[0]
         if logits.shape[0] != len(places):  # `engine_for` takes this for: not with this engine
             raise NotImplementedError(f"{network.config.model_type} ignores logits_to_keep")
@@ -282,11 +317,11 @@ class PackedEngine:
         places: list[int],
     ) -> Tensor:
         """Last hidden states ``[N, D]`` at N places of the packed row."""
-        wanted = torch.tensor(places, device=self.model.device)
+        (wanted,) = send([torch.tensor(places)], self.model.device)
         body = self.model.network.base_model
         if not self._by_hand_now:
             states: Tensor = self._run(body, prompts, texts, layout).last_hidden_state[0]
-            return states[wanted]
+            return states.index_select(0, wanted.to(states.device))
         with packed_attention(self.model.network, layout):
             embedded = self._embedded(prompts, texts, layout)
             return last_hidden_states(body, embedded, layout.position_ids, wanted)
@@ -301,17 +336,16 @@ class PackedEngine:
     ) -> Any:
         """Output of the model, or of the part below its head, for a packed row."""
         embedded = self._embedded(prompts, texts, layout)
+        positions = layout.on(embedded.device).position_ids
         with packed_attention(self.model.network, layout):
-            return network(
-                inputs_embeds=embedded[None], position_ids=layout.position_ids, use_cache=False, **options
-            )
+            return network(inputs_embeds=embedded[None], position_ids=positions, use_cache=False, **options)
 
     def _embedded(
         self, prompts: Tensor | Sequence[Tensor], texts: Sequence[Sequence[int]], layout: Layout
     ) -> Tensor:
         """The packed row ``[T, D]``: prompts, unless their keys are cached, and texts."""
         model = self.model
-        ids = torch.tensor([token for text in texts for token in text], device=model.device)
+        (ids,) = send([torch.tensor([token for text in texts for token in text])], model.device)
         embedded: Tensor = model.network.get_input_embeddings()(ids)
         if layout.cache is None:
             embedded = torch.cat([*(prompt.to(embedded) for prompt in prompts), embedded])

@@ -10,7 +10,7 @@ This file deals in positions only: no losses, no labels, no tokenizers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -23,6 +23,8 @@ from torch.nn import functional
 # block for each length, or one for all, is 4 to 7 % slower (SmolLM2-135M on one core, batches of 4 and 32 texts of 10
 # to 72 tokens, training and scoring).
 BLOCK_PAIRS = 6000
+# On a GPU a block costs some tens of microseconds, in which it does far more pairs. Reasoned, not measured.
+BLOCK_PAIRS_ELSEWHERE = 200_000
 # A block ends here even if all its sequences have the same length, since its temporaries grow with it; from 256 to
 # 2048 the time is the same.
 BLOCK_TOKENS = 2048
@@ -40,6 +42,8 @@ class Block:
         prompts: ``[n]`` index of the prompt in front of each sequence, in ascending order; None for prompts themselves.
         before: P, tokens of the prompt in front of each sequence; 0 for prompts themselves.
         places: ``[n, L]`` packed place of each token; padding, which is always behind, repeats the first.
+        seen: ``[n, P + L]`` the same behind the places of the prompt; with a cache, whose keys stand in front of those
+            of the row, all are moved behind these.
         real: ``[N]`` where in the ``n * L`` each token of ``start`` to ``stop`` stands, in order.
         padding: ``[n * L - N]`` where in the ``n * L`` there is padding.
         bias: ``[1 or n, L, P + L]`` 0 where a token may attend, to its prompt always, and -inf elsewhere, in the type
@@ -51,6 +55,7 @@ class Block:
     prompts: tuple[int, ...] | None
     before: int
     places: Tensor
+    seen: Tensor
     real: Tensor
     padding: Tensor
     bias: Tensor
@@ -76,7 +81,9 @@ class Layout:
         position_ids: ``[1, T]`` position of every packed token in its own sequence, prompt included.
         cache: Where the prompts' keys and values are read from; with one, the prompts are not in the row.
         record: Where the prompts' keys and values are to be written.
+        longest: Tokens of the longest sequence with its prompt.
         indices: What attention derives from the blocks, once for all layers with as many heads.
+        elsewhere: This layout on other devices than the one it was built on.
     """
 
     blocks: tuple[Block, ...]
@@ -86,7 +93,46 @@ class Layout:
     position_ids: Tensor
     cache: PromptCache | None = None
     record: PromptCache | None = None
+    longest: int = 0
     indices: dict[tuple[int, int], Any] = field(default_factory=dict)
+    elsewhere: dict[torch.device, Layout] = field(default_factory=dict)
+
+    def on(self, device: torch.device) -> Layout:
+        """The same layout on a device, copied there once."""
+        if self.position_ids.device == device:
+            return self
+        if device not in self.elsewhere:
+            parts = [[block.places, block.seen, block.real, block.padding] for block in self.blocks]
+            sent = iter(send([self.position_ids, *(one for part in parts for one in part)], device))
+            position_ids = next(sent)
+            biases = send([block.bias for block in self.blocks], device)
+            blocks = tuple(
+                replace(
+                    block, places=next(sent), seen=next(sent), real=next(sent), padding=next(sent), bias=bias
+                )
+                for block, bias in zip(self.blocks, biases, strict=True)
+            )
+            self.elsewhere[device] = replace(
+                self, blocks=blocks, position_ids=position_ids, indices={}, elsewhere={}
+            )
+        return self.elsewhere[device]
+
+
+def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors of one type on a device, in a single copy that the processor does not wait for.
+
+    Args:
+        tensors: On the CPU.
+        device: Where they are needed.
+    """
+    if device.type == "cpu":
+        return list(tensors)
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    if device.type == "cuda":
+        flat = flat.pin_memory()
+    sizes = [tensor.numel() for tensor in tensors]
+    parts = torch.split(flat.to(device, non_blocking=True), sizes)
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def lay_out(
@@ -119,8 +165,10 @@ def lay_out(
     if cache is None:
         in_row = [own for own in prompts if own]
         for run in _runs([(0, len(own)) for own in in_row], block_pairs):
-            own = [len(in_row[k]) for k in run]
-            blocks.append(_block(in_row[run[0]].start, 0, None, own, [()] * len(own), dtype))
+            own_sizes = [len(in_row[k]) for k in run]
+            blocks.append(
+                _block(in_row[run[0]].start, prompts, None, own_sizes, [()] * len(own_sizes), dtype, moved=0)
+            )
         positions.extend(torch.arange(length) for length in prompt_lengths)
     place = ends[-1] if cache is None else 0
     own_length = [prompt_lengths[k] for k in prompt]
@@ -134,7 +182,8 @@ def lay_out(
         before = own_length[members[0]]
         owners = tuple(prompt[row] for row in members)
         texts, tails = [lengths[row] for row in members], [branches[row] for row in members]
-        blocks.append(_block(place, before, owners, texts, tails, dtype))
+        moved = 0 if cache is None else ends[-1]
+        blocks.append(_block(place, prompts, owners, texts, tails, dtype, moved=moved))
         for row in members:
             starts[row] = place
             positions.append(torch.arange(lengths[row]) + before)
@@ -149,6 +198,15 @@ def lay_out(
         position_ids=torch.cat(positions)[None],
         cache=cache,
         record=record,
+        longest=max(
+            [
+                *prompt_lengths,
+                *(
+                    before + length + max(own, default=0)
+                    for before, length, own in zip(own_length, lengths, branches, strict=True)
+                ),
+            ]
+        ),
     )
 
 
@@ -173,25 +231,31 @@ def _runs(sizes: Sequence[tuple[int, int]], block_pairs: int) -> Iterator[range]
 
 def _block(
     start: int,
-    before: int,
-    prompts: tuple[int, ...] | None,
+    prompts: Sequence[range],
+    owners: tuple[int, ...] | None,
     lengths: Sequence[int],
     branches: Sequence[Sequence[int]],
     dtype: torch.dtype,
+    *,
+    moved: int,
 ) -> Block:
-    """A block of sequences that follow each other from ``start`` on."""
+    """A block of sequences that follow each other from ``start`` on, whose keys are ``moved`` behind their places."""
     sizes = torch.tensor(lengths) + torch.tensor([sum(own) for own in branches])
     stops = start + sizes.cumsum(0)
     firsts = (stops - sizes)[:, None]
     columns = torch.arange(int(sizes.max()))
     inside = columns < sizes[:, None]
+    places = torch.where(inside, firsts + columns, firsts)
+    before = 0 if owners is None else len(prompts[owners[0]])
+    own = torch.tensor([prompts[k].start for k in owners or ()])[:, None] + torch.arange(before)
     hidden = functional.pad(~_allowed(lengths, len(columns), branches), (before, 0), value=False)
     return Block(
         start=start,
         stop=start + int(sizes.sum()),
-        prompts=prompts,
+        prompts=owners,
         before=before,
-        places=torch.where(inside, firsts + columns, firsts),
+        places=places,
+        seen=torch.cat([own, places + moved], dim=1) if before else places + moved,
         real=inside.flatten().nonzero()[:, 0],
         padding=inside.logical_not().flatten().nonzero()[:, 0],
         bias=torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf")),

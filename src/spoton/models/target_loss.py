@@ -53,6 +53,22 @@ def target_losses(hidden: Tensor, wanted: Tensor, head: Head, vocabulary: int) -
     return found
 
 
+def log_likelihoods(hidden: Tensor, tokens: Tensor, head: Head, vocabulary: int) -> Tensor:
+    """Log-likelihood of each of several tokens at each place: ``[N, C]`` float32, in nats.
+
+    Args:
+        hidden: ``[N, D]`` last hidden states.
+        tokens: ``[C]`` the tokens.
+        head: See `head_of`.
+        vocabulary: V, to bound memory.
+    """
+    parts = []
+    for states in torch.split(hidden, max(1, _LOGITS_AT_ONCE // vocabulary)):
+        logits = head(states).float()
+        parts.append(logits.index_select(1, tokens) - torch.logsumexp(logits, dim=-1, keepdim=True))
+    return torch.cat(parts)
+
+
 class _TargetLosses(torch.autograd.Function):
     """Gradients are made in the forward pass, while the logits are there."""
 

@@ -1,7 +1,8 @@
 """A prompt library: a folder of prompt files, safe to share between processes.
 
-There is no index to go stale: the folder is the library, and listing it reads the head of each file. A file
-takes its name in one step and never changes afterwards, so nothing needs a lock.
+The folder is the library, and listing it reads the head of each file. A file takes its name in one step and never
+changes afterwards, so nothing needs a lock. From `INDEXED_FROM` prompts on, heads come from an index in the cache
+folder (``index.py``), which is derived from the files and made anew if it is missing or damaged.
 
 The library stores prompts and finds them by what their cards say. It does not compare them: similarity and
 retrieval belong to transfer.
@@ -11,23 +12,36 @@ import difflib
 import importlib.resources
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as changed
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import platformdirs
 
 from spoton.errors import LibraryError, PromptError, PromptNotFoundError
 from spoton.files import atomic_write, expanded, has_home
 from spoton.prompts.card import Card
+from spoton.prompts.index import Head, LibraryIndex
 from spoton.prompts.soft_prompt import SoftPrompt, read_header
 from spoton.reading import reason
 
 SUFFIX = ".safetensors"
+# From that many prompts on the heads are kept in an index: below, reading them takes less than half a second.
+INDEXED_FROM = 500
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _NAME_RULE = "expected lower-case letters, digits, '.', '_' and '-', a letter or digit first, 200 at most"
+
+
+class Identity(NamedTuple):
+    """Of which model and rows a prompt is: four fields of its card."""
+
+    fingerprint: str
+    task: str
+    data_hash: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -37,20 +51,48 @@ class Entry:
     Attributes:
         name: Its name in the library: the file's name without `.safetensors`.
         path: The file.
-        card: Its card.
         length: P.
         dim: D.
         has_key: Whether it can be retrieved by similarity.
         size_bytes: Size of the file.
+        known_card: Its card, or the card's JSON, which is read when somebody asks for it.
+        head: What the index of its library knows of it; None in libraries without one.
     """
 
     name: str
     path: Path
-    card: Card
     length: int
     dim: int
     has_key: bool
     size_bytes: int
+    known_card: Card | str
+    head: Head | None = None
+
+    @cached_property
+    def card(self) -> Card:
+        """Its card."""
+        known = self.known_card
+        return Card.model_validate_json(known) if isinstance(known, str) else known
+
+    @property
+    def identity(self) -> Identity:
+        """Of which model and rows it is, without reading a card that is not read yet."""
+        if self.head is not None:
+            return Identity(self.head.fingerprint, self.head.task, self.head.data_hash, self.head.source)
+        card = self.card
+        return Identity(card.model_fingerprint, card.task, card.data_hash, card.source)
+
+
+class Listing(list[Entry]):
+    """The prompts of a library, sorted by name.
+
+    Attributes:
+        damaged: Name to reason of the files that were skipped.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = (), damaged: Mapping[str, str] | None = None) -> None:
+        super().__init__(entries)
+        self.damaged = dict(damaged or {})
 
 
 Entries = list[Entry]  # inside the class below, `list` is the method
@@ -162,11 +204,16 @@ class PromptLibrary:
             raise LibraryError(f"{name!r} cannot be a prompt's name; {_NAME_RULE}. Give such a name.")
         return self.folder / f"{name}{SUFFIX}"
 
-    def list(self) -> Entries:
-        """All prompts, sorted by name. Damaged and badly named files are skipped, and told in `damaged`."""
+    def list(self) -> Listing:
+        """All prompts, sorted by name. Damaged and badly named files are skipped, and told in its `damaged`."""
         entries: Entries = []
-        damaged = self._badly_named()
-        for path in self._files():
+        damaged, paths = self._badly_named(), self._files()
+        if len(paths) >= INDEXED_FROM:
+            listing = self._indexed(paths)
+            listing.damaged |= damaged
+            self.damaged = listing.damaged
+            return listing
+        for path in paths:
             try:
                 entries.append(_entry(path))
             except PromptNotFoundError:
@@ -174,7 +221,25 @@ class PromptLibrary:
             except PromptError as error:
                 damaged[path.stem] = str(error)
         self.damaged = damaged
-        return entries
+        return Listing(entries, damaged)
+
+    @cached_property
+    def index(self) -> LibraryIndex:
+        """What is derived from the files of a large library."""
+        return LibraryIndex(self.folder)
+
+    def _indexed(self, paths: Sequence[Path]) -> Listing:
+        """The prompts by the index, which is brought up to date."""
+        files = {path.stem: path for path in paths}
+        heads = self.index.heads(files)
+        entries = [
+            Entry(
+                head.name, files[head.name], head.length, head.dim, head.has_key, head.size, head.card, head
+            )
+            for head in heads
+            if not head.damage
+        ]
+        return Listing(entries, {head.name: head.damage for head in heads if head.damage})
 
     def search(
         self,
@@ -238,20 +303,17 @@ class PromptLibrary:
             LibraryError: The folder cannot be read.
         """
         try:
-            names = [path.name for path in self.folder.iterdir()]
+            names = os.listdir(self.folder)  # noqa: PTH208  # 100,000 names in a tenth of the time of paths
         except (FileNotFoundError, NotADirectoryError):
             return []  # it appears with the first prompt
         except OSError as error:
             raise LibraryError(
                 f"Cannot read the library {self.folder}: {reason(error)}. Check its permissions."
             ) from error
-        return sorted(
-            self.folder / name
-            for name in names
-            if name.endswith(SUFFIX)
-            and not name.startswith(".")
-            and bool(_NAME.fullmatch(name.removesuffix(SUFFIX))) == well_named
+        stems = sorted(
+            name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and not name.startswith(".")
         )
+        return [self.folder / (stem + SUFFIX) for stem in stems if bool(_NAME.fullmatch(stem)) == well_named]
 
     def _badly_named(self) -> dict[str, str]:
         """Name to reason of the files that nobody can ask for."""
@@ -302,11 +364,11 @@ def _entry(path: Path) -> Entry:
     return Entry(
         name=path.stem,
         path=path,
-        card=header.card,
         length=header.length,
         dim=header.dim,
         has_key=header.has_key,
         size_bytes=header.size_bytes,
+        known_card=header.card,
     )
 
 

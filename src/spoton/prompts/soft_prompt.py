@@ -10,7 +10,7 @@ choose or combine prompts.
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -90,21 +90,21 @@ class SoftPrompt:
         """What the prompt is, whatever its card says: 16 hex digits over shapes and bytes of its tensors."""
         return _hash_of(self._tensors())[:16]
 
-    def require_model(self, fingerprint: str, model_name: str) -> None:
+    def require_model(self, fingerprints: str | Sequence[str], model_name: str) -> None:
         """Refuse a model that the prompt was not tuned with.
 
         Args:
-            fingerprint: Fingerprint of the model about to be used.
+            fingerprints: Fingerprint of the model about to be used, or all that mean it, its own first.
             model_name: Its name.
 
         Raises:
-            PromptError: The fingerprints differ; the message names both models.
+            PromptError: The card has none of them; the message names both models.
         """
-        card = self.card
-        if fingerprint != card.model_fingerprint:
+        card, accepted = self.card, [fingerprints] if isinstance(fingerprints, str) else fingerprints
+        if card.model_fingerprint not in accepted:
             raise PromptError(
                 f"Prompt {card.name!r} was tuned with {card.model} (fingerprint {card.model_fingerprint}) "
-                f"and works with no other, but the model in use is {model_name} (fingerprint {fingerprint}). "
+                f"and works with no other, but the model in use is {model_name} (fingerprint {accepted[0]}). "
                 f"Use {card.model}, or tune a prompt for {model_name}."
             )
 

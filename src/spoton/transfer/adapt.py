@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from spoton.evaluation.baseline import Classical, classical
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
 from spoton.locks import locked
+from spoton.models.choose_engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_arms
 from spoton.prompts.library import Entry, PromptLibrary
@@ -125,7 +126,7 @@ def adapt(
     recipe = recipe or PRESETS["decoder"]
     mode = evaluation or default_mode(task)
     sources = sources_for(
-        libraries, model.fingerprint, task=task.name, data_hash=task.data_hash(), source=task.source
+        libraries, model.fingerprints, task=task.name, data_hash=task.data_hash(), source=task.source
     )
     _check_budget(recipe, method, k, len(sources), seeds)
     if out is None:
@@ -189,7 +190,7 @@ def _adapted(
         "chosen": chosen, "prompt": None if out is None else str(out),
         "notes": [*task.notes, *(run.message for pair in runs for run in (pair.scratch, pair.transfer) if run.message)],
         "seconds": time.monotonic() - began, "recipe": recipe.model_dump(), "data_hash": task.data_hash(),
-        "versions": versions(),
+        "versions": versions(), "engine": asdict(choice) if (choice := engine_for(model).choice) else None,
     }  # fmt: skip
     if out is not None:
         save_prompt(prompt, out)

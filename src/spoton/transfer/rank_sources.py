@@ -7,18 +7,22 @@ The key of a prompt is its early checkpoint; the key of a new task is the prompt
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from spoton.errors import LibraryError, PromptError
-from spoton.prompts.card import Card
-from spoton.prompts.library import Entry, PromptLibrary
+from spoton.prompts.index import LibraryIndex, cosines
+from spoton.prompts.library import Entry, Identity, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.transfer.similarity import Metric, similarity
+
+# How far a similarity from an index may be from that of the prompt itself: float32 against float64.
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Retrieved:
 
 def sources_for(
     libraries: Iterable[PromptLibrary],
-    fingerprint: str,
+    fingerprints: str | Sequence[str],
     *,
     task: str = "",
     data_hash: str = "",
@@ -55,7 +59,7 @@ def sources_for(
 
     Args:
         libraries: Where to look.
-        fingerprint: Of the frozen model.
+        fingerprints: Of the frozen model: one, or all that mean it.
         task: Name of the target task; its own prompts are left out, since finding them would be no transfer.
         data_hash: Hash of the target's rows; prompts tuned on the same rows are left out.
         source: Where the target's rows are from (`Task.source`). Two files of the same name are one task only if
@@ -64,30 +68,33 @@ def sources_for(
     Raises:
         LibraryError: There is none; says how many prompts were left out, and why.
     """
+    accepted = {fingerprints} if isinstance(fingerprints, str) else set(fingerprints)
     found: dict[str, tuple[PromptLibrary, Entry]] = {}
     left_out: Counter[str] = Counter()
     for library in libraries:
-        for entry in library.list():
-            card = entry.card
-            if card.model_fingerprint != fingerprint:
+        listing = library.list()
+        for entry in listing:
+            if entry.identity.fingerprint not in accepted:
                 left_out["of another model"] += 1
-            elif (data_hash and card.data_hash == data_hash) or _same_rows(card, task, source):
+            elif _same_rows(entry.identity, task, data_hash, source):
                 left_out["of the same task or the same rows"] += 1
             elif not entry.has_key:
                 left_out["without a key"] += 1
             else:
                 found.setdefault(entry.name, (library, entry))
-        left_out["damaged"] += len(library.damaged)
+        left_out["damaged"] += len(listing.damaged)
     if not found:
         raise _no_source(left_out)
     return list(found.values())
 
 
-def _same_rows(card: Card, task: str, source: str) -> bool:
-    """Whether a prompt was tuned on rows of the target task: by the content of its file, else by its name."""
-    if not all(text.startswith("file:") and "@" in text for text in (card.source, source)):
-        return card.task == task
-    return card.source.rpartition("@")[2] == source.rpartition("@")[2]
+def _same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
+    """Whether a prompt was tuned on rows of the target task: by hash, the file's content, or name."""
+    if data_hash and found.data_hash == data_hash:
+        return True
+    if not all(text.startswith("file:") and "@" in text for text in (found.source, source)):
+        return found.task == task
+    return found.source.rpartition("@")[2] == source.rpartition("@")[2]
 
 
 def _no_source(left_out: Counter[str]) -> LibraryError:
@@ -104,12 +111,25 @@ def _no_source(left_out: Counter[str]) -> LibraryError:
     )
 
 
+class Ranking(list[Retrieved]):
+    """Retrieved prompts, most similar first.
+
+    Attributes:
+        damaged: Name to reason of the files that turned out damaged when they were read.
+    """
+
+    def __init__(self, prompts: Iterable[Retrieved], damaged: dict[str, str]) -> None:
+        super().__init__(prompts)
+        self.damaged = damaged
+
+
 def retrieve(
     key: Tensor, sources: Sequence[tuple[PromptLibrary, Entry]], k: int, metric: Metric = "average_tokens"
-) -> list[Retrieved]:
+) -> Ranking:
     """The k sources whose keys are most similar to a target's key, most similar first.
 
-    A damaged file is skipped, and told in its library's `damaged`.
+    Damaged files are skipped, and told in the ranking's `damaged`. In a large library the cosines of mean tokens come
+    from its index, and only what is returned is read; else every prompt is read once, and k of them are kept.
 
     Args:
         key: ``[P, D]`` of the target task.
@@ -120,19 +140,41 @@ def retrieve(
     Raises:
         LibraryError: There is no source at all.
     """
-    found = most_similar(key, _prompts_of(sources), k, metric)
-    if not found:
-        raise _no_source(Counter(damaged=len(sources)))
-    return found
-
-
-def _prompts_of(sources: Sequence[tuple[PromptLibrary, Entry]]) -> Iterator[tuple[str, SoftPrompt]]:
-    """The prompts of entries; a damaged file is skipped, and noted in its library's `damaged`."""
-    for library, entry in sources:
+    bounds = _cosines(key, sources) if metric == "average_tokens" else [math.inf] * len(sources)
+    damaged: dict[str, str] = {}
+    best: list[Retrieved] = []
+    for place in sorted(range(len(sources)), key=lambda place: -bounds[place]):
+        library, entry = sources[place]
+        if len(best) >= k and bounds[place] < best[-1].similarity - _ROUNDING:
+            break
         try:
-            yield entry.name, library.get(entry.name)
+            prompt = library.get(entry.name)
         except PromptError as error:  # a head can be whole, which is all that a listing reads
-            library.damaged[entry.name] = str(error)
+            damaged[entry.name] = str(error)
+            continue
+        assert prompt.key is not None
+        one = Retrieved(entry.name, similarity(key, prompt.key, metric), prompt)
+        if math.isfinite(bounds[place]) and abs(one.similarity - bounds[place]) > _ROUNDING:
+            library.index.clear()  # it says something else than the prompt, so it is damaged
+            return retrieve(key, [(place, replace(one, head=None)) for place, one in sources], k, metric)
+        best = sorted([*best, one], key=lambda one: (-one.similarity, one.name))[:k]
+    if not best:
+        raise _no_source(Counter(damaged=len(sources)))
+    return Ranking(best, damaged)
+
+
+def _cosines(key: Tensor, sources: Sequence[tuple[PromptLibrary, Entry]]) -> list[float]:
+    """Similarity of every source by its library's index; infinity where there is none, so that it is read."""
+    found = [math.inf] * len(sources)
+    by_index: dict[LibraryIndex, list[int]] = {}
+    for place, (library, entry) in enumerate(sources):
+        if entry.head is not None and entry.dim == key.shape[1]:
+            by_index.setdefault(library.index, []).append(place)
+    for index, places in by_index.items():
+        heads = [head for place in places if (head := sources[place][1].head) is not None]
+        for place, cosine in zip(places, cosines(key, index, heads).tolist(), strict=True):
+            found[place] = cosine if math.isfinite(cosine) else math.inf
+    return found
 
 
 def most_similar(

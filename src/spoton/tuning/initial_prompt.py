@@ -56,7 +56,7 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
             "name of a prompt in a library. If it is a path, there is no such file."
         )
     source = SoftPrompt.load(init)
-    source.require_model(model.fingerprint, model.name)
+    source.require_model(model.fingerprints, model.name)
     parent = Parent(name=source.card.name, weight=1.0, hash=source.content_hash())
     return from_prompt(source.value, length), [parent]
 

@@ -1,25 +1,28 @@
 """Losses and gradients of a step, in as many passes through the model as memory asks for.
 
-What a step keeps for its backward pass grows with the tokens that go through the model, so it is measured on the first
-row and scaled. Everything else (weights, one layer's temporaries, the optimizer) does not grow with the batch. What
-wants the gradient (prompts, or all weights of a model) is the caller's affair.
+What a step keeps for its backward pass grows with the tokens that go through the model, and where attention keeps its
+weights with their pairs too; so it is measured on two rows of the first step and scaled. Everything else (weights, one
+layer's temporaries, the optimizer) does not grow with the batch. What wants the gradient (prompts, or all weights of a
+model) is the caller's affair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
 
-import psutil
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spoton.errors import ModelError
 from spoton.models.choose_engine import engine_for
 from spoton.models.engine import Batch
 from spoton.models.frozen import FrozenModel
+from spoton.models.memory import free_bytes, is_out_of_memory
+from spoton.models.packed_rows import send
 from spoton.tuning.recipe import Loss
 
 # Activations may take this share of what is free: the backward pass needs temporaries beside them.
@@ -56,14 +59,7 @@ def count_kept(network: nn.Module) -> Iterator[Kept]:
     kept.bytes = sum(size for place, size in sizes.items() if place not in weights)
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free on the device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-def split(costs: list[int], limit: float) -> list[list[int]]:
+def split(costs: Sequence[float], limit: float) -> list[list[int]]:
     """Rows in passes whose costs stay within ``limit``, in order; a row that is too large alone goes alone.
 
     Args:
@@ -75,11 +71,11 @@ def split(costs: list[int], limit: float) -> list[list[int]]:
         [[0, 1], [2], [3]]
     """
     passes: list[list[int]] = [[]]
-    total = 0
+    total = 0.0
     for row, cost in enumerate(costs):
         if passes[-1] and total + cost > limit:
             passes.append([])
-            total = 0
+            total = 0.0
         passes[-1].append(row)
         total += cost
     return passes
@@ -117,61 +113,101 @@ class Microbatches:
     Args:
         model: Through which the passes go.
         limit: Bytes that a pass may keep for its backward pass; None: half of what is free at the first step.
+        on_message: Told, in words, when memory ran out or is so short that every row goes alone; each once.
 
     Attributes:
         most_bytes: Most bytes that a pass has kept so far.
         most_passes: Most passes that a step has taken so far.
+        messages: What was told.
     """
 
-    def __init__(self, model: FrozenModel, limit: float | None = None) -> None:
-        self._model, self._engine, self._limit = model, engine_for(model), limit
-        self._bytes_per_token, self._most_tokens = 0.0, 0
+    def __init__(
+        self, model: FrozenModel, limit: float | None = None, on_message: Callable[[str], None] | None = None
+    ) -> None:
+        self._model, self._engine, self._limit, self._tell = model, engine_for(model), limit, on_message
+        self._per_token, self._per_pair, self._most_tokens = 0.0, 0.0, 0
+        self._alone = True
+        """Whether every row of the last step went alone."""
         self.most_bytes, self.most_passes = 0, 1
+        self.messages: list[str] = []
 
     def gradients(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> list[float]:
-        """Adds the gradient of every run's loss to what wants one; returns these losses, in nats.
+        """`gradients_on_device`, waiting for the losses: those of each run, in nats."""
+        losses: list[float] = self.gradients_on_device(prompts, steps).tolist()
+        return losses
+
+    def gradients_on_device(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> Tensor:
+        """Adds the gradient of every run's loss to what wants one; these losses ``[K]``, float32 on the device.
+
+        Nothing here waits for the device, so that a caller who reads the losses a step late (`LateNumbers`) keeps it
+        busy. When memory runs out, the gradients of this step are dropped, and it runs again in smaller passes.
 
         Args:
             prompts: ``[P_k, D]`` in front of the rows of run k; of no token for model tuning.
             steps: Rows of one step, one a run.
+
+        Raises:
+            ModelError: A single row needs more memory than there is.
         """
-        losses, taken = [0.0] * len(steps), 0
+        while True:
+            try:
+                return self._step(prompts, steps)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).splitlines()[0] if str(error) else "no more memory"
+            self._retreat(prompts, reason)
+
+    def _step(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> Tensor:
+        losses, taken = torch.zeros(len(steps), device=self._model.device), 0
         by_labels: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for k, step in enumerate(steps):
             by_labels.setdefault(step.labels, []).append(k)
         for labels, runs in by_labels.items():  # runs that minimise the same kind of loss share their passes
             found, passes = self._shared([prompts[k] for k in runs], [steps[k] for k in runs], labels)
             taken += passes
-            for k, loss in zip(runs, found, strict=True):
-                losses[k] = loss
+            (places,) = send([torch.tensor(runs)], losses.device)
+            losses.index_copy_(0, places, found)
         self.most_passes = max(self.most_passes, taken - len(by_labels) + 1)
         return losses
 
     def _shared(
         self, prompts: Sequence[Tensor], steps: Sequence[StepRows], labels: Sequence[Sequence[int]]
-    ) -> tuple[list[float], int]:
-        """Losses of runs that minimise the same kind of loss, and into how many passes they were split."""
+    ) -> tuple[Tensor, int]:
+        """Losses ``[K]`` of runs that minimise the same kind of loss, and into how many passes they were split."""
         inputs = [row for step in steps for row in step.batch.inputs]
         targets = [row for step in steps for row in step.batch.targets]
         weights = [weight for step in steps for weight in step.weights]
         own = [k for k, step in enumerate(steps) for _ in step.batch.inputs]
-        repeated = self._engine.repeats_prompts
-        shared = 0 if repeated else sum(map(len, prompts))
+        shared = 0 if self._engine.repeats_prompts else sum(map(len, prompts))
+        self._measure(prompts[0], steps[0].batch)
+        assert self._limit is not None
         behind = sum(map(len, labels))
-        tokens = [
-            len(i) + (behind or len(t)) + (len(prompts[k]) if repeated else 0)
-            for i, t, k in zip(inputs, targets, own, strict=True)
-        ]
-        losses = [0.0] * len(steps)
-        parts = split(tokens, self._room(prompts[0], steps[0].batch) - shared)
+        lengths = [len(i) + (behind or len(t)) for i, t in zip(inputs, targets, strict=True)]
+        costs = [self._cost(length, len(prompts[k])) for length, k in zip(lengths, own, strict=True)]
+        parts = split(costs, self._limit - self._per_token * shared)
+        self._alone = len(parts) == len(inputs)
+        if self._alone and len(inputs) > 1:
+            self._say(
+                f"Memory is so short ({self._limit / 2**20:.0f} MiB for a pass) that every row goes through the model "
+                "alone, which is slow. A smaller --max-input-tokens or --length, or fewer seeds at once, needs less."
+            )
+        losses = torch.zeros(len(steps), device=self._model.device)
         for part in parts:
             batch = Batch([inputs[i] for i in part], [targets[i] for i in part], [own[i] for i in part])
-            found = self._losses(prompts, batch, labels, shared + sum(tokens[i] for i in part))
-            weighted = found * torch.tensor([weights[i] for i in part], device=found.device)
+            found = self._losses(prompts, batch, labels, shared + sum(lengths[i] for i in part))
+            (share,) = send([torch.tensor([weights[i] for i in part])], found.device)
+            weighted = found * share
             weighted.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            for i, value in zip(part, weighted.tolist(), strict=True):
-                losses[own[i]] += value
+            (owners,) = send([torch.tensor(batch.rows)], losses.device)
+            losses.index_add_(0, owners, weighted.detach().to(losses.device))
         return losses, len(parts)
+
+    def _cost(self, length: int, prompt: int) -> float:
+        """Bytes that a row keeps."""
+        tokens = length + (prompt if self._engine.repeats_prompts else 0)
+        seen = tokens if self._engine.repeats_prompts else length + prompt
+        return self._per_token * tokens + self._per_pair * tokens * seen
 
     def _losses(
         self, prompts: Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]], tokens: int
@@ -189,17 +225,96 @@ class Microbatches:
             return self._engine.losses(prompts, batch)
         scores = self._engine.label_scores(prompts, batch, labels)
         places = {tuple(label): place for place, label in enumerate(labels)}
-        gold = torch.tensor([places[tuple(target)] for target in batch.targets], device=scores.device)
+        (gold,) = send([torch.tensor([places[tuple(target)] for target in batch.targets])], scores.device)
         return functional.cross_entropy(scores, gold, reduction="none")
 
-    def _room(self, prompt: Tensor, batch: Batch) -> float:
-        """How many tokens a pass may have, from what the first row of the first step keeps."""
-        if not self._bytes_per_token:
-            with count_kept(self._model.network) as kept:
-                self._engine.losses([prompt], Batch(batch.inputs[:1], batch.targets[:1]))
-            tokens = len(prompt) + len(batch.inputs[0]) + len(batch.targets[0])
-            self._bytes_per_token = max(1.0, kept.bytes / tokens)
-            if self._limit is None:
-                self._limit = SHARE_OF_FREE * free_bytes(self._model.device)
-        assert self._limit is not None
-        return self._limit / self._bytes_per_token
+    def _measure(self, prompt: Tensor, batch: Batch) -> None:
+        """Finds out, at the first step, what a token keeps and what a pair of tokens that see each other does."""
+        if self._per_token:
+            return
+        row, target = max(zip(batch.inputs, batch.targets, strict=True), key=lambda one: len(one[0]))
+        long, short = list(row) * (1 + 32 // len(row)), list(row)[: max(1, len(row) // 4)]
+        limit = self._model.max_length
+        if limit is not None:
+            long = long[: max(1, limit - len(prompt) - len(target))]
+        sizes, pairs, kept = [], [], []
+        for text in (short, long):
+            with count_kept(self._model.network) as one:
+                self._engine.losses([prompt], Batch([text], [target]))
+            own, all_ = len(text) + len(target), len(prompt) + len(text) + len(target)
+            sizes.append(all_)
+            pairs.append(all_**2 if self._engine.repeats_prompts else own * all_ + len(prompt) ** 2)
+            kept.append(one.bytes)
+        # kept = per_token * size + per_pair * pairs, through both points.
+        determinant = sizes[0] * pairs[1] - sizes[1] * pairs[0]
+        if determinant > 0:
+            self._per_pair = max(0.0, (sizes[0] * kept[1] - sizes[1] * kept[0]) / determinant)
+        self._per_token = max(1.0, (kept[1] - self._per_pair * pairs[1]) / sizes[1])
+        if self._limit is None:
+            self._limit = SHARE_OF_FREE * free_bytes(self._model.device)
+
+    def _retreat(self, prompts: Sequence[Tensor], reason: str) -> None:
+        """Halves what a pass may keep, after memory ran out, and forgets what the step has done so far.
+
+        Raises:
+            ModelError: The passes had one row each.
+        """
+        for leaf in (*prompts, *self._model.network.parameters()):
+            if leaf.requires_grad:
+                leaf.grad = None
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._alone or self._limit is None:
+            raise ModelError(
+                f"A single row needs more memory than {self._model.device} has ({reason}). Choose a smaller "
+                "--max-input-tokens or --length, --dtype bfloat16, or a smaller model."
+            )
+        self._limit = min(self._limit / 2, max(1.0, self.most_bytes / 2))
+        self._say(f"Memory ran out ({reason}): steps go on in smaller passes.")
+
+    def _say(self, message: str) -> None:
+        """Tells a message once."""
+        if message not in self.messages:
+            self.messages.append(message)
+            if self._tell is not None:
+                self._tell(message)
+
+
+class LateNumbers:
+    """Reads numbers of a device a step late, when they are there anyway, so that nobody waits for them."""
+
+    def __init__(self) -> None:
+        self._waiting: tuple[Tensor, torch.cuda.Event | None] | None = None
+
+    def exchange(self, numbers: Tensor) -> list[float] | None:
+        """Hands over the numbers of this step and returns those of the step before; None at the first.
+
+        Args:
+            numbers: ``[N]`` on any device, such as losses and `squared_norms`.
+        """
+        before = self.last()
+        if numbers.device.type == "cuda":
+            place = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            place.copy_(numbers.detach(), non_blocking=True)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            done.record()
+            self._waiting = (place, done)
+        else:
+            self._waiting = (numbers.detach().clone(), None)
+        return before
+
+    def last(self) -> list[float] | None:
+        """The numbers that wait, read now; None if there are none."""
+        if self._waiting is None:
+            return None
+        (numbers, done), self._waiting = self._waiting, None
+        if done is not None:
+            done.synchronize()
+        values: list[float] = numbers.tolist()
+        return values
+
+
+def squared_norms(prompts: Sequence[Tensor]) -> Tensor:
+    """``[K]`` sum of squares of every gradient and its prompt: finite only if all their numbers are."""
+    both = [(one.detach().float(), (one if one.grad is None else one.grad).float()) for one in prompts]
+    return torch.stack([value.square().sum() + gradient.square().sum() for value, gradient in both])

@@ -6,7 +6,7 @@ split once, and write the record last.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from spoton.errors import Interrupted
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
 from spoton.locks import locked
+from spoton.models.choose_engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_curve
 from spoton.prompts.soft_prompt import SoftPrompt
@@ -79,7 +80,11 @@ def _tuned_to_file(
         raise _interrupted("Interrupted before the test was finished.", tuned.prompt, out) from stop
     save_prompt(prompt, out)
     curves = draw_curve(tuned.history, task.metric, task.name, out.with_suffix(".png"))
-    record = _record(prompt, tuned, task, out) | {"curves": str(curves)}
+    choice = engine_for(model).choice
+    record = _record(prompt, tuned, task, out) | {
+        "curves": str(curves),
+        "engine": asdict(choice) if choice else None,
+    }
     write_record(out.with_suffix(".json"), record)
     checkpoint.unlink(missing_ok=True)
     remove_unfinished(out)

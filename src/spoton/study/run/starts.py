@@ -69,7 +69,7 @@ class Starts:
         return CellStart()
 
     def _from(self, prompt: SoftPrompt, name: str, length: int) -> CellStart:
-        prompt.require_model(self._model.fingerprint, self._model.name)
+        prompt.require_model(self._model.fingerprints, self._model.name)
         parent = Parent(name=name, weight=1.0, hash=prompt.content_hash())
         return CellStart(from_prompt(prompt.value, length), (parent,))
 

@@ -1,0 +1,228 @@
+"""The index of a large library: heads, mean keys and mean displacements of its prompts, derived from their files.
+
+It lies in the cache folder, one folder a library: an SQLite file of heads, and for every width D a plain file of
+float32 rows that only grows. A prompt is read again when its file's size or time of change is another. Whatever is
+missing or damaged is made anew; the prompts themselves are the truth, and nothing here is needed to use them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spoton.errors import PromptError
+from spoton.files import cache_folder, sha256_of_text
+from spoton.prompts.soft_prompt import SoftPrompt
+
+_FORMAT = "1"
+_TABLES = """
+CREATE TABLE facts (format TEXT);
+CREATE TABLE prompts (
+    name TEXT PRIMARY KEY, stamp TEXT NOT NULL, place INTEGER, length INTEGER, dim INTEGER, has_key INTEGER,
+    size INTEGER, fingerprint TEXT, task TEXT, data_hash TEXT, source TEXT, card TEXT, damage TEXT
+);
+"""
+# Prompts read between two commits, so that a killed first indexing loses little.
+_AT_ONCE = 2000
+
+
+class Head(NamedTuple):
+    """What the index knows of one prompt file.
+
+    Attributes:
+        name: Its name in the library.
+        stamp: Size and time of change of the file that was read.
+        place: Row of its means among those of its width; None for a damaged file.
+        length: P.
+        dim: D.
+        has_key: Whether the file holds a key.
+        size: Bytes.
+        fingerprint: Of the model, as the card has it.
+        task: As the card has it.
+        data_hash: As the card has it.
+        source: As the card has it.
+        card: Its card as JSON.
+        damage: Why it cannot be used; nothing if it can.
+    """
+
+    name: str
+    stamp: str
+    place: int | None
+    length: int
+    dim: int
+    has_key: bool
+    size: int
+    fingerprint: str
+    task: str
+    data_hash: str
+    source: str
+    card: str
+    damage: str
+
+
+class LibraryIndex:
+    """The index of one library.
+
+    Args:
+        library: Its folder, or whatever else names it.
+        folder: Where the index is kept; None: in the cache folder.
+    """
+
+    def __init__(self, library: Path, folder: Path | None = None) -> None:
+        name = sha256_of_text([str(library.resolve())])[:16]
+        self.folder = (cache_folder() / "libraries" if folder is None else folder) / name
+
+    def heads(self, files: Mapping[str, Path]) -> list[Head]:
+        """What is known of every file, sorted by name, after new and changed ones have been read.
+
+        Args:
+            files: The library's prompt files by name; others are forgotten.
+        """
+        try:
+            return self._refreshed(files)
+        except (
+            sqlite3.Error,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # damaged: whatever SQLite reads of other bytes
+            self.clear()
+            return self._refreshed(files)
+
+    def means(self, heads: Sequence[Head]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """``[N, D]`` mean tokens of keys, and of keys minus their starts; NaN where a file holds no key or no start.
+
+        Args:
+            heads: Whole prompts of one width, from `heads`.
+        """
+        dim, places = heads[0].dim, np.array([head.place for head in heads])
+        rows = np.memmap(self._rows_of(dim), dtype="<f4", mode="r").reshape(-1, 2, dim)
+        found = rows[places] if len(places) < len(rows) or (np.diff(places) != 1).any() else rows
+        return found[:, 0], found[:, 1]
+
+    def clear(self) -> None:
+        """Removes the index; the next use makes it anew."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _refreshed(self, files: Mapping[str, Path]) -> list[Head]:
+        stamps = {name: stamp for name, path in files.items() if (stamp := _stamp(path))}
+        with self._opened() as database:
+            known = {head.name: head for head in _read(database)}
+            kept = {name for name, stamp in stamps.items() if name in known and known[name].stamp == stamp}
+            self._require_means([known[name] for name in kept if not known[name].damage])
+            gone = [(name,) for name in known.keys() - stamps.keys()]
+            with database:
+                database.executemany("DELETE FROM prompts WHERE name = ?", gone)
+            new = sorted(stamps.keys() - kept)
+            for start in range(0, len(new), _AT_ONCE):
+                heads = [
+                    self._head(name, files[name], stamps[name]) for name in new[start : start + _AT_ONCE]
+                ]
+                known |= {head.name: head for head in heads}
+                with database:
+                    database.executemany(
+                        "INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        heads,
+                    )
+        return [known[name] for name in sorted(stamps)]
+
+    def _require_means(self, heads: Sequence[Head]) -> None:
+        """Raises `ValueError` if a file of means is missing, cut short or no whole number of rows."""
+        last: dict[int, int] = {}
+        for head in heads:
+            last[head.dim] = max(last.get(head.dim, 0), head.place or 0)
+        for dim, place in last.items():
+            path = self._rows_of(dim)
+            size = path.stat().st_size if path.is_file() else 0
+            if size % (8 * dim) or size < (place + 1) * 8 * dim:
+                raise ValueError("a file of means is not what the table says")
+
+    def _head(self, name: str, path: Path, stamp: str) -> Head:
+        """Reads a prompt file in full, and writes its means behind those of the others."""
+        try:
+            prompt = SoftPrompt.load(path)
+        except PromptError as error:
+            return Head(name, stamp, None, 0, 0, False, 0, "", "", "", "", "", str(error))
+        missing = torch.full((prompt.dim,), torch.nan)
+        key = missing if prompt.key is None else prompt.key.mean(0)
+        moved = missing if prompt.key is None or prompt.start is None else key - prompt.start.mean(0)
+        with self._rows_of(prompt.dim).open("ab") as file:
+            place = file.tell() // (8 * prompt.dim)
+            file.write(torch.stack([key, moved]).numpy().astype("<f4", copy=False).tobytes())
+        card, size = prompt.card, int(stamp.partition(" ")[0])
+        return Head(
+            name, stamp, place, prompt.length, prompt.dim, prompt.key is not None, size, card.model_fingerprint,
+            card.task, card.data_hash, card.source, card.model_dump_json(), "",
+        )  # fmt: skip
+
+    def _rows_of(self, dim: int) -> Path:
+        return self.folder / f"means-{dim}.f32"
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """The table of heads; one process at a time writes it and the means."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (
+            FileLock(self.folder / "lock"),
+            closing(sqlite3.connect(self.folder / "heads.sqlite")) as database,
+        ):
+            tables = database.execute("SELECT name FROM sqlite_master").fetchall()
+            if not tables:
+                for old in self.folder.glob("means-*.f32"):
+                    old.unlink()
+                database.executescript(_TABLES)
+                with database:
+                    database.execute("INSERT INTO facts VALUES (?)", (_FORMAT,))
+            if database.execute("SELECT format FROM facts").fetchone() != (_FORMAT,):
+                raise ValueError("the index has another format")
+            yield database
+
+
+def cosines(
+    key: Tensor, index: LibraryIndex, heads: Sequence[Head], *, displacement: Tensor | None = None
+) -> NDArray[np.float64]:
+    """Cosine of the mean token of ``key`` with those of the prompts: ``[N]``; NaN where one has no key.
+
+    Args:
+        key: ``[P, D]`` of the target.
+        index: Where the heads come from.
+        heads: Whole prompts of width D.
+        displacement: ``[P, D]`` start of the target's key: what both have moved by is compared instead.
+    """
+    keys, displacements = index.means(heads)
+    wanted = (key if displacement is None else key - displacement).double().mean(0).numpy()
+    rows = keys if displacement is None else displacements
+    lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    products: NDArray[np.float64] = (rows @ wanted.astype(np.float32)).astype(np.float64)
+    scale = np.maximum(lengths * np.linalg.norm(wanted), 1e-8)
+    found: NDArray[np.float64] = np.clip(products / scale, -1, 1)
+    return found
+
+
+def _read(database: sqlite3.Connection) -> list[Head]:
+    heads = list(map(Head._make, database.execute("SELECT * FROM prompts")))
+    for head in heads[
+        :1
+    ]:  # a page of other bytes shows in any row; one is enough to see another kind of file
+        json.loads(head.card or "{}")
+    return heads
+
+
+def _stamp(path: Path) -> str:
+    """Size and time of change of a file; nothing if it has gone."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    return f"{state.st_size} {state.st_mtime_ns} {state.st_ino}"
