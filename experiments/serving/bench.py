@@ -25,7 +25,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from peft import PromptTuningConfig, get_peft_model
 
@@ -150,10 +149,9 @@ async def measure(rounds: int, requests: dict[int, int]) -> dict[str, Any]:
         rounds: How often.
         requests: How many requests to send for each number of requests at once.
     """
-    memory = psutil.Process()
-    empty = memory.memory_info().rss
     model = load_model(dtype="float32", device="cpu")
-    with_model = memory.memory_info().rss
+    # What is resident says little before every page of the weights has been read.
+    weights = sum(weight.nbytes for weight in model.network.parameters())
     with tempfile.TemporaryDirectory() as folder:
         service = Service(model, [fill_library(Path(folder) / "prompts", PROMPTS)], Limits(seconds=600))
         peft = Peft(load_model(dtype="float32", device="cpu"))
@@ -191,7 +189,7 @@ async def measure(rounds: int, requests: dict[int, int]) -> dict[str, Any]:
     return {
         "date": date.today().isoformat(), "rounds": rounds, "prompts": PROMPTS, "rows": rows, "mixed_batch": mixed,
         "memory": {
-            "model_and_libraries_bytes": with_model, "empty_process_bytes": empty,
+            "model_bytes": weights,
             "prompt_bytes": values / PROMPTS, "cached_keys_bytes": cached / PROMPTS,
         },
     }  # fmt: skip
@@ -266,8 +264,8 @@ def _mixed(found: dict[str, Any]) -> str:
 def _memory(memory: dict[str, float]) -> str:
     """What a prompt costs here, and what a process of its own would."""
     return (
-        f"Memory: a process with the model holds {memory['model_and_libraries_bytes'] / 2**20:.0f} MiB, which one "
-        f"process a prompt takes for each. Here a further prompt takes {memory['prompt_bytes'] / 2**10:.0f} KiB and, "
+        f"Memory: the weights take {memory['model_bytes'] / 2**20:.0f} MiB, which one process a prompt takes for each. "
+        f"Here a further prompt takes {memory['prompt_bytes'] / 2**10:.0f} KiB and, "
         f"in the cache, {memory['cached_keys_bytes'] / 2**10:.0f} KiB of keys and values (means)."
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
+from spoton.prompts.card import Calibration
 from spoton.serving.limits import Limits
 from spoton.serving.server import Server
 from spoton.serving.service import Service
@@ -24,6 +25,11 @@ LABELS: dict[str, list[str] | None] = {
     "many": ["yes", "no", "maybe", "yes yes", "no no", "other"],
     "nested": ["yes", "yes and no"],
     "open": None,
+}
+# A calibration, and labels scored by the mean over their tokens.
+EXTRA: dict[str, dict[str, Any]] = {
+    "many": {"calibration": Calibration(bias=[0.5, -0.5, 0.0, 1.0, -1.0, 0.25], temperature=2.0, rows=10)},
+    "long": {"recipe": {"label_score": "mean"}},
 }
 LENGTHS = {"short": 4, "long": 1, "many": 7, "nested": 4, "open": 3}
 
@@ -44,7 +50,7 @@ def a_library(model: FrozenModel, folder: Path) -> PromptLibrary:
     """One prompt of each kind of labels."""
     library = PromptLibrary(folder)
     for name in LABELS:
-        library.add(a_prompt(model, name))
+        library.add(a_prompt(model, name, **EXTRA.get(name, {})))
     return library
 
 

@@ -127,7 +127,7 @@ def answers_from_scores(
 
     Args:
         card: Of the prompt; its labels, in their order.
-        scores: ``[N, C]`` log-likelihood of each label behind each input, in nats.
+        scores: ``[N, C]`` score of each label behind each input, summed or averaged as its recipe says.
         calibrate: Whether the card's calibration is applied, if it has one.
     """
     labels = card.labels or []

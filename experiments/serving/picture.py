@@ -1,0 +1,58 @@
+"""The picture of the page in the README: the starter library, one text behind four of its prompts.
+
+    python -m experiments.serving.picture
+
+Needs Chromium. The latencies in it are those of the machine at that moment: take it on a quiet one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from spoton.models import load_model
+from spoton.prompts import starter_library
+from spoton.serving.server import Server
+from spoton.serving.service import Service
+
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "serve.png"
+TEXT = (
+    "The trailer promised a thriller; what I got was two hours of people talking in a kitchen, and I would watch it "
+    "again tomorrow."
+)
+PROMPTS = ("movie_sentiment", "product_sentiment", "tweet_sentiment", "medical_subject")
+
+
+def main() -> None:
+    """Starts a server, asks it twice, and takes the picture of the second answers."""
+    service = Service(load_model(), [starter_library()])
+    server = Server(service, host="127.0.0.1", port=0)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(120_000)
+        page.goto(server.address)
+        page.locator("#text").fill(TEXT)
+        page.locator("input:checked").uncheck()
+        for name in PROMPTS:
+            page.locator(f'input[value="{name}"]').check()
+        for _ in range(2):  # the first time the keys of the prompts are computed
+            page.locator("button").click()
+            page.locator(".answer h3 span", has_text="ms").nth(len(PROMPTS) - 1).wait_for()
+        page.screenshot(path=PICTURE, full_page=True)
+        browser.close()
+    server.should_exit = True
+    thread.join()
+
+
+if __name__ == "__main__":
+    main()
