@@ -33,7 +33,7 @@ def test_adapt_prints_and_leaves_the_whole_comparison(
     assert {
         "task", "model", "metric", "evaluation", "splits", "scores", "steps", "retrieved", "prompt", "seconds",
     } <= set(document)  # fmt: skip
-    assert set(document["scores"]) == {"zero_shot", "prompt_tuning", "transfer"}
+    assert set(document["scores"]) == {"zero_shot", "prompt_tuning", "transfer", "classical"}
     assert all(set(scores) == {"validation", "test"} for scores in document["scores"].values())
     assert document["steps"]["transfer"] <= document["steps"]["prompt_tuning"] == 6
     assert [set(one) >= {"name", "similarity"} for one in document["retrieved"]] == [True, True]

@@ -17,7 +17,7 @@ from spoton.errors import DataError
 from tests.cli.conftest import Run
 
 COMMANDS = {
-    "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor", "export", "import",
+    "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor", "export", "import", "serve",
     "library list", "library show", "library add", "library remove", "library verify",
     "library push", "library pull",
     "tasks list", "tasks show", "models list", "models pull",
@@ -119,6 +119,10 @@ def test_control_c_exits_with_130(failing: typer.Typer) -> None:
     assert "Interrupted" in ran.stderr
 
 
-def test_a_bug_keeps_its_traceback(failing: typer.Typer) -> None:
+def test_a_bug_is_a_sentence_and_its_traceback_is_there_when_asked_for(
+    failing: typer.Typer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ran = invoke(failing, "bug")
-    assert isinstance(ran.exception, RuntimeError)
+    assert ran.exit_code == 1 and "Traceback" not in ran.stderr and "Error" in ran.stderr
+    monkeypatch.setenv("SPOTON_DEBUG", "1")
+    assert "Traceback" in invoke(failing, "bug").stderr

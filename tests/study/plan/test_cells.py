@@ -84,7 +84,7 @@ def test_a_recipe_that_gains_a_field_keeps_its_names() -> None:
         dropout: float = 0.0
 
     before = Recipe(learning_rate=1e-5)
-    assert recipe_text(Grown(learning_rate=1e-5)) == recipe_text(before) == before.model_dump_json()
+    assert recipe_text(Grown(learning_rate=1e-5)) == recipe_text(before)
     assert recipe_text(Grown(learning_rate=1e-5, dropout=0.1)) != recipe_text(before)
 
 

@@ -93,12 +93,25 @@ def test_names_are_file_names() -> None:
     )
 
 
-def test_names_stay_what_they_were() -> None:
+# The preset `decoder` of the first studies, written out: presets may change, what a recipe is called may not.
+FIRST_DEFAULT: dict[str, Any] = {
+    "length": 20, "init": "vocabulary", "learning_rate": 0.05, "schedule": "constant", "warmup": 0, "clip": 0,
+    "average": 0, "calibrate": "none", "select": "score", "loss": "tokens",
+}  # fmt: skip
+
+
+def test_names_of_studies_that_ran_stay_as_they_are() -> None:
     """Studies under way are found again by these; a change here makes every finished cell run anew."""
-    names = {cell.name for cell in cells_of(study(model_tuning={"seeds": [0]}), HELD, facts)}
+    first = study(
+        sources={"tasks": ["a", "b", "c"], "recipe": FIRST_DEFAULT},
+        targets={"tasks": ["c", "d"], "recipe": FIRST_DEFAULT},
+    )
+    names = {cell.name for cell in cells_of(first, HELD, facts)}
     assert names >= {
         "zero-shot.c.0.33ccf5374924", "source.a.1.7b72a5a4cd87", "scratch.d.0.fa6ea135122e",
         "transfer.a.d.1.2096b2e855b5", "multi-task-mixture.d.0.k1.f95523c72f7c",
+        "source.a.0.430726363325", "scratch.c.0.fa6ea135122e", "transfer.a.c.0.38ef934b8da2",
+        "weighted-average.c.0.k2.6f2452868275", "multi-task-mixture.c.0.k1.744f74f68c9a",
     }  # fmt: skip
 
 
@@ -128,19 +141,6 @@ def test_model_tuning_is_named_by_its_own_recipe_alone() -> None:
     )
     assert names(model_tuning={"recipe": {"learning_rate": 1e-5}}).isdisjoint(before)
     assert names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"steps": 61}}).isdisjoint(before)
-
-
-def test_names_of_studies_that_ran_stay_as_they_are() -> None:
-    """Whatever changes these renames every cell of every study that ran, and makes it run again."""
-    found: dict[str, str] = {}
-    for cell in cells_of(study(), HELD, facts):
-        found.setdefault(cell.kind, cell.name)
-    assert found == {
-        "zero-shot": "zero-shot.c.0.33ccf5374924", "source": "source.a.0.430726363325",
-        "scratch": "scratch.c.0.fa6ea135122e", "transfer": "transfer.a.c.0.38ef934b8da2",
-        "weighted-average": "weighted-average.c.0.k2.6f2452868275",
-        "multi-task-mixture": "multi-task-mixture.c.0.k1.744f74f68c9a",
-    }  # fmt: skip
 
 
 HALVED = {"halving": {"rungs": [10, 20]}, "targets": {"tasks": ["c", "d"], "recipe": {"evaluate_every": 10}}}

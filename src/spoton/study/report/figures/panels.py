@@ -78,6 +78,7 @@ def _scatters(
             if one is not None:
                 _points(drawing, axes, analysis, one, colors)
                 axes.set_title(f"{target}, {metric.replace('_', ' ')}\n{_statistics(one)}", loc="left")
+            axes.ticklabel_format(useOffset=False)  # keys of one start differ in the fifth digit
             if row == len(targets) - 1:
                 axes.set_xlabel(f"similarity ({metric.replace('_', ' ')})")
             if column == 0:
