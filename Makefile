@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
 
-.PHONY: setup test lint demo starter-library bench bench-scale bench-serve verify-catalog clean
+.PHONY: setup test test-faults lint demo starter-library bench bench-scale bench-serve verify-catalog clean
 
 setup: $(INSTALLED)
 
@@ -24,6 +24,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 test: setup
 	$(BIN)/python -m pytest $(TESTS)
+
+# Kills, hostile inputs and outputs under fire: long, and not part of `make test`.
+test-faults: setup
+	$(BIN)/python -m pytest tests/faults -m campaign $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .

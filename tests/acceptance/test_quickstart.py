@@ -107,7 +107,7 @@ def test_adapt_compares_and_retrieves_from_the_starter_library(ran: Done) -> Non
     document = strict(ran["adapt reviews.csv"].stdout)
     assert document["splits"] == {"train": 48, "validation": 6, "test": 6}
     assert document["model"] == "smollm2-135m" and document["truncated"] == 0
-    assert document["scores"].keys() == {"zero_shot", "prompt_tuning", "transfer"}
+    assert document["scores"].keys() == {"zero_shot", "prompt_tuning", "transfer", "classical"}
     assert all(0 <= score <= 100 for arm in document["scores"].values() for score in arm.values())
     (source,) = document["retrieved"]
     listed = {prompt["name"] for prompt in strict(ran["library list"].stdout)}

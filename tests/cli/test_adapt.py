@@ -134,7 +134,8 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one(
     killed(started(cut, *command), lambda: any(work.glob("*.checkpoint")))
     assert not any(work.glob("*.safetensors"))
     killed(started(cut, *command), lambda: any(work.glob("*.safetensors")) and any(work.glob("*.checkpoint")))
-    assert {path.name for path in cut.iterdir()} == {"p.work"}
+    # The lock of the killed run stays until something is written here again.
+    assert {path.name for path in cut.iterdir() if path.suffix != ".lock"} == {"p.work"}
 
     again = finished(started(cut, *command))
     whole.mkdir()

@@ -36,6 +36,7 @@ def tuned(run: Run, model: Path, data: Path, *options: str) -> SoftPrompt:
         out,
         *RECIPE,
         *options,
+        "--overwrite",
         "--json",
     )
     assert ran.code == 0, ran.stderr

@@ -22,6 +22,8 @@ from spoton.tasks.template import compile_template, render
 from spoton.tuning import Recipe
 from tests.cli.conftest import run  # noqa: F401  # a fixture
 
+pytestmark = pytest.mark.campaign
+
 _DOUBLED = "{% set x = x ~ x %}"
 TEMPLATES = [
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",

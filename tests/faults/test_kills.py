@@ -18,6 +18,8 @@ from spoton.tuning import Recipe
 from spoton.tuning.tune_to_file import tune_to_file
 from tests.faults.conftest import Child, litter
 
+pytestmark = pytest.mark.campaign
+
 RECIPE = Recipe(length=4, steps=6, key_step=2, evaluate_every=1, batch_size=2)
 
 

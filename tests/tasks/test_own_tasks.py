@@ -119,7 +119,7 @@ def test_files_that_cannot_be_used(file: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot read the task file .*gone\.yaml"):
         resolve_task("my_reviews", task_files=[tmp_path / "gone.yaml"])
     (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
-    with pytest.raises(DataError, match=r"Cannot read the task file .*latin\.yaml"):
+    with pytest.raises(DataError, match=r"task file .*latin\.yaml is not UTF-8"):
         resolve_task("my_reviews", task_files=[tmp_path / "latin.yaml"])
     with pytest.raises(DataError, match=r"'my_reviews' is the name of a task of .*reviews\.yaml"):
         resolve_task("my_reviews", task_files=[file, file])

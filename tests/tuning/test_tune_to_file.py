@@ -209,7 +209,7 @@ def test_a_task_that_cannot_be_tuned_leaves_an_earlier_run_alone(model: FrozenMo
     tune_to_file(model, toy_task(), RECIPE, out)
     before = {name: (out.parent / name).read_bytes() for name in names(out)}
     with pytest.raises(DataError, match="validation"):
-        tune_to_file(model, toy_task(validation=()), RECIPE, out)
+        tune_to_file(model, toy_task(validation=()), RECIPE, out, overwrite=True)
     assert {name: (out.parent / name).read_bytes() for name in names(out)} == before
 
 

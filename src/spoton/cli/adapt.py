@@ -12,7 +12,7 @@ from spoton.cli.command import command
 from spoton.cli.data_options import TaskOptions, note_unknown
 from spoton.cli.libraries import note_damaged, open_libraries
 from spoton.cli.options import Evaluation, Json, K, Library, Metric, ModelOptions, Overwrite
-from spoton.cli.output import emit, facts, table
+from spoton.cli.output import emit, facts, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
 
@@ -64,6 +64,8 @@ def adapt(
     for opened in libraries:
         note_damaged(opened)
     document = adapted.to_json()
+    for name, reason in document["damaged"].items():
+        note(f"Skipped {name}: {reason}")
     emit(document, _report(document), as_json=json)
 
 

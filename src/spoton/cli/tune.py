@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,7 +53,8 @@ def tune(
         asked, chosen, frozen = task.load(model), recipe.recipe(library), model.load()
         kept = out.with_suffix(".budget.json")
         if not resume:
-            kept.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # whether --out is a place for a prompt is judged later
+                kept.unlink(missing_ok=True)
         chosen = recipe.budgeted(chosen, frozen, asked, kept=kept)
         note_unknown(frozen, asked.labels)
         with live_progress() as on_event:

@@ -128,7 +128,12 @@ def _require_different(model: FrozenModel, labels: Sequence[str], words: Sequenc
 
 
 def unknown_in_labels(model: FrozenModel, labels: Sequence[str] | None) -> list[str]:
-    """The labels that hold a token which the model's vocabulary lacks, so that part of them is lost."""
+    """The labels that hold a token which the model's vocabulary lacks, so that part of them is lost.
+
+    Raises:
+        DataError: A label holds half of a character.
+    """
+    _require_whole_characters("Label", labels or ())
     unknown = model.tokenizer.unk_token_id
     if (
         unknown is None or unknown == model.tokenizer.eos_token_id

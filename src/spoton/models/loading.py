@@ -109,9 +109,7 @@ def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
     folder, options = _place(name, revision)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
-            return bool(
-                AutoConfig.from_pretrained(folder, trust_remote_code=False, **options).is_encoder_decoder
-            )
+            return bool(AutoConfig.from_pretrained(folder, **options).is_encoder_decoder)
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
         raise ModelError(_not_loaded(name, expanded(name), error)) from error
 
@@ -127,12 +125,10 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
         ModelError: It cannot be found or read.
         DownloadError: An embedded model could not be fetched.
     """
-    folder, options = (pull_model(name), {}) if _is_embedded(name) else _place(name, revision)
+    folder, options = (pull_model(name), _NO_CODE) if _is_embedded(name) else _place(name, revision)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=False, **options
-            )
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
         raise ModelError(_not_loaded(name, expanded(name), error)) from error
     return tokenizer

@@ -49,6 +49,7 @@ class SeedRuns:
         transfer: The best candidate by validation.
         candidates: How many candidates were tuned.
         retrieved: The sources, most similar first.
+        damaged: Name to reason of sources that turned out damaged.
     """
 
     seed: int
@@ -56,6 +57,7 @@ class SeedRuns:
     transfer: Run
     candidates: int
     retrieved: list[Retrieved]
+    damaged: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -170,6 +172,7 @@ def _adapted(
         [run.scratch.history for run in runs], [run.transfer.history for run in runs], recipe.key_step
     )
     neighbour = _classical(task)
+    damaged = {name: why for run in runs for name, why in run.damaged.items()}
     arms_scores = {"zero_shot": zero_shot} | {arm: found.means() for arm, found in scores.items()}
     if neighbour is not None:
         arms_scores["classical"] = {split: neighbour.score(split) for split in ("validation", "test")}
@@ -188,6 +191,7 @@ def _adapted(
         "retrieved_by_seed": [[one.to_json() for one in run.retrieved] for run in runs],
         "truncated": runs[0].scratch.truncated,
         "chosen": chosen, "prompt": None if out is None else str(out),
+        "damaged": damaged,
         "notes": [*task.notes, *(run.message for pair in runs for run in (pair.scratch, pair.transfer) if run.message)],
         "seconds": time.monotonic() - began, "recipe": recipe.model_dump(), "data_hash": task.data_hash(),
         "versions": versions(), "engine": asdict(choice) if (choice := engine_for(model).choice) else None,
@@ -256,7 +260,9 @@ def _transferred(
         arms.tuned(f"seed {recipe.seed}: from {start.name}", share, start.value, start.parents)
         for start in candidates
     ]
-    return SeedRuns(recipe.seed, scratch, max(tuned, key=lambda run: run.rank), len(tuned), found)
+    return SeedRuns(
+        recipe.seed, scratch, max(tuned, key=lambda run: run.rank), len(tuned), found, found.damaged
+    )
 
 
 def _test(arms: KeptRuns, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str, Scores]:

@@ -123,13 +123,13 @@ class CellRunner:
     def missing(self) -> tuple[str, ...]:
         """What cannot be read of the model and the tasks: all of it, one message each, instead of the first."""
         told = []
-        reads: list[Callable[[], object]] = [lambda: self.model]
-        reads += [partial(self.task, *place) for place in self._places()]
-        for read in reads:
+        reads: list[tuple[str, Callable[[], object]]] = [(self.study.model, lambda: self.model)]
+        reads += [(name, partial(self.task, role, name)) for role, name in self._places()]
+        for name, read in reads:
             try:
                 read()
             except SpotonError as error:
-                told.append(str(error))
+                told.append(str(error) if name in str(error) else f"{name}: {error}")
         return tuple(dict.fromkeys(told))
 
     def _places(self) -> list[tuple[Role, str]]:
