@@ -155,7 +155,7 @@ def _pairs(analysis: Analysis) -> Table:
         )
         dropped = {seed for seed in seeded if (one.source, one.target, seed) in analysis.results.dropped}
         each = [number(scores[seed]).marked(DROPPED if seed in dropped else "") for seed in seeded]
-        score = spread(one.score)
+        score = number(one.score.mean) if len(seeded) == 1 else spread(one.score)
         rows.append([
             one.source, one.target, *(each if several else []),
             score.marked(DROPPED) if dropped and not several else score,

@@ -118,6 +118,9 @@ def _points(
                 drawn, f"{source_label(analysis, source)}{which}: {number(x, 3)}, {number(y, sign=True)} %"
             )
     axes.margins(0.06, 0.1)
+    # Similarities may differ in the fifth digit alone: whole numbers, few of them, and no offset next to the axis.
+    axes.ticklabel_format(useOffset=False)
+    axes.locator_params(axis="x", nbins=4)
 
 
 def _has_words(analysis: Analysis) -> bool:
