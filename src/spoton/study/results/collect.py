@@ -57,8 +57,12 @@ def collect(place: str | Path) -> StudyResults:
     study = parse_study_file(text.decode("utf-8", "replace"), f"{store.place}/{STUDY_FILE}")
     planned = [one.name for one in read_plan(store)]
     there = store.names("cells", ".json")
-    # An empty or damaged file is a cell that is not finished.
-    cells = [cell for _, cell in store.results(name for name in planned if name in there) if cell is not None]
+    results = dict(store.results(name for name in planned if name in there))
+    if damaged := [name for name, cell in results.items() if cell is None]:
+        raise StudyError(
+            f"{place} has damaged results: {', '.join(damaged[:5])}. `spoton study run {place}` makes them again."
+        )
+    cells = [cell for cell in results.values() if cell is not None]
     if not cells:
         raise StudyError(f"No cell of {place} is finished yet. Run the study: spoton study run {place}")
     by_kind: dict[str, list[dict[str, Any]]] = {}
