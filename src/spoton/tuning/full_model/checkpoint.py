@@ -56,6 +56,8 @@ class ModelCheckpoint:
         _save({name: weight.detach() for name, weight in weights.items()}, now)
         hashes = {now.name: sha256_of_file(now)}
         if best != now:
+            if not best.is_file():  # the start was the best so far, and nothing was written at step 0
+                _save(cast("WeightsLearner", learner).best, best)
             hashes[best.name] = known.get(best.name) or sha256_of_file(best)
         tensors = {
             f"{place}.{name}": torch.as_tensor(value)
