@@ -64,6 +64,8 @@ def fingerprints(network: PreTrainedModel) -> tuple[str, ...]:
         # Factors from 1 to 2, none a multiple of another, so that two parameters do not make up for each other.
         factor = 1 + (number + 1) * (math.sqrt(5) - 1) / 2 % 1
         size += factor * float((sample.double().abs() + _SMALLEST).log().mean())
+    if not math.isfinite(size):  # weights that are no numbers: a model, if a useless one
+        return _named(digest, 0), _version_1(network)
     step, rest = divmod(size, _STEP)
     steps = [int(step)]
     if rest < _MARGIN:
