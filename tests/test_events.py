@@ -59,10 +59,10 @@ def test_the_caller_names_the_phase(model: FrozenModel) -> None:
     assert {event.phase for event in seen} == {"probe", "zero-shot: test"}
 
 
-def test_scores_are_told_from_the_first_look_on(model: FrozenModel) -> None:
+def test_a_score_is_told_at_its_evaluation_and_the_best_ever_after(model: FrozenModel) -> None:
     seen: list[Progress] = []
     tune(model, toy_task(), RECIPE, on_event=seen.append)
-    assert [event.validation is None for event in seen] == [True, False, False, False]
+    assert [event.validation is None for event in seen] == [True, False, True, False]
     assert [event.best is None for event in seen] == [True, False, False, False]
     assert {event.metric for event in seen} == {"accuracy"}
 
