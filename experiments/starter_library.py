@@ -141,7 +141,7 @@ def tune_missing(arguments: argparse.Namespace) -> None:
 def table(folder: Path) -> str:
     """The records as a Markdown table, in the order of `SOURCES`."""
     lines = [
-        "| source | family | metric | steps | majority | bare model | test, 95 % | uncalibrated | CPU minutes | shipped |",
+        "| source | family | metric | steps | majority | bare model | test, 95 % | raw | CPU min | shipped |",
         "|---" * 10 + "|",
     ]
     for source in SOURCES:
