@@ -58,7 +58,7 @@ class Source:
 
 
 SOURCES = (
-    Source("sst2", 200), Source("mnli", 400), Source("trec", 200), Source("product_sentiment", 160),
+    Source("sst2", 200), Source("mnli", 300), Source("trec", 200), Source("product_sentiment", 160),
     Source("ag_news", 120), Source("medical_subject", 200), Source("tweet_eval_emotion", 200),
     Source("qqp", 240), Source("subj", 120), Source("tweet_eval_offensive", 160), Source("mpqa", 120),
     Source("qnli", 200), Source("snli", 240), Source("movie_sentiment", 160), Source("tweet_sentiment", 160),

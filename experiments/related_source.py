@@ -1,0 +1,168 @@
+"""What is a source that knows its task worth to a relative with few rows, and is it the relation that helps?
+
+Inference targets of at most 256 training rows, tuned with the default recipe from four starts at equal steps: from
+scratch (the task in words), from the MNLI prompt, from the SST-2 prompt (a control that has learned something else) and
+from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSON file under
+``docs/experiments/related_source/``; finished cells never run again, and killed ones go on from their last
+evaluation. The seed draws the rows, too. The first seed also scores the untuned starts.
+
+    python experiments/related_source.py --data-dir data --threads 1
+    python experiments/related_source.py --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spoton import Recipe, evaluate, load_model, tune
+from spoton.evaluation.calibration import fit_calibration, gold_indices
+from spoton.models import FrozenModel
+from spoton.prompts import PromptLibrary, starter_library
+from spoton.prompts.card import Parent
+from spoton.tasks import Task
+from spoton.tasks.catalog import load_task
+from spoton.tuning.record import write_record
+
+CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "related_source"
+RECIPE = Recipe.preset("decoder", steps=60, evaluate_every=20, max_input_tokens=96)
+TARGETS = ("sick", "scitail", "rte", "cb")
+STARTS: dict[str, str] = {"scratch": "", "mnli": "mnli", "sst2": "sst2", "noise": ""}
+"""Name of a start, and the source prompt it is."""
+TRAIN, VALIDATION, TEST, CALIBRATION = 256, 100, 250, 128
+
+
+def start_of(name: str, library: PromptLibrary, seed: int) -> tuple[Tensor | None, list[Parent]]:
+    """The matrix ``[P, D]`` of a start, and its parents; None: the recipe's own."""
+    if name == "scratch":
+        return None, []
+    prompt = library.get(STARTS[name] or "mnli")
+    if name == "noise":
+        value = prompt.value
+        chance = torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
+        return chance * value.pow(2).mean().sqrt(), []
+    return prompt.value, [Parent(name=prompt.card.name, weight=1.0, hash=prompt.content_hash())]
+
+
+def untuned(model: FrozenModel, task: Task, start: Tensor, limit: int) -> dict[str, float]:
+    """Test accuracy of a start before any step: raw, and with a calibration fitted on training rows."""
+    rows = task.train[:CALIBRATION]
+    seen = evaluate(model, start, rows, task, max_input_tokens=limit)
+    assert task.labels is not None
+    assert seen.label_scores is not None
+    fitted = fit_calibration(seen.label_scores, gold_indices([row.target for row in rows], task.labels))
+    found = evaluate(model, start, task.test, task, max_input_tokens=limit, calibration=fitted)
+    raw = found if found.uncalibrated is None else found.uncalibrated
+    return {"raw": raw.score, "calibrated": found.score}
+
+
+def run_cell(
+    model: FrozenModel, task: Task, start: str, library: PromptLibrary, recipe: Recipe, path: Path
+) -> dict[str, Any]:
+    """Tunes one prompt and scores it once on the test rows."""
+    began = time.process_time()
+    initial, parents = start_of(start, library, recipe.seed)
+    tuned = tune(
+        model, task, recipe, initial=initial, parents=parents,
+        checkpoint=path.with_suffix(".checkpoint"), resume=True,
+    )  # fmt: skip
+    test = evaluate(model, tuned.prompt, task.test, task)
+    targets = [row.target for row in task.test]
+    before = tuned.prompt.start if initial is None else initial
+    return {
+        "target": task.name, "start": start, "seed": recipe.seed, "steps": tuned.steps, "test": test.score,
+        "uncalibrated": test.score if test.uncalibrated is None else test.uncalibrated.score,
+        "untuned": None if recipe.seed or before is None else untuned(model, task, before, recipe.max_input_tokens),
+        "majority": 100 * max(map(targets.count, set(targets))) / len(targets),
+        "validation": tuned.prompt.card.scores["validation"], "best_step": tuned.prompt.card.best_step,
+        "evaluations": [entry for entry in tuned.history if "validation" in entry],
+        "losses": [round(entry["loss"], 4) for entry in tuned.history if "loss" in entry],
+        "splits": task.splits(), "recipe": tuned.prompt.card.recipe, "data_hash": task.data_hash(),
+        "parents": [parent.model_dump() for parent in parents], "versions": tuned.prompt.card.versions,
+        "model_fingerprint": model.fingerprint, "cpu_seconds": time.process_time() - began,
+    }  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs every cell that has no result and that no other process works on."""
+    from filelock import FileLock, Timeout
+
+    torch.set_num_threads(arguments.threads)
+    library = PromptLibrary(arguments.library) if arguments.library else starter_library()
+    model = load_model()
+    arguments.cells.mkdir(parents=True, exist_ok=True)
+    wanted = [
+        (t, seed, start) for t in arguments.targets for seed in arguments.seeds for start in arguments.starts
+    ]
+    for target, seed, start in wanted:
+        path = arguments.cells / f"{target}.{start}.{seed}.json"
+        try:
+            with FileLock(path.with_suffix(".lock"), timeout=0):
+                if path.exists():
+                    continue
+                task = load_task(target, data_dir=arguments.data_dir, form="natural")
+                task = task.limited(TRAIN, VALIDATION, TEST, seed=seed)
+                record = run_cell(model, task, start, library, RECIPE.changed(seed=seed), path)
+                write_record(path, record)
+        except Timeout:
+            continue
+        path.with_suffix(".checkpoint").unlink(missing_ok=True)
+        path.with_suffix(".lock").unlink(missing_ok=True)
+        print(path.name, record["test"], f"{record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True)
+
+
+def table(cells: Path) -> str:
+    """Test accuracy by target and start as Markdown: mean and standard deviation over seeds, and untuned."""
+    lines = [
+        "| target | start | untuned, calibrated | test | without calibration | seeds |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    for target in TARGETS:
+        for start in STARTS:
+            found = [json.loads(path.read_text()) for path in sorted(cells.glob(f"{target}.{start}.*.json"))]
+            if not found:
+                continue
+            before = next((f"{one['untuned']['calibrated']:.1f}" for one in found if one["untuned"]), "")
+            scores = [_spread([one[key] for one in found]) for key in ("test", "uncalibrated")]
+            lines.append(f"| {target} | {start} | {before} | {' | '.join(scores)} | {len(found)} |")
+    return "\n".join(lines)
+
+
+def _spread(scores: list[float]) -> str:
+    if len(scores) == 1:
+        return f"{scores[0]:.1f}"
+    return f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f}"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
+    parser.add_argument(
+        "--library", type=Path, help="folder of the source prompts; not given: the starter library"
+    )
+    parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS))
+    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
+    parser.add_argument("--table", action="store_true", help="print the results that are there")
+    arguments = parser.parse_args()
+    if arguments.table:
+        sys.stdout.write(table(arguments.cells) + "\n")
+    else:
+        run(arguments)
+
+
+if __name__ == "__main__":
+    main()
