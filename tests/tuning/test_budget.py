@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from spoton.tuning import Recipe
-from spoton.tuning.budget import seconds_of, steps_for_data, steps_for_minutes, with_budget
+from spoton.tuning.budget import (
+    seconds_of,
+    steps_between_evaluations,
+    steps_for_data,
+    steps_for_minutes,
+    with_budget,
+)
 from tests.tiny import tiny, toy_task
 
 RECIPE = Recipe(length=4, evaluate_every=4, batch_size=4, average=0.9)
@@ -42,3 +48,25 @@ def test_chosen_steps_are_kept_for_a_resumed_run(tmp_path: Path) -> None:
     kept.write_text('{"steps": 7}')
     assert with_budget(model, task, RECIPE, minutes=0.02, kept=kept).steps == 7
     assert with_budget(model, task, RECIPE).steps == 60
+
+
+@pytest.mark.parametrize(
+    ("steps", "rows", "average", "every"),
+    [
+        (400, 50, 0.95, 20),  # never more often than every twentieth step
+        (
+            400,
+            200,
+            0.95,
+            50,
+        ),  # 2 * 200 rows forward are 25 steps of 8 forward and backward: half of what lies between
+        (400, 200, 0.0, 25),
+        (400, 10_000, 0.95, 200),  # and at least twice
+        (10, 10_000, 0.95, 20),
+    ],
+)
+def test_evaluations_take_at_most_a_third_of_the_time(
+    steps: int, rows: int, average: float, every: int
+) -> None:
+    recipe = Recipe(steps=steps, batch_size=8, average=average)
+    assert steps_between_evaluations(recipe, rows) == every

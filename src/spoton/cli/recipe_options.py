@@ -116,7 +116,11 @@ class RecipeOptions:
         int | None, typer.Option(help="Step whose checkpoint is the key.", rich_help_panel=_RECIPE)
     ] = None
     evaluate_every: Annotated[
-        int | None, typer.Option(help="Steps between two validations.", rich_help_panel=_RECIPE)
+        int | None,
+        typer.Option(
+            help="Steps between two evaluations. Not given: so many that evaluating takes at most a third of the time.",
+            rich_help_panel=_RECIPE,
+        ),
     ] = None
     patience: Annotated[
         int | None,
@@ -149,7 +153,7 @@ class RecipeOptions:
     def budgeted(
         self, recipe: Recipe, model: FrozenModel, task: Task, *, runs: int = 1, kept: Path | None = None
     ) -> Recipe:
-        """The recipe with the steps of its budget: as given, by minutes, or by the size of the data.
+        """The recipe with the steps and evaluations of its budget: as given, by minutes, or by the size of the data.
 
         Args:
             recipe: From `recipe`.
@@ -162,14 +166,24 @@ class RecipeOptions:
             RecipeError: both steps and minutes were given.
         """
         from spoton.errors import RecipeError
-        from spoton.tuning.budget import with_budget
+        from spoton.tuning.budget import MOST_STEPS, steps_between_evaluations, with_budget
 
         if self.steps is not None and self.minutes is not None:
             raise RecipeError("--steps and --minutes both set the budget. Give one of them.")
-        if self.minutes is None and (self.steps is not None or self.preset not in (None, "decoder")):
-            return recipe
-        minutes = None if self.minutes is None else self.minutes / runs
-        return with_budget(model, task, recipe, minutes=minutes, kept=kept)
+        is_default = self.preset in (None, "decoder")
+        chooses_interval = is_default and self.evaluate_every is None
+        rows = len(task.validation)
+        if self.minutes is not None or (is_default and self.steps is None):
+            if chooses_interval:  # what an evaluation costs decides how many steps fit into the minutes
+                long = recipe.changed(steps=MOST_STEPS)
+                recipe = recipe.changed(evaluate_every=steps_between_evaluations(long, rows))
+            minutes = None if self.minutes is None else self.minutes / runs
+            recipe = with_budget(model, task, recipe, minutes=minutes, kept=kept)
+        return (
+            recipe.changed(evaluate_every=steps_between_evaluations(recipe, rows))
+            if chooses_interval
+            else recipe
+        )
 
     def _given(self) -> dict[str, object]:
         """The options that change the preset, by name; the learning rate as a number where it is one."""

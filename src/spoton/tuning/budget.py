@@ -1,4 +1,4 @@
-"""How many steps a run gets when nobody says: by the size of the data, or by minutes of wall time.
+"""How many steps and evaluations a run gets when nobody says: by the size of the data, or by minutes of wall time.
 
 What ends a run earlier is patience; this sets the ceiling.
 """
@@ -6,6 +6,7 @@ What ends a run earlier is patience; this sets the ceiling.
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -26,6 +27,8 @@ EPOCHS = 8
 """Passes over the training rows that the ceiling allows, between the fewest and the most steps."""
 PATIENCE = 5
 """Evaluations without anything better that end a run whose steps nobody gave."""
+_SHORTEST_INTERVAL = 20
+"""Steps between two evaluations below which a chosen interval never falls."""
 _TIMED_STEPS = 2
 _TIMED_ROWS = 32
 _MARGIN = 0.85
@@ -40,6 +43,28 @@ def steps_for_data(examples: int, batch_size: int) -> int:
         (100, 400, 1000)
     """
     return min(MOST_STEPS, max(FEWEST_STEPS, -(-EPOCHS * examples // batch_size)))
+
+
+def steps_between_evaluations(recipe: Recipe, validation: int) -> int:
+    """Returns an interval that leaves at least two thirds of a run to tuning, and at least two evaluations.
+
+    A row that is scored costs a forward pass; one that is tuned on costs about two, since the frozen weights need no
+    gradient. So an evaluation costs as much as ``candidates * validation / (2 * batch_size)`` steps if the rows of both
+    splits are equally long, with two candidates (the last prompt and the average) where an average is kept.
+
+    Args:
+        recipe: Its steps, batch size and average count.
+        validation: Rows that are scored.
+
+    Example:
+        >>> recipe = Recipe.preset("decoder", steps=400)
+        >>> [steps_between_evaluations(recipe, rows) for rows in (50, 200, 500)]
+        [20, 50, 125]
+    """
+    candidates = 2 if recipe.average else 1
+    cost = candidates * validation / (2 * recipe.batch_size)
+    fair = max(_SHORTEST_INTERVAL, 5 * math.ceil(2 * cost / 5))
+    return min(fair, max(_SHORTEST_INTERVAL, math.ceil(recipe.steps / 2)))
 
 
 def steps_for_minutes(
