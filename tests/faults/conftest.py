@@ -19,6 +19,8 @@ from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.tasks import Task
 from spoton.tuning import Recipe
 from spoton.tuning.tune_to_file import tune_to_file
+from tests.study.small import make_study as make_study
+from tests.study.small import tiny_model as tiny_model
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
 Work = Callable[[], object]

@@ -22,8 +22,6 @@ from spoton.tasks.template import compile_template, render
 from spoton.tuning import Recipe
 from tests.cli.conftest import run  # noqa: F401  # a fixture
 
-pytestmark = pytest.mark.campaign
-
 _DOUBLED = "{% set x = x ~ x %}"
 TEMPLATES = [
     "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
@@ -275,7 +273,7 @@ def test_no_escape_reaches_a_terminal(tmp_path: Path, run) -> None:  # type: ign
 
 def test_markdown_of_a_report_holds_no_tags_and_no_links() -> None:
     evil = "<script>x</script>|[a](javascript:b)`\n# c"
-    text = as_markdown(evil, [Section(evil, [evil, Table([evil], [[evil]], folded=evil)])], {})
+    text = as_markdown(evil, [Section(evil, [evil, Table(evil, [evil], [[evil]], folded=evil)])], {})
     assert "<" not in text and "](" not in text and "\n# c" not in text
 
 

@@ -17,8 +17,6 @@ from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.full_model.tune_to_folder import tune_model_to_folder
 from spoton.tuning.tune_to_file import tune_to_file
 
-pytestmark = pytest.mark.campaign
-
 RECIPE = Recipe(length=4, steps=4, key_step=2, evaluate_every=2, batch_size=4)
 LONG = RECIPE.changed(steps=400, evaluate_every=200, seed=1)
 
