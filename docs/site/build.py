@@ -57,17 +57,17 @@ def main() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "--config-file", str(CONFIG)]
     done = subprocess.run(command, env=environment, check=False).returncode
     if not done:
-        bundle_shim()
+        make_self_contained()
         sys.stdout.write(f"The site is in {SITE}: open index.html, no server is needed.\n")
     return done
 
 
-def bundle_shim() -> None:
-    """Replaces the one script that the pages would fetch from elsewhere by the copy of it in this folder."""
+def make_self_contained() -> None:
+    """Mends what of a page needs a server: the one script from elsewhere is bundled, and the logo leads to a file."""
     shutil.copy(DOCS / "site" / SHIM, SITE / "assets")
     for page in SITE.rglob("*.html"):
-        ours = os.path.relpath(SITE / "assets" / SHIM, page.parent)
-        page.write_text(page.read_text().replace(SHIM_ELSEWHERE, ours))
+        text = page.read_text().replace(SHIM_ELSEWHERE, os.path.relpath(SITE / "assets" / SHIM, page.parent))
+        page.write_text(re.sub(r'(<a href="\.(?:/\.\.)*)(" title="spoton")', r"\1/index.html\2", text))
 
 
 def put_together() -> None:
@@ -96,9 +96,7 @@ def notebook(path: Path) -> str:
         if cell.cell_type == "markdown":
             parts.append(with_links(cell.source, path))
         elif cell.cell_type == "code":
-            language = "console" if cell.source.startswith("!") else "python"
-            source = re.sub(r"^!", "$ ", cell.source, flags=re.MULTILINE)
-            parts.append(f"```{language}\n{source}\n```")
+            parts.append(f"```python\n{cell.source}\n```")
             parts += [shown(output, f"{path.stem}-{len(parts)}.png") for output in cell.outputs]
     return "\n\n".join(part for part in parts if part)
 

@@ -6,9 +6,29 @@ import importlib
 
 PAGES = {
     "prompts": ("Prompts and libraries", ["SoftPrompt", "Card", "PromptLibrary", "Entry", "starter_library"]),
-    "models": ("Models", ["load_model", "FrozenModel", "list_models", "pull_model", "Engine", "Batch", "engine_for"]),
-    "tasks": ("Tasks", ["resolve_task", "load_task", "list_tasks", "Task", "Example", "TaskInfo", "DataSpec"]),
-    "tuning": ("Tuning", ["tune", "Tuned", "Recipe", "PRESETS", "tune_together", "Job", "tune_model", "ModelRecipe", "diagnose", "Diagnosis"]),
+    "models": (
+        "Models",
+        ["load_model", "FrozenModel", "list_models", "pull_model", "Engine", "Batch", "engine_for"],
+    ),
+    "tasks": (
+        "Tasks",
+        ["resolve_task", "load_task", "list_tasks", "Task", "Example", "TaskInfo", "DataSpec"],
+    ),
+    "tuning": (
+        "Tuning",
+        [
+            "tune",
+            "Tuned",
+            "Recipe",
+            "PRESETS",
+            "tune_together",
+            "Job",
+            "tune_model",
+            "ModelRecipe",
+            "diagnose",
+            "Diagnosis",
+        ],
+    ),
     "evaluation": ("Evaluation", ["evaluate", "Evaluation", "predict", "Prediction", "form_for"]),
     "transfer": ("Transfer", ["adapt", "Adapted", "retrieve", "Retrieved", "sources_for", "similarity"]),
     "exchange": ("Other systems", ["export_prompts", "Exported", "read_foreign", "ForeignPrompt"]),

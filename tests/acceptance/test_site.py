@@ -20,7 +20,13 @@ pytest.importorskip("mkdocstrings", reason="the site needs spoton[docs]")
 
 SITE = CHECKOUT / "build" / "site"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+]
 
 
 class Page(HTMLParser):
@@ -51,7 +57,11 @@ def site() -> dict[Path, Page]:
     build = [sys.executable, str(CHECKOUT / "docs" / "site" / "build.py")]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return {path: Page(path) for path in SITE.rglob("*.html") if path.name != "404.html" and "assets" not in path.parts}
+    return {
+        path: Page(path)
+        for path in SITE.rglob("*.html")
+        if path.name != "404.html" and "assets" not in path.parts
+    }
 
 
 def test_every_link_leads_to_a_page_and_a_section(site: dict[Path, Page]) -> None:
@@ -63,14 +73,18 @@ def test_every_link_leads_to_a_page_and_a_section(site: dict[Path, Page]) -> Non
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             followed += 1
-            if not target.is_file() or (target in site and unquote(parts.fragment) not in site[target].anchors):
+            if not target.is_file() or (
+                target in site and unquote(parts.fragment) not in site[target].anchors
+            ):
                 broken.append(f"{path.relative_to(SITE)} -> {link}")
     assert followed > 1000
     assert broken == []
 
 
 def test_nothing_is_loaded_from_elsewhere(site: dict[Path, Page]) -> None:
-    assert [url for page in site.values() for url in page.loads if urlsplit(url).scheme not in ("", "data")] == []
+    assert [
+        url for page in site.values() for url in page.loads if urlsplit(url).scheme not in ("", "data")
+    ] == []
 
 
 def test_every_command_and_public_name_has_its_place(site: dict[Path, Page]) -> None:
