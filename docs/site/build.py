@@ -1,9 +1,8 @@
-"""Builds the site: `python docs/site/build.py`, which is `make docs`. The pages come together in build/docs, the site in
-build/site.
+"""Builds the site: `python docs/site/build.py`, which is `make docs`.
 
-Most pages are files of docs/. Others are made here of what they describe: a page for each command, the Python reference,
-the tutorial of its notebook, changelog and contributing guide of the files in the root. A link to nothing, a page that the
-navigation lacks, or any warning of Zensical ends the build.
+The pages come together in build/docs, the site in build/site. Most pages are files of docs/. Others are made here: a
+page for each command, the Python reference, the tutorial from its notebook, changelog and contributing guide from the
+root. A link to nothing, a page that the navigation lacks, or any warning of Zensical ends the build.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The site is built from this checkout: every link leads somewhere, nothing is fetched from elsewhere, search finds words."""
+"""The site is built from this checkout: links lead somewhere, nothing is fetched, search finds words."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ class SpotonGroup(TyperGroup):
 
     Each message ends in a short code, which docs/reference/errors.md explains.
     2: the user can correct it. 1: a fault of spoton, with a report file. 128 + n: signal n ended it. With `--json` the
-    message is also the JSON document on stdout, `{"error": ..., "kind": ..., "code": ...}`. With `--debug`, or the environment
-    variable `SPOTON_DEBUG=1`, the traceback is printed as well.
+    message is also the JSON document on stdout, `{"error": ..., "kind": ..., "code": ...}`. With `--debug`, or the
+    environment variable `SPOTON_DEBUG=1`, the traceback is printed as well.
     """
 
     def parse_args(
