@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
 
-.PHONY: setup test test-faults lint demo starter-library bench bench-scale bench-serve verify-catalog clean
+.PHONY: setup test test-faults lint docs tutorial demo starter-library bench bench-scale bench-serve verify-catalog clean
 
 setup: $(INSTALLED)
 
@@ -19,7 +19,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH_FLAGS) "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,metrics,ray,peft,serve,lm-eval]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,docs,metrics,ray,peft,serve,lm-eval]"
 	touch $@
 
 test: setup
@@ -34,6 +34,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
 	$(BIN)/lint-imports
+
+# The site: build/site/index.html, which needs no server and no network.
+docs: setup
+	$(BIN)/python docs/site/build.py
+
+# Runs the notebook of the tutorial and keeps what it printed.
+tutorial: setup
+	$(BIN)/python docs/site/run_tutorial.py
 
 # A target task with 100 training examples, sources from the starter library, three seeds an arm, 40 steps each.
 DEMO := news_sentiment --train-size 100 --validation-size 50 --test-size 200 --steps 40 --seeds 3 --library starter
@@ -66,5 +74,5 @@ verify-catalog: setup
 	$(BIN)/python experiments/verify_catalog.py
 
 clean:
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf build dist .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,7 @@
 This module is the public surface and nothing else: every name is imported from its room when it is first
 used, so that `import spoton` needs neither torch nor transformers.
 
-Example:
+Examples:
     >>> import spoton
     >>> model = spoton.load_model("smollm2-135m")
     >>> task = spoton.resolve_task("reviews.csv", input="text", target="label")

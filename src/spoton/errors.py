@@ -1,15 +1,24 @@
 """Every error spoton raises on purpose, in one place.
 
 Each is a mistake its reader can correct, so each message says three things: what was found, what was
-expected, and what to do next. The command line prints the message alone and exits with code 2.
+expected, and what to do next. The command line prints the message, then the short code of its class, under which
+docs/reference/errors.md says more, and exits with code 2.
 
 This is not the place for bugs: a broken invariant inside spoton stays a `ValueError`, an `AssertionError` or
 whatever Python raises, with its traceback.
 """
 
+from typing import ClassVar
+
 
 class SpotonError(Exception):
-    """A mistake the user can correct."""
+    """A mistake the user can correct.
+
+    Attributes:
+        code: Short code of the class, by which the documentation explains it.
+    """
+
+    code: ClassVar[str] = "E-PLACE"
 
 
 class DataError(SpotonError):
@@ -20,6 +29,8 @@ class DataError(SpotonError):
         columns: Those there are.
     """
 
+    code = "E-DATA"
+
     def __init__(self, message: str, *, option: str = "", columns: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.option, self.columns = option, columns
@@ -28,37 +39,55 @@ class DataError(SpotonError):
 class PromptError(SpotonError):
     """A soft prompt is missing, damaged, of the wrong shape, or belongs to another model."""
 
+    code = "E-PROMPT"
+
 
 class PromptNotFoundError(PromptError):
     """There is no such prompt file, perhaps since another process has removed it a moment ago."""
+
+    code = "E-PROMPT-MISSING"
 
 
 class ModelError(SpotonError):
     """A frozen model cannot be found, loaded, or used in the way asked."""
 
+    code = "E-MODEL"
+
 
 class LibraryError(SpotonError):
     """A prompt library cannot do what was asked: a name is taken or unknown, or the library is read-only."""
+
+    code = "E-LIBRARY"
 
 
 class RecipeError(SpotonError):
     """A recipe holds a value, or a combination of values, that cannot be tuned with."""
 
+    code = "E-RECIPE"
+
 
 class DownloadError(SpotonError):
     """A file could not be fetched, or what arrived is not the file that was expected."""
+
+    code = "E-DOWNLOAD"
 
 
 class DivergenceError(SpotonError):
     """Tuning produced a loss or a prompt that is not finite."""
 
+    code = "E-DIVERGED"
+
 
 class StudyError(SpotonError):
     """A study's file, folder or cells cannot be used as they are."""
 
+    code = "E-STUDY"
+
 
 class ServingError(SpotonError):
     """A server cannot be started in the way asked."""
+
+    code = "E-SERVING"
 
 
 class Interrupted(KeyboardInterrupt):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
@@ -40,3 +42,15 @@ def links(page: Path) -> list[str]:
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose)]
     return [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    """Where a server listens, once it does."""
+    assert process.stdout is not None
+    document = ""
+    while not document.endswith("}\n"):
+        line = process.stdout.readline()
+        assert line, os.strerror(0)
+        document += line
+    (found,) = re.findall(r'"url": "([^"]+)"', document)
+    return found

@@ -129,6 +129,9 @@ def parse(arguments: list[str]) -> None:
         TyperException: There is no such command or option, a value does not fit, or an argument is missing.
     """
     command, name = get_command(app), "spoton"
+    if arguments[0].startswith("--"):  # of the program itself; some, such as --version, print and exit
+        assert any(arguments[0] in parameter.opts for parameter in command.params), arguments
+        return
     while isinstance(command, TyperGroup):
         found, command, arguments = command.resolve_command(command.context_class(command), arguments)
         name = f"{name} {found}"

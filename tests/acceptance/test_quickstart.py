@@ -1,4 +1,4 @@
-"""The README's "Use it", line by line as a user types it: real model, real processes, an empty folder, a small CSV.
+"""The README, line by line as a user types it: real model, real processes, an empty folder, a small CSV.
 
 Only steps, and the sizes of the study's file, are cut down, and `--json` added; every flag of the README is used as it
 stands there.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -20,12 +21,13 @@ from matplotlib.image import imread
 from spoton.errors import DownloadError
 from spoton.models import pull_model
 from spoton.prompts import SoftPrompt
-from tests.acceptance.pages import CHECKOUT, commands, words
+from tests.acceptance.pages import CHECKOUT, address, blocks, commands, words
 
 # Two minutes where nothing else runs; the timeout is for machines where much does.
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1200)]
 
-LINES = commands(CHECKOUT / "README.md", "spoton")
+README = CHECKOUT / "README.md"
+LINES = [line for line in commands(README, "spoton") if line != "spoton serve"]  # which ends with Ctrl-C only
 SMALLER = {
     "adapt": ("--steps", "6", "--key-step", "3", "--evaluate-every", "3", "--batch-size", "4"),
     "doctor": ("--batch-size", "2"),
@@ -145,6 +147,33 @@ def test_the_study_is_whole_and_its_report_needs_no_other_file(ran: Done, folder
     assert not status["failed"]
     report = (folder / "report.html").read_text()
     assert "news_sentiment" in report and "<script src" not in report
+
+
+def test_the_python_snippet_runs(ran: Done, folder: Path) -> None:
+    (snippet,) = blocks(README, "python")
+    smaller = snippet.replace("steps=60", "steps=6, key_step=3, evaluate_every=3, batch_size=4")
+    assert smaller != snippet
+    done = subprocess.run(
+        [sys.executable, "-c", smaller], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^(positive|negative) \{'negative': ", done.stdout, re.MULTILINE)
+
+
+def test_the_prompt_is_served(ran: Done, folder: Path) -> None:
+    pytest.importorskip("fastapi", reason="needs spoton[serve]")
+    assert "spoton serve" in commands(README, "spoton")
+    (curl,) = commands(README, "curl")
+    environment = os.environ | {"SPOTON_LIBRARY": str(folder / "own-library")}
+    command = [sys.executable, "-m", "spoton", "serve", "--port", "0", "--json"]
+    server = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        asking = curl.replace("http://127.0.0.1:8000", address(server))
+        answered = subprocess.run([*shlex.split(asking), "-s"], capture_output=True, text=True, check=True)
+        assert strict(answered.stdout)["data"][0]["answer"] in ("positive", "negative")
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 def test_lists_show_what_is_bundled(ran: Done) -> None:

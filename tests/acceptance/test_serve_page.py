@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.pages import CHECKOUT, blocks, commands, words
+from tests.acceptance.pages import CHECKOUT, address, blocks, commands, words
 from tests.serving.running import a_prompt
 from tests.tiny import BAD, GOOD, NOUNS, tiny, tokenizer
 
@@ -77,15 +76,3 @@ def test_the_page_runs(
             process.terminate()
             process.communicate()
     assert server.returncode == 0 and refusing.returncode == 0
-
-
-def address(process: subprocess.Popen[str]) -> str:
-    """Where a server listens, once it does."""
-    assert process.stdout is not None
-    document = ""
-    while not document.endswith("}\n"):
-        line = process.stdout.readline()
-        assert line, os.strerror(0)
-        document += line
-    (found,) = re.findall(r'"url": "([^"]+)"', document)
-    return found

@@ -89,7 +89,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(failing: typer.Typer) -> None:
     ran = invoke(failing, "data")
     assert ran.exit_code == 2
     assert ran.stdout == ""
-    assert ran.stderr == "Error: Found [3] columns, expected 'text'. Pass --input.\n"
+    assert ran.stderr == "Error: Found [3] columns, expected 'text'. Pass --input. [E-DATA]\n"
 
 
 def test_with_json_the_mistake_is_the_document(failing: typer.Typer) -> None:
@@ -100,10 +100,11 @@ def test_with_json_the_mistake_is_the_document(failing: typer.Typer) -> None:
     assert json.loads(ran.stdout) == {
         "error": "Found [3] columns, expected 'text'. Pass --input.",
         "kind": "DataError",
+        "code": "E-DATA",
     }
     ran = invoke(failing, "--json")
     assert ran.exit_code == 2
-    assert json.loads(ran.stdout)["kind"] == "UsageError"
+    assert (document := json.loads(ran.stdout))["kind"] == "UsageError" and document["code"] == "E-USAGE"
 
 
 def test_the_traceback_is_there_when_asked_for(failing: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def refused(run: Run, tmp_path: Path) -> Refused:
         before = files(tmp_path)
         ran: Ran = run(*args, "--json", stdin=stdin)
         assert ran.code == 2
-        assert ran.document.keys() == {"error", "kind"} and ran.document["kind"] == kind
+        assert ran.document.keys() == {"error", "kind", "code"} and ran.document["kind"] == kind
         assert ran.stderr.count("Error:") == 1 and "Traceback" not in ran.stderr
         assert files(tmp_path) == before
         assert not list(tmp_path.rglob("*.work"))

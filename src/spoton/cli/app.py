@@ -32,7 +32,8 @@ app = typer.Typer(
     help="Adapt a frozen language model to a new task by reusing soft prompts learned on other tasks.",
     epilog="Environment: SPOTON_CACHE (downloads), SPOTON_LIBRARY (your own prompts), SPOTON_DATA_DIR (rows of tasks), "
     "SPOTON_DEBUG=1 (tracebacks, as --debug). Exit codes: 0; 2: something you can correct; 1: a fault of spoton, with "
-    "a report file; 128 + n: ended by signal n.",
+    "a report file; 128 + n: ended by signal n. The code that ends a message, such as E-DATA, is explained in the "
+    "documentation under Errors.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,

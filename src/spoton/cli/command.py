@@ -29,9 +29,10 @@ DEBUG = "SPOTON_DEBUG"
 class SpotonGroup(TyperGroup):
     """The root of the command tree: the one net in which every error becomes a message and an exit code.
 
+    Each message ends in a short code, which docs/reference/errors.md explains.
     2: the user can correct it. 1: a fault of spoton, with a report file. 128 + n: signal n ended it. With `--json` the
-    message is also the JSON document on stdout, `{"error": ..., "kind": ...}`. With `--debug`, or the environment
-    variable `SPOTON_DEBUG=1`, the traceback is printed as well.
+    message is also the JSON document on stdout, `{"error": ..., "kind": ..., "code": ...}`. With `--debug`, or the
+    environment variable `SPOTON_DEBUG=1`, the traceback is printed as well.
     """
 
     def parse_args(
@@ -53,19 +54,20 @@ class SpotonGroup(TyperGroup):
         except TyperException as error:  # a wrong option or argument, which typer explains on stderr
             error.message = printable(error.message)
             if as_json:
-                _emit_error(error.format_message(), "UsageError")
+                _emit_error(error.format_message(), "UsageError", "E-USAGE")
             raise
         except SpotonError as error:
-            _report(str(error), type(error).__name__, as_json=as_json)
+            _report(str(error), type(error).__name__, error.code, as_json=as_json)
             raise typer.Exit(USER_ERROR) from error
         except KeyboardInterrupt as error:
-            _report(str(error) or "Interrupted.", "Interrupted", as_json=as_json)
+            _report(str(error) or "Interrupted.", "Interrupted", "E-INTERRUPTED", as_json=as_json)
             raise typer.Exit(exit_code()) from error
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
             message, code = describe(error)
-            _report(message, type(error).__name__, as_json=as_json)
+            short = "E-SYSTEM" if code == USER_ERROR else "E-FAULT"
+            _report(message, type(error).__name__, short, as_json=as_json)
             raise typer.Exit(code) from error
 
 
@@ -130,14 +132,14 @@ def _fields_as_parameters(group: type) -> list[inspect.Parameter]:
     ]
 
 
-def _report(message: str, kind: str, *, as_json: bool) -> None:
+def _report(message: str, kind: str, code: str, *, as_json: bool) -> None:
     if os.environ.get(DEBUG) == "1":
         stderr().print(traceback.format_exc())
     stderr().print("Error:", style="bold red", end=" ")
-    stderr().print(message, soft_wrap=True)
+    stderr().print(message, f"[{code}]", soft_wrap=True)
     if as_json:
-        _emit_error(message, kind)
+        _emit_error(message, kind, code)
 
 
-def _emit_error(message: str, kind: str) -> None:
-    emit({"error": message, "kind": kind}, message, as_json=True)
+def _emit_error(message: str, kind: str, code: str) -> None:
+    emit({"error": message, "kind": kind, "code": code}, message, as_json=True)

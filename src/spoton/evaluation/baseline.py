@@ -83,7 +83,7 @@ def classical(task: Task, *, splits: Sequence[str] = ("validation", "test"), see
     Raises:
         DataError: The targets are open, or all training rows have one label.
 
-    Example:
+    Examples:
         >>> classical(task).score("test")  # doctest: +SKIP
         83.5
     """

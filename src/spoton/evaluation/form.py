@@ -21,7 +21,7 @@ def form_for(model: FrozenModel) -> Form:
     On SmolLM2-135M with MNLI and 3,200 training examples a prompt reached 35.5 in T5 form and 50.0 in the natural one;
     T5 was trained on its own form.
 
-    Example:
+    Examples:
         >>> task = resolve_task("mnli", form=form_for(model))  # doctest: +SKIP
     """
     return "t5" if model.is_encoder_decoder else "natural"

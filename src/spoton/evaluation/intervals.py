@@ -93,7 +93,7 @@ def score_intervals(
 def wilson(right: float, n: int, level: float = LEVEL) -> Interval:
     """Wilson's score interval (1927) of a share of n independent rows, in percent.
 
-    Example:
+    Examples:
         >>> wilson(29, 29).text()
         '95 % Wilson: 88.3 to 100.0'
     """

@@ -72,7 +72,7 @@ def predict(
         PromptError: The prompt belongs to another model.
         DataError: A row lacks a column, or is a plain text though the template has several columns.
 
-    Example:
+    Examples:
         >>> predict(model, prompt, ["A joy from start to end."])[0].answer  # doctest: +SKIP
         'positive'
     """

@@ -64,7 +64,7 @@ def translated(template: str) -> tuple[str, str, str] | None:
     Returns:
         Text before, expression, text behind; None if the template is anything else.
 
-    Example:
+    Examples:
         >>> translated("{{ text | replace('a', 'b') }}\\nVerdict:")
         ('', 'content | replace("a", "b")', '\\nVerdict:')
     """

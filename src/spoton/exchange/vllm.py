@@ -124,7 +124,7 @@ class VllmClient:
         PromptError: The prompt belongs to another model.
         ModelError: The model is an encoder-decoder.
 
-    Example:
+    Examples:
         >>> client = VllmClient("http://localhost:8000/v1", model, prompt, "my-model")  # doctest: +SKIP
         >>> client.complete("A joy from start to end.")  # doctest: +SKIP
         'positive'

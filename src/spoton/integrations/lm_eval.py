@@ -30,7 +30,7 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
     Raises:
         PromptError: The prompt belongs to another model.
 
-    Example:
+    Examples:
         >>> from lm_eval import simple_evaluate  # doctest: +SKIP
         >>> simple_evaluate(model=SpotonLM(model, prompt), tasks=["sst2"])["results"]  # doctest: +SKIP
     """

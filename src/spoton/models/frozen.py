@@ -33,7 +33,7 @@ class FrozenModel:
     Raises:
         ModelError: The weights are quantized.
 
-    Example:
+    Examples:
         >>> import spoton
         >>> model = spoton.load_model("smollm2-135m")  # doctest: +SKIP
         >>> model.dim  # doctest: +SKIP

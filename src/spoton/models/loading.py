@@ -65,7 +65,7 @@ def load_model(
         ModelError: The model cannot be found, read, held in that type or compiled, or there is no such device.
         DownloadError: An embedded model could not be fetched.
 
-    Example:
+    Examples:
         >>> model = load_model("smollm2-135m")  # doctest: +SKIP
         >>> model.describe()["family"]  # doctest: +SKIP
         'llama'
@@ -227,7 +227,7 @@ def _not_loaded(name: str, source: Path, error: Exception) -> str:
 def parameters_of(config: PreTrainedConfig) -> int:
     """How many weights a model of a configuration has; nothing is downloaded and no memory is taken.
 
-    Example:
+    Examples:
         >>> from transformers import GPT2Config
         >>> parameters_of(GPT2Config())
         124439808

@@ -48,7 +48,7 @@ class Calibration(BaseModel):
 class Card(BaseModel):
     """Provenance of one soft prompt. Everything but the first four fields has a default.
 
-    Example:
+    Examples:
         >>> card = Card(name="news", task="news_sentiment", model="smollm2-135m", model_fingerprint="9f2c")
         >>> card.scores
         {}

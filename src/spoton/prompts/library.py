@@ -124,7 +124,7 @@ class PromptLibrary:
     Raises:
         LibraryError: `folder` is a file.
 
-    Example:
+    Examples:
         >>> library = PromptLibrary("my-prompts")
         >>> _ = library.add(prompt, name="news")
         >>> [entry.name for entry in library.search("news")]

@@ -52,7 +52,7 @@ class RemoteLibrary(PromptLibrary):
     Raises:
         LibraryError: fsspec knows no such URL, or its driver is not installed.
 
-    Example:
+    Examples:
         >>> library = PromptLibrary("memory://team/prompts")
         >>> library.list()
         []

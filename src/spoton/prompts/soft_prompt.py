@@ -49,7 +49,7 @@ class SoftPrompt:
     Raises:
         PromptError: A tensor is not a finite matrix with at least one row, or key and value differ in D.
 
-    Example:
+    Examples:
         >>> card = Card(name="news", task="news_sentiment", model="smollm2-135m", model_fingerprint="9f2c")
         >>> prompt = SoftPrompt(torch.zeros(20, 576), card)
         >>> prompt.length, prompt.dim

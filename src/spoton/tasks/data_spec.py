@@ -22,7 +22,7 @@ Labels = tuple[str, ...] | Literal["auto", "none"]
 class DataSpec(BaseModel):
     """What is asked of the rows of a task; each field has a default that suits most data.
 
-    Example:
+    Examples:
         >>> DataSpec(input="body", labels=("bad", "good")).labels
         ('bad', 'good')
     """

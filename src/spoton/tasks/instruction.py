@@ -14,7 +14,7 @@ def make_instruction(columns: Sequence[str], target: str, labels: Sequence[str] 
         target: The column of the answer.
         labels: The possible answers; None where they are open.
 
-    Example:
+    Examples:
         >>> make_instruction(["title", "body"], "topic", ["sports", "politics", "arts"])
         'Read the title and the body and give the topic. Answer sports, politics or arts.'
         >>> make_instruction(["question"], "answer", None)

@@ -46,7 +46,7 @@ def resolve_task(
             be used.
         DownloadError: The rows cannot be fetched.
 
-    Example:
+    Examples:
         >>> resolve_task("reviews.csv", input="text", labels=["bad", "good"])  # doctest: +SKIP
     """
     chosen = DataSpec.of(data, options)

@@ -35,7 +35,7 @@ def load_task_file(path: Path | str, spec: DataSpec | None = None, **options: An
     Raises:
         DataError: Whatever is wrong with the files, with the place where it is.
 
-    Example:
+    Examples:
         >>> task = load_task_file("reviews.csv", input="text", target="label")  # doctest: +SKIP
     """
     chosen = DataSpec.of(spec, options)

@@ -120,7 +120,7 @@ def adapt(
             all of it is found out first.
         Interrupted: Ctrl-C. The best prompt so far is saved at ``out`` and the message says so.
 
-    Example:
+    Examples:
         >>> adapted = adapt(model, task, [starter_library()], out=Path("reviews.safetensors"))  # doctest: +SKIP
         >>> adapted.to_json()["verdict"]  # doctest: +SKIP
         'test accuracy 70.2 with transfer, 61.0 from scratch (+9.2): ...'

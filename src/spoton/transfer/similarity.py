@@ -31,7 +31,7 @@ def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float
     Raises:
         PromptError: The prompts differ in width, or the metric is unknown.
 
-    Example:
+    Examples:
         >>> import torch
         >>> round(similarity(torch.eye(2), torch.ones(3, 2)), 3)
         1.0

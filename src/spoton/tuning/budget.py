@@ -38,7 +38,7 @@ _MARGIN = 0.85
 def steps_for_data(examples: int, batch_size: int) -> int:
     """Returns the ceiling for so many training rows.
 
-    Example:
+    Examples:
         >>> steps_for_data(100, 8), steps_for_data(400, 8), steps_for_data(100_000, 8)
         (100, 400, 1000)
     """

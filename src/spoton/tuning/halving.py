@@ -20,7 +20,7 @@ Look = dict[str, float]
 class Halving(BaseModel):
     """When prompts tuned together are compared, and how many go on.
 
-    Example:
+    Examples:
         >>> Halving(rungs=[20, 40]).left(8, rung=1)
         2
     """

@@ -66,7 +66,7 @@ def split(costs: Sequence[float], limit: float) -> list[list[int]]:
         costs: Cost of each row.
         limit: Largest cost of a pass.
 
-    Example:
+    Examples:
         >>> split([3, 3, 3, 9], 7)
         [[0, 1], [2], [3]]
     """

@@ -99,7 +99,7 @@ class Recipe(TuningRecipe):
 
     A bare recipe is plain prompt tuning (Lester et al. 2021); what is recommended for a kind of model is a preset.
 
-    Example:
+    Examples:
         >>> Recipe.preset("decoder", steps=100, seed=1).steps
         100
     """

@@ -25,7 +25,7 @@ def error_reduction(score: Array | float, base: Array | float) -> Any:
     ``100 * ((100 - base) - (100 - score)) / (100 - base)``; it reproduces Table 7 of SPoT from Table 6. Where base
     is 100 there is no error to reduce: NaN, so that means leave it out.
 
-    Example:
+    Examples:
         >>> round(float(error_reduction(97.0, 92.7)), 1)
         58.9
     """

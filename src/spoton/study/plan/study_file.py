@@ -145,7 +145,7 @@ class ModelTuning(BaseModel):
 class StudyFile(BaseModel):
     """All that decides a transfer study.
 
-    Example:
+    Examples:
         >>> study = StudyFile(
         ...     sources={"tasks": ["mnli"]}, targets={"tasks": ["cb"], "recipe": {"steps": 40}}, seeds=[0]
         ... )

@@ -15,7 +15,7 @@ from spoton.tuning.recipe import TuningRecipe
 class ModelRecipe(TuningRecipe):
     """How all weights of a model are tuned.
 
-    Example:
+    Examples:
         >>> ModelRecipe(steps=100, learning_rate=2e-5).steps
         100
     """
