@@ -192,3 +192,51 @@ def test_a_library_that_is_not_there_is_said_before_the_probe(
 ) -> None:
     ran = run("retrieve", reviews, "--model", tiny_model, "--library", "nosuch")
     assert ran.code == 2 and "no such folder" in ran.stderr and "probe" not in ran.stderr
+
+
+def test_several_prompts_are_compared_row_by_row(
+    run: Run, prompts: PromptLibrary, reviews: Path, tmp_path: Path
+) -> None:
+    answers = tmp_path / "answers.csv"
+    line = ("evaluate", "news", "quiz", reviews, "--library", prompts.folder, "--split", "all")
+    found = run(*line, "--predictions", answers, "--baseline", "--json").document
+    (other,) = found["compared"]
+    assert (found["prompt"], other["prompt"], other["than"]) == ("news", "quiz", "news")
+    rows = read_rows(answers)
+    right = {
+        name: [row[column] == row["target"] for row in rows]
+        for name, column in (("news", "answer"), ("quiz", "answer of quiz"))
+    }
+    gained = sum(new and not old for old, new in zip(right["news"], right["quiz"], strict=True))
+    lost = sum(old and not new for old, new in zip(right["news"], right["quiz"], strict=True))
+    assert (other["only_this_right"], other["only_other_right"]) == (gained, lost)
+    difference = other["differences"]["accuracy"]
+    assert difference["difference"] == pytest.approx(100 * (gained - lost) / len(rows))
+    low, high = difference["interval"]
+    assert low < difference["difference"] < high and difference["method"] == "Newcombe"
+    alone = run("evaluate", "quiz", reviews, "--library", prompts.folder, "--split", "all", "--json").document
+    assert other["scores"] == alone["scores"]
+    assert "against news" in run(*line).stdout
+
+
+def test_prompts_that_read_the_data_differently_are_not_compared(
+    run: Run, tuned: Path, reviews: Path, tmp_path: Path
+) -> None:
+    first = SoftPrompt.load(tuned)
+    card = first.card.model_copy(update={"template": "Is it good? {{ body }}\n"})
+    other = SoftPrompt(first.value, card, first.key).save(tmp_path / "other.safetensors")
+    data = tmp_path / "new.csv"
+    data.write_text(reviews.read_text().replace("text,label", "body,stars", 1))
+    ran = run("evaluate", tuned, other, data, "--json")
+    assert ran.code == 2 and "template" in ran.document["error"] and "Is it good?" in ran.document["error"]
+    both = run("evaluate", tuned, other, data, "--template", "{{ body }}", "--json").document
+    assert both["compared"][0]["differences"].keys() == both["scores"].keys()
+
+
+def test_the_baseline_is_compared_row_by_row(run: Run, prompts: PromptLibrary, reviews: Path) -> None:
+    line = ("evaluate", "news", reviews, "--library", prompts.folder, "--baseline")
+    found = run(*line, "--json").document
+    gain = found["baseline"]["differences"]["accuracy"]
+    assert gain["difference"] == found["scores"]["accuracy"] - found["baseline"]["scores"]["test"]["accuracy"]
+    assert gain["interval"][0] < gain["difference"] <= gain["interval"][1]
+    assert "difference to it" in run(*line).stdout

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from spoton.evaluation.intervals import paired_gain, score_intervals, unpaired_gain, wilson
+from spoton.evaluation.intervals import (
+    difference_intervals,
+    mcnemar,
+    newcombe,
+    paired_gain,
+    score_intervals,
+    unpaired_gain,
+    wilson,
+)
 from spoton.tasks.example import Example
 
 YES = Example("", "yes")
@@ -65,3 +73,42 @@ def test_means_without_deviation_have_no_interval() -> None:
     assert not unpaired_gain(60, math.nan, 3, 50, 1.0, 3).is_known
     assert not unpaired_gain(60, 1.0, 1, 50, 1.0, 3).is_known
     assert wilson(0, 5).low == 0
+
+
+def test_newcombes_interval_is_that_of_his_table() -> None:
+    """Newcombe 1998, Statistics in Medicine 17: 2635-2650, table II, method 10: 36, 12, 2, 0 of 50 pairs."""
+    assert newcombe(36, 12, 2, 0).to_json() == pytest.approx([5.69, 34.04], abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"), [(0, 0, 1.0), (3, 3, 1.0), (5, 0, 0.03125), (1, 7, 0.0390625)]
+)
+def test_mcnemars_test_with_the_mid_p(gained: int, lost: int, p: float) -> None:
+    """By hand: (1, 7) has 2 * (1 + 8) / 256 less half of both 8 / 256."""
+    assert mcnemar(gained, lost) == pytest.approx(p)
+
+
+def test_what_is_hard_for_both_widens_nothing() -> None:
+    """Two sets of answers that differ on five rows of forty: in pairs the gain is sure, apart it is not."""
+    before = ["yes"] * 20 + ["no"] * 20
+    after = ["yes"] * 25 + ["no"] * 15
+    rows = [YES] * 40
+    found = difference_intervals(["accuracy", "macro_f1"], before, after, rows, ["no", "yes"])
+    assert found["accuracy"].low > 0 and found["macro_f1"].low > 0
+    apart = (
+        score_intervals(["accuracy"], before, rows)["accuracy"],
+        score_intervals(["accuracy"], after, rows)["accuracy"],
+    )
+    assert apart[0].high > apart[1].low
+
+
+def test_a_paired_bootstrap_draws_the_same_rows_for_both() -> None:
+    answers = ["yes", "no", "no", "yes"] * 10
+    rows = [Example("", target) for target in ["yes", "no", "yes", "no"] * 10]
+    same = difference_intervals(["macro_f1", "accuracy"], answers, answers, rows, ["no", "yes"])
+    assert not same["macro_f1"].is_known and "differ by the same amount" in same["macro_f1"].problem
+    # The bootstrap collapses where answers are alike; Newcombe's interval says how little forty rows show.
+    assert same["accuracy"].low < -4 and same["accuracy"].high > 4
+    asked = [Example("", row.target, question=str(i // 2)) for i, row in enumerate(rows)]
+    other = difference_intervals(["accuracy"], answers, ["yes"] * 40, asked, ["no", "yes"])["accuracy"]
+    assert other.method == "paired bootstrap"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 
 from spoton.cli.command import command
+from spoton.cli.compared import Answers, compared_table, comparison, told
 from spoton.cli.data_options import TaskOptions, is_path, note_unknown
 from spoton.cli.libraries import find_prompt
 from spoton.cli.options import Evaluation, Json, Library, ModelOptions
@@ -19,6 +19,7 @@ from spoton.cli.progress import live_progress
 from spoton.cli.tables import require_table, write_table
 
 if TYPE_CHECKING:
+    from spoton.evaluation import Evaluation as Evaluated
     from spoton.evaluation.intervals import Interval
     from spoton.prompts import Card, SoftPrompt
     from spoton.tasks import Example, Task
@@ -30,28 +31,25 @@ OPEN_TOKENS = 32
 _PANEL = "Evaluation"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoredOn(TaskOptions):
-    """A task behind an optional prompt; alone it stands in the prompt's place."""
-
-    data: Annotated[str, typer.Argument(metavar="DATA|TASK", help="Data or task, as for `spoton tune`.")] = ""
-
-
 @command(
     app,
     "spoton evaluate reviews.safetensors reviews.csv",
     "spoton evaluate reviews.safetensors new.csv --split all --predictions answers.csv",
     "spoton evaluate movie_sentiment news_sentiment --evaluation generate --baseline --json",
+    "spoton evaluate old.safetensors new.safetensors reviews.csv",
     "spoton evaluate news_sentiment --model tuned-model",
 )
 def evaluate(
-    prompt: Annotated[
-        str,
+    *,
+    prompts: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[PROMPT]", help="A prompt file, or a name in a library. Not given: the model alone."
+            metavar="[PROMPT]...",
+            help="A prompt file, or a name in a library. Several: the others are compared with the first, row by row. "
+            "Not given: the model alone.",
         ),
-    ],
-    task: ScoredOn,
+    ] = None,
+    task: TaskOptions,
     model: ModelOptions,
     split: Annotated[
         Literal["train", "validation", "test", "all"],
@@ -116,53 +114,93 @@ def evaluate(
     from spoton.evaluation.intervals import score_intervals
     from spoton.evaluation.score import input_limit
 
-    found = find_prompt(prompt, library) if task.data else None
-    if found is None and prompt.endswith(".safetensors"):
+    if task.data.endswith(".safetensors"):
         raise DataError(
-            f"{prompt} is a prompt. Give the data to score it on, too: spoton evaluate {prompt} DATA"
+            f"{task.data} is a prompt. Give the data to score it on, too: spoton evaluate {task.data} DATA"
         )
+    found = {name: find_prompt(name, library) for name in prompts or ()}
     if predictions is not None:
         require_table(predictions, overwrite=overwrite)
-    asked = _loaded(task if found else replace(task, data=prompt), model, found, split)
-    frozen = model.load(found)
-    limit = max_input_tokens or (input_limit(found.card) if found else MAX_INPUT_TOKENS)
+    _require_same_reading(task, found)
+    first = next(iter(found.values()), None)
+    asked = _loaded(task, model, first, split)
+    frozen = model.load(first)
     examples = _examples(asked, split)
     note_unknown(frozen, asked.labels)
-    with live_progress() as on_event:
-        scored = score(
-            frozen, found, examples, asked, evaluation, max_input_tokens=limit, calibrate=calibration,
-            max_tokens=max_tokens or (OPEN_TOKENS if split == "all" else None), on_event=on_event,
-        )  # fmt: skip
+
+    def scored_by(prompt: SoftPrompt | None) -> tuple[int, Evaluated]:
+        limit = max_input_tokens or (input_limit(prompt.card) if prompt else MAX_INPUT_TOKENS)
+        with live_progress() as on_event:
+            return limit, score(
+                frozen, prompt, examples, asked, evaluation, max_input_tokens=limit, calibrate=calibration,
+                max_tokens=max_tokens or (OPEN_TOKENS if split == "all" else None), on_event=on_event,
+            )  # fmt: skip
+
+    name = next(iter(found), None)
+    limit, scored = scored_by(first)
     intervals = score_intervals(asked.metrics, scored.predictions, examples, asked.labels)
-    document = {
-        "prompt": prompt if found else None,
-        "task": asked.name,
-        "form": asked.form,
-        "model": frozen.name,
-        "split": split,
-        "protocol": asked.protocol,
-        "source": asked.source,
-        "examples": scored.n,
-        "evaluation": scored.mode,
-        "metric": scored.metric,
-        "scores": scored.scores,
-        "calibration_error": scored.calibration_error,
-        "uncalibrated": None
-        if scored.uncalibrated is None
-        else {
-            "scores": scored.uncalibrated.scores,
-            "calibration_error": scored.uncalibrated.calibration_error,
-        },
-        "intervals": {name: one.to_json() for name, one in intervals.items()},
-        "truncated": scored.truncated,
-        "max_input_tokens": limit,
-        **_by_label(scored.predictions, examples, asked),
-        "baseline": _classical(asked, split) if baseline else None,
+    others = {other: scored_by(prompt)[1].predictions for other, prompt in found.items() if other != name}
+    document = _document(scored, examples, asked) | {
+        "prompt": name, "model": frozen.name, "split": split, "max_input_tokens": limit,
+        "intervals": {metric: one.to_json() for metric, one in intervals.items()},
+        "baseline": _classical(asked, split, scored.predictions) if baseline else None,
+        "compared": [
+            comparison((str(name), other), scored.predictions, answers, examples, asked)
+            for other, answers in others.items()
+        ],
         "predictions": None if predictions is None else str(predictions),
-    }
+    }  # fmt: skip
     if predictions is not None:
-        write_table(predictions, _answers(examples, scored.predictions))
+        write_table(predictions, _answers(examples, scored.predictions, others))
     emit(document, _report(document, intervals), as_json=json)
+
+
+def _document(scored: Evaluated, examples: Sequence[Example], task: Task) -> dict[str, Any]:
+    """What was asked and answered, as plain values."""
+    raw = scored.uncalibrated
+    return {
+        "task": task.name, "form": task.form, "protocol": task.protocol, "source": task.source, "examples": scored.n,
+        "evaluation": scored.mode, "metric": scored.metric, "scores": scored.scores,
+        "calibration_error": scored.calibration_error, "truncated": scored.truncated,
+        "uncalibrated": None
+        if raw is None
+        else {"scores": raw.scores, "calibration_error": raw.calibration_error},
+        **_by_label(scored.predictions, examples, task),
+    }  # fmt: skip
+
+
+def _require_same_reading(task: TaskOptions, prompts: Mapping[str, SoftPrompt]) -> None:
+    """Refuses prompts that read the same data in different ways: their answers are to different questions.
+
+    Raises:
+        DataError: Names two of them and what differs.
+    """
+    from spoton.errors import DataError
+
+    readings = {name: _reading(task, prompt.card) for name, prompt in prompts.items()}
+    first = next(iter(readings), "")
+    for name, reading in readings.items():
+        for what in sorted({*readings[first], *reading}):
+            here, there = readings[first].get(what), reading.get(what)
+            if here != there:
+                raise DataError(
+                    f"{first} reads {task.data} with the {what} {here!r}, {name} with {there!r}, so their answers are "
+                    f"not to the same inputs. Give --{what} for both, or evaluate them one at a time."
+                )
+
+
+def _reading(task: TaskOptions, card: Card) -> dict[str, Any]:
+    """How a prompt of this card reads the data, as far as no option says so."""
+    from spoton.evaluation.form import form_of, is_chat
+    from spoton.tasks.load import has_forms
+
+    reading = _known(task, card)
+    reading.pop("metrics", None)  # those of the first are computed for all
+    if isinstance(reading.get("labels"), tuple):
+        reading["labels"] = sorted(reading["labels"])
+    if task.form == "auto" and has_forms(task.data, task_files=task.task_file or ()):
+        reading["form"] = form_of(card)
+    return reading | ({} if task.chat else {"chat": is_chat(card)})
 
 
 def _loaded(task: TaskOptions, model: ModelOptions, prompt: SoftPrompt | None, split: str) -> Task:
@@ -172,19 +210,29 @@ def _loaded(task: TaskOptions, model: ModelOptions, prompt: SoftPrompt | None, s
     if not is_path(task.data) or task.described() is not None:
         return task.load(model, prompt)
     known: dict[str, Any] = {"hold_out": False} if split == "all" else {}
-    card = None if prompt is None else prompt.card
-    asked = task.spec()
-    if card is not None and card.template and not card.source.startswith("bundled:"):
-        if asked.input is None and asked.template is None:
-            known |= _input_of(card)
-        if asked.target is None and card.target:
-            known["target"] = card.target
-        if asked.labels is None:
-            known["labels"] = "none" if card.labels is None else tuple(card.labels)
-        if asked.metrics is None and card.metric and card.metric != "mean":
-            others = ("accuracy", "macro_f1") if card.labels is not None else ()
-            known["metrics"] = tuple(dict.fromkeys((card.metric, *others)))
+    if prompt is not None:
+        known |= _known(task, prompt.card)
     return task.load(model, prompt, DataSpec.of(None, known))
+
+
+def _known(task: TaskOptions, card: Card) -> dict[str, Any]:
+    """How the card of a prompt says to read a file, as far as no option does."""
+    if not is_path(task.data) or task.described() is not None:
+        return {}
+    if not card.template or card.source.startswith("bundled:"):
+        return {}
+    known: dict[str, Any] = {}
+    asked = task.spec()
+    if asked.input is None and asked.template is None:
+        known |= _input_of(card)
+    if asked.target is None and card.target:
+        known["target"] = card.target
+    if asked.labels is None:
+        known["labels"] = "none" if card.labels is None else tuple(card.labels)
+    if asked.metrics is None and card.metric and card.metric != "mean":
+        others = ("accuracy", "macro_f1") if card.labels is not None else ()
+        known["metrics"] = tuple(dict.fromkeys((card.metric, *others)))
+    return known
 
 
 def _input_of(card: Card) -> dict[str, str]:
@@ -219,8 +267,8 @@ def _by_label(predictions: Sequence[str | None], examples: Sequence[Example], ta
     }
 
 
-def _classical(task: Task, split: str) -> dict[str, Any] | None:
-    """Scores of TF-IDF and logistic regression on the same examples, if the task allows for it."""
+def _classical(task: Task, split: str, answers: Answers) -> dict[str, Any] | None:
+    """Scores of TF-IDF and logistic regression on the same examples, and what answers gain on it."""
     from spoton.errors import DataError
     from spoton.evaluation.baseline import classical
 
@@ -228,16 +276,21 @@ def _classical(task: Task, split: str) -> dict[str, Any] | None:
         note(f"No baseline: it is fitted on the training rows, which --split {split} scores.")
         return None
     try:
-        return classical(task, splits=[split]).to_json()
+        fitted = classical(task, splits=[split])
     except DataError as error:
         note(f"No baseline: {error}")
         return None
+    against = comparison(("TF-IDF", "prompt"), fitted.predictions[split], answers, getattr(task, split), task)
+    return fitted.to_json() | {name: against[name] for name in ("differences", "mcnemar_p")}
 
 
-def _answers(examples: Sequence[Example], predictions: Sequence[str | None]) -> list[dict[str, Any]]:
+def _answers(
+    examples: Sequence[Example], predictions: Answers, others: Mapping[str, Answers]
+) -> list[dict[str, Any]]:
     return [
-        {"row": row, "input": example.input, "target": example.target, "answer": answer}
-        for row, (example, answer) in enumerate(zip(examples, predictions, strict=True), start=1)
+        {"row": row + 1, "input": example.input, "target": example.target, "answer": predictions[row]}
+        | {f"answer of {name}": answers[row] for name, answers in others.items()}
+        for row, example in enumerate(examples)
     ]
 
 
@@ -255,17 +308,12 @@ def _report(document: dict[str, Any], intervals: dict[str, Interval]) -> Rendera
     parts: list[RenderableType] = [facts([*scores, *pairs])]
     if document["baseline"] is not None:
         found = document["baseline"]
-        told = ", ".join(f"{name} {score:.1f}" for name, score in found["scores"][split].items())
-        parts.append(
-            facts(
-                [
-                    (
-                        "TF-IDF + logistic regression",
-                        f"{told}  ({found['rows']} training rows, C {found['c']:g})",
-                    )
-                ]
-            )
-        )
+        words = ", ".join(f"{name} {score:.1f}" for name, score in found["scores"][split].items())
+        kept = f"{words}  ({found['rows']} training rows, C {found['c']:g})"
+        gain = told(found["differences"][document["metric"]])
+        parts.append(facts([("TF-IDF + logistic regression", kept), ("difference to it", gain)]))
+    if document["compared"]:
+        parts += ["", compared_table(document["compared"])]
     if document["by_label"] is not None:
         columns = ("label", "precision", "recall", "f1", "examples", "most often taken for")
         rows = [

@@ -7,6 +7,7 @@ is which one fits what, and saying so where there is none.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,8 @@ class Interval:
     Attributes:
         low: Its lower end; NaN if there is none.
         high: Its upper end; NaN if there is none.
-        method: How it was computed: ``Wilson``, ``bootstrap``, ``paired t``, ``Welch``.
+        method: How it was computed: ``Wilson``, ``bootstrap``, ``Newcombe``, ``paired bootstrap``, ``paired t``,
+            ``Welch``.
         problem: Why there is none; empty if there is one.
     """
 
@@ -86,8 +88,52 @@ def score_intervals(
     others = [name for name in names if name not in intervals]
     if others:
         # All metrics are resampled, since `mean` is that of the others.
-        intervals = _bootstrap(names, predictions, examples, labels, blocks, seed) | intervals
+        intervals = _bootstrap(names, [predictions], examples, labels, blocks, seed) | intervals
     return {name: intervals[name] for name in names}
+
+
+def difference_intervals(
+    names: Sequence[str],
+    before: Predictions,
+    after: Predictions,
+    examples: Examples,
+    labels: Labels = None,
+    *,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """95 % intervals of what metrics gain from one set of answers to another on the same rows.
+
+    Rows are kept in pairs, so that what makes a row hard for both moves nothing. Accuracy has Newcombe's interval,
+    other metrics, and accuracy on rows that share a question, a percentile bootstrap that draws the same rows for both.
+
+    Args:
+        names: As for `spoton.tasks.metrics.compute`.
+        before: Answers, one an example.
+        after: Answers to compare with those, one an example.
+        examples: What was asked.
+        labels: The closed set of targets, if there is one.
+        seed: Decides the resamples.
+
+    Raises:
+        DataError: As `spoton.tasks.metrics.compute`.
+    """
+    blocks = _blocks(examples)
+    intervals = {}
+    if "accuracy" in names and len(blocks) == len(examples):
+        intervals["accuracy"] = newcombe(*agreement(before, after, examples))
+    others = [name for name in names if name not in intervals]
+    if others:
+        intervals = _bootstrap(names, [before, after], examples, labels, blocks, seed) | intervals
+    return {name: intervals[name] for name in names}
+
+
+def agreement(before: Predictions, after: Predictions, examples: Examples) -> tuple[int, int, int, int]:
+    """On how many rows both answers equal the target, only the second, only the first, and neither."""
+    counts = Counter(
+        (first == example.target, second == example.target)
+        for first, second, example in zip(before, after, examples, strict=True)
+    )
+    return counts[True, True], counts[False, True], counts[True, False], counts[False, False]
 
 
 def wilson(right: float, n: int, level: float = LEVEL) -> Interval:
@@ -99,6 +145,53 @@ def wilson(right: float, n: int, level: float = LEVEL) -> Interval:
     """
     bounds = stats.binomtest(round(right), n).proportion_ci(level, method="wilson")
     return Interval(100 * float(bounds.low), 100 * float(bounds.high), "Wilson")
+
+
+def newcombe(both: int, gained: int, lost: int, neither: int, level: float = LEVEL) -> Interval:
+    """Newcombe's interval of the difference of two shares of the same rows, in percent (1998, method 10).
+
+    Wilson's intervals of both shares, put together by how the answers correlate. It does not shrink to a point where
+    the answers are all alike.
+
+    Args:
+        both: Rows that both answers have right.
+        gained: Rows that only the second has right.
+        lost: Rows that only the first has right.
+        neither: Rows that none has right.
+        level: Confidence.
+
+    Example:
+        >>> newcombe(36, 12, 2, 0).text()
+        '95 % Newcombe: 5.7 to 34.0'
+    """
+    n = both + gained + lost + neither
+    after, before = wilson(both + gained, n, level), wilson(both + lost, n, level)
+    share_after, share_before = 100 * (both + gained) / n, 100 * (both + lost) / n
+    product = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
+    covariance = float(both * neither - gained * lost)
+    if covariance > 0:
+        covariance = max(covariance - n / 2, 0.0)
+    phi = covariance / math.sqrt(product) if product else 0.0
+    down = share_after - after.low, before.high - share_before
+    up = after.high - share_after, share_before - before.low
+    below, above = (math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b)) for a, b in (down, up))
+    difference = share_after - share_before
+    return Interval(difference - below, difference + above, "Newcombe")
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """P-value that two sets of answers to the same rows are as often right, two-sided.
+
+    McNemar's exact test with the mid-p correction that Fagerland, Lydersen and Laake (2013) recommend: the exact one is
+    too careful where few rows differ.
+
+    Args:
+        gained: Rows that only the second has right.
+        lost: Rows that only the first has right.
+    """
+    chances = stats.binom(gained + lost, 0.5)
+    fewer = min(gained, lost)
+    return min(1.0, float(2 * chances.cdf(fewer) - chances.pmf(fewer)))
 
 
 def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Interval:
@@ -140,46 +233,60 @@ def _blocks(examples: Examples) -> list[list[int]]:
 
 
 def _bootstrap(
-    names: Sequence[str], predictions: Predictions, examples: Examples, labels: Labels,
+    names: Sequence[str], answers: Sequence[Predictions], examples: Examples, labels: Labels,
     blocks: Sequence[Sequence[int]], seed: int,
 ) -> dict[str, Interval]:  # fmt: skip
+    """Of the scores of one set of answers; of two: of what the second scores above the first on the same draws."""
+    method = "bootstrap" if len(answers) == 1 else "paired bootstrap"
     if len(blocks) < 2:
-        return {name: Interval(math.nan, math.nan, "bootstrap", "there is one row only") for name in names}
-
-    generator = np.random.default_rng(seed)
-    counted = None
+        return {name: Interval(math.nan, math.nan, method, "there is one row only") for name in names}
     if len(blocks) == len(examples):
-        counted = resampled_scores(names, predictions, examples, labels, _RESAMPLES, generator)
-    if counted is not None:  # the same in a hundredth of the time
-        ends = {
-            name: np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) for name, values in counted.items()
-        }
-        return {name: _interval(float(low), float(high), len(examples)) for name, (low, high) in ends.items()}
+        # The same in a hundredth of the time. Generators of one seed draw the same rows for all answers.
+        counted = [
+            resampled_scores(names, said, examples, labels, _RESAMPLES, np.random.default_rng(seed))
+            for said in answers
+        ]
+        known = [scores for scores in counted if scores is not None]
+        if len(known) == len(answers):
+            values = {name: _gain([scores[name] for scores in known]) for name in names}
+            ends = {
+                name: np.quantile(one, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) for name, one in values.items()
+            }
+            return {
+                name: _interval(float(low), float(high), method, len(examples))
+                for name, (low, high) in ends.items()
+            }
 
     def scores_of(drawn: NDArray[np.intp]) -> list[float]:
         # A question drawn twice counts twice: its copies get keys of their own.
         rows = [(index, copy) for copy, block in enumerate(drawn.tolist()) for index in blocks[block]]
         again = [_copy(examples[index], copy) for index, copy in rows]
-        said = [predictions[index] for index, _ in rows]
-        values = compute(names, said, [example.target for example in again], labels, examples=again)
-        return [values[name] for name in names]
+        targets = [example.target for example in again]
+        scores = [
+            compute(names, [said[index] for index, _ in rows], targets, labels, examples=again)
+            for said in answers
+        ]
+        return [_gain([values[name] for values in scores]) for name in names]
 
     drawn: Any = stats.bootstrap(
         (np.arange(len(blocks)),), scores_of, vectorized=False, n_resamples=_RESAMPLES, confidence_level=LEVEL,
-        method="percentile", rng=generator,
+        method="percentile", rng=np.random.default_rng(seed),
     )  # fmt: skip
     bounds = zip(names, *(np.atleast_1d(end).tolist() for end in drawn.confidence_interval), strict=True)
-    return {name: _interval(low, high, len(examples)) for name, low, high in bounds}
+    return {name: _interval(low, high, method, len(examples)) for name, low, high in bounds}
 
 
-def _interval(low: float, high: float, rows: int) -> Interval:
+def _gain(scores: Sequence[Any]) -> Any:
+    """What the second has above the first; the one there is."""
+    return scores[-1] - scores[0] if len(scores) > 1 else scores[0]
+
+
+def _interval(low: float, high: float, method: str, rows: int) -> Interval:
     if high - low > 1e-9:
-        return Interval(low, high, "bootstrap")
+        return Interval(low, high, method)
+    same = "score the same" if method == "bootstrap" else "differ by the same amount"
     return Interval(
-        math.nan,
-        math.nan,
-        "bootstrap",
-        f"resamples of these {rows} rows all score the same (the bootstrap collapses)",
+        math.nan, math.nan, method, f"resamples of these {rows} rows all {same} (the bootstrap collapses)"
     )
 
 
