@@ -71,7 +71,7 @@ def calibrated_loss(scores: torch.Tensor, gold: torch.Tensor) -> float:
         with torch.no_grad():
             for tensor, gradient in zip((bias, log_t), gradients, strict=True):
                 tensor -= 0.5 * gradient
-    return float(torch.nn.functional.cross_entropy(scores / log_t.exp() + bias, gold))
+    return float(torch.nn.functional.cross_entropy(scores / log_t.exp() + bias, gold).detach())
 
 
 def test_the_loss_is_that_of_the_formula_and_lengths_may_differ(
