@@ -39,7 +39,7 @@ from spoton import (
 from spoton.models import FrozenModel
 from spoton.prompts import Parent
 from spoton.tasks import Task
-from spoton.transfer.rank_sources import retrieve, sources_for
+from spoton.transfer import retrieve, sources_for
 from spoton.tuning import ModelRecipe, tune_model
 from spoton.tuning.full_model.tune import TunedModel
 from spoton.tuning.full_model.tune_to_folder import tune_model_to_folder

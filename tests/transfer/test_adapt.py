@@ -12,7 +12,7 @@ from spoton.events import Progress
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.transfer import adapt, retrieve, sources_for
-from spoton.transfer.combine import starts
+from spoton.transfer.combining.methods import starts
 from spoton.transfer.comparison import Scores, verdict
 from spoton.tuning import Recipe
 from tests.tiny import WIDTH, draw, tiny, toy_task

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Group, RenderableType
@@ -11,10 +13,18 @@ from rich.console import Group, RenderableType
 from spoton.cli.command import command
 from spoton.cli.data_options import TaskOptions, note_unknown
 from spoton.cli.libraries import note_damaged, open_libraries
-from spoton.cli.options import Evaluation, Json, K, Library, Metric, ModelOptions, Overwrite
+from spoton.cli.options import Evaluation, Json, K, Library, Metric, ModelOptions, Overwrite, Rank
 from spoton.cli.output import emit, facts, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
+from spoton.errors import RecipeError
+
+if TYPE_CHECKING:
+    from spoton.models import FrozenModel
+    from spoton.prompts import PromptLibrary
+    from spoton.tasks import Task
+    from spoton.transfer import Adapted
+    from spoton.tuning import Recipe
 
 app = typer.Typer()
 
@@ -23,6 +33,8 @@ app = typer.Typer()
     app,
     "spoton adapt reviews.csv --input text --target label --out reviews.safetensors",
     "spoton adapt news_sentiment --train-size 100 --seeds 3 --out news.safetensors --json",
+    "spoton adapt reviews.csv --input text --target label --steps 0 --out reviews.safetensors",
+    "spoton adapt reviews.csv --input text --target label --rank trial -k 4 --method halving",
 )
 def adapt(
     task: TaskOptions,
@@ -36,8 +48,17 @@ def adapt(
     ] = None,
     k: K = 1,
     metric: Metric = "average_tokens",
+    rank: Rank = "similarity",
     method: Annotated[
-        Literal["best-of-top-k", "weighted-average"],
+        Literal[
+            "best-of-top-k",
+            "weighted-average",
+            "halving",
+            "task-vectors",
+            "learned-mix",
+            "multiplicative",
+            "mixture",
+        ],
         typer.Option(help="What is made of the retrieved prompts.", rich_help_panel="Retrieval"),
     ] = "best-of-top-k",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds to run each arm with, from --seed on.")] = 1,
@@ -46,34 +67,82 @@ def adapt(
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Retrieve related prompts, transfer, tune, and compare with tuning from scratch at equal budget."""
+    """Retrieve related prompts, transfer, tune, and compare with tuning from scratch at equal budget.
+
+    With `--steps 0` nothing is tuned: the source that does best in a trial is calibrated and tested, in seconds.
+    """
     from spoton.transfer import adapt as transfer
 
+    untuned = recipe.steps == 0
     asked = task.load(model)
-    chosen = recipe.recipe(library)
+    chosen = replace(recipe, steps=None if untuned else recipe.steps).recipe(library)
     libraries = open_libraries(library)
     frozen = model.load()
+    if untuned:
+        _require_nothing_tuned(rank, method, seeds)
+        _emit(
+            _untuned(frozen, asked, libraries, chosen, k, evaluation, out, overwrite), libraries, as_json=json
+        )
+        return
     kept = None if out is None else out.with_suffix(".work") / "budget.json"
     chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, kept=kept)
     note_unknown(frozen, asked.labels)
     with live_progress() as on_event:
         adapted = transfer(
-            frozen, asked, libraries, chosen, method=method, k=k, metric=metric, seeds=seeds,
+            frozen, asked, libraries, chosen, method=method, rank=rank, k=k, metric=metric, seeds=seeds,
             evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event,
         )  # fmt: skip
+    _emit(adapted, libraries, as_json=json)
+
+
+def _require_nothing_tuned(rank: str, method: str, seeds: int) -> None:
+    """Refuses options that speak of tuning.
+
+    Raises:
+        RecipeError: There is one.
+    """
+    given = [f"--rank {rank}"] if rank == "displacement" else []
+    given += [f"--method {method}"] if method != "best-of-top-k" else []
+    given += [f"--seeds {seeds}"] if seeds != 1 else []
+    if given:
+        raise RecipeError(
+            f"--steps 0 tunes nothing and always ranks by trial; found {', '.join(given)}. Leave it out, or give steps."
+        )
+
+
+def _untuned(
+    model: FrozenModel,
+    task: Task,
+    libraries: Sequence[PromptLibrary],
+    recipe: Recipe,
+    k: int,
+    evaluation: Literal["rank", "generate"] | None,
+    out: Path | None,
+    overwrite: bool,
+) -> Adapted:
+    from spoton.transfer.untuned import adapt_untuned
+
+    note_unknown(model, task.labels)
+    with live_progress() as on_event:
+        return adapt_untuned(
+            model, task, libraries, recipe, k=k, evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event
+        )  # fmt: skip
+
+
+def _emit(adapted: Adapted, libraries: Sequence[PromptLibrary], *, as_json: bool) -> None:
     for opened in libraries:
         note_damaged(opened)
     document = adapted.to_json()
     for name, reason in document["damaged"].items():
         note(f"Skipped {name}: {reason}")
-    emit(document, _report(document), as_json=json)
+    emit(document, _report(document), as_json=as_json)
 
 
 def _report(document: dict[str, Any]) -> RenderableType:
     scores, steps = document["scores"], document["steps"]
     rows = [(arm, found["validation"], found["test"], steps.get(arm)) for arm, found in scores.items()]
     columns = ("arm", "validation", "test", "steps")
-    sources = ", ".join(f"{one['name']} ({one['similarity']:.3f})" for one in document["retrieved"])
+    sources = ", ".join(map(_source, document["retrieved"]))
     names = (
         "task", "model", "metric", "evaluation", "truncated", "chosen", "prompt", "curves", "seconds",
     )  # fmt: skip
@@ -81,3 +150,10 @@ def _report(document: dict[str, Any]) -> RenderableType:
     says = [document["verdict"], *([document["speed"]["sentence"]] if document["speed"] else [])]
     says += [document["worth"]] if document["worth"] else []
     return Group(table(columns, rows, numbers=columns[1:]), "", facts(pairs), "", *says)
+
+
+def _source(one: dict[str, Any]) -> str:
+    """A source and what speaks for it."""
+    if "loss" in one:
+        return f"{one['name']} (loss {one['loss']:.3f})"
+    return f"{one['name']} ({one['similarity']:.3f})"

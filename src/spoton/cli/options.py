@@ -42,6 +42,14 @@ Metric = Annotated[
     Literal["average_tokens", "per_token_average", "maximum_token"],
     typer.Option(help="How two prompts are compared.", rich_help_panel="Retrieval"),
 ]
+Rank = Annotated[
+    Literal["similarity", "displacement", "trial"],
+    typer.Option(
+        help="What sources are ranked by: similarity of keys, of keys minus their starts, or a trial of the untuned "
+        "prompts on the target's rows.",
+        rich_help_panel="Retrieval",
+    ),
+]
 K = Annotated[
     int, typer.Option("--k", "-k", min=1, help="How many prompts to retrieve.", rich_help_panel="Retrieval")
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +12,16 @@ import typer
 from spoton.cli.command import command
 from spoton.cli.data_options import TargetOptions
 from spoton.cli.libraries import find_library, find_prompt, note_damaged, open_libraries
-from spoton.cli.options import Json, K, Library, Metric, ModelOptions
+from spoton.cli.options import Json, K, Library, Metric, ModelOptions, Rank
 from spoton.cli.output import emit, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
 from spoton.errors import PromptError
 
 if TYPE_CHECKING:
-    from spoton.prompts import SoftPrompt
+    from spoton.prompts import PromptLibrary, SoftPrompt
+    from spoton.transfer.similarity import Metric as Similarity
+    from spoton.transfer.sources import Ranking
 
 app = typer.Typer()
 
@@ -26,46 +29,99 @@ app = typer.Typer()
 @command(
     app,
     "spoton retrieve reviews.csv --input text --target label -k 3",
-    "spoton retrieve reviews.safetensors --json",
+    "spoton retrieve reviews.safetensors --rank displacement --json",
+    "spoton retrieve reviews.csv --input text --target label --rank trial",
 )
 def retrieve(
     target: TargetOptions,
     model: ModelOptions,
     recipe: RecipeOptions,
     k: K = 5,
+    rank: Rank = "similarity",
     metric: Metric = "average_tokens",
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Rank learned prompts by how near their keys are to a target's.
+    """Rank learned prompts for a target, by how near their keys are to its key, or by a trial on its rows.
 
-    A prompt brings its key. That of a task is found by a probe: the first `--key-step` steps of tuning.
-    A name that a bundled task and a prompt share means the task.
+    A prompt brings its key. That of a task is found by a probe: the first `--key-step` steps of tuning. A trial needs
+    a task, and no probe. A name that a bundled task and a prompt share means the task.
     """
-    from spoton.transfer.rank_sources import retrieve as rank
-    from spoton.transfer.rank_sources import sources_for
-
     libraries = open_libraries(library)  # first: the probe takes minutes
-    probe = _prompt(target, library)
-    if probe is None:
-        probe, fingerprints = _probe(target, model, recipe, library)
-    else:  # all that is known of its model
-        fingerprints = (probe.card.model_fingerprint,)
-    if probe.key is None:
-        raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
-    card = probe.card
-    sources = sources_for(
-        libraries, fingerprints, task=card.task, data_hash=card.data_hash, source=card.source
-    )
-    found = rank(probe.key, sources, k, metric)
+    prompt = _prompt(target, library)
+    if rank == "trial":
+        card, found = _tried(target, model, recipe, library, libraries, prompt, k)
+    else:
+        card, found = _near(target, model, recipe, library, libraries, prompt, k, rank, metric)
     ranked = [one.to_json() for one in found]
     for opened in libraries:
         note_damaged(opened)
     for name, reason in found.damaged.items():
         note(f"Skipped {name}: {reason}")
-    document = {"target": card.task, "model": card.model, "metric": metric, "retrieved": ranked}
-    rows = [(one["name"], f"{one['similarity']:.4f}", one["task"], one["family"]) for one in ranked]
-    emit(document, table(("name", "similarity", "task", "family"), rows), as_json=json)
+    for told in found.notes:
+        note(told)
+    document = {
+        "target": card[0], "model": card[1], "rank": rank, "metric": metric, "cost": asdict(found.cost),
+        "notes": list(found.notes), "retrieved": ranked,
+    }  # fmt: skip
+    what = "loss" if rank == "trial" else "similarity"
+    rows = [(one["name"], f"{one[what]:.4f}", one["task"], one["family"]) for one in ranked]
+    emit(document, table(("name", what, "task", "family"), rows), as_json=json)
+
+
+def _near(
+    target: TargetOptions,
+    model: ModelOptions,
+    recipe: RecipeOptions,
+    library: Sequence[str] | None,
+    libraries: Sequence[PromptLibrary],
+    prompt: SoftPrompt | None,
+    k: int,
+    rank: str,
+    metric: Similarity,
+) -> tuple[tuple[str, str], Ranking]:
+    """Task and model of the target, and sources by the similarity of keys."""
+    from spoton.transfer import retrieve as by_similarity
+    from spoton.transfer import sources_for
+
+    if prompt is None:
+        probe, fingerprints = _probe(target, model, recipe, library)
+    else:  # all that is known of its model
+        probe, fingerprints = prompt, (prompt.card.model_fingerprint,)
+    card = probe.card
+    if probe.key is None:
+        raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
+    if rank == "displacement" and probe.start is None:
+        raise PromptError(
+            f"{target.data} does not know the start that it was tuned from, so there is no displacement. Give its "
+            "task, which is then probed, or rank by similarity."
+        )
+    sources = sources_for(
+        libraries, fingerprints, task=card.task, data_hash=card.data_hash, source=card.source
+    )
+    start = probe.start if rank == "displacement" else None
+    return (card.task, card.model), by_similarity(probe.key, sources, k, metric, start=start)
+
+
+def _tried(
+    target: TargetOptions,
+    model: ModelOptions,
+    recipe: RecipeOptions,
+    library: Sequence[str] | None,
+    libraries: Sequence[PromptLibrary],
+    prompt: SoftPrompt | None,
+    k: int,
+) -> tuple[tuple[str, str], Ranking]:
+    """Task and model of the target, and sources by a trial."""
+    from spoton.transfer import trial
+    from spoton.transfer.adapt import target_sources
+
+    if prompt is not None:
+        raise PromptError(f"{target.data} is a prompt, and a trial needs rows. Give a task or its data.")
+    task, chosen, frozen = target.load(model), recipe.recipe(library), model.load()
+    sources = target_sources(frozen, task, libraries, "trial")
+    with live_progress() as on_event:
+        return (task.name, frozen.name), trial(frozen, task, sources, k, chosen, on_event=on_event)
 
 
 @command(

@@ -24,6 +24,7 @@ from torch.nn import functional
 from spoton.errors import DataError
 from spoton.evaluation.calibration import calibrated, expected_calibration_error, gold_indices
 from spoton.evaluation.encoding import MAX_INPUT_TOKENS, Encoded, encode, needs_end
+from spoton.evaluation.many_prompts import label_scores_of, label_tokens
 from spoton.events import OnEvent, Progress, silent
 from spoton.models.choose_engine import engine_for
 from spoton.models.frozen import FrozenModel
@@ -219,14 +220,10 @@ def label_log_likelihoods(
         watch: Told about finished rows.
         label_score: The sum over a label's tokens, or their mean.
     """
-    ids = [model.encode_target(label, end=needs_end(model, labels)) for label in labels]
-    with torch.no_grad():
-        score = engine_for(model).scorer(value[None])
-        scores = torch.zeros(len(encoded), len(labels))
-        for rows in _by_length(model, value, encoded.inputs, sum(map(len, ids))):
-            scores[rows] = score(encoded.batch(rows), ids).float().cpu()
-            if watch:
-                watch.advance(len(rows))
+    ids = label_tokens(model, labels)
+    scores = label_scores_of(model, [value], encoded, ids, on_rows=None if watch is None else watch.advance)[
+        0
+    ]
     return scores if label_score == "sum" else scores / torch.tensor([len(label) for label in ids])
 
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -83,7 +84,7 @@ class RemoteLibrary(PromptLibrary):
         self._require_writable()
         name = prompt.card.name if name is None else name
         path = self.path(name)
-        renamed = SoftPrompt(prompt.value, prompt.card.model_copy(update={"name": name}), prompt.key)
+        renamed = changed(prompt, card=prompt.card.model_copy(update={"name": name}))
         with self._reached():
             self._remote.invalidate_cache()
             if not replace and self._remote.exists(self._place(name)):

@@ -1,8 +1,9 @@
-"""Adapting a frozen model to a task by prompt transfer: probe, retrieve, transfer, tune, compare, test once.
+"""Adapting a frozen model to a task by prompt transfer: rank sources, transfer, tune, compare, test once.
 
-The comparison is at equal budget. Tuning from scratch takes ``recipe.steps`` steps. Transfer takes ``recipe.key_step``
-of them for its probe and shares the rest among its candidates. The probe is nothing else than the first steps of
-tuning from scratch, so where both arms run, its key is read off there and the same steps are counted for both.
+The comparison is at equal budget. Tuning from scratch takes ``recipe.steps`` steps. Transfer takes out of as many what
+its ranking costs: ``recipe.key_step`` steps for the key of the target, or what a trial is worth. It shares the rest
+among its candidates. The key is nothing else than the first steps of tuning from scratch, so it is read off there and
+the same steps are counted for both.
 """
 
 from __future__ import annotations
@@ -10,54 +11,34 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spoton.errors import DataError, Interrupted, RecipeError
+from spoton.errors import DataError, Interrupted
 from spoton.evaluation.baseline import Classical, classical
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
 from spoton.locks import locked
-from spoton.models.choose_engine import engine_for
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_arms
-from spoton.prompts.library import Entry, PromptLibrary
+from spoton.prompts.library import PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
-from spoton.transfer.combine import Method, starts
-from spoton.transfer.comparison import Scores, verdict, worth
+from spoton.transfer.arms import Rank, SeedRuns, Transfer, transferred
+from spoton.transfer.combining.methods import Method
+from spoton.transfer.combining.mixture import RowsOf
+from spoton.transfer.comparison import Scores
+from spoton.transfer.document import comparison_document
 from spoton.transfer.kept_runs import KeptRuns, Run
-from spoton.transfer.rank_sources import Retrieved, retrieve, sources_for
 from spoton.transfer.similarity import Metric
-from spoton.transfer.speed import speed
+from spoton.transfer.sources import Source, sources_for
 from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinished
 from spoton.tuning.recipe import PRESETS, Recipe
-from spoton.tuning.record import require_place, save_prompt, versions, write_record
+from spoton.tuning.record import require_place, save_prompt, write_record
 
 # Every further candidate shortens the tuning of all, and the budget is small; larger k is not measured yet.
 DEFAULT_K = 1
-
-
-@dataclass(frozen=True)
-class SeedRuns:
-    """What one seed gave.
-
-    Attributes:
-        seed: The seed.
-        scratch: Prompt tuning from scratch.
-        transfer: The best candidate by validation.
-        candidates: How many candidates were tuned.
-        retrieved: The sources, most similar first.
-        damaged: Name to reason of sources that turned out damaged.
-    """
-
-    seed: int
-    scratch: Run
-    transfer: Run
-    candidates: int
-    retrieved: list[Retrieved]
-    damaged: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -67,7 +48,7 @@ class Adapted:
     Attributes:
         prompt: The best prompt by validation, over arms and seeds, with its test score on its card.
         chosen: The arm it comes from: ``transfer`` or ``prompt_tuning``.
-        runs: One entry a seed.
+        runs: One entry a seed; none where nothing was tuned.
         document: All of it as plain values: what ``--json`` prints and the record holds.
     """
 
@@ -88,8 +69,10 @@ def adapt(
     recipe: Recipe | None = None,
     *,
     method: Method = "best-of-top-k",
+    rank: Rank = "similarity",
     k: int = DEFAULT_K,
     metric: Metric = "average_tokens",
+    rows_of: RowsOf | None = None,
     seeds: int = 1,
     evaluation: Mode | None = None,
     out: Path | None = None,
@@ -104,17 +87,19 @@ def adapt(
         libraries: Where sources are retrieved from.
         recipe: How target prompts are tuned; its steps are the budget of either arm. None: the default.
         method: What is made of the retrieved prompts.
+        rank: What sources are ranked by: similarity of keys, of displacements, or a trial on the target's rows.
         k: How many are retrieved.
         metric: By which similarity.
+        rows_of: Gives the rows of a source, for ``mixture``; None: of tasks of the catalog.
         seeds: How many seeds each arm is run with, from ``recipe.seed`` on.
         evaluation: ``rank`` or ``generate``; None: by the task.
-        out: Where to save the prompt, with its record (``.json``) and learning curves (``.png``) beside it. Finished
-            parts are kept in a ``.work`` folder beside it until the end, so a killed call resumes by itself.
+        out: Where to save the prompt, with its record (``.json``) and learning curves (``.png``) next to it. Finished
+            parts are kept in a ``.work`` folder next to it until the end, so a killed call resumes by itself.
         overwrite: Whether a prompt at ``out`` is replaced, once the new one is finished.
         on_event: Watches the progress.
 
     Raises:
-        RecipeError: The budget is too small for the probe and the candidates.
+        RecipeError: The budget is too small for the ranking and the candidates.
         LibraryError: There is no source; says how many prompts were left out, and why.
         SpotonError: `out` is no name for a prompt, cannot be written, exists, or is being written by another process;
             all of it is found out first.
@@ -125,103 +110,65 @@ def adapt(
         >>> adapted.to_json()["verdict"]  # doctest: +SKIP
         'test accuracy 70.2 with transfer, 61.0 from scratch (+9.2): ...'
     """
-    recipe = recipe or PRESETS["decoder"]
-    mode = evaluation or default_mode(task)
-    sources = sources_for(
-        libraries, model.fingerprints, task=task.name, data_hash=task.data_hash(), source=task.source
-    )
-    _check_budget(recipe, method, k, len(sources), seeds)
+    recipe, mode = recipe or PRESETS["decoder"], evaluation or default_mode(task)
+    how = Transfer(method, rank, k, metric, rows_of)
+    sources = target_sources(model, task, libraries, rank)
+    how.require_budget(recipe, len(sources), seeds)
+    runs = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
     if out is None:
-        return _adapted(model, task, sources, recipe, method, k, metric, seeds, mode, None, on_event)
+        return _adapted(runs, sources, recipe, how, seeds, None)
     require_place(out)
     with locked(out):
         require_free(out, overwrite=overwrite, resume=out.with_suffix(".work").is_dir())
-        return _adapted(model, task, sources, recipe, method, k, metric, seeds, mode, out, on_event)
+        return _adapted(runs, sources, recipe, how, seeds, out)
+
+
+def target_sources(
+    model: FrozenModel, task: Task, libraries: Sequence[PromptLibrary], rank: Rank
+) -> list[Source]:
+    """The prompts that a ranking can choose from for a task.
+
+    Raises:
+        LibraryError: There is none.
+    """
+    return sources_for(
+        libraries, model.fingerprints, task=task.name, data_hash=task.data_hash(), source=task.source,
+        need_key=rank != "trial",
+    )  # fmt: skip
 
 
 def _adapted(
-    model: FrozenModel,
-    task: Task,
-    sources: Sequence[tuple[PromptLibrary, Entry]],
-    recipe: Recipe,
-    method: Method,
-    k: int,
-    metric: Metric,
-    seeds: int,
-    mode: Mode,
-    out: Path | None,
-    on_event: OnEvent,
+    arms: KeptRuns, sources: Sequence[Source], recipe: Recipe, how: Transfer, seeds: int, out: Path | None
 ) -> Adapted:
     """`adapt` once everything that it was given has been checked."""
-    began = time.monotonic()
-    arms = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
+    began, task = time.monotonic(), arms.task
     runs: list[SeedRuns] = []
     scratch: Run | None = None
     try:
         for seed in range(recipe.seed, recipe.seed + seeds):
-            scratch = arms.tuned(f"seed {seed}: from scratch", recipe.changed(seed=seed))
-            runs.append(_transferred(arms, scratch, sources, recipe.changed(seed=seed), method, k, metric))
+            own = recipe.changed(seed=seed)
+            scratch = arms.tuned(f"seed {seed}: from scratch", own)
+            runs.append(transferred(arms, scratch, sources, own, how))
         # Last, since what is wrong with a recipe shows at the first step of tuning.
-        zero_shot = _zero_shot(arms, recipe)
+        bare = zero_shot(arms, recipe)
         scores = _test(arms, runs, recipe)
     except KeyboardInterrupt as stop:
         raise Interrupted(_interrupted(stop, runs, scratch, out)) from stop
     chosen, best, index = _best(runs)
     prompt = _final(task, best, scores[chosen].test, index, runs[index].scratch.prompt)
-    saved = speed(
-        [run.scratch.history for run in runs], [run.transfer.history for run in runs], recipe.key_step
-    )
-    neighbour = _classical(task)
-    damaged = {name: why for run in runs for name, why in run.damaged.items()}
-    arms_scores = {"zero_shot": zero_shot} | {arm: found.means() for arm, found in scores.items()}
-    if neighbour is not None:
-        arms_scores["classical"] = {split: neighbour.score(split) for split in ("validation", "test")}
-    document = {
-        "task": task.name, "form": task.form, "model": model.name, "model_fingerprint": model.fingerprint,
-        "dtype": str(model.dtype).removeprefix("torch."), "metric": task.metric,
-        "evaluation": mode, "splits": task.splits(),
-        "scores": arms_scores, "classical": None if neighbour is None else neighbour.to_json(),
-        "seeds": {"n": seeds} | {arm: found.seeds() for arm, found in scores.items()},
-        "verdict": verdict(scores["prompt_tuning"], scores["transfer"], task.metric),
-        "worth": None if neighbour is None else worth(scores[chosen], neighbour, task.metric),
-        "speed": None if saved is None else saved.to_json() | {"sentence": saved.sentence()},
-        "calibration": None if prompt.card.calibration is None else prompt.card.calibration.model_dump(),
-        "steps": _steps(recipe, runs), "method": method, "similarity": metric,
-        "retrieved": [one.to_json() for one in runs[index].retrieved],
-        "retrieved_by_seed": [[one.to_json() for one in run.retrieved] for run in runs],
-        "truncated": runs[0].scratch.truncated,
-        "chosen": chosen, "prompt": None if out is None else str(out),
-        "damaged": damaged,
-        "notes": [*task.notes, *(run.message for pair in runs for run in (pair.scratch, pair.transfer) if run.message)],
-        "seconds": time.monotonic() - began, "recipe": recipe.model_dump(), "data_hash": task.data_hash(),
-        "versions": versions(), "engine": asdict(choice) if (choice := engine_for(model).choice) else None,
-    }  # fmt: skip
+    document = comparison_document(
+        arms, recipe, how, runs, scores, chosen=chosen, index=index, prompt=prompt, bare=bare,
+        neighbour=neighbour(task),
+    ) | {"prompt": None if out is None else str(out), "seconds": time.monotonic() - began}  # fmt: skip
     if out is not None:
         save_prompt(prompt, out)
-        draw_arms(
-            [run.scratch.history for run in runs], [run.transfer.history for run in runs],
-            probe=recipe.key_step, metric=task.metric, task=task.name, zero_shot=zero_shot["validation"],
-            path=out.with_suffix(".png"),
-        )  # fmt: skip
-        document["curves"] = str(out.with_suffix(".png"))
+        document["curves"] = str(_curves(runs, task, bare, out))
         write_record(out.with_suffix(".json"), document)
-        shutil.rmtree(arms.folder or "", ignore_errors=True)
-        remove_unfinished(out)
+        tidy(arms, out)
     return Adapted(prompt, chosen, runs, document)
 
 
-def _check_budget(recipe: Recipe, method: Method, k: int, n_sources: int, seeds: int) -> None:
-    if k < 1 or seeds < 1:
-        raise RecipeError(f"k and seeds must be at least 1; found k = {k}, seeds = {seeds}.")
-    candidates = min(k, n_sources) if method == "best-of-top-k" else 1
-    if recipe.steps - recipe.key_step < max(1, candidates):
-        raise RecipeError(
-            f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a probe of "
-            f"{recipe.key_step} steps. Raise --steps, or lower --key-step or --k."
-        )
-
-
-def _classical(task: Task) -> Classical | None:
+def neighbour(task: Task) -> Classical | None:
     """TF-IDF and logistic regression on the same splits; None where they cannot be fitted, as for open targets."""
     try:
         return classical(task)
@@ -229,7 +176,7 @@ def _classical(task: Task) -> Classical | None:
         return None
 
 
-def _zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
+def zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
     """Scores of the bare model."""
     found = evaluate(
         arms.model, None, arms.task.validation, arms.task, arms.mode,
@@ -239,30 +186,19 @@ def _zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
     return {"validation": found.score, "test": test}
 
 
-def _transferred(
-    arms: KeptRuns,
-    scratch: Run,
-    sources: Sequence[tuple[PromptLibrary, Entry]],
-    recipe: Recipe,
-    method: Method,
-    k: int,
-    metric: Metric,
-) -> SeedRuns:
-    """Retrieves with the key of the run from scratch, tunes every candidate and keeps the best by validation."""
-    if scratch.prompt.key is None:
-        raise RecipeError(
-            f"Tuning from scratch ended before its probe of {recipe.key_step} steps: {scratch.message}"
-        )
-    found = retrieve(scratch.prompt.key, sources, k, metric)
-    candidates = starts(found, method, recipe.length)
-    share = recipe.changed(steps=(recipe.steps - recipe.key_step) // len(candidates))
-    tuned = [
-        arms.tuned(f"seed {recipe.seed}: from {start.name}", share, start.value, start.parents)
-        for start in candidates
-    ]
-    return SeedRuns(
-        recipe.seed, scratch, max(tuned, key=lambda run: run.rank), len(tuned), found, found.damaged
-    )
+def tidy(arms: KeptRuns, out: Path) -> None:
+    """Removes what only a resumed call would read."""
+    shutil.rmtree(arms.folder or "", ignore_errors=True)
+    remove_unfinished(out)
+
+
+def _curves(runs: Sequence[SeedRuns], task: Task, bare: dict[str, float | None], out: Path) -> Path:
+    path = out.with_suffix(".png")
+    draw_arms(
+        [run.scratch.history for run in runs], [run.transfer.history for run in runs],
+        probe=runs[0].ranking.cost.steps, metric=task.metric, task=task.name, zero_shot=bare["validation"], path=path,
+    )  # fmt: skip
+    return path
 
 
 def _test(arms: KeptRuns, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str, Scores]:
@@ -297,16 +233,6 @@ def _final(task: Task, best: Run, test: Sequence[float], index: int, probe: Soft
         start=probe.start,
         card=best.prompt.card.model_copy(update={"scores": scores}),
     )
-
-
-def _steps(recipe: Recipe, runs: Sequence[SeedRuns]) -> dict[str, int]:
-    """Optimizer steps of each arm, for one seed."""
-    candidates = runs[0].candidates
-    each = (recipe.steps - recipe.key_step) // candidates
-    return {
-        "prompt_tuning": recipe.steps, "transfer": recipe.key_step + candidates * each,
-        "probe": recipe.key_step, "candidates": candidates, "each_candidate": each,
-    }  # fmt: skip
 
 
 def _interrupted(stop: BaseException, runs: Sequence[SeedRuns], scratch: Run | None, out: Path | None) -> str:

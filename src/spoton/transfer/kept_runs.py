@@ -7,7 +7,7 @@ there as a checkpoint. A killed comparison therefore goes on where it was. What 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,14 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.reading import read_bytes
 from spoton.sealing import sealed_json, unsealed_json
 from spoton.tasks.task import Task
+from spoton.tuning.halving import Halving
 from spoton.tuning.initial_prompt import starting_prompt
-from spoton.tuning.kept import score_test_split, tune_to_end
-from spoton.tuning.prompt_run import Job, Tuned, run_identity
+from spoton.tuning.kept import require_end, score_test_split, tune_to_end
+from spoton.tuning.parameterization import Collapsible
+from spoton.tuning.prompt_run import Job, PromptRun, Tuned, run_identity
 from spoton.tuning.recipe import Recipe
+from spoton.tuning.sealed_tensors import discard_if_damaged
+from spoton.tuning.tune import best_of, tune_together
 
 
 @dataclass(frozen=True)
@@ -77,23 +81,104 @@ class KeptRuns:
         self.model, self.task, self.mode, self.folder, self.on_event = model, task, mode, folder, on_event
 
     def tuned(
-        self, phase: str, recipe: Recipe, initial: Tensor | None = None, parents: Sequence[Parent] = ()
+        self,
+        phase: str,
+        recipe: Recipe,
+        initial: Tensor | None = None,
+        parents: Sequence[Parent] = (),
+        tuned_as: Collapsible | None = None,
     ) -> Run:
         """The finished run of ``recipe`` from ``initial``, tuned now or found in the folder.
+
+        Args:
+            phase: What to call it in progress events.
+            recipe: How to tune.
+            initial: ``[P', D]`` to start from; None: as the recipe says.
+            parents: What ``initial`` was made of.
+            tuned_as: What is tuned in place of the prompt.
 
         Raises:
             Interrupted: Ctrl-C; the message says what was reached.
         """
-        start = initial if initial is not None else starting_prompt(self.model, self.task, recipe)[0]
-        name = run_identity(self.model, self.task, recipe, self.mode, start)
+        name, job = self._job(phase, recipe, initial, parents, tuned_as)
+        return self._kept(name) or self._keep(name, tune_to_end(self.model, job))
+
+    def halved(
+        self, phase: str, recipe: Recipe, begun: Sequence[tuple[Tensor, Sequence[Parent]]], halving: Halving
+    ) -> Run:
+        """The best of several runs that are tuned together, of which the worse end at rungs.
+
+        Args:
+            phase: What to call it in progress events.
+            recipe: How to tune each.
+            begun: ``[P', D]`` to start from and its parents, for each.
+            halving: The rungs.
+
+        Raises:
+            Interrupted: Ctrl-C.
+            DivergenceError: Every run diverged before there was anything to keep.
+        """
+        named = [
+            self._job(f"{phase} {place} of {len(begun)}", recipe, value, parents)
+            for place, (value, parents) in enumerate(begun, start=1)
+        ]
+        name = "halving-" + sha256_of_text([halving.model_dump_json(), *(name for name, _ in named)])[:16]
         kept = self._kept(name)
         if kept is not None:
             return kept
+        for _, job in named:
+            if job.checkpoint is not None:
+                discard_if_damaged(job.checkpoint)
+        results = tune_together(self.model, [job for _, job in named], halving=halving)
+        for result in results:
+            if isinstance(result, Tuned):
+                require_end(result, phase)
+        run = self._keep(name, best_of(results))
+        for _, job in named:
+            if job.checkpoint is not None:
+                job.checkpoint.unlink(missing_ok=True)
+        return run
+
+    def untuned(self, phase: str, recipe: Recipe, value: Tensor, parents: Sequence[Parent]) -> Run:
+        """A prompt as it is: calibrated and scored on the validation split, with a card of the task.
+
+        Args:
+            phase: What to call it in progress events.
+            recipe: Decides how labels are scored and how long inputs are.
+            value: ``[P, D]``; it keeps its length.
+            parents: What it was made of.
+        """
+        # No step is taken, so a rate that is still to be chosen has to be any number.
+        auto = recipe.learning_rate == "auto"
+        whole = recipe.changed(length=len(value), calibrate="end", learning_rate=1.0 if auto else None)
+        name, job = self._job(phase, whole, value, parents)
+        kept = self._kept(f"untuned-{name}")
+        if kept is not None:
+            return kept
+        run = PromptRun(self.model, replace(job, checkpoint=None))
+        run.begin()
+        tuned = run.result()
+        held = whole.model_dump() | {"steps": 0, "learning_rate": recipe.learning_rate}
+        card = tuned.prompt.card.model_copy(update={"recipe": held})
+        prompt = replace(tuned.prompt, card=card, start=None)
+        return self._keep(f"untuned-{name}", replace(tuned, prompt=prompt))
+
+    def _job(
+        self,
+        phase: str,
+        recipe: Recipe,
+        initial: Tensor | None,
+        parents: Sequence[Parent],
+        tuned_as: Collapsible | None = None,
+    ) -> tuple[str, Job]:
+        """A run and the name that hashes all that decides it."""
+        start = initial if initial is not None else starting_prompt(self.model, self.task, recipe)[0]
+        name = run_identity(self.model, self.task, recipe, self.mode, start, tuned_as)
         checkpoint = None if self.folder is None else self.folder / f"{name}.checkpoint"
-        job = Job(
-            self.task, recipe, initial, parents, self.mode, checkpoint, resume=True, on_event=self.on_event, phase=phase
+        return name, Job(
+            self.task, recipe, initial, parents, self.mode, checkpoint, resume=True, on_event=self.on_event,
+            phase=phase, tuned_as=tuned_as,
         )  # fmt: skip
-        return self._keep(name, tune_to_end(self.model, job))
 
     def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
         """The main metric on the test split; looked up if this prompt was tested before."""

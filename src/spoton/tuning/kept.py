@@ -19,7 +19,7 @@ from spoton.tasks.task import Task
 from spoton.tuning.full_model.tune import TunedModel
 from spoton.tuning.prompt_run import Job, Tuned
 from spoton.tuning.sealed_tensors import discard_if_damaged
-from spoton.tuning.tune import tune
+from spoton.tuning.tune import tune_job
 
 
 def tune_to_end(model: FrozenModel, job: Job) -> Tuned:
@@ -31,10 +31,7 @@ def tune_to_end(model: FrozenModel, job: Job) -> Tuned:
     """
     if job.checkpoint is not None:
         discard_if_damaged(job.checkpoint)
-    tuned = tune(
-        model, job.task, job.recipe, initial=job.initial, parents=job.parents, mode=job.mode,
-        checkpoint=job.checkpoint, resume=job.resume, on_event=job.on_event, phase=job.phase,
-    )  # fmt: skip
+    tuned = tune_job(model, job)
     require_end(tuned, job.phase)
     return tuned
 

@@ -14,6 +14,8 @@ Every kind begins exactly at the given start, so that transfer works with all of
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -24,6 +26,26 @@ _BOTTLENECK = 128
 """Width of the residual's hidden layer. The paper's 800 is for T5-base (D = 768); narrower costs it little there."""
 _VOCABULARY_ROWS = 128  # as the paper samples
 _RANK = 64  # the largest that the paper reports
+
+
+class Parameterized(Protocol):
+    """Tensors that are tuned, and the prompt they make."""
+
+    tensors: dict[str, Tensor]
+    """What is tuned, by name, in a fixed order; leaves that want gradients."""
+
+    def prompt(self) -> Tensor:
+        """Returns the prompt ``[P, D]`` that the tensors make now, with their gradient."""
+
+
+class Collapsible(Protocol):
+    """What may be tuned in place of a prompt besides the kinds of a recipe, such as a mixture of other prompts."""
+
+    def identity(self) -> str:
+        """Returns a hash of all that decides what is tuned."""
+
+    def begin(self, device: torch.device) -> Parameterized:
+        """Returns the tensors before the first step."""
 
 
 class Parameterization:

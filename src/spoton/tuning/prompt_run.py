@@ -24,7 +24,7 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
 from spoton.tuning.checkpoint import PromptCheckpoint
 from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
-from spoton.tuning.parameterization import Parameterization
+from spoton.tuning.parameterization import Collapsible, Parameterization, Parameterized
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import versions
 from spoton.tuning.training_run import Stopped, TrainingRun
@@ -80,6 +80,7 @@ class Job:
         resume: Go on from ``checkpoint`` if it is there.
         on_event: Watches the progress.
         phase: What to call this run in progress events.
+        tuned_as: What is tuned in place of the prompt, instead of ``recipe.reparameterization``.
     """
 
     task: Task
@@ -91,6 +92,7 @@ class Job:
     resume: bool = False
     on_event: OnEvent = silent
     phase: str = "tuning"
+    tuned_as: Collapsible | None = None
 
 
 class PromptLearner:
@@ -100,6 +102,7 @@ class PromptLearner:
         model: The frozen model.
         recipe: How to tune.
         start: ``[P, D]`` before the first step.
+        tuned_as: What is tuned in place of the prompt; None: as the recipe says.
 
     Attributes:
         start: As given, on the CPU.
@@ -109,13 +112,19 @@ class PromptLearner:
         moved: Whether a step was taken.
     """
 
-    def __init__(self, model: FrozenModel, recipe: Recipe, start: Tensor) -> None:
+    def __init__(
+        self, model: FrozenModel, recipe: Recipe, start: Tensor, tuned_as: Collapsible | None = None
+    ) -> None:
         self.model, self.start, self.scaled = model, start, False
         self.rate = learning_rate(model, recipe)
         self._decay, self._key_step = recipe.average, recipe.key_step
-        self.parameterization = Parameterization(
-            recipe.reparameterization, start.to(model.device), model.embeddings, recipe.seed
-        )
+        self.parameterization: Parameterized
+        if tuned_as is not None:
+            self.parameterization = tuned_as.begin(model.device)
+        else:
+            self.parameterization = Parameterization(
+                recipe.reparameterization, start.to(model.device), model.embeddings, recipe.seed
+            )
         self.parameters = list(self.parameterization.tensors.values())
         self.average = start.to(model.device).clone() if recipe.average else None
         self.moved = False
@@ -167,8 +176,8 @@ class PromptRun:
             start, self._ancestors = starting_prompt(model, task, recipe)
         else:
             start, self._ancestors = from_prompt(job.initial, recipe.length), []
-        self.learner = PromptLearner(model, recipe, start)
-        identity = run_identity(model, task, recipe, self.mode, start)
+        self.learner = PromptLearner(model, recipe, start, job.tuned_as)
+        identity = run_identity(model, task, recipe, self.mode, start, job.tuned_as)
         self.run = TrainingRun(
             self.learner, task, recipe, self.mode, calibrate=recipe.calibrate,
             checkpoint=None if job.checkpoint is None else PromptCheckpoint(job.checkpoint, identity),
@@ -245,7 +254,15 @@ def learning_rate(model: FrozenModel, recipe: Recipe) -> float:
     return rate * embedding_rms(model) if recipe.rate_unit == "embedding_rms" else rate
 
 
-def run_identity(model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, first: Tensor) -> str:
+def run_identity(
+    model: FrozenModel,
+    task: Task,
+    recipe: Recipe,
+    mode: Mode,
+    first: Tensor,
+    tuned_as: Collapsible | None = None,
+) -> str:
     """Hash of all that decides a run, so that only the same run resumes."""
     parts = [model.fingerprint, str(model.dtype), task.data_hash(), recipe.model_dump_json(), mode]
-    return sha256_of_text([*parts, str(first.tolist())])[:16]
+    more = [] if tuned_as is None else [tuned_as.identity()]
+    return sha256_of_text([*parts, str(first.tolist()), *more])[:16]

@@ -64,7 +64,17 @@ def tune(
         DataError: The task has no training or validation examples.
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
     """
-    job = Job(task, recipe, initial, parents, mode, checkpoint, resume, on_event, phase)
+    return tune_job(model, Job(task, recipe, initial, parents, mode, checkpoint, resume, on_event, phase))
+
+
+def tune_job(model: FrozenModel, job: Job) -> Tuned:
+    """Tunes one prompt, as `tune` does.
+
+    Raises:
+        DataError: The task has no training or validation examples.
+        DivergenceError: The loss was NaN or infinite before there was anything to keep.
+    """
+    recipe = job.recipe
     jobs = [job] if recipe.learning_rate != "auto" else with_rates(model, job)
     halving = None
     if len(jobs) > 1 and recipe.evaluate_every < recipe.steps:

@@ -21,8 +21,9 @@ from spoton.study.plan.cells import Cell, MultiTaskMixture, Role, Transfer, Weig
 from spoton.study.run.store import Store
 from spoton.tasks.mixture import mix
 from spoton.tasks.task import Task
-from spoton.transfer.combine import starts
-from spoton.transfer.rank_sources import Retrieved, most_similar
+from spoton.transfer.combining.methods import starts
+from spoton.transfer.ranking.similarity import most_similar
+from spoton.transfer.sources import Retrieved
 from spoton.tuning.kept import tune_to_end
 from spoton.tuning.prompt_run import Job
 

@@ -8,7 +8,8 @@ import torch
 from spoton.errors import LibraryError, RecipeError
 from spoton.prompts import Card, SoftPrompt
 from spoton.transfer import METHODS, Retrieved
-from spoton.transfer.combine import Start, starts
+from spoton.transfer.combining.methods import starts
+from spoton.transfer.combining.start import Start
 
 
 def retrieved(name: str, similarity: float, value: list[list[float]]) -> Retrieved:
@@ -84,4 +85,6 @@ def test_the_sources_stay_as_they_were() -> None:
 def test_an_unknown_method_says_which_there_are() -> None:
     with pytest.raises(RecipeError, match=r"'mean'.*best-of-top-k, weighted-average"):
         starts([A], "mean", 2)  # type: ignore[arg-type]
-    assert METHODS == ("best-of-top-k", "weighted-average")
+    assert METHODS == (
+        "best-of-top-k", "weighted-average", "halving", "task-vectors", "learned-mix", "multiplicative", "mixture",
+    )  # fmt: skip

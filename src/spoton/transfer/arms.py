@@ -1,0 +1,187 @@
+"""The two arms of one seed: tuning from scratch, and transfer with what is left of as many steps after its ranking.
+
+Which sources, which starts, how they are tuned, what each part takes of the budget. Means over seeds, the test split
+and the document are the business of ``adapt.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from spoton.errors import RecipeError
+from spoton.transfer.combining.halving import halving_within, steps_of
+from spoton.transfer.combining.methods import SEVERAL, Method, starts
+from spoton.transfer.combining.mixture import RowsOf, mixture
+from spoton.transfer.kept_runs import KeptRuns, Run
+from spoton.transfer.ranking.similarity import retrieve
+from spoton.transfer.ranking.trial import trial
+from spoton.transfer.similarity import Metric
+from spoton.transfer.sources import Cost, Ranking, Source
+from spoton.tuning.initial_prompt import starting_prompt
+from spoton.tuning.recipe import Recipe
+
+Rank = Literal["similarity", "displacement", "trial"]
+RANKS: tuple[Rank, ...] = get_args(Rank)
+
+_TRIAL_SHARE = 2  # a trial may cost the budget divided by this
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How sources are ranked and used.
+
+    Attributes:
+        method: What is made of the retrieved prompts.
+        rank: What they are ranked by.
+        k: How many are retrieved.
+        metric: By which similarity, where similarities rank.
+        rows_of: Gives the rows of a source, for ``mixture``; None: of tasks of the catalog.
+    """
+
+    method: Method = "best-of-top-k"
+    rank: Rank = "similarity"
+    k: int = 1
+    metric: Metric = "average_tokens"
+    rows_of: RowsOf | None = None
+
+    def require_budget(self, recipe: Recipe, n_sources: int, seeds: int) -> None:
+        """Refuses what cannot be carried out, before anything runs.
+
+        Raises:
+            RecipeError: Says what was found and what is possible.
+        """
+        if self.rank not in RANKS:
+            raise RecipeError(f"Unknown ranking {self.rank!r}; there is: {', '.join(RANKS)}.")
+        if self.k < 1 or seeds < 1:
+            raise RecipeError(f"k and seeds must be at least 1; found k = {self.k}, seeds = {seeds}.")
+        if self.method in ("learned-mix", "multiplicative") and recipe.reparameterization != "none":
+            raise RecipeError(
+                f"--method {self.method} decides itself what is tuned in place of the prompt; found "
+                f"--reparameterization {recipe.reparameterization}. Leave one of them out."
+            )
+        candidates = min(self.k, n_sources) if self.method in SEVERAL else 1
+        probe = recipe.steps // _TRIAL_SHARE if self.rank == "trial" else recipe.key_step
+        if recipe.steps - probe < max(1, candidates):
+            raise RecipeError(
+                f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a probe of "
+                f"{probe} steps. Raise --steps, or lower --key-step or --k."
+            )
+
+
+@dataclass(frozen=True)
+class SeedRuns:
+    """What one seed gave.
+
+    Attributes:
+        seed: The seed.
+        scratch: Prompt tuning from scratch.
+        transfer: The best candidate by validation.
+        candidates: How many candidates were tuned.
+        taken: Steps of the transfer arm, those that its ranking is worth included.
+        ranking: The sources, best first.
+    """
+
+    seed: int
+    scratch: Run
+    transfer: Run
+    candidates: int
+    taken: int
+    ranking: Ranking
+
+    def steps(self) -> dict[str, int]:
+        """Optimizer steps of each arm."""
+        probe = self.ranking.cost.steps
+        return {
+            "prompt_tuning": self.scratch_steps, "transfer": self.taken, "probe": probe,
+            "candidates": self.candidates, "each_candidate": (self.taken - probe) // self.candidates,
+        }  # fmt: skip
+
+    @property
+    def scratch_steps(self) -> int:
+        """Steps that tuning from scratch was given."""
+        steps = self.scratch.prompt.card.recipe["steps"]
+        assert isinstance(steps, int)
+        return steps
+
+
+def transferred(
+    runs: KeptRuns, scratch: Run, sources: Sequence[Source], recipe: Recipe, how: Transfer
+) -> SeedRuns:
+    """Ranks sources, makes starts of the best and tunes them; keeps the best run by validation.
+
+    Args:
+        runs: Of the target.
+        scratch: The run from scratch of the same seed, whose early state is the target's key.
+        sources: What is ranked.
+        recipe: Its steps are the budget.
+        how: What to do.
+
+    Raises:
+        RecipeError: There is no key, or the budget is too small.
+        LibraryError: No source can be used.
+    """
+    ranking = ranked(runs, scratch, sources, recipe, how)
+    spent = ranking.cost.steps
+    left, words = recipe.steps - spent, f"seed {recipe.seed}: from"
+    if how.method == "mixture" and any(one.is_source for one in ranking):
+        half = left // 2
+        start = mixture(runs, ranking, recipe.changed(steps=half), how.rows_of)
+        best = runs.tuned(
+            f"{words} {start.name}", recipe.changed(steps=left - half), start.value, start.parents
+        )
+        return SeedRuns(recipe.seed, scratch, best, 1, recipe.steps, ranking)
+    candidates = starts(
+        ranking, how.method, recipe.length, lambda: starting_prompt(runs.model, runs.task, recipe)[0]
+    )
+    if how.method == "halving" and len(candidates) > 1:
+        longest, halving = halving_within(left, len(candidates), recipe)
+        best = runs.halved(
+            f"{words} one of the sources,",
+            longest,
+            [(start.value, start.parents) for start in candidates],
+            halving,
+        )
+        taken = spent + steps_of(halving, len(candidates), longest.steps)
+        return SeedRuns(recipe.seed, scratch, best, len(candidates), taken, ranking)
+    each = left // len(candidates)
+    if each < 1:
+        raise RecipeError(
+            f"{left} of {recipe.steps} steps are left for {len(candidates)} candidates. Raise --steps or lower --k."
+        )
+    tuned = [
+        runs.tuned(f"{words} {one.name}", recipe.changed(steps=each), one.value, one.parents, one.tuned_as)
+        for one in candidates
+    ]
+    best = max(tuned, key=lambda run: run.rank)
+    return SeedRuns(recipe.seed, scratch, best, len(tuned), spent + len(tuned) * each, ranking)
+
+
+def ranked(
+    runs: KeptRuns, scratch: Run | None, sources: Sequence[Source], recipe: Recipe, how: Transfer
+) -> Ranking:
+    """Ranks sources.
+
+    Args:
+        runs: Of the target.
+        scratch: Has the key of the target; a trial needs none.
+        sources: What is ranked.
+        recipe: Of the target.
+        how: By what, and how many.
+
+    Raises:
+        RecipeError: There is no key, or a trial costs too much.
+        LibraryError: No source can be used.
+    """
+    if how.rank == "trial":
+        return trial(
+            runs.model, runs.task, sources, how.k, recipe, length=recipe.length, folder=runs.folder,
+            limit=recipe.steps // _TRIAL_SHARE, on_event=runs.on_event, phase=f"seed {recipe.seed}: trial of sources",
+        )  # fmt: skip
+    if scratch is None or scratch.prompt.key is None:
+        told = "" if scratch is None else scratch.message
+        raise RecipeError(f"Tuning from scratch ended before its probe of {recipe.key_step} steps: {told}")
+    start = scratch.prompt.start if how.rank == "displacement" else None
+    found = retrieve(scratch.prompt.key, sources, how.k, how.metric, start=start)
+    return Ranking(found, found.damaged, Cost(steps=recipe.key_step), found.notes)

@@ -1,0 +1,27 @@
+"""A place to start a target prompt from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from spoton.prompts.card import Parent
+from spoton.tuning.parameterization import Collapsible
+
+
+@dataclass(frozen=True)
+class Start:
+    """One place to start a target prompt from.
+
+    Attributes:
+        name: The sources in words.
+        value: ``[P, D]``.
+        parents: The sources, with their weights.
+        tuned_as: What is tuned in place of the prompt, and collapses into it; None: as the recipe says.
+    """
+
+    name: str
+    value: Tensor
+    parents: tuple[Parent, ...]
+    tuned_as: Collapsible | None = None

@@ -1,0 +1,47 @@
+"""One start in all: the target's own start, moved by what the sources learned.
+
+P = P_0 + sum over k of w_k (P_k - S_k), with P_0 the target's own start, P_k a source's prompt and S_k what that was
+tuned from: task prompt vectors (Belanec et al. 2024, https://arxiv.org/abs/2408.01119, section 3). There every weight
+is one scale; here weights are in proportion to similarity and sum to 1, so that k does not change the scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from spoton.errors import LibraryError
+from spoton.prompts.initial import from_prompt
+from spoton.transfer.combining.start import Start
+from spoton.transfer.combining.weighted_average import by_similarity, names_of, parents_of
+from spoton.transfer.sources import Retrieved
+
+
+def task_vectors(retrieved: Sequence[Retrieved], own: Tensor) -> list[Start]:
+    """Returns the moved start, as one start.
+
+    Args:
+        retrieved: Sources; those that do not know their start are left out.
+        own: ``[P, D]`` the target's own start.
+
+    Raises:
+        LibraryError: No source knows its start, or none of those has a positive similarity.
+    """
+    known = [one for one in retrieved if one.prompt.start is not None and one.is_source]
+    if not known:
+        raise LibraryError(
+            "None of the retrieved prompts knows the start that it was tuned from, so there is no task vector. "
+            "Use --method weighted-average, or prompts tuned by this version of spoton."
+        )
+    sources, weights = by_similarity(known)
+    moved = torch.stack([_vector(one, len(own)) for one in sources])
+    value = own + torch.einsum("k,kpd->pd", torch.tensor(weights), moved)
+    return [Start(names_of(sources), value, parents_of(sources, weights))]
+
+
+def _vector(source: Retrieved, length: int) -> Tensor:
+    """What a source learned, ``[P, D]``."""
+    assert source.prompt.start is not None
+    return from_prompt(source.prompt.value, length) - from_prompt(source.prompt.start, length)

@@ -1,0 +1,19 @@
+"""What a task did to a prompt: its key minus the start that it was tuned from.
+
+Raw prompts are dominated by their start: two tasks tuned from one start are more alike than one task tuned from two.
+Displacements are comparable across starts (task prompt vectors, Belanec et al. 2024,
+https://arxiv.org/abs/2408.01119, section 3).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from spoton.prompts.soft_prompt import SoftPrompt
+
+
+def displacement(prompt: SoftPrompt) -> Tensor | None:
+    """Returns key minus start ``[Q, D]``; None for a prompt that does not know both, such as an imported one."""
+    if prompt.key is None or prompt.start is None or prompt.key.shape != prompt.start.shape:
+        return None
+    return prompt.key - prompt.start

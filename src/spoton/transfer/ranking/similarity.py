@@ -1,0 +1,126 @@
+"""Ranking sources by the similarity of keys, or of what keys have moved by (``displacement.py``).
+
+The key of a prompt is its early checkpoint; the key of a new task is the prompt after as many steps of a probe
+(SPoT, section 3.2). Which of the retrieved prompts is used, and how, is the business of ``combining/``.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from torch import Tensor
+
+from spoton.errors import LibraryError, PromptError
+from spoton.prompts.index import LibraryIndex, cosines
+from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.transfer.ranking.displacement import displacement
+from spoton.transfer.similarity import Metric, similarity
+from spoton.transfer.sources import Ranking, Retrieved, Source, no_source, reread
+
+# How far a similarity from an index may be from that of the prompt itself: float32 against float64.
+_ROUNDING = 1e-4
+
+
+def retrieve(
+    key: Tensor,
+    sources: Sequence[Source],
+    k: int,
+    metric: Metric = "average_tokens",
+    *,
+    start: Tensor | None = None,
+) -> Ranking:
+    """The k sources whose keys are most similar to a target's key, most similar first.
+
+    Damaged files are skipped, and told in the ranking's `damaged`. In a large library the cosines of mean tokens come
+    from its index, and only what is returned is read; else every prompt is read once, and k of them are kept.
+
+    Args:
+        key: ``[P, D]`` of the target task.
+        sources: From `sources_for`.
+        k: How many; fewer come back if there are fewer.
+        metric: Which similarity.
+        start: ``[P, D]`` that the target's key was tuned from: displacements are compared instead of keys. Sources
+            that do not know their start are compared by key, and the ranking's notes say so.
+
+    Raises:
+        LibraryError: There is no source at all.
+    """
+    by_index = metric == "average_tokens"
+    bounds = _cosines(key, sources, start) if by_index else [math.inf] * len(sources)
+    damaged: dict[str, str] = {}
+    best: list[Retrieved] = []
+    plain = 0
+    for place in sorted(range(len(sources)), key=lambda place: -bounds[place]):
+        library, entry = sources[place]
+        if len(best) >= k and bounds[place] < best[-1].similarity - _ROUNDING:
+            break
+        try:
+            prompt = library.get(entry.name)
+        except PromptError as error:  # a head can be whole, which is all that a listing reads
+            damaged[entry.name] = str(error)
+            continue
+        found = _compared(entry.name, key, start, prompt, metric)
+        plain += start is not None and found.by == "key"
+        if math.isfinite(bounds[place]) and abs(found.similarity - bounds[place]) > _ROUNDING:
+            library.index.clear()  # it says something else than the prompt, so it is damaged
+            return retrieve(key, reread(sources), k, metric, start=start)
+        best = sorted([*best, found], key=lambda one: (-one.similarity, one.name))[:k]
+    if not best:
+        raise no_source(Counter(damaged=len(sources)))
+    notes = [f"{plain} of the sources do not know their start, and are ranked by their plain keys."]
+    return Ranking(best, damaged, notes=notes if plain else ())
+
+
+def _compared(name: str, key: Tensor, start: Tensor | None, prompt: SoftPrompt, metric: Metric) -> Retrieved:
+    """A source with the similarity of its displacement, where both are known, else of its key."""
+    assert prompt.key is not None
+    moved = None if start is None else displacement(prompt)
+    if moved is None or start is None:
+        return Retrieved(name, similarity(key, prompt.key, metric), prompt)
+    return Retrieved(name, similarity(key - start, moved, metric), prompt, by="displacement")
+
+
+def _cosines(key: Tensor, sources: Sequence[Source], start: Tensor | None) -> list[float]:
+    """Similarity of every source by its library's index; infinity where there is none, so that it is read."""
+    found = [math.inf] * len(sources)
+    by_index: dict[LibraryIndex, list[int]] = {}
+    for place, (library, entry) in enumerate(sources):
+        if entry.head is not None and entry.dim == key.shape[1]:
+            by_index.setdefault(library.index, []).append(place)
+    for index, places in by_index.items():
+        heads = [head for place in places if (head := sources[place][1].head) is not None]
+        known = cosines(key, index, heads, displacement=start).tolist()
+        for place, cosine in zip(places, known, strict=True):
+            found[place] = cosine if math.isfinite(cosine) else math.inf
+    return found
+
+
+def most_similar(
+    key: Tensor, prompts: Iterable[tuple[str, SoftPrompt]], k: int, metric: Metric = "average_tokens"
+) -> list[Retrieved]:
+    """The k prompts whose keys are most similar to a key, most similar first; ties go by name (SPoT, section 3.2).
+
+    No more than k prompts are kept at a time.
+
+    Args:
+        key: ``[P, D]`` of the target task.
+        prompts: Names and prompts, each with a key.
+        k: How many; fewer come back if there are fewer.
+        metric: Which similarity.
+
+    Raises:
+        LibraryError: A prompt has no key.
+    """
+    return heapq.nsmallest(k, _ranked(key, prompts, metric), key=lambda one: (-one.similarity, one.name))
+
+
+def _ranked(key: Tensor, prompts: Iterable[tuple[str, SoftPrompt]], metric: Metric) -> Iterator[Retrieved]:
+    for name, prompt in prompts:
+        if prompt.key is None:
+            raise LibraryError(
+                f"{name} has no key, so it cannot be retrieved: its recipe ended before its key_step."
+            )
+        yield _compared(name, key, None, prompt, metric)

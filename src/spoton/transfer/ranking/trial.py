@@ -1,0 +1,295 @@
+"""Ranking sources by trying them: the loss of each untuned prompt on a few dozen rows of the target.
+
+All prompts go through the model in shared passes and by successive rejects: all on 16 rows, the best quarter on 64
+(after Audibert, Bubeck and Munos, COLT 2010, with the rounds given). The loss is that after a
+bias for each label and a temperature are fitted to the scores, since an untuned source's preference for one label
+misleads. A prompt of the target's own text is one of the candidates, so a source that misleads is behind it.
+
+No tuned probe is needed. Finished scores are kept in a folder, so a killed trial goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from spoton.errors import LibraryError, PromptError, RecipeError
+from spoton.evaluation.calibration import calibrated, fit_calibration, gold_indices
+from spoton.evaluation.encoding import Encoded, encode, needs_end
+from spoton.evaluation.many_prompts import (
+    Passes,
+    label_scores_of,
+    label_tokens,
+    target_losses_of,
+    tokens_of,
+)
+from spoton.evaluation.score import Watch
+from spoton.events import OnEvent, silent
+from spoton.files import sha256_of_text
+from spoton.models.choose_engine import engine_for
+from spoton.models.frozen import FrozenModel
+from spoton.prompts.card import Card
+from spoton.prompts.initial import from_prompt
+from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.tasks.task import Task
+from spoton.transfer.sources import Cost, Ranking, Retrieved, Source, no_source
+from spoton.tuning.initial_prompt import starting_prompt
+from spoton.tuning.recipe import Recipe
+from spoton.tuning.row_order import rows_of_step
+from spoton.tuning.sealed_tensors import read_sealed, write_sealed
+
+ROUNDS = (16, 64)
+"""Rows that the candidates have been tried on after each round; halved, and halved again, where a limit asks for it."""
+KEEP, AT_LEAST = 0.25, 4
+"""Share of the candidates that a round leaves, and how many it leaves at least."""
+MOST = 1000
+"""Most sources that are tried: their prompts are held in memory."""
+STEP_PASSES = 2
+"""What a token of an optimizer step costs, in tokens that are only scored: 2.0 to 2.3 times the processor time on
+SmolLM2-135M, one core, bfloat16, with texts of 29 and 40 tokens."""
+TEXT = "the task's own text"
+
+# So many prompts are scored before their scores are kept.
+_KEPT_TOGETHER = 16
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A prompt that is tried.
+
+    Attributes:
+        name: Its name in its library.
+        prompt: As there.
+        value: ``[P, D]`` what is tried.
+        is_source: False for the target's own text.
+    """
+
+    name: str
+    prompt: SoftPrompt
+    value: Tensor
+    is_source: bool = True
+
+
+def trial(
+    model: FrozenModel,
+    task: Task,
+    sources: Sequence[Source],
+    k: int,
+    recipe: Recipe,
+    *,
+    length: int | None = None,
+    limit: int | None = None,
+    folder: Path | None = None,
+    on_event: OnEvent = silent,
+    phase: str = "trial",
+) -> Ranking:
+    """Ranks sources by their loss on rows of the target's training split.
+
+    Args:
+        model: The frozen model.
+        task: The target.
+        sources: From `sources_for`; they need no key.
+        k: How many to return. Those that went further are ahead of those that were rejected.
+        recipe: Of the target: decides rows (seed), input length, how labels are scored, the own text's length, and
+            what a step costs.
+        length: P at which sources are tried; None: each at its own.
+        limit: Most optimizer steps that the trial may cost.
+        folder: Where finished scores are kept; None: nowhere.
+        on_event: Watches the progress.
+        phase: What to call this in progress events.
+
+    Raises:
+        LibraryError: There is no source, or there are more than `MOST`.
+        RecipeError: The smallest trial costs more than the limit.
+    """
+    if len(sources) > MOST:
+        raise LibraryError(
+            f"A trial takes at most {MOST} sources, found {len(sources)}. Give a smaller --library, or rank by "
+            "similarity."
+        )
+    candidates, damaged = _candidates(model, task, sources, recipe, length)
+    run = _Trial(model, task, recipe, candidates, limit, folder)
+    run.watch = Watch(on_event, phase, run.total)
+    found = run.ranked()[:k]
+    notes = []
+    if not found[0].is_source:
+        notes.append(f"Every source is behind {TEXT} on {run.rounds[-1]} rows, so none is expected to help.")
+    return Ranking(found, damaged, run.cost(), notes)
+
+
+def _candidates(
+    model: FrozenModel, task: Task, sources: Sequence[Source], recipe: Recipe, length: int | None
+) -> tuple[list[_Candidate], dict[str, str]]:
+    """The target's own text and every source that can be read; name to reason of the others."""
+    found, damaged = [], {}
+    for library, entry in sources:
+        try:
+            prompt = library.get(entry.name)
+        except PromptError as error:
+            damaged[entry.name] = str(error)
+            continue
+        value = prompt.value if length is None else from_prompt(prompt.value, length)
+        found.append(_Candidate(entry.name, prompt, value))
+    if not found:
+        raise no_source(Counter(damaged=len(sources)))
+    text, _ = starting_prompt(model, task, recipe.changed(init="task"))
+    card = Card(name="text", task=task.name, model=model.name, model_fingerprint=model.fingerprint)
+    return [_Candidate(TEXT, SoftPrompt(text, card), text, is_source=False), *found], damaged
+
+
+class _Trial:
+    """One trial: its rows, its rounds, and the losses so far."""
+
+    def __init__(
+        self,
+        model: FrozenModel,
+        task: Task,
+        recipe: Recipe,
+        candidates: Sequence[_Candidate],
+        limit: int | None,
+        folder: Path | None,
+    ) -> None:
+        self.model, self.task, self.recipe, self.candidates = model, task, recipe, candidates
+        self.watch: Watch | None = None
+        self.passes = Passes()
+        self._folder, labels = folder, task.labels
+        order = rows_of_step(len(task.train), min(ROUNDS[-1], len(task.train)), 0, recipe.seed)
+        self.rows = [task.train[row] for row in order]
+        self._encoded = encode(
+            model, self.rows, end=needs_end(model, labels), labels=labels,
+            prompt_length=max(len(one.value) for one in candidates), max_input_tokens=recipe.max_input_tokens,
+        )  # fmt: skip
+        self._labels = None if labels is None else label_tokens(model, labels)
+        self.rounds = self._affordable(limit)
+        alive = self._alive()
+        sizes = zip([0, *self.rounds], self.rounds, alive, strict=False)
+        self.total = sum((after - before) * n for before, after, n in sizes)
+
+    def ranked(self) -> list[Retrieved]:
+        """All candidates, best first: those that went further, then those with the lower loss."""
+        places = list(range(len(self.candidates)))
+        scores: dict[int, Tensor] = {}
+        order: list[int] = []
+        for before, rows, n in zip([0, *self.rounds], self.rounds, self._alive(), strict=False):
+            rejected, places = places[n:], places[:n]
+            order = rejected + order
+            for place, new in zip(places, self._scored(places, range(before, rows)), strict=True):
+                scores[place] = torch.cat([scores[place], new]) if place in scores else new
+            places.sort(key=lambda place: (self._loss(scores[place]), place))
+        return [self._as_retrieved(place, scores) for place in places + order]
+
+    def cost(self) -> Cost:
+        """What it took."""
+        return Cost(self._steps(self.passes.tokens), self.passes.passes, self.passes.tokens)
+
+    def _alive(self) -> list[int]:
+        """How many candidates enter each round."""
+        alive = [len(self.candidates)]
+        for _ in self.rounds[1:]:
+            alive.append(min(alive[-1], max(AT_LEAST, math.ceil(KEEP * alive[-1]))))
+        return alive
+
+    def _affordable(self, limit: int | None) -> list[int]:
+        """The rounds, halved until they cost no more than the limit."""
+        cheapest = 0
+        for halvings in range(3):
+            self.rounds = sorted({min(len(self.rows), rows >> halvings) for rows in ROUNDS})
+            cheapest = self._steps(self._expected_tokens())
+            if limit is None or cheapest <= limit:
+                return self.rounds
+        raise RecipeError(
+            f"A trial of {len(self.candidates)} candidates costs as much as {cheapest} steps, and may cost {limit} of "
+            f"the {self.recipe.steps}. Raise --steps, give a smaller --library, or rank by similarity."
+        )
+
+    def _expected_tokens(self) -> int:
+        longest = sorted((len(one.value) for one in self.candidates), reverse=True)
+        inputs = [len(text) for text in self._encoded.inputs]
+        rounds = zip([0, *self.rounds], self.rounds, self._alive(), strict=False)
+        return sum(tokens_of(self.model, longest[:n], inputs[before:after]) for before, after, n in rounds)
+
+    def _steps(self, tokens: int) -> int:
+        """So many scored tokens in optimizer steps of the recipe, rounded up."""
+        mean = sum(map(len, self._encoded.inputs)) / len(self.rows)
+        prompt = self.recipe.batch_size if engine_for(self.model).repeats_prompts else 1
+        step = STEP_PASSES * (self.recipe.batch_size * mean + prompt * self.recipe.length)
+        return math.ceil(tokens / step)
+
+    def _scored(self, places: Sequence[int], rows: range) -> list[Tensor]:
+        """Scores ``[rows, C]`` (losses ``[rows, 1]`` of open targets) of some candidates, made now or kept."""
+        found: list[Tensor] = []
+        for first in range(0, len(places), _KEPT_TOGETHER):
+            values = [self.candidates[place].value for place in places[first : first + _KEPT_TOGETHER]]
+            found += self._kept(values, rows).unbind(0)
+        return found
+
+    def _kept(self, values: Sequence[Tensor], rows: range) -> Tensor:
+        part = self._encoded.part(rows)
+        path = None if self._folder is None else self._folder / f"trial-{self._name(values, part)}.scores"
+        try:
+            if path is None:
+                raise FileNotFoundError
+            tensors, plain = read_sealed(path)
+            scores, took = tensors["scores"], Passes(**plain)
+            if self.watch:
+                self.watch.advance(len(values) * len(rows))
+        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: tried again
+            took = Passes()
+            scores = self._scores(values, part, took)
+            if path is not None:
+                write_sealed(path, {"scores": scores}, {"passes": took.passes, "tokens": took.tokens})
+        self.passes.passes += took.passes
+        self.passes.tokens += took.tokens
+        return scores
+
+    def _scores(self, values: Sequence[Tensor], part: Encoded, took: Passes) -> Tensor:
+        on_rows = self.watch.advance if self.watch else None
+        if self._labels is None:
+            return target_losses_of(self.model, values, part, on_rows=on_rows, passes=took)[..., None]
+        scores = label_scores_of(self.model, values, part, self._labels, on_rows=on_rows, passes=took)
+        if self.recipe.label_score == "mean":
+            scores = scores / torch.tensor([len(label) for label in self._labels])
+        return scores
+
+    def _name(self, values: Sequence[Tensor], part: Encoded) -> str:
+        """Hash of all that decides scores."""
+        held = [self.model.fingerprint, str(self.model.dtype), self.recipe.label_score, repr(self._labels)]
+        texts = [repr(part.inputs), repr(part.targets)]
+        return sha256_of_text([*held, *texts, *(repr(value.tolist()) for value in values)])[:16]
+
+    def _loss(self, scores: Tensor) -> float:
+        """Mean loss in nats: after a calibration is fitted, or of the targets where they are open."""
+        if self.task.labels is None:
+            return float(scores.mean())
+        gold = self._gold(len(scores))
+        return float(functional.cross_entropy(calibrated(scores, fit_calibration(scores, gold)), gold))
+
+    def _gold(self, rows: int) -> Tensor:
+        return gold_indices([row.target for row in self.rows[:rows]], self.task.labels or ())
+
+    def _explained(self, scores: Tensor, text: Tensor) -> float:
+        """Share of the loss of knowing nothing of a row that a prompt takes away (McFadden's pseudo R squared).
+
+        Knowing nothing means the entropy of the rows' labels; of open targets, the loss behind their own text.
+        """
+        rows = len(scores)
+        if self.task.labels is None:
+            rows = min(rows, len(text))
+            reference = self._loss(text[:rows])
+        else:
+            counts = torch.bincount(self._gold(rows)).double()
+            shares = counts[counts > 0] / rows
+            reference = float(-(shares * shares.log()).sum())
+        return 1 - self._loss(scores[:rows]) / reference if reference > 0 else 0.0
+
+    def _as_retrieved(self, place: int, scores: Mapping[int, Tensor]) -> Retrieved:
+        one, own = self.candidates[place], scores[place]
+        explained = self._explained(own, scores[0])  # the text is the first candidate
+        return Retrieved(one.name, explained, one.prompt, self._loss(own), "trial", one.is_source)

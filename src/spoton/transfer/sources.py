@@ -1,0 +1,168 @@
+"""Which prompts can be sources of a target, and what a ranking says of them.
+
+How they are ranked is in ``ranking/``, what is made of them in ``combining/``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from spoton.errors import LibraryError
+from spoton.prompts.card import Parent
+from spoton.prompts.library import Entry, Identity, PromptLibrary
+from spoton.prompts.soft_prompt import SoftPrompt
+
+Source = tuple[PromptLibrary, Entry]
+"""A prompt of a library that is not read yet."""
+
+Evidence = Literal["key", "displacement", "trial"]
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """One prompt and what speaks for it.
+
+    Attributes:
+        name: Its name in the library.
+        similarity: Of its key (or displacement) and the target's, by the metric asked for; of a trial, the share of
+            the labels' entropy that the prompt explains. Methods that weigh sources weigh by it.
+        prompt: The prompt itself.
+        loss: Of a trial: loss on the target's rows in nats an example; else None.
+        by: What was compared.
+        is_source: False for the target's own text, which a trial compares sources with.
+    """
+
+    name: str
+    similarity: float
+    prompt: SoftPrompt
+    loss: float | None = None
+    by: Evidence = "key"
+    is_source: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """What speaks for it, and what the card says of the source, as plain values."""
+        card = self.prompt.card
+        plain = {"name": self.name, "similarity": self.similarity, "task": card.task, "family": card.family}
+        if self.by != "key":
+            plain["by"] = self.by
+        return plain if self.loss is None else plain | {"loss": self.loss}
+
+    def parents(self, weight: float) -> tuple[Parent, ...]:
+        """The source as a parent on a card; none for the target's own text."""
+        if not self.is_source:
+            return ()
+        similarity = None if self.by == "trial" else self.similarity
+        return (
+            Parent(name=self.name, weight=weight, similarity=similarity, hash=self.prompt.content_hash()),
+        )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a ranking costs.
+
+    Attributes:
+        steps: In optimizer steps of the recipe, rounded up.
+        passes: Passes through the model without a gradient.
+        tokens: Tokens in these.
+    """
+
+    steps: int = 0
+    passes: int = 0
+    tokens: int = 0
+
+
+class Ranking(list[Retrieved]):
+    """Retrieved prompts, best first.
+
+    Attributes:
+        damaged: Name to reason of the files that turned out damaged when they were read.
+        cost: What it took, apart from the target's key.
+        notes: What a user should know of it.
+    """
+
+    def __init__(
+        self,
+        prompts: Iterable[Retrieved],
+        damaged: dict[str, str],
+        cost: Cost | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(prompts)
+        self.damaged, self.cost, self.notes = damaged, cost or Cost(), tuple(notes)
+
+
+def sources_for(
+    libraries: Iterable[PromptLibrary],
+    fingerprints: str | Sequence[str],
+    *,
+    task: str = "",
+    data_hash: str = "",
+    source: str = "",
+    need_key: bool = True,
+) -> list[Source]:
+    """The prompts that can be sources: of this model, with a key, and not of the target task itself.
+
+    A name that stands in two libraries is taken from the first.
+
+    Args:
+        libraries: Where to look.
+        fingerprints: Of the frozen model: one, or all that mean it.
+        task: Name of the target task; its own prompts are left out, since finding them would be no transfer.
+        data_hash: Hash of the target's rows; prompts tuned on the same rows are left out.
+        source: Where the target's rows are from (`Task.source`). Two files of the same name are one task only if
+            their content is the same.
+        need_key: Whether prompts without a key are left out; a trial needs none.
+
+    Raises:
+        LibraryError: There is none; says how many prompts were left out, and why.
+    """
+    accepted = {fingerprints} if isinstance(fingerprints, str) else set(fingerprints)
+    found: dict[str, Source] = {}
+    left_out: Counter[str] = Counter()
+    for library in libraries:
+        listing = library.list()
+        for entry in listing:
+            if entry.identity.fingerprint not in accepted:
+                left_out["of another model"] += 1
+            elif _same_rows(entry.identity, task, data_hash, source):
+                left_out["of the same task or the same rows"] += 1
+            elif need_key and not entry.has_key:
+                left_out["without a key"] += 1
+            else:
+                found.setdefault(entry.name, (library, entry))
+        left_out["damaged"] += len(listing.damaged)
+    if not found:
+        raise no_source(left_out)
+    return list(found.values())
+
+
+def reread(sources: Sequence[Source]) -> list[Source]:
+    """The same sources without what an index knows of them, so that their files are read."""
+    return [(library, replace(entry, head=None)) for library, entry in sources]
+
+
+def _same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
+    """Whether a prompt was tuned on rows of the target task: by hash, the file's content, or name."""
+    if data_hash and found.data_hash == data_hash:
+        return True
+    if not all(text.startswith("file:") and "@" in text for text in (found.source, source)):
+        return found.task == task
+    return found.source.rpartition("@")[2] == source.rpartition("@")[2]
+
+
+def no_source(left_out: Counter[str]) -> LibraryError:
+    """What to tell a user without any source: what there is instead, and how to get one.
+
+    Args:
+        left_out: Number of prompts that cannot be sources, by what they are.
+    """
+    told = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common() if count)
+    return LibraryError(
+        f"No library holds a source prompt for this task and model.{f' Left out: {told}.' if told else ''} Tune one "
+        "with `spoton tune TASK --out P` and `spoton library add P`, or use the embedded model, for which a starter "
+        "library comes with spoton."
+    )
