@@ -48,7 +48,7 @@ def evaluate(
     prompt: Annotated[
         str,
         typer.Argument(
-            metavar="[PROMPT]", help="A prompt file, or a name in a library. Not given: the model alone."
+            metavar="[PROMPT]", help="A prompt file, or a name in a library. Default: the model alone."
         ),
     ],
     task: ScoredOn,
@@ -71,7 +71,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=8,
-            help="Longer inputs lose their middle. Not given: as the prompt was tuned.",
+            help="Longer inputs lose their middle. Default: as the prompt was tuned.",
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -79,7 +79,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Longest generated answer to an open target. Not given: the longest training target.",
+            help="Longest generated answer to an open target. Default: the longest training target.",
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -92,7 +92,7 @@ def evaluate(
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace --predictions if it is there.", rich_help_panel=_PANEL),
+        typer.Option("--overwrite", help="Replace --predictions if it exists.", rich_help_panel=_PANEL),
     ] = False,
     baseline: Annotated[
         bool,

@@ -45,7 +45,7 @@ class RecipeOptions:
     learning_rate: Annotated[
         str | None,
         typer.Option(
-            help="The highest of the schedule, or auto: three start together and one goes on.",
+            help="The highest of the schedule, or auto: three start together and the best continues.",
             rich_help_panel=_RECIPE,
         ),
     ] = None
@@ -98,7 +98,7 @@ class RecipeOptions:
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Tuning steps. Not given: at most eight passes over the training rows, ended by patience.",
+            help="Tuning steps. Default: at most eight passes over the training rows, ended by patience.",
             rich_help_panel=_RECIPE,
         ),
     ] = None
@@ -116,12 +116,13 @@ class RecipeOptions:
         int | None, typer.Option(help="Step whose checkpoint is the key.", rich_help_panel=_RECIPE)
     ] = None
     evaluate_every: Annotated[
-        int | None, typer.Option(help="Steps between two validations.", rich_help_panel=_RECIPE)
+        int | None,
+        typer.Option(help="Steps between two evaluations on the validation split.", rich_help_panel=_RECIPE),
     ] = None
     patience: Annotated[
         int | None,
         typer.Option(
-            help="Validations without anything better after which tuning ends. Not given: it takes all steps.",
+            help="Evaluations without an improvement after which tuning ends. Default: all steps run.",
             rich_help_panel=_RECIPE,
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""How many steps a run gets when nobody says: by the size of the data, or by minutes of wall time.
+"""How many steps a run gets when none are given: by the size of the data, or by minutes of wall time.
 
 What ends a run earlier is patience; this sets the ceiling.
 """
@@ -25,7 +25,7 @@ FEWEST_STEPS, MOST_STEPS = 60, 1000
 EPOCHS = 8
 """Passes over the training rows that the ceiling allows, between the fewest and the most steps."""
 PATIENCE = 5
-"""Evaluations without anything better that end a run whose steps nobody gave."""
+"""Evaluations without an improvement that end a run without given steps."""
 _TIMED_STEPS = 2
 _TIMED_ROWS = 32
 _MARGIN = 0.85
@@ -33,7 +33,7 @@ _MARGIN = 0.85
 
 
 def steps_for_data(examples: int, batch_size: int) -> int:
-    """Returns the ceiling for so many training rows.
+    """Returns the ceiling for this many training rows.
 
     Examples:
         >>> steps_for_data(100, 8), steps_for_data(400, 8), steps_for_data(100_000, 8)
