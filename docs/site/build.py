@@ -66,7 +66,10 @@ def make_self_contained() -> None:
     shutil.copy(DOCS / "site" / SHIM, SITE / "assets")
     for page in SITE.rglob("*.html"):
         text = page.read_text().replace(SHIM_ELSEWHERE, os.path.relpath(SITE / "assets" / SHIM, page.parent))
-        page.write_text(re.sub(r'(<a href="\.(?:/\.\.)*)(" title="spoton")', r"\1/index.html\2", text))
+        logo = re.compile(r'<a href="([./]*)" title="spoton"')
+        page.write_text(
+            logo.sub(lambda match: f'<a href="{match[1] or "."}/index.html" title="spoton"', text)
+        )
 
 
 def put_together() -> None:

@@ -43,19 +43,19 @@ class PromptError(SpotonError):
 
 
 class PromptNotFoundError(PromptError):
-    """There is no such prompt file, perhaps since another process has removed it a moment ago."""
+    """There is no such prompt file; another process may have just removed it."""
 
     code = "E-PROMPT-MISSING"
 
 
 class ModelError(SpotonError):
-    """A frozen model cannot be found, loaded, or used in the way asked."""
+    """A frozen model cannot be found, loaded, or used in this way."""
 
     code = "E-MODEL"
 
 
 class LibraryError(SpotonError):
-    """A prompt library cannot do what was asked: a name is taken or unknown, or the library is read-only."""
+    """A prompt library cannot do what was requested: a name is taken or unknown, or the library is read-only."""
 
     code = "E-LIBRARY"
 
@@ -85,7 +85,7 @@ class StudyError(SpotonError):
 
 
 class ServingError(SpotonError):
-    """A server cannot be started in the way asked."""
+    """A server cannot be started in this way."""
 
     code = "E-SERVING"
 

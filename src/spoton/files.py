@@ -204,7 +204,7 @@ def _publish_by_claim(temporary: Path, path: Path) -> bool:
 def _sync_folder(folder: Path) -> None:
     """Make a new name in `folder` survive a power cut, where the system allows it (Windows does not).
 
-    A refusal is no error: the file is whole and in its place by now.
+    A refusal is not an error: the file is whole and in its place by now.
     """
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,6 +1,6 @@
 """A Hugging Face hub that cannot be reached: whether it is so, and how not to wait for it.
 
-Asked in vain, the hub's client retries for half a minute; in its offline mode it reads its cache, or fails, at once.
+Without a network, the hub's client retries for half a minute; in offline mode it reads its cache, or fails, at once.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def parse_json(text: str | bytes) -> Any:
         value = json.loads(text)
     except RecursionError as error:
         raise _too_deep() from error
-    except ValueError as error:  # a number of 5,000 digits, bytes that are no text, and what is not JSON
+    except ValueError as error:  # a number of 5,000 digits, bytes that are not text, and what is not JSON
         raise MalformedError(_in_words(error)) from error
     brackets = (
         (text.count("[") + text.count("{"))

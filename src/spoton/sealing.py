@@ -1,7 +1,7 @@
 """Content that says itself whether it is whole: a SHA-256 that is written with it and checked when it is read.
 
 For what spoton leaves for itself (checkpoints, finished parts, results of cells): one flipped bit in it would otherwise
-end as a result that nobody computed. It protects against accidents, not against somebody who wants to deceive.
+end as a result that was never computed. It protects against accidents, not against somebody who wants to deceive.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def unsealed_json(data: bytes, *, required: bool = False) -> dict[str, Any]:
         required: Whether a document without a checksum is refused; earlier versions wrote none.
 
     Raises:
-        ValueError: It is no JSON object, does not match its checksum, or has none and needs one.
+        ValueError: It is not a JSON object, does not match its checksum, or has none and needs one.
     """
     found = parse_json(data.decode("utf-8", "surrogatepass"))
     if not isinstance(found, dict):

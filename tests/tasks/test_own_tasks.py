@@ -87,8 +87,8 @@ def test_rows_may_come_from_a_folder(file: Path, tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("name: my_reviews\n", "", "name is missing; expected at least name, doc_to_text"),
-        ("doc_to_text", "doc_to_txt", r"doc_to_txt is no field of a task; did you mean doc_to_text\?"),
-        ("license", "zzz", "zzz is no field of a task; there is: name, aliases"),
+        ("doc_to_text", "doc_to_txt", r"doc_to_txt is not a field of a task; did you mean doc_to_text\?"),
+        ("license", "zzz", "zzz is not a field of a task; there is: name, aliases"),
         ("{'1': bad, '5': good}", "[yes, no]", r"labels\.0: found true \(true or false\); expected text, in quotes"),
         ("{'1': bad, '5': good}", "{'1': 1, '5': 5}", r"labels\.0: found 1 \(a number\); expected text, in quotes"),
         ("[accuracy, macro_f1]", "accuracy", r"metrics: found accuracy \(text\); expected a list"),
@@ -106,7 +106,7 @@ def test_rows_may_come_from_a_folder(file: Path, tmp_path: Path) -> None:
         ("name: my_reviews", "name: superglue/wic", "name: 'superglue/wic' is the name of a task of the catalog"),
         (REVIEWS, "- a\n- b\n", r"holds a list of 2; expected a mapping"),
         (REVIEWS, "", "holds nothing; expected a mapping"),
-        ("labels: {", "labels: {{", "is no YAML"),
+        ("labels: {", "labels: {{", "is not YAML"),
     ],
 )  # fmt: skip
 def test_a_mistake_names_its_field(old: str, new: str, message: str, file: Path) -> None:

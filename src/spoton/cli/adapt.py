@@ -43,7 +43,7 @@ def adapt(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to save the prompt; curves and record go beside it. A killed run goes on there."
+            help="Where to save the prompt; curves and record are written next to it. A killed run resumes there."
         ),
     ] = None,
     k: K = 1,
@@ -59,7 +59,7 @@ def adapt(
             "multiplicative",
             "mixture",
         ],
-        typer.Option(help="What is made of the retrieved prompts.", rich_help_panel="Retrieval"),
+        typer.Option(help="How the retrieved prompts are used.", rich_help_panel="Retrieval"),
     ] = "best-of-top-k",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds to run each arm with, from --seed on.")] = 1,
     evaluation: Evaluation = None,

@@ -46,15 +46,15 @@ class TaskOptions:
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Label words, separated by commas; a file with one a line; auto: every target is a label; none: "
-            "targets are open text. Not given: from the data, with a note.",
+            help="Label words, separated by commas; or a file with one per line; auto: every target is a label; none: "
+            "targets are open text. Default: from the data, with a note.",
             rich_help_panel=_DATA,
         ),
     ] = None
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="One label word, commas and all; given once for each, in place of --labels.",
+            help="One label word, which may contain commas; repeat it for each label, in place of --labels.",
             rich_help_panel=_DATA,
         ),
     ] = None
@@ -74,11 +74,11 @@ class TaskOptions:
         typer.Option(help="Metrics, separated by commas; the first decides.", rich_help_panel=_DATA),
     ] = None
     family: Annotated[
-        str | None, typer.Option(help="What kind of task it is, such as sentiment.", rich_help_panel=_DATA)
+        str | None, typer.Option(help="Kind of task, such as sentiment.", rich_help_panel=_DATA)
     ] = None
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the task. Not given: that of the file.", rich_help_panel=_DATA),
+        typer.Option(help="Name of the task. Default: that of the file.", rich_help_panel=_DATA),
     ] = None
     config: Annotated[
         str | None, typer.Option(help="Configuration of a data set on the Hub.", rich_help_panel=_DATA)
@@ -88,35 +88,34 @@ class TaskOptions:
     ] = None
     train_split: Annotated[
         str | None,
-        typer.Option(help="Split of the Hub to tune on. Not given: train.", rich_help_panel=_DATA),
+        typer.Option(help="Split of the Hub to tune on. Default: train.", rich_help_panel=_DATA),
     ] = None
     validation_split: Annotated[
         str | None,
         typer.Option(
-            help="Split of the Hub to choose by. Not given: taken out of train.", rich_help_panel=_DATA
+            help="Split of the Hub to choose by. Default: taken out of train.", rich_help_panel=_DATA
         ),
     ] = None
     test_split: Annotated[
         str | None,
         typer.Option(
-            help="Split of the Hub to score on. Not given: taken out of train.", rich_help_panel=_DATA
+            help="Split of the Hub to score on. Default: taken out of train.", rich_help_panel=_DATA
         ),
     ] = None
     encoding: Annotated[
-        str | None, typer.Option(help="Text encoding of the file. Not given: UTF-8.", rich_help_panel=_DATA)
+        str | None, typer.Option(help="Text encoding of the file. Default: UTF-8.", rich_help_panel=_DATA)
     ] = None
     delimiter: Annotated[
         str | None,
         typer.Option(
-            help="Between the cells of a CSV file, or tab. Not given: by its first line.",
+            help="Delimiter of a CSV file; tab for a tab. Default: by its first line.",
             rich_help_panel=_DATA,
         ),
     ] = None
     task_file: Annotated[
         list[Path] | None,
         typer.Option(
-            help="YAML file of a task of your own, to be named like those of the catalog; "
-            "may be given several times.",
+            help="YAML file of a task of your own, named like those of the catalog; repeatable.",
             rich_help_panel=_DATA,
         ),
     ] = None
@@ -124,7 +123,7 @@ class TaskOptions:
         Path | None,
         typer.Option(
             help="Folder with <task>/train.jsonl and validation.jsonl for tasks of the catalog. "
-            "Not given: SPOTON_DATA_DIR.",
+            "Default: SPOTON_DATA_DIR.",
             rich_help_panel=_DATA,
         ),
     ] = None
@@ -132,14 +131,14 @@ class TaskOptions:
         Literal["honest", "paper"] | None,
         typer.Option(
             help="Test split of a task of the catalog. honest: rows used for nothing else; "
-            "paper: the validation split. Not given: honest.",
+            "paper: the validation split. Default: honest.",
             rich_help_panel=_DATA,
         ),
     ] = None
     prefix: Annotated[
         Literal["task", "none"] | None,
         typer.Option(
-            help="Whether inputs begin with the task's name, where T5 has it. Not given: task.",
+            help="Whether inputs begin with the task's name, where T5 has it. Default: task.",
             rich_help_panel=_DATA,
         ),
     ] = None
@@ -155,25 +154,27 @@ class TaskOptions:
         bool,
         typer.Option(
             "--chat",
-            help="Put the input into the model's own chat template, behind the prompt.",
+            help="Put the input into the model's own chat template, after the prompt.",
             rich_help_panel=_DATA,
         ),
     ] = False
     max_rows: Annotated[
         int | None,
-        typer.Option(min=1, help="Most rows of a split to take from the Hub.", rich_help_panel=_DATA),
+        typer.Option(
+            min=1, help="Largest number of rows of a split to take from the Hub.", rich_help_panel=_DATA
+        ),
     ] = None
     mixing_sizes: Annotated[
         Literal["rows", "published"] | None,
         typer.Option(
-            help="Size of a member of a mixture: its rows here, or as published. Not given: rows.",
+            help="Size of a member of a mixture: its rows here, or as published. Default: rows.",
             rich_help_panel=_DATA,
         ),
     ] = None
     mixing_cap: Annotated[
         int | None,
         typer.Option(
-            min=1, help="A member of a mixture counts as at most so many examples.", rich_help_panel=_DATA
+            min=1, help="A member of a mixture counts as at most this many examples.", rich_help_panel=_DATA
         ),
     ] = None
     mixing_temperature: Annotated[
@@ -196,13 +197,15 @@ class TaskOptions:
         int | None, typer.Option(min=1, help="Training examples per label.", rich_help_panel=_DATA)
     ] = None
     train_size: Annotated[
-        int | None, typer.Option(min=1, help="At most so many training examples.", rich_help_panel=_DATA)
+        int | None,
+        typer.Option(min=1, help="Use at most this many training examples.", rich_help_panel=_DATA),
     ] = None
     validation_size: Annotated[
-        int | None, typer.Option(min=1, help="At most so many validation examples.", rich_help_panel=_DATA)
+        int | None,
+        typer.Option(min=1, help="Use at most this many validation examples.", rich_help_panel=_DATA),
     ] = None
     test_size: Annotated[
-        int | None, typer.Option(min=1, help="At most so many test examples.", rich_help_panel=_DATA)
+        int | None, typer.Option(min=1, help="Use at most this many test examples.", rich_help_panel=_DATA)
     ] = None
 
     def described(self) -> TaskInfo | None:

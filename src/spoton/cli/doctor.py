@@ -54,7 +54,7 @@ def _report(found: Diagnosis) -> RenderableType:
     ]
     rates = [(f"{rate['learning_rate']:g}", rate["before"], rate["after"]) for rate in found.rates]
     columns = ("learning rate", "loss before", "loss after")
-    findings = [f"- {finding}" for finding in found.findings] or ["Nothing is amiss."]
+    findings = [f"- {finding}" for finding in found.findings] or ["Nothing unusual was found."]
     return Group(facts(pairs), "", table(columns, rates, numbers=columns), "", *findings)
 
 

@@ -46,7 +46,7 @@ def evaluate(
         typer.Argument(
             metavar="[PROMPT]...",
             help="A prompt file, or a name in a library. Several: the others are compared with the first, row by row. "
-            "Not given: the model alone.",
+            "Default: the model alone.",
         ),
     ] = None,
     task: TaskOptions,
@@ -69,7 +69,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=8,
-            help="Longer inputs lose their middle. Not given: as the prompt was tuned.",
+            help="Longer inputs lose their middle. Default: as the prompt was tuned.",
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -77,7 +77,7 @@ def evaluate(
         int | None,
         typer.Option(
             min=1,
-            help="Longest generated answer to an open target. Not given: the longest training target.",
+            help="Longest generated answer to an open target. Default: the longest training target.",
             rich_help_panel=_PANEL,
         ),
     ] = None,
@@ -90,7 +90,7 @@ def evaluate(
     ] = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace --predictions if it is there.", rich_help_panel=_PANEL),
+        typer.Option("--overwrite", help="Replace --predictions if it exists.", rich_help_panel=_PANEL),
     ] = False,
     baseline: Annotated[
         bool,

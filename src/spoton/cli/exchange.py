@@ -31,11 +31,13 @@ def export(
     ],
     to: Annotated[
         Literal["peft", "t5x", "openprompt", "tgis", "vllm", "baked", "gguf"],
-        typer.Option("--to", help="The system that shall read them."),
+        typer.Option("--to", help="The system that will read them."),
     ],
     out: Annotated[
         Path,
-        typer.Option(help="File or folder to write; of several prompts a folder, but for gguf the one file."),
+        typer.Option(
+            help="File or folder to write: a folder for several prompts, except that gguf is always one file."
+        ),
     ],
     model: ModelOptions,
     text: Annotated[str | None, typer.Option(help="vllm: the text of the request.")] = None,
@@ -74,15 +76,17 @@ def import_prompt(
     ],
     out: Annotated[Path, typer.Option(help="Prompt file to write (.safetensors).")],
     model: ModelOptions,
-    name: Annotated[str | None, typer.Option(help="Its name. Not given: that of the file.")] = None,
-    task: Annotated[str | None, typer.Option(help="The task it was tuned on. Not given: its name.")] = None,
-    family: Annotated[str | None, typer.Option(help="What kind of task that is.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name. Default: that of the file.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task it was tuned on. Default: its name.")] = None,
+    family: Annotated[str | None, typer.Option(help="Kind of that task.")] = None,
     template: Annotated[str | None, typer.Option(help="Jinja template of its inputs.")] = None,
     labels: Annotated[str | None, typer.Option(help="Its label words, separated by commas.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of the prompt.")] = None,
     model_fingerprint: Annotated[
         str | None,
-        typer.Option(help="Fingerprint of the model, if it is not at hand. Not given: the model is loaded."),
+        typer.Option(
+            help="Fingerprint of the model, if the model is not available. Default: the model is loaded."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

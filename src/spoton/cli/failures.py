@@ -1,6 +1,6 @@
 """What is left when a command fails: a message for the user, and a report for whoever mends it.
 
-Mistakes of the user say themselves what to do. Here is what nobody foresaw: a fault of spoton, or of what it stands on.
+Errors of the user say what to do. This is for what no command foresees: a fault of spoton, or of what it stands on.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
     folders = ", ".join(library.place for library in open_libraries(places))
     raise LibraryError(
         f"{spec!r} is neither a prompt file nor a name in {folders}. "
-        "`spoton library list` shows the names; `--library` looks elsewhere."
+        "`spoton library list` shows the names; `--library` names another place."
     )
 
 

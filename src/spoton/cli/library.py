@@ -74,7 +74,7 @@ def show(prompt: PromptSpec, library: Library = None, json: Json = False) -> Non
 )
 def add(
     prompt: Annotated[Path, typer.Argument(help="The prompt file to add.")],
-    name: Annotated[str | None, typer.Option(help="Name in the library. Not given: the card's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in the library. Default: the card's.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a prompt of that name.")] = False,
     library: OwnLibrary = None,
     json: Json = False,
@@ -117,11 +117,13 @@ def verify(library: Library = None, json: Json = False) -> None:
     "spoton library push /mnt/team/prompts reviews --library prompts",
 )
 def push(
-    to: Annotated[str, typer.Argument(help="Folder, URL, or hf://owner/name, which is created if need be.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Which prompts. Not given: all.")] = None,
+    to: Annotated[
+        str, typer.Argument(help="Folder, URL, or hf://owner/name, which is created if it does not exist.")
+    ],
+    names: Annotated[list[str] | None, typer.Argument(help="Which prompts. Default: all.")] = None,
     license: Annotated[
         str | None,
-        typer.Option(help="Licence of the whole. Not given: that of the prompts, if they share one."),
+        typer.Option(help="Licence of the collection. Default: that of the prompts, if they share one."),
     ] = None,
     message: Annotated[str, typer.Option(help="Message of the commit on the Hub.")] = "Prompts from spoton",
     private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
@@ -144,7 +146,7 @@ def push(
 )
 def pull(
     source: Annotated[str, typer.Argument(metavar="FROM", help="Folder, URL, or hf://owner/name.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Which prompts. Not given: all.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Which prompts. Default: all.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite prompts of these names.")] = False,
     library: OwnLibrary = None,
     json: Json = False,

@@ -13,7 +13,7 @@ app = typer.Typer(help="List embedded models, or make one ready for use offline.
 
 @command(app, "spoton models list", name="list")
 def list_embedded(json: Json = False) -> None:
-    """List the embedded models. Any Hugging Face id, folder or GGUF file works beside them."""
+    """List the embedded models. Any Hugging Face id, folder or GGUF file works as well."""
     from spoton.models import list_models
 
     models = list_models()

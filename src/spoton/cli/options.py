@@ -27,15 +27,15 @@ Library = Annotated[
     list[str] | None,
     typer.Option(
         "--library",
-        help="Folder or URL of prompts, or `starter`; may be given several times. "
-        "Not given: your own library and the starter library.",
+        help="Folder or URL of prompts, or `starter`; repeatable. "
+        "Default: your own library and the starter library.",
         rich_help_panel="Library",
     ),
 ]
 OwnLibrary = Annotated[
     str | None,
     typer.Option(
-        "--library", help="Folder or URL of prompts. Not given: your own library.", rich_help_panel="Library"
+        "--library", help="Folder or URL of prompts. Default: your own library.", rich_help_panel="Library"
     ),
 ]
 Metric = Annotated[
@@ -57,7 +57,7 @@ Evaluation = Annotated[
     Literal["rank", "generate"] | None,
     typer.Option(
         "--evaluation",
-        help="How answers are found; not given: rank for a closed set of labels, else generate.",
+        help="How answers are obtained. Default: rank for a closed set of labels, else generate.",
         rich_help_panel="Evaluation",
     ),
 ]
@@ -79,7 +79,7 @@ class ModelOptions:
         str | None,
         typer.Option(
             help="Embedded model, Hugging Face id, folder, or GGUF file. "
-            f"Not given: that of the prompt, else {DEFAULT_MODEL}.",
+            f"Default: that of the prompt, else {DEFAULT_MODEL}.",
             rich_help_panel=_MODEL,
         ),
     ] = None
@@ -116,7 +116,7 @@ class ModelOptions:
         wrong += [] if self.dtype in ("auto", "float32") else [f"--dtype {self.dtype}"]
         if wrong:
             raise ModelError(
-                f"{' and '.join(wrong)} cannot be had with --method model: all weights of a copy are tuned in float32. "
+                f"{' and '.join(wrong)}: not available with --method model, which tunes all weights in float32. "
                 "Leave it out."
             )
         return replace(self, dtype="float32")

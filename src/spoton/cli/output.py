@@ -51,7 +51,7 @@ def emit(document: object, text: RenderableType, *, as_json: bool) -> None:
             stdout().print(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        raise  # whoever read has read enough, which is no error to tell of
+        raise  # whoever read has read enough, which is not an error
     except OSError as error:
         _abandon_stdout()
         raise SpotonError(

@@ -40,19 +40,17 @@ def predict(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Texts, or JSON objects of the template's columns, or one file. Not given: --file, or one a line "
+            help="Texts, JSON objects of the template's columns, or one file. Default: --file, or one per line "
             "from stdin."
         ),
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option(
-            help="CSV, TSV, JSON, Parquet or Excel file, or a text a line in a file that ends in .txt."
-        ),
+        typer.Option(help="CSV, TSV, JSON, Parquet or Excel file, or a .txt file with one text per line."),
     ] = None,
-    encoding: Annotated[str | None, typer.Option(help="Text encoding of the file. Not given: UTF-8.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Text encoding of the file. Default: UTF-8.")] = None,
     delimiter: Annotated[
-        str | None, typer.Option(help="Between the cells of a CSV file. Not given: by its first line.")
+        str | None, typer.Option(help="Delimiter of a CSV file. Default: by its first line.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -60,7 +58,7 @@ def predict(
             help="Write the answers to this CSV, TSV or JSONL file, next to the columns of their rows."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest generated answer, without labels.")] = 32,
     calibration: Annotated[
         bool,
@@ -106,7 +104,7 @@ def predict(
     emit(document, told or table(columns, map(_cells, predictions), numbers=("row",)), as_json=json)
 
 
-# From so many rows on, progress is shown.
+# Progress is shown from this many rows on.
 _MANY = 32
 
 
@@ -128,7 +126,7 @@ def _rows(file: Path | None, encoding: str | None, delimiter: str | None) -> lis
 
     if file is None:
         if sys.stdin.isatty():
-            note("Reading texts from stdin, one a line; end with Ctrl-D.")
+            note("Reading texts from stdin, one per line; end with Ctrl-D.")
         # Its bytes: Python would end lines at a lone carriage return, too.
         return [_row(line) for line in text_lines(decoded(sys.stdin.buffer.read(), Path("stdin"), encoding))]
     if file.suffix.lower() in ("", ".txt") and delimiter is None and file.is_file():

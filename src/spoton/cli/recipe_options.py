@@ -45,7 +45,7 @@ class RecipeOptions:
     learning_rate: Annotated[
         str | None,
         typer.Option(
-            help="The highest of the schedule, or auto: three start together and one goes on.",
+            help="The highest of the schedule, or auto: three start together and the best continues.",
             rich_help_panel=_RECIPE,
         ),
     ] = None
@@ -98,7 +98,7 @@ class RecipeOptions:
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Tuning steps. Not given: at most eight passes over the training rows, ended by patience.",
+            help="Tuning steps. Default: at most eight passes over the training rows, ended by patience.",
             rich_help_panel=_RECIPE,
         ),
     ] = None
@@ -118,14 +118,14 @@ class RecipeOptions:
     evaluate_every: Annotated[
         int | None,
         typer.Option(
-            help="Steps between two evaluations. Not given: so many that evaluating takes at most a third of the time.",
+            help="Steps between two evaluations. Default: evaluations take at most a third of the time.",
             rich_help_panel=_RECIPE,
         ),
     ] = None
     patience: Annotated[
         int | None,
         typer.Option(
-            help="Validations without anything better after which tuning ends. Not given: it takes all steps.",
+            help="Evaluations without an improvement after which tuning ends. Default: all steps run.",
             rich_help_panel=_RECIPE,
         ),
     ] = None

@@ -32,23 +32,26 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[LIBRARY]...",
-            help="Folders of prompts, or `starter`. Not given: your own library and the starter library.",
+            help="Folders of prompts, or `starter`. Default: your own library and the starter library.",
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Where to listen. Others than this machine need a token.")
+        str, typer.Option(help="Address to listen at. Any but this machine's own needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="At which port; 0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any free one.")] = 8000,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="File whose first line every request has to bring as its bearer token."),
+        typer.Option(help="File whose first line every request must send as its bearer token."),
     ] = None,
     cache_mb: Annotated[
         int, typer.Option(min=0, help="Memory for keys and values of prompts, in MiB.")
     ] = 1024,
-    queue: Annotated[int, typer.Option(min=1, help="Most inputs that wait; 429 beyond them.")] = 1024,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Largest number of waiting inputs; more are answered with 429.")
+    ] = 1024,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="How long a request may take; 504 beyond it.")
+        float,
+        typer.Option(min=0.1, help="Longest time of a request in seconds; then it is answered with 504."),
     ] = 30.0,
     json: Json = False,
 ) -> None:

@@ -27,7 +27,7 @@ Folder = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes, each with its own model.")]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1, ...; auto gives each worker a GPU if there are.")
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, ...; auto gives each worker a GPU if there are any.")
 ]
 DeviceMap = Annotated[
     str | None, typer.Option(help="auto, for models that one device does not hold (needs accelerate).")
@@ -102,7 +102,7 @@ def plan(
         try:
             found = estimate(cell_runner.study, missing)
         except StudyError:
-            raise StudyError("The study cannot be planned; missing is: " + " ".join(missing)) from None
+            raise StudyError("The study cannot be planned; missing: " + " ".join(missing)) from None
         _show_estimate(found, json)
         raise typer.Exit(FAILED)
     _show_plan(cell_runner, workers, json)
@@ -170,7 +170,7 @@ def run(
     executor: Annotated[Literal["local", "ray"], typer.Option(help="Where cells run.")] = "local",
     workers: Workers = 1,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster: auto, ray://host:10001. Not given: one on this machine.")
+        str | None, typer.Option(help="Ray cluster: auto, ray://host:10001. Default: one on this machine.")
     ] = None,
     worker_cpus: Annotated[float, typer.Option(min=0, help="Cores of a Ray worker.")] = 1.0,
     worker_gpus: Annotated[float, typer.Option(min=0, help="GPUs of a Ray worker.")] = 0.0,
@@ -185,7 +185,7 @@ def run(
     compile: Compile = False,
     json: Json = False,
 ) -> None:
-    """Run every cell that is not finished; run it again to go on after Ctrl-C or a kill."""
+    """Run every cell that is not finished; run it again to resume after Ctrl-C or a kill."""
     from spoton.study.plan.cost import Predictor
     from spoton.study.plan.machine import share_of
     from spoton.study.run.cell_runner import CellRunner, Placement

@@ -45,7 +45,7 @@ def report(
         Path, typer.Option(help="The HTML file; Markdown, figures and tables go next to it.")
     ] = Path("report.html"),
     files: Annotated[
-        bool, typer.Option(help="Write figures (SVG, PDF, PNG) and tables (CSV) as files, too.")
+        bool, typer.Option(help="Write figures (SVG, PDF, PNG) and tables (CSV) as files as well.")
     ] = True,
     open_: Annotated[bool, typer.Option("--open", help="Show the report in the browser.")] = False,
     json: Json = False,

@@ -53,7 +53,7 @@ def import_(
         bool, typer.Option("--wide", help="The tables are matrices: sources in rows, targets in columns.")
     ] = False,
     scratch_name: Annotated[
-        str | None, typer.Option(help="What the table calls tuning from scratch, if that is not usual.")
+        str | None, typer.Option(help="The table's name for tuning from scratch, if it is an unusual one.")
     ] = None,
     scale: Annotated[float, typer.Option(help="Multiply scores with this: 100 for fractions.")] = 1.0,
     accept_scale: Annotated[
@@ -63,11 +63,11 @@ def import_(
     seeds_averaged: Annotated[
         int | None, typer.Option(min=1, help="How many seeds a score without a seed is the mean of.")
     ] = None,
-    name: Annotated[str, typer.Option(help="What to call the study.")] = "",
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an import that is there.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the study.")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an existing import.")] = False,
     json: Json = False,
 ) -> None:
-    """Make a study of score tables and prompt files of others."""
+    """Make a study from score tables and prompt files of others."""
     from spoton.study.results.import_results import ImportedFiles, import_study, require_free
     from spoton.study.results.score_tables import ReadOptions, read_families
 

@@ -91,7 +91,7 @@ def show(
     examples: Annotated[int, typer.Option(min=0, help="How many training examples to show.")] = 3,
     json: Json = False,
 ) -> None:
-    """Show a task as the model will see it: splits, labels, metrics, examples; and what the catalog says of it."""
+    """Show a task as the model reads it: splits, labels, metrics, examples, and its catalog entry."""
     from spoton.errors import DownloadError
 
     info = task.described()

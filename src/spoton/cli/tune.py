@@ -31,7 +31,7 @@ def tune(
     out: Annotated[
         Path,
         typer.Option(
-            help="Where to save the prompt; its curve and record go beside it. With --method model: a folder."
+            help="Where to save the prompt; its curve and record are written next to it. With --method model: a folder."
         ),
     ],
     method: Annotated[
@@ -39,7 +39,9 @@ def tune(
         typer.Option(help="Learn a prompt for the frozen model, or all weights of a copy of it."),
     ] = "prompt",
     evaluation: Evaluation = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the same command stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue where the same command stopped.")
+    ] = False,
     overwrite: Overwrite = False,
     library: Library = None,
     json: Json = False,
@@ -77,7 +79,7 @@ def tune(
     ]
     names = ("task", "model", "evaluation", "best_step", "steps", "truncated", place, "curves", "seconds")
     tuned = ("tuned", f"{record['tuned_parameters']:,} parameters, {record['tuned_bytes'] / 1e6:,.2f} MB")
-    memory = ("memory a step", f"{record['activation_bytes'] / 1e6:,.0f} MB beside the model")
+    memory = ("memory a step", f"{record['activation_bytes'] / 1e6:,.0f} MB next to the model")
     emit(record, facts([*scores, *((name, record[name]) for name in names), tuned, memory]), as_json=json)
     if record["stopped"] == "diverged":
         note(record["message"])

@@ -1,4 +1,4 @@
-"""Calibration of label scores: a bias for each label and one temperature, fitted on rows that nobody reports.
+"""Calibration of label scores: a bias for each label and one temperature, fitted on rows that are never reported.
 
 A prompt that is tuned by steps wanders in its preference for one label; that preference is a bias, and few numbers
 remove it. Here scores become probabilities, in the one place that prediction, evaluation and serving share. Fitting

@@ -180,7 +180,7 @@ def _tensors(baked: Baked, architecture: Any) -> Iterator[tuple[str, np.ndarray[
         if name is None:
             raise ModelError(f"{baked.model.name} has a weight {key} that GGUF has no name for. {_ELSEWHERE}")
         array = _laid_out(key, tensor.detach().float().cpu(), config).contiguous().numpy()
-        # llama.cpp wants everything that is no matrix, and what it adds rather than multiplies with, in float32.
+        # llama.cpp wants everything that is not a matrix, and what it adds rather than multiplies with, in float32.
         kind = gguf.GGMLQuantizationType.F32 if array.ndim < 2 or "position_embd" in name else matrix_kind
         yield name, gguf.quants.quantize(array, kind), kind
 

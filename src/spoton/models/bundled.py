@@ -70,7 +70,7 @@ _EMBEDDED = (
 
 
 def list_models() -> list[ModelInfo]:
-    """The models spoton provides itself, by name. Any Hugging Face id, folder or GGUF file works beside them."""
+    """The models spoton provides itself, by name. Any Hugging Face id, folder or GGUF file works as well."""
     return sorted(_EMBEDDED, key=lambda info: info.name)
 
 

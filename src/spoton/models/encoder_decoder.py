@@ -73,7 +73,7 @@ class EncoderDecoderEngine:
                 self.model, encoder_outputs=encoded, attention_mask=mask, max_new_tokens=max_tokens,
                 do_sample=False, eos_token_id=end, pad_token_id=end, decoder_start_token_id=self._start_token,
             )  # fmt: skip
-            # The start token is no part of the answer.
+            # The start token is not part of the answer.
             rows = [[int(token) for token in row[1:]] for row in tokens]
             return [row[: row.index(end)] if end in row else row for row in rows]
 

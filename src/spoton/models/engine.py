@@ -72,7 +72,7 @@ class Engine(Protocol):
     repeats_prompts: bool
     """Whether a prompt runs once a row, rather than once a pass."""
     choice: Choice | None
-    """Why it runs its model; None if nobody has chosen it."""
+    """Why it runs its model; None if it was not chosen."""
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
         """Negative log-likelihood of each row's target, summed over its tokens: ``[B]`` float32, in nats."""

@@ -52,7 +52,7 @@ def fingerprints(network: PreTrainedModel) -> tuple[str, ...]:
     """The fingerprints that mean ``network``: today's first, its neighbour if there is one, then that of version 1.
 
     Raises:
-        ValueError: A weight lies on no device (offloaded), so that nobody knows its numbers.
+        ValueError: A weight lies on no device (offloaded), so its values are unknown.
     """
     digest = hashlib.sha256(_architecture(network))
     embedding: Any = network.get_input_embeddings().weight
@@ -64,7 +64,7 @@ def fingerprints(network: PreTrainedModel) -> tuple[str, ...]:
         # Factors from 1 to 2, none a multiple of another, so that two parameters do not make up for each other.
         factor = 1 + (number + 1) * (math.sqrt(5) - 1) / 2 % 1
         size += factor * float((sample.double().abs() + _SMALLEST).log().mean())
-    if not math.isfinite(size):  # weights that are no numbers: a model, if a useless one
+    if not math.isfinite(size):  # weights that are not numbers: a model, if a useless one
         return _named(digest, 0), _version_1(network)
     step, rest = divmod(size, _STEP)
     steps = [int(step)]

@@ -123,7 +123,7 @@ class FrozenModel:
     def encode_input(self, text: str) -> list[int]:
         """Token ids of an input text, with the special tokens the model expects around one (BOS, for T5 its EOS).
 
-        A decoder-only model goes on behind its input, so an end token that the tokenizer adds there is left out.
+        A decoder-only model continues its input, so an end token that the tokenizer adds there is left out.
         """
         ids = [int(i) for i in self.tokenizer.encode(text)]
         ends = len(ids) > 1 and not self.is_encoder_decoder and ids[-1] == self.tokenizer.eos_token_id

@@ -219,7 +219,7 @@ def _not_loaded(name: str, source: Path, error: Exception) -> str:
         return f"{source} could not be read as a model: {reason}. Expected a folder with config.json or a .gguf file."
     known = ", ".join(info.name for info in list_models())
     return (
-        f"No model {name!r} here, and it could not be had from the Hugging Face hub: {reason}. "
+        f"No model {name!r} here, and it could not be fetched from the Hugging Face hub: {reason}. "
         f"Give a folder, a .gguf file, a hub id, or an embedded model ({known})."
     )
 

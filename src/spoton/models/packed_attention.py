@@ -209,7 +209,8 @@ class _Attention(torch.autograd.Function):
             weights = next(saved)
             out = grad.index_select(0, at.queries)
             if len(at.padding):
-                out.index_fill_(0, at.padding, 0)  # what padding attends to is nobody's gradient
+                # Padding must not contribute to the gradient of what it attends to.
+                out.index_fill_(0, at.padding, 0)
             out = out.view(shape)
             to_scores = torch._softmax_backward_data(
                 torch.bmm(out, own_values.transpose(1, 2)), weights, -1, weights.dtype

@@ -297,7 +297,7 @@ class PromptLibrary:
             ) from error
 
     def _files(self, *, well_named: bool = True) -> Sequence[Path]:
-        """The prompt files whose name can be asked for; with False those that nobody can ask for.
+        """The prompt files with a valid name; with False those that no name refers to.
 
         Raises:
             LibraryError: The folder cannot be read.
@@ -316,7 +316,7 @@ class PromptLibrary:
         return [self.folder / (stem + SUFFIX) for stem in stems if bool(_NAME.fullmatch(stem)) == well_named]
 
     def _badly_named(self) -> dict[str, str]:
-        """Name to reason of the files that nobody can ask for."""
+        """Name to reason of the files that no name refers to."""
         return {
             path.stem: f"{path.stem!r} cannot be a prompt's name; {_NAME_RULE}. Rename the file."
             for path in self._files(well_named=False)

@@ -1,4 +1,4 @@
-"""The head of a safetensors file, read as bytes: which tensors there are, and the text of a card beside them.
+"""The header of a safetensors file, read as bytes: which tensors there are, and the text of a card next to them.
 
 The library of the format opens a path and gives no metadata of bytes that are already in memory; but a file that is
 read twice may be two files, if another process replaces it in between.
@@ -33,7 +33,7 @@ class TensorHead:
 
 @dataclass(frozen=True)
 class FileHead:
-    """The head of a safetensors file.
+    """The header of a safetensors file.
 
     Attributes:
         tensors: By name.

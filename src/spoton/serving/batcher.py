@@ -147,7 +147,7 @@ class Batcher:
         self._on_pass(rows, rows, time.monotonic() - start)
 
     def _guarded(self, run: Callable[..., None], work: Sequence[Job] | Generation) -> None:
-        """Runs something; an error is told to those who wait for it, and to nobody else."""
+        """Runs something; an error reaches those who wait for it only."""
         try:
             run(work)
         except Exception as error:  # whatever it is, the thread has to live on

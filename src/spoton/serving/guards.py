@@ -48,7 +48,7 @@ class Guards:
         app: The application.
         limits: What is accepted.
         metrics: Counts requests.
-        token: What every request has to bring; None: the server is reachable from this machine only.
+        token: What every request must send; None: the server is reachable from this machine only.
         hosts: Names that the `Host` header may have, where there is no token: a page of another site that a browser
             shows on this machine must not read this server under a name of its own (DNS rebinding).
 

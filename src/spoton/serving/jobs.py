@@ -51,7 +51,7 @@ class Job:
         key: What the prompt is, for the cache.
         value: ``[P, D]`` the prompt; P may be 0.
         text: Tokens of the input.
-        deadline: When nobody waits for it any more, by `time.monotonic`.
+        deadline: When its client stops waiting, by `time.monotonic`.
     """
 
     key: str
@@ -65,7 +65,7 @@ class Job:
         return len(self.text)
 
     def claim(self) -> bool:
-        """Takes the job to run it, once; False if nobody waits for it any more."""
+        """Takes the job to run it, once; False if its client no longer waits."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:

@@ -1,6 +1,6 @@
 """Which prompts are served: those of the model's fingerprint, as the libraries hold them now.
 
-A change of a folder is seen by the names, times and sizes of its files, so that a look costs little and only files that
+A folder has changed if names, times or sizes of its files have, so that a check costs little and only files that
 changed are read. Prompts are values: a request keeps the one it began with, whatever happens to its file.
 """
 
@@ -99,7 +99,7 @@ class Roster:
         """Looks at the libraries again; whether anything had changed.
 
         Args:
-            older_than: Only if the last look is so many seconds ago.
+            older_than: Only if the last check is this many seconds ago.
         """
         with self._lock:
             now = time.monotonic()

@@ -69,7 +69,7 @@ class Service:
         self, model: FrozenModel, libraries: Sequence[PromptLibrary], limits: Limits | None = None
     ) -> None:
         self.model, self.limits = model, limits or Limits()
-        # A folder's path is nobody's business outside.
+        # Clients must not learn the path of a folder.
         self.base = Path(model.name).name if "/" in model.name and Path(model.name).exists() else model.name
         self.roster = Roster(model, libraries, self.base)
         self.metrics = Metrics()
@@ -202,7 +202,7 @@ class Service:
         ]
 
     async def results(self, jobs: Sequence[LabelJob], deadline: float) -> list[torch.Tensor]:
-        """Queues jobs and waits for all of them; if one fails or time is up, nobody waits for the others.
+        """Queues jobs and waits for all of them; if one fails or time is up, the others are cancelled.
 
         Raises:
             RequestError: The queue is full, or it took too long.

@@ -50,7 +50,7 @@ class TemplateProcess:
             try:
                 answer = await asyncio.wait_for(_ask(process, line), self._seconds)
             except BaseException as error:
-                await self._stop()  # whatever it is about to write belongs to nobody any more
+                await self._stop()  # whatever it is about to write has no reader any more
                 if not isinstance(error, TimeoutError | EOFError | OSError | ValueError):
                     raise
                 raise DataError(

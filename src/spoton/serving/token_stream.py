@@ -70,7 +70,7 @@ class TokenStream:
                 else:
                     yield item
         finally:
-            self.job.cancelled = True  # the model need not go on for nobody
+            self.job.cancelled = True  # nobody reads the rest, so the model can stop
 
     async def all(self) -> list[ChosenToken]:
         """All tokens."""

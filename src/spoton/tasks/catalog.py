@@ -119,7 +119,7 @@ def load_task(
         name: One of `list_tasks()`, or an alias.
         seed: Decides the split, where the source does not. Scores are comparable only between equal seeds, so
             leave it at 0 unless the split itself is the question.
-        own: The user's own tasks beside those of the catalog; see `read_definition`.
+        own: The user's own tasks next to those of the catalog; see `read_definition`.
         data_dir: Folder with `<task>/<split>.jsonl`. Default: the environment variable SPOTON_DATA_DIR.
         protocol: `honest`: test rows are used for the score alone. `paper`: validation doubles as test.
         prefix: `task`: inputs begin with the task's name where T5 does so. `none`: they do not (Lester et al.

@@ -43,7 +43,7 @@ def target_text(cell: Any, column: str) -> str:
     """A cell as target: true and false as JSON writes them, 1.0 as 1, a list of one as that one, no space around.
 
     Raises:
-        DataError: The cell is a list of several, an object, or bytes that are no text.
+        DataError: The cell is a list of several, an object, or bytes that are not text.
     """
     if isinstance(cell, list | tuple):
         if len(cell) > 1:
@@ -66,7 +66,7 @@ def require_text(cell: Any, column: str) -> None:
     """Refuses a cell that cannot be an input by itself.
 
     Raises:
-        DataError: It is a list, an object, or bytes that are no text.
+        DataError: It is a list, an object, or bytes that are not text.
     """
     if isinstance(cell, list | tuple):
         raise DataError(

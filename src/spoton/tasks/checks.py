@@ -1,4 +1,4 @@
-"""What is odd about a task's rows, in sentences: near-equal labels, contradictions, classes nobody can learn."""
+"""What is suspicious in a task's rows, in sentences: near-equal labels, contradictions, unlearnable classes."""
 
 import re
 import unicodedata

@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 INPUT_NAMES = ("text", "input", "sentence", "question", "prompt", "content", "review", "message", "document")
 TARGET_NAMES = ("label", "target", "answer", "class", "category", "labels", "completion", "output")
 _MOST_NAMED = 50  # columns, in an error
-_MOST_CLASSES = 20  # a guessed target has at most so many different cells, each at least twice on average
+_MOST_CLASSES = 20  # a guessed target has at most this many different cells, each at least twice on average
 
 
 @dataclass(frozen=True)

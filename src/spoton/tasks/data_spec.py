@@ -84,7 +84,7 @@ class DataSpec(BaseModel):
     mixing_sizes: Literal["rows", "published"] = "rows"
     """A member of a mixture counts as the training rows it has here, or as those its authors published."""
     mixing_cap: int = CAP
-    """A member of a mixture counts as at most so many examples."""
+    """A member of a mixture counts as at most this many examples."""
     mixing_temperature: float = 1.0
     """1: members in proportion to their examples; higher: more equal."""
     available_only: bool = False
@@ -95,11 +95,11 @@ class DataSpec(BaseModel):
     k_shot: int | None = Field(default=None, ge=1)
     """Training examples of each label; taken before the sizes below."""
     train_size: int | None = Field(default=None, ge=1)
-    """At most so many training examples, each label in proportion."""
+    """At most this many training examples, each label in proportion."""
     validation_size: int | None = Field(default=None, ge=1)
-    """At most so many validation examples."""
+    """At most this many validation examples."""
     test_size: int | None = Field(default=None, ge=1)
-    """At most so many test examples."""
+    """At most this many test examples."""
 
     @field_validator("labels", "metrics", mode="before")
     @classmethod

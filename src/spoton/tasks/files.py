@@ -192,7 +192,7 @@ def _sniffed(text: str) -> str:
 
 
 def _aligned(header: Sequence[str], rows: Iterable[Sequence[Any]], empty: Any) -> list[dict[str, Any]]:
-    """Rows under their columns. A blank line is no row, unless there is one column: then it is an empty cell."""
+    """Rows under their columns. A blank line is not a row, unless there is one column: then it is an empty cell."""
     filled = list(rows)
     while filled and _is_blank(filled[-1]):
         filled.pop()
@@ -236,7 +236,7 @@ def _is_json(line: str) -> bool:
 
 
 def _document(text: str) -> Any:
-    """What a text means as JSON, None if it is no JSON."""
+    """What a text means as JSON, None if it is not JSON."""
     try:
         return parse_json(text)
     except MalformedError:

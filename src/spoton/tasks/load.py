@@ -54,7 +54,7 @@ def resolve_task(
 
 
 def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskInfo | None:
-    """What the YAML file of the task that `spec` names says; None where `spec` is no task of the catalog or user.
+    """What the YAML file of the task that `spec` names says; None if `spec` is no such task.
 
     Reads no rows.
 
@@ -146,7 +146,7 @@ def load_mixture(
     Args:
         spec: `mixture:` and the name of a mixture, or tasks as for `resolve_task` with commas between them.
         data: How it is mixed, the seed, and how members of the catalog are read.
-        own: The user's own tasks beside those of the catalog.
+        own: The user's own tasks next to those of the catalog.
         on_message: Told before a download starts.
 
     Raises:

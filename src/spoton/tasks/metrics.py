@@ -1,6 +1,6 @@
 """Metrics of predictions against targets, all in 0..100 (correlations and Matthews in -100..100).
 
-Deals in strings only: how a model arrived at them is not known here. A prediction that is no answer at all
+Deals in strings only: how a model arrived at them is not known here. A prediction that is not an answer at all
 (None), no label, or no number counts as wrong; it is never left out. Metrics of label words and numbers are here,
 those of free text in `text_metrics`.
 """
@@ -21,7 +21,7 @@ Labels: TypeAlias = Sequence[str] | None
 Metric = Callable[[Predictions, Examples, Labels], float]
 
 MEAN = "mean"
-"""Not a metric but the mean of those named beside it, by which the paper judges tasks that have several."""
+"""Not a metric but the mean of those named next to it, by which the paper judges tasks that have several."""
 
 
 def compute(
@@ -43,7 +43,7 @@ def compute(
             its own, which is wrong for tasks whose examples have `references` or a `question`.
 
     Raises:
-        DataError: An unknown metric, nothing to score, a correlation with targets that are no numbers, F1 of
+        DataError: An unknown metric, nothing to score, a correlation with targets that are not numbers, F1 of
             other than two labels, or a metric whose package is not installed.
     """
     if examples is None:
@@ -99,14 +99,14 @@ def resampled_scores(
     """
     from spoton.tasks.resampled import resampled_counts, scores_of_counts
 
-    # F1 takes an answer that is no label for the other label, which counts of answers do not show.
+    # F1 takes an answer that is not a label for the other label, which counts of answers do not show.
     counted = LABEL_METRICS if None not in predictions else LABEL_METRICS - {"f1"}
     if not counted.issuperset(names) or ("f1" in names and labels is None):
         return None
     targets = _targets(examples)
     over = labels if labels is not None else list(dict.fromkeys(targets))
     true, said = _codes(predictions, targets, over)
-    classes = max(len(over), *true, *said) + 2  # the last one is no answer
+    classes = max(len(over), *true, *said) + 2  # the last one is not an answer
     said = [classes - 1 if answer < 0 else answer for answer in said]
     counts = resampled_counts(true, said, classes, samples, generator)
     return {name: 100.0 * scores_of_counts(name, counts, len(over)) for name in names}

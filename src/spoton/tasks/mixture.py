@@ -17,7 +17,7 @@ from spoton.files import sha256_of_text
 from spoton.tasks.task import Example, Task
 
 CAP = 2**19
-"""A task counts as at most so many examples (SPoT, section 2.1.3)."""
+"""A task counts as at most this many examples (SPoT, section 2.1.3)."""
 HELD_OUT = 100
 """Most validation, and most test, examples of each member. Equal numbers make the score of a mixture the mean over
 its members; how many was not measured."""
@@ -86,7 +86,7 @@ def mix(
         name: Name of the mixture.
         members: The tasks, each of another name.
         sizes: What each member counts as in the rates. Default: its train examples.
-        cap: A member counts as at most so many examples.
+        cap: A member counts as at most this many examples.
         temperature: 1 for shares in proportion; higher for more equal ones.
         seed: Decides the samples.
 

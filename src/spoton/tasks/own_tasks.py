@@ -54,7 +54,7 @@ def read_definition(path: Path | str) -> TaskInfo:
     except UnicodeError as error:
         raise DataError(f"The task file {path} is not UTF-8: {error}. Save it as UTF-8.") from error
     except MalformedError as error:
-        raise DataError(f"{path} is no YAML: {error}. Put templates and label words into quotes.") from error
+        raise DataError(f"{path} is not YAML: {error}. Put templates and label words into quotes.") from error
     if not isinstance(found, dict):
         raise DataError(
             f"{path} holds {_shown(found)}; expected a mapping with name, doc_to_text, doc_to_target and metrics."
@@ -152,7 +152,7 @@ def _problem(field: str, problems: Sequence[ErrorDetails], found: Any) -> str:
         known = TaskInfo.model_fields if len(first["loc"]) == 1 else ()
         near = difflib.get_close_matches(field, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known)}" if known else ""
-        return f"{'.'.join(map(str, first['loc']))} is no field of a task{f'; {hint}' if hint else ''}"
+        return f"{'.'.join(map(str, first['loc']))} is not a field of a task{f'; {hint}' if hint else ''}"
     # The problem of the form that fits best is the one found deepest.
     deepest = max(problems, key=lambda problem: len(problem["loc"]))
     place = [str(part) for part in deepest["loc"] if not re.search(r"[\[(]|^str$", str(part))]

@@ -45,7 +45,7 @@ def task_from_rows(
         license: License of the data.
 
     Raises:
-        DataError: A missing column, cells that are no text, no usable rows, one class only, a target outside the
+        DataError: A missing column, cells that are not text, no usable rows, one class only, a target outside the
             labels, or too few rows to split.
     """
     spec = spec or DataSpec()

@@ -8,9 +8,9 @@ from spoton.tasks.data_spec import Labels
 from spoton.tasks.metrics import number
 
 FEW = 20
-"""Up to so many different targets are labels if they are short and occur twice on average."""
+"""Up to this many different targets are labels if they are short and occur twice on average."""
 MANY = 200
-"""Up to so many are if they occur `OFTEN` times on average; of numbers, only whole ones without a gap."""
+"""Up to this many are if they occur `OFTEN` times on average; of numbers, only whole ones without a gap."""
 OFTEN = 4
 LONGEST_LABEL = 5
 """Words of the longest target that counts as short. Targets that occur `OFTEN` times may be longer."""

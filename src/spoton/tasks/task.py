@@ -87,7 +87,7 @@ class Task:
         test: int | None = None,
         seed: int = 0,
     ) -> "Task":
-        """The same task with at most so many examples in each split, each label in proportion.
+        """The same task with at most this many examples in each split, each label in proportion.
 
         None keeps a split as it is. The sample of a smaller number is part of that of a larger one.
         """
@@ -146,7 +146,7 @@ class Task:
         targets = self._targets() if wanted else Counter[str]()
         if strange := {target for target in targets if number(target) is None}:
             raise DataError(
-                f"Task {self.name!r} has the metric {wanted[0]} and targets that are no numbers: "
+                f"Task {self.name!r} has the metric {wanted[0]} and targets that are not numbers: "
                 f"{_shown(strange, targets)}. Choose other metrics or correct the rows."
             )
 

@@ -62,7 +62,7 @@ def compile_template(source: str) -> Template:
 def render(template: Template, row: Mapping[str, Any]) -> str:
     """Fill a template from a row, without white space at the ends.
 
-    Columns are variables of their own; `row` holds them all, for names that are no identifiers:
+    Columns are variables of their own; `row` holds them all, for names that are not identifiers:
     `{{ row['star rating'] }}`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How many steps and evaluations a run gets when nobody says: by the size of the data, or by minutes of wall time.
+"""How many steps and evaluations a run gets when none are given: by the size of the data, or by minutes of wall time.
 
 What ends a run earlier is patience; this sets the ceiling.
 """
@@ -26,7 +26,7 @@ FEWEST_STEPS, MOST_STEPS = 60, 1000
 EPOCHS = 8
 """Passes over the training rows that the ceiling allows, between the fewest and the most steps."""
 PATIENCE = 5
-"""Evaluations without anything better that end a run whose steps nobody gave."""
+"""Evaluations without an improvement that end a run without given steps."""
 _SHORTEST_INTERVAL = 20
 """Steps between two evaluations below which a chosen interval never falls."""
 _TIMED_STEPS = 2
@@ -36,7 +36,7 @@ _MARGIN = 0.85
 
 
 def steps_for_data(examples: int, batch_size: int) -> int:
-    """Returns the ceiling for so many training rows.
+    """Returns the ceiling for this many training rows.
 
     Examples:
         >>> steps_for_data(100, 8), steps_for_data(400, 8), steps_for_data(100_000, 8)

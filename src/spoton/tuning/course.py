@@ -103,7 +103,7 @@ class Course:
             return ""
         return (
             f"Stopped after {self.step} of {steps} steps: {since} evaluations on the validation split "
-            f"without anything better than step {self.best_step}."
+            f"without an improvement than step {self.best_step}."
         )
 
 

@@ -18,7 +18,7 @@ Look = dict[str, float]
 
 
 class Halving(BaseModel):
-    """When prompts tuned together are compared, and how many go on.
+    """When prompts tuned together are compared, and how many continue.
 
     Examples:
         >>> Halving(rungs=[20, 40]).left(8, rung=1)
@@ -30,7 +30,7 @@ class Halving(BaseModel):
     rungs: list[int] = Field(min_length=1)
     """Steps after which prompts are compared; each has to be a step at which the validation split is looked at."""
     keep: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the prompts that goes on, rounded up; at least one does."""
+    """Share of the prompts that continues, rounded up; at least one does."""
     select: Literal["score", "loss"] = "score"
     """What decides at a rung: the best validation score so far, or the lowest validation loss."""
 
@@ -42,14 +42,14 @@ class Halving(BaseModel):
         return rungs
 
     def left(self, prompts: int, rung: int) -> int:
-        """How many of so many prompts go on behind the rung of that index."""
+        """How many of `prompts` continue after the rung of that index."""
         return max(1, math.ceil(prompts * self.keep ** (rung + 1) - 1e-9))
 
     def require_looks(self, steps: int, evaluate_every: int) -> None:
-        """Refuses rungs at which nobody looks.
+        """Refuses rungs at steps without an evaluation.
 
         Raises:
-            RecipeError: A rung is no multiple of ``evaluate_every``, or no step before the last.
+            RecipeError: A rung is not a multiple of ``evaluate_every``, or not before the last step.
         """
         strange = [rung for rung in self.rungs if rung % evaluate_every or rung >= steps]
         if strange:

@@ -56,7 +56,7 @@ def score_test_split(
     on_event: OnEvent,
     phase: str,
 ) -> dict[str, float]:
-    """Every metric on the test split, which nobody chooses by; None scores the bare (or tuned) model."""
+    """Every metric on the test split, which chooses nothing; None scores the bare (or tuned) model."""
     found = evaluate(
         model, prompt, task.test, task, mode,
         max_input_tokens=max_input_tokens, on_event=on_event, phase=phase,

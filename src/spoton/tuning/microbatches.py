@@ -25,7 +25,7 @@ from spoton.models.memory import free_bytes, is_out_of_memory
 from spoton.models.packed_rows import send
 from spoton.tuning.recipe import Loss
 
-# Activations may take this share of what is free: the backward pass needs temporaries beside them.
+# Activations may take this share of what is free: the backward pass needs temporaries as well.
 SHARE_OF_FREE = 0.5
 
 
@@ -270,7 +270,7 @@ class Microbatches:
                 "--max-input-tokens or --length, --dtype bfloat16, or a smaller model."
             )
         self._limit = min(self._limit / 2, max(1.0, self.most_bytes / 2))
-        self._say(f"Memory ran out ({reason}): steps go on in smaller passes.")
+        self._say(f"Memory ran out ({reason}): steps continue in smaller passes.")
 
     def _say(self, message: str) -> None:
         """Tells a message once."""
@@ -281,7 +281,7 @@ class Microbatches:
 
 
 class LateNumbers:
-    """Reads numbers of a device a step late, when they are there anyway, so that nobody waits for them."""
+    """Reads numbers of a device a step late, when they are there anyway, so that nothing waits for them."""
 
     def __init__(self) -> None:
         self._waiting: tuple[Tensor, torch.cuda.Event | None] | None = None

@@ -34,7 +34,7 @@ class TuningRecipe(BaseModel):
     """For prompts ``adafactor`` is the reference's variant: no factoring, no parameter scaling, clipped by RMS. For
     model tuning it scales the learning rate by the size of each weight matrix, as T5 is fine-tuned."""
     schedule: Schedule = "constant"
-    """How the rate goes on after the warm-up: ``constant``, or falling to zero at the last step."""
+    """How the rate continues after the warm-up: ``constant``, or falling to zero at the last step."""
     warmup: int = Field(default=0, ge=0)
     """Steps in which the rate rises linearly from zero."""
     loss: Loss = "examples"
@@ -54,7 +54,7 @@ class TuningRecipe(BaseModel):
     evaluate_every: int = Field(default=20, ge=1)
     """Steps between two evaluations on the validation split."""
     patience: int | None = Field(default=None, ge=0)
-    """Evaluations without anything better after which the run ends, once it has its key. None or 0: never."""
+    """Evaluations without an improvement after which the run ends, once it has its key. None or 0: never."""
     select: Literal["loss", "score"] = "score"
     """What chooses between checkpoints: validation loss, or the score with ties broken by loss. Open targets have no
     validation loss and are always chosen by score."""

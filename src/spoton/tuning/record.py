@@ -1,4 +1,4 @@
-"""The record of a run: recipe, versions, hashes, scores and time, as JSON beside its prompt.
+"""The record of a run: recipe, versions, hashes, scores and time, as JSON next to its prompt.
 
 It is written last, so that its existence means the run is complete; before a prompt is replaced, its record goes.
 """
@@ -37,7 +37,7 @@ def write_record(path: Path, record: dict[str, Any]) -> Path:
 def require_place(out: Path) -> None:
     """Finds out before a run, not after, that its prompt cannot be written or would be in the way of other files.
 
-    The name has to end in ``.safetensors``: record, curves and unfinished work go beside it under other endings.
+    The name has to end in ``.safetensors``: record, curves and unfinished work go next to it under other endings.
 
     Raises:
         SpotonError: The name ends in something else, or the file cannot be written.
@@ -45,7 +45,7 @@ def require_place(out: Path) -> None:
     if out.suffix != PROMPT_SUFFIX:
         better = out / "prompt" if out.is_dir() else out.with_suffix("")
         raise SpotonError(
-            f"{out} cannot be the file of a prompt: expected a name that ends in {PROMPT_SUFFIX}, beside which its "
+            f"{out} cannot be the file of a prompt: expected a name that ends in {PROMPT_SUFFIX}, next to which its "
             f"record and curves go. Use --out {better}{PROMPT_SUFFIX}."
         )
     require_writable(out)

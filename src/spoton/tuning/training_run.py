@@ -69,7 +69,7 @@ class Checkpoint(Protocol):
 
 
 class TrainingRun:
-    """A run while it goes on.
+    """A run in progress.
 
     Args:
         learner: What is tuned.
@@ -206,7 +206,7 @@ class TrainingRun:
         )  # fmt: skip
 
     def _moved(self, loss: float) -> bool:
-        """Takes the optimizer's step; False if loss, gradient or parameters are no numbers."""
+        """Takes the optimizer's step; False if loss, gradient or parameters are not numbers."""
         tensors = [tensor for tensor in self.learner.parameters if tensor.grad is not None]
         if not math.isfinite(loss) or not tensors:
             return False

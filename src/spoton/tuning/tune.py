@@ -55,7 +55,7 @@ def tune(
         initial: ``[P', D]`` to start from instead of ``recipe.init``; resized to the recipe's length.
         parents: What ``initial`` was made of, for the card.
         mode: How to validate; None: `default_mode`.
-        checkpoint: File that keeps the state at every look, removed by the caller.
+        checkpoint: File that keeps the state at every evaluation, removed by the caller.
         resume: Go on from ``checkpoint`` if it is there.
         on_event: Watches the progress.
         phase: What to call this run in progress events.
@@ -104,7 +104,7 @@ def tune_together(
         jobs: What to tune.
         activation_limit: Bytes that a pass may keep for its backward pass; a larger step is split and its gradients
             are added up. None: half of what is free when the first step is taken.
-        halving: At which steps the jobs are compared and which of them go on. None: all do.
+        halving: At which steps the jobs are compared and which of them continue. None: all do.
         rivals: Looks of prompts that belong to these and are tuned already, by their place among all; they are
             compared with the jobs, too.
 
@@ -113,7 +113,7 @@ def tune_together(
 
     Raises:
         DataError: A task has no training or validation examples.
-        RecipeError: The jobs are to be compared at steps at which nobody looks.
+        RecipeError: The jobs are to be compared at steps without an evaluation.
     """
     if halving is not None:
         for job in jobs:

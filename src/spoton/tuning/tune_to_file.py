@@ -1,6 +1,6 @@
-"""One tuning run as files: the prompt, its learning curve and its record, beside each other.
+"""One tuning run as files: the prompt, its learning curve and its record, next to each other.
 
-The loop itself is `tune.py`. This is what is done around it: go on where a killed run stopped, look at the test
+The loop itself is `tune.py`. This is what is done around it: resume where a killed run stopped, look at the test
 split once, and write the record last.
 """
 
@@ -43,7 +43,7 @@ def tune_to_file(
         model: The frozen model.
         task: What to learn.
         recipe: How.
-        out: The prompt's file. Until the end a `.checkpoint` lies beside it.
+        out: The prompt's file. Until the end a `.checkpoint` is next to it.
         evaluation: `rank` or `generate`; None: by the task.
         resume: Go on from the checkpoint of the same run, if there is one.
         overwrite: Whether a prompt at `out` is replaced, once the new one is finished.
@@ -53,11 +53,11 @@ def tune_to_file(
         The record, as plain values.
 
     Raises:
-        SpotonError: `out` is no name for a prompt, cannot be written, exists, or is being written by another process;
+        SpotonError: `out` cannot name a prompt, cannot be written, exists, or is being written by another process;
             all of it is found out before tuning begins.
         DataError: The task has no training or validation examples.
         DivergenceError: Tuning diverged before there was anything to keep.
-        Interrupted: Ctrl-C. The best prompt so far is saved; the message says how to go on.
+        Interrupted: Ctrl-C. The best prompt so far is saved; the message says how to resume.
     """
     mode = evaluation or default_mode(task)
     require_place(out)
@@ -94,7 +94,7 @@ def _tuned_to_file(
 def _interrupted(message: str, prompt: SoftPrompt, out: Path) -> Interrupted:
     place = save_unfinished(prompt, out)
     return Interrupted(
-        f"{message} The best prompt so far is at {place}. The same command with --resume goes on from the last "
+        f"{message} The best prompt so far is at {place}. The same command with --resume continues from the last "
         "look at the validation split."
     )
 

@@ -69,7 +69,7 @@ def add_pages(app: FastAPI, service: Service) -> None:
 
 
 def _columns(prompt: ServedPrompt) -> list[str]:
-    """Columns that a row has to bring; those that the catalog adds are known."""
+    """Columns that a row must send; those that the catalog adds are known."""
     columns = template_columns(prompt.card.template) if prompt.card.template else []
     given = ("number", "file") if prompt.card.source.startswith("bundled:") else ()
     return [column for column in columns if column not in given]

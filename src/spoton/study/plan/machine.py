@@ -55,6 +55,6 @@ def share_of(workers: int, *, on_gpu: bool) -> Share:
 
 
 def threads_of_worker(cores: int) -> int:
-    """Threads of a worker with so many cores of its own; OMP_NUM_THREADS decides if it is set."""
+    """Threads of a worker with this many cores of its own; OMP_NUM_THREADS decides if it is set."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() and int(asked) > 0 else max(1, cores)

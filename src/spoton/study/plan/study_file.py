@@ -59,11 +59,11 @@ class TaskGroup(BaseModel):
     recipe: dict[str, Any] = {}
     """`preset` and what is changed in it."""
     train_size: int | None = Field(default=None, ge=1)
-    """At most so many training examples, each label in proportion; null: all."""
+    """At most this many training examples, each label in proportion; null: all."""
     validation_size: int | None = Field(default=None, ge=1)
-    """At most so many examples to choose checkpoints by."""
+    """At most this many examples to choose checkpoints by."""
     test_size: int | None = Field(default=None, ge=1)
-    """At most so many examples for the score."""
+    """At most this many examples for the score."""
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -178,7 +178,7 @@ class StudyFile(BaseModel):
     model_tuning: ModelTuning | None = None
     """Model tuning of every target, to compare with; null: none."""
     halving: Halving | None = None
-    """When the transfers to one target are compared, and which share goes on; null: all are tuned to the end."""
+    """When the transfers to one target are compared, and which share continues; null: all are tuned to the end."""
     leave_out: list[LeftOut] = []
     """Pairs not tried, and why. A task is never its own source."""
     keep_prompts: Literal["sources", "all"] = "sources"

@@ -50,7 +50,7 @@ NOTHING = Mean(np.nan, np.nan, 0)
 
 
 def is_pair(source: str | None, target: str) -> bool:
-    """Whether this is a pair of a source and a target: a task's prompt tuned further on its own task is no transfer.
+    """Whether this is a pair of a source and a target: a task's prompt tuned further on its own task is not a transfer.
 
     The one definition of a pair. Counts, means, advice, oracle, correlations and rankings all follow it.
     """
@@ -65,7 +65,7 @@ class ScoreArrays:
         sources: S names.
         targets: T names.
         seeds: N seeds; None stands for means over seeds.
-        transfer: ``[S, T, N]`` scores after transfer; NaN where source and target are no pair.
+        transfer: ``[S, T, N]`` scores after transfer; NaN where source and target are not a pair.
         scratch: ``[T, N]`` scores from scratch.
         given: Standard deviation and number of seeds of cells that are means, by (source, target).
     """

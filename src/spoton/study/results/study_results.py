@@ -30,7 +30,7 @@ Prompts: TypeAlias = Mapping[tuple[str, int], Matrix]
 RESULTS_FORMAT = "spoton-study-results-1"
 RESULTS_FILE = "results.json"
 PROMPTS_FILE = "prompts.safetensors"
-# The baseline methods of a study that are no transfer, as keys of `StudyResults.extra`.
+# The baseline methods of a study that are not transfers, as keys of `StudyResults.extra`.
 MODEL_TUNING = "model-tuning"
 WEIGHTED_AVERAGE = "weighted-average"
 MIXTURE = "multi-task-mixture"
@@ -68,7 +68,7 @@ class TransferRun:
 
     Attributes:
         steps: Steps taken.
-        looks: ``step``, ``validation`` and perhaps ``validation_loss`` of each look at the validation split.
+        looks: ``step``, ``validation`` and perhaps ``validation_loss`` of each evaluation on the validation split.
         dropped: After how many steps successive halving ended it; None: it did not.
     """
 
@@ -103,7 +103,7 @@ class StudyResults:
         metadata: Provenance as plain values: model, recipe, protocol, data hashes, versions, seconds by cell.
 
     Raises:
-        DataError: A cell is there twice, a score is no percentage, or a task is in no list.
+        DataError: A cell is there twice, a score is not a percentage, or a task is not in a list.
     """
 
     sources: tuple[str, ...]

@@ -1,6 +1,6 @@
 """Running a study: what is ready goes to the executor, what failed is tried again, what is finished never runs twice.
 
-The folder is the only memory. A run that is killed is gone on with by running it again; cells of a study that is
+The folder is the only memory. A run that is killed is resumed by running it again; cells of a study that is
 changed are found under their old names where nothing that decides them has changed.
 """
 

@@ -1,6 +1,6 @@
 """One run of model tuning as a folder: a model that `load_model` reads, with its curve and record.
 
-The loop itself is ``full_model/tune.py``. This is what is done around it: go on where a killed run stopped, look at the
+The loop itself is ``full_model/tune.py``. This is what is done around it: resume a killed run, look at the
 test split once, and write the record last.
 """
 
@@ -56,11 +56,11 @@ def tune_model_to_folder(
         The record, as plain values.
 
     Raises:
-        SpotonError: `out` is no place for a model, holds a finished one, or is being written by another process, which
+        SpotonError: `out` cannot hold a model, holds a finished one, or is being written by another process, which
             is found out before tuning begins.
         DataError: The task has no training or validation examples.
         DivergenceError: Tuning diverged before there was anything to keep.
-        Interrupted: Ctrl-C. The best weights so far are saved; the message says how to go on.
+        Interrupted: Ctrl-C. The best weights so far are saved; the message says how to resume.
     """
     mode = evaluation or default_mode(task)
     _require_folder(out, model)
@@ -123,7 +123,7 @@ def _tuned_to_folder(
 def save_model(model: FrozenModel, out: Path) -> None:
     """Saves a model and its tokenizer as a folder that `load_model` reads.
 
-    Everything is written beside its place first; then file after file gets its name, the weights last. The record of
+    Everything is written next to its place first; then file after file gets its name, the weights last. The record of
     an earlier run goes before, since it tells of another model.
 
     Raises:
@@ -178,6 +178,4 @@ def _interrupted(message: str, tuned: TunedModel, out: Path) -> Interrupted:
     else:
         save_model(tuned.model, out)
         kept = f"The best weights so far are in {out}."
-    return Interrupted(
-        f"{message} {kept} The same command with --resume goes on from the last look at the validation split."
-    )
+    return Interrupted(f"{message} {kept} The same command with --resume continues from the last evaluation.")

@@ -153,7 +153,7 @@ def source_label(analysis: Analysis, source: str) -> str:
 
 
 def family_legend(drawing: Drawing, axes: Axes, colors: dict[str, str], drop: float) -> None:
-    """Families and their colours in one row or several, so many inches under some axes."""
+    """Families and their colours in one row or several, this many inches under some axes."""
     from matplotlib.patches import Patch
 
     if not colors:
