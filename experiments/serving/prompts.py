@@ -11,7 +11,7 @@ from spoton.prompts import PromptLibrary, SoftPrompt, starter_library
 from spoton.tasks import load_task
 
 # Their rows are one text each. Three label sets of one token a label.
-SOURCES = ("movie_sentiment", "product_sentiment", "tweet_sentiment", "medical_subject")
+SOURCES = ("sst2", "mnli", "trec", "ag_news")
 LENGTHS = (5, 10, 20)
 
 

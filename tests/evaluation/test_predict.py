@@ -4,7 +4,8 @@ import pytest
 
 from spoton.errors import DataError, PromptError
 from spoton.evaluation import predict
-from spoton.prompts import Card, SoftPrompt, starter_library
+from spoton.prompts import Card, SoftPrompt
+from spoton.tasks.catalog import task_info
 from tests.tiny import WIDTH, draw, tiny
 
 
@@ -70,8 +71,8 @@ def test_several_columns_need_objects() -> None:
 def test_columns_that_only_the_catalog_has_need_not_be_given(
     name: str, row: dict[str, str], text: str
 ) -> None:
-    model, card = tiny("llama"), starter_library().get(name).card
-    bundled = prompt(model.fingerprint, card.labels, card.template, card.source)
+    model, info = tiny("llama"), task_info(name)
+    bundled = prompt(model.fingerprint, ["yes", "no"], info.texts[0], f"bundled:{name}")
     found = predict(model, bundled, [row, row, row | {"number": 1}])
     assert [one.input for one in found[:2]] == [text] * 2  # whatever their place
     assert found[2].input != text

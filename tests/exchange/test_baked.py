@@ -164,5 +164,5 @@ def test_the_embedded_model_with_two_starter_prompts(tmp_path: Path) -> None:
         model = load_model("smollm2-135m", dtype="float32")
     except DownloadError as error:
         pytest.skip(f"the embedded model cannot be fetched here: {error}")
-    prompts = [starter_library().get(name) for name in ("movie_sentiment", "medical_subject")]
+    prompts = [starter_library().get(name) for name in ("sst2", "mnli")]
     compare(model, prompts, [f"{text}\nSentiment:" for text in TEXTS], tmp_path / "baked")

@@ -148,6 +148,6 @@ def test_llama_cpp_continues_the_embedded_model_as_spoton_does(tmp_path: Path) -
         model = load_model("smollm2-135m", dtype="float32")
     except DownloadError as error:
         pytest.skip(f"the embedded model cannot be fetched here: {error}")
-    prompt = starter_library().get("movie_sentiment")
+    prompt = starter_library().get("sst2")
     texts = [f"{text}\nSentiment:" for text in TEXTS[:20]]
     assert agreement(model, prompt, texts, tmp_path / "smollm2.gguf") >= 18
