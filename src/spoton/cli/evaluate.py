@@ -20,6 +20,7 @@ from spoton.cli.tables import require_table, write_table
 
 if TYPE_CHECKING:
     from spoton.evaluation.intervals import Interval
+    from spoton.evaluation.score import Evaluation as Scored
     from spoton.prompts import Card, SoftPrompt
     from spoton.tasks import Example, Task
 
@@ -135,31 +136,14 @@ def evaluate(
         )  # fmt: skip
     intervals = score_intervals(asked.metrics, scored.predictions, examples, asked.labels)
     document = {
-        "prompt": prompt if found else None,
-        "task": asked.name,
-        "form": asked.form,
-        "model": frozen.name,
-        "split": split,
-        "protocol": asked.protocol,
-        "source": asked.source,
-        "examples": scored.n,
-        "evaluation": scored.mode,
-        "metric": scored.metric,
-        "scores": scored.scores,
-        "calibration_error": scored.calibration_error,
-        "uncalibrated": None
-        if scored.uncalibrated is None
-        else {
-            "scores": scored.uncalibrated.scores,
-            "calibration_error": scored.uncalibrated.calibration_error,
-        },
+        "prompt": prompt if found else None, "task": asked.name, "form": asked.form, "model": frozen.name,
+        "split": split, "protocol": asked.protocol, "source": asked.source, **_scores(scored),
         "intervals": {name: one.to_json() for name, one in intervals.items()},
-        "truncated": scored.truncated,
-        "max_input_tokens": limit,
+        "truncated": scored.truncated, "max_input_tokens": limit,
         **_by_label(scored.predictions, examples, asked),
         "baseline": _classical(asked, split) if baseline else None,
         "predictions": None if predictions is None else str(predictions),
-    }
+    }  # fmt: skip
     if predictions is not None:
         write_table(predictions, _answers(examples, scored.predictions))
     emit(document, _report(document, intervals), as_json=json)
@@ -205,6 +189,16 @@ def _examples(task: Task, split: str) -> Sequence[Example]:
         return chosen
     held_out = task.validation if task.protocol == "paper" else (*task.validation, *task.test)
     return (*task.train, *held_out)
+
+
+def _scores(scored: Scored) -> dict[str, Any]:
+    raw = scored.uncalibrated
+    return {
+        "examples": scored.n, "evaluation": scored.mode, "metric": scored.metric, "scores": scored.scores,
+        "calibration_error": scored.calibration_error,
+        "uncalibrated": None if raw is None
+        else {"scores": raw.scores, "calibration_error": raw.calibration_error},
+    }  # fmt: skip
 
 
 def _by_label(predictions: Sequence[str | None], examples: Sequence[Example], task: Task) -> dict[str, Any]:
