@@ -8,8 +8,10 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
@@ -19,6 +21,7 @@ from spoton.locks import scratch_file, sweep
 from spoton.reading import opened, reason
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_RUST_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
@@ -84,14 +87,12 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
         SpotonError: The folder is not writable, the disk is full, or `path` is a folder or a device. A file
             that was there before is untouched.
     """
-    try:
+    with writing(path):
         _prepare(path)
         with scratch_file(path.parent) as (temporary, descriptor):
             _write_through(descriptor, data)
             taken = not _publish(temporary, path, overwrite)
         _sync_folder(path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
     if taken:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
@@ -106,7 +107,7 @@ def atomic_save(path: Path, save: Callable[[Path], None]) -> None:
     Raises:
         SpotonError: As in `atomic_write`.
     """
-    try:
+    with writing(path):
         _prepare(path)
         with scratch_file(path.parent) as (temporary, _):
             save(temporary)
@@ -114,8 +115,6 @@ def atomic_save(path: Path, save: Callable[[Path], None]) -> None:
                 os.fsync(file.fileno())
             temporary.replace(path)
         _sync_folder(path.parent)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
 
 
 def require_writable(path: Path) -> None:
@@ -126,12 +125,29 @@ def require_writable(path: Path) -> None:
     Raises:
         SpotonError: As in `atomic_write`.
     """
-    try:
+    with writing(path):
         _prepare(path)
         with scratch_file(path.parent) as (_, descriptor):
             _write_through(descriptor, b"")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While it is open, what goes wrong with a file or folder that is being written becomes an error with a next step.
+
+    Raises:
+        SpotonError: The system refuses: no space, no permission, a read-only disk.
+    """
+    try:
+        yield
     except OSError as error:
         raise _cannot_write(path, error) from error
+    except Exception as error:
+        # safetensors and tokenizers are written in Rust, and tell of a full disk by exceptions of their own.
+        number = _RUST_OS_ERROR.search(str(error))
+        if number is None:
+            raise
+        raise _cannot_write(path, OSError(int(number[1]), os.strerror(int(number[1])))) from error
 
 
 def sha256_of_file(path: Path) -> str:

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
+from spoton.cli.start import main
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.tasks import Task
@@ -35,10 +40,15 @@ class Child:
             code = 1
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                torch.set_num_threads(1)  # the threads that this process has do not exist in a fork of it
                 work()
                 code = 0
             except KeyboardInterrupt:
                 code = 130
+            except SystemExit as end:
+                code = int(end.code or 0)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
 
@@ -78,6 +88,43 @@ def library(model: FrozenModel, tmp_path: Path) -> PromptLibrary:
         card = Card(name=name, task=f"{name}_task", model=model.name, model_fingerprint=model.fingerprint)
         filled.add(SoftPrompt(draw(4, WIDTH, seed=seed), card, draw(4, WIDTH, seed=seed + 9)))
     return filled
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command did in a process of its own."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def spoton(*args: object, before: Work = lambda: None) -> Ended:
+    """Carries out a command line in a forked process, as the installed command does.
+
+    Args:
+        args: The command line.
+        before: What the process does to itself first, such as giving up its rights.
+    """
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+
+        def work() -> None:
+            for number, file in ((1, stdout), (2, stderr)):
+                os.dup2(file.fileno(), number)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            sys.argv = ["spoton", *map(str, args)]
+            try:
+                before()
+                main()
+            finally:
+                sys.stdout.flush()
+
+        code = Child(work).wait()
+        texts = []
+        for file in (stdout, stderr):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return Ended(code, *texts)
 
 
 def litter(folder: Path) -> list[Path]:

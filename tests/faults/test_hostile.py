@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
+from markdown_it import MarkdownIt
 
 from spoton.errors import DataError, PromptError, SpotonError, StudyError
 from spoton.parsing import MalformedError, parse_json, parse_yaml
@@ -272,9 +274,14 @@ def test_no_escape_reaches_a_terminal(tmp_path: Path, run) -> None:  # type: ign
 
 
 def test_markdown_of_a_report_holds_no_tags_and_no_links() -> None:
-    evil = "<script>x</script>|[a](javascript:b)`\n# c"
+    evil = "<script>x</script>|[a](javascript:b)\\[c](d)![e](f)<g@h.example>`\n# c"
     text = as_markdown(evil, [Section(evil, [evil, Table(evil, [evil], [[evil]], folded=evil)])], {})
-    assert "<" not in text and "](" not in text and "\n# c" not in text
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    kinds = Counter(token.type for line in tokens for token in (line, *(line.children or ())))
+    assert kinds["heading_open"] == 2 and kinds["table_open"] == 1 and kinds["td_open"] == 1
+    assert not kinds.keys() & {"link_open", "image", "html_inline", "html_block", "code_inline", "fence"}
+    shown = "".join(child.content for child in tokens[1].children or ())
+    assert shown == " ".join(evil.splitlines())
 
 
 @pytest.mark.parametrize("change", [{"batch_size": 10**12}, {"steps": 10**30}, {"length": 10**9}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +37,24 @@ def _rows(verb: str, labels: tuple[str, str]) -> str:
 @pytest.fixture
 def make_study(tmp_path: Path, tiny_model: Path) -> MakeStudy:
     """Makes a folder with a study of two sources and one target, each a CSV beside the study file."""
+    return partial(make_study_in, tmp_path, tiny_model)
 
-    def make(name: str = "study", **changes: Any) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        for task, verb, labels in (
-            ("films", "was", ("yes", "no")), ("books", "seems", ("yes", "no")), ("songs", "sounds", ("yes", "no")),
-        ):  # fmt: skip
-            (folder / f"{task}.csv").write_text(_rows(verb, labels))
-        recipe = {"length": 4, "steps": 6, "key_step": 2, "evaluate_every": 3, "batch_size": 4}
-        options = {"input": "text", "target": "label"}
-        group = {"recipe": recipe, "train_size": 24, "validation_size": 8, "test_size": 8}
-        document = {
-            "model": str(tiny_model), "dtype": "float32", "seeds": [0, 1],
-            "sources": group | {"tasks": [{"task": f"{t}.csv", "options": options} for t in ("films", "books")]},
-            "targets": group | {"tasks": [{"task": "songs.csv", "options": options}]},
-        }  # fmt: skip
-        (folder / "study.yaml").write_text(yaml.safe_dump(document | changes))
-        return folder
 
-    return make
+def make_study_in(place: Path, model: Path, name: str = "study", **changes: Any) -> Path:
+    """See `make_study`."""
+    folder = place / name
+    folder.mkdir()
+    for task, verb, labels in (
+        ("films", "was", ("yes", "no")), ("books", "seems", ("yes", "no")), ("songs", "sounds", ("yes", "no")),
+    ):  # fmt: skip
+        (folder / f"{task}.csv").write_text(_rows(verb, labels))
+    recipe = {"length": 4, "steps": 6, "key_step": 2, "evaluate_every": 3, "batch_size": 4}
+    options = {"input": "text", "target": "label"}
+    group = {"recipe": recipe, "train_size": 24, "validation_size": 8, "test_size": 8}
+    document = {
+        "model": str(model), "dtype": "float32", "seeds": [0, 1],
+        "sources": group | {"tasks": [{"task": f"{t}.csv", "options": options} for t in ("films", "books")]},
+        "targets": group | {"tasks": [{"task": "songs.csv", "options": options}]},
+    }  # fmt: skip
+    (folder / "study.yaml").write_text(yaml.safe_dump(document | changes))
+    return folder

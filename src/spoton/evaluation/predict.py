@@ -81,10 +81,7 @@ def predict(
     numbers = [number for number, text in enumerate(filled) if text is not None]
     found = [Prediction(number, "", None, None) for number in range(1, len(filled) + 1)]
     if on_message and len(numbers) < len(filled):
-        first = next(number for number, text in enumerate(filled, start=1) if text is None)
-        on_message(
-            f"{len(filled) - len(numbers)} of {len(filled)} rows are empty (the first: row {first}) and get no answer."
-        )
+        on_message(_of_empty_rows(filled))
     if not numbers:
         return found
     inputs = [text for text in filled if text is not None]
@@ -105,6 +102,11 @@ def predict(
     for number, text, (label, chances) in zip(numbers, inputs, answers, strict=True):
         found[number] = Prediction(number + 1, text, label, chances)
     return found
+
+
+def _of_empty_rows(filled: Sequence[str | None]) -> str:
+    empty = f"{filled.count(None)} of {len(filled)} rows are empty"
+    return f"{empty} (the first: row {filled.index(None) + 1}) and get no answer."
 
 
 def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str]) -> Encoded:

@@ -134,35 +134,39 @@ def evaluate(
             calibration = prompt.card.calibration
         prompt = prompt.value
     mode = mode or default_mode(task)
-    if not examples:
-        raise DataError(f"{task.name} has no examples in this split, so nothing can be evaluated.")
-    if mode == "rank" and task.labels is None:
-        raise DataError(
-            f"{task.name} has open targets, so there are no labels to rank. Evaluate it by generate."
-        )
+    _require_scorable(task, examples, mode)
     value = torch.zeros(0, model.dim) if prompt is None else prompt
     end = needs_end(model, task.labels)
     encoded = encode(
-        model,
-        examples,
-        end=end,
-        prompt_length=len(value),
+        model, examples, end=end, prompt_length=len(value), labels=task.labels,
         max_input_tokens=limit if max_input_tokens is None else max_input_tokens,
-        labels=task.labels,
-    )
+    )  # fmt: skip
     watch = Watch(on_event, phase, len(examples))
     if mode == "rank":
         scores = label_log_likelihoods(model, value, encoded, task.labels or (), watch, label_score or "sum")
         return ranked(task, examples, scores, calibration, encoded.truncated)
     longest = _longest_answer(model, task, end) if task.labels or max_tokens is None else max_tokens
     texts = generate_texts(model, value, encoded, longest, watch)
+    return _generated(task, examples, texts, encoded.truncated)
+
+
+def _require_scorable(task: Task, examples: Sequence[Example], mode: Mode) -> None:
+    if not examples:
+        raise DataError(f"{task.name} has no examples in this split, so nothing can be evaluated.")
+    if mode == "rank" and task.labels is None:
+        raise DataError(
+            f"{task.name} has open targets, so there are no labels to rank. Evaluate it by generate."
+        )
+
+
+def _generated(task: Task, examples: Sequence[Example], texts: Sequence[str], truncated: int) -> Evaluation:
+    """The scores of generated texts; those that are no label of a closed set are wrong answers."""
     predictions: list[str | None] = list(texts)
     if task.labels:
         predictions = [_as_label(text, task.labels) for text in texts]
-    scores_by_metric = compute(
-        task.metrics, predictions, [example.target for example in examples], task.labels, examples=examples
-    )
-    return Evaluation(mode, task.metric, scores_by_metric, predictions, len(examples), encoded.truncated)
+    targets = [example.target for example in examples]
+    scores = compute(task.metrics, predictions, targets, task.labels, examples=examples)
+    return Evaluation("generate", task.metric, scores, predictions, len(examples), truncated)
 
 
 def ranked(

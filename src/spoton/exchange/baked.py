@@ -28,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from spoton.errors import ModelError, PromptError
 from spoton.exchange.chat_template import chat_template
-from spoton.files import atomic_write
+from spoton.files import atomic_write, writing
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 
@@ -69,13 +69,14 @@ class Baked:
         Raises:
             SpotonError: A file cannot be written.
         """
-        (folder / RECORD).unlink(missing_ok=True)
         with torch.device("meta"):
             network = type(self.model.network)(self.config)
         network.generation_config = self._generation_config()
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-        network.save_pretrained(folder, state_dict=self.state)
-        self.tokenizer.save_pretrained(folder)
+        with writing(folder):
+            (folder / RECORD).unlink(missing_ok=True)
+            network.save_pretrained(folder, state_dict=self.state)
+            self.tokenizer.save_pretrained(folder)
         atomic_write(
             folder / RECORD, (json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n").encode()
         )

@@ -163,12 +163,7 @@ def lay_out(
     blocks: list[Block] = []
     positions: list[Tensor] = []
     if cache is None:
-        in_row = [own for own in prompts if own]
-        for run in _runs([(0, len(own)) for own in in_row], block_pairs):
-            own_sizes = [len(in_row[k]) for k in run]
-            blocks.append(
-                _block(in_row[run[0]].start, prompts, None, own_sizes, [()] * len(own_sizes), dtype, moved=0)
-            )
+        blocks.extend(_prompt_blocks(prompts, dtype, block_pairs))
         positions.extend(torch.arange(length) for length in prompt_lengths)
     place = ends[-1] if cache is None else 0
     own_length = [prompt_lengths[k] for k in prompt]
@@ -198,16 +193,20 @@ def lay_out(
         position_ids=torch.cat(positions)[None],
         cache=cache,
         record=record,
-        longest=max(
-            [
-                *prompt_lengths,
-                *(
-                    before + length + max(own, default=0)
-                    for before, length, own in zip(own_length, lengths, branches, strict=True)
-                ),
-            ]
-        ),
+        longest=max([*prompt_lengths, *map(_longest, own_length, lengths, branches)]),
     )
+
+
+def _prompt_blocks(prompts: Sequence[range], dtype: torch.dtype, block_pairs: int) -> Iterator[Block]:
+    in_row = [own for own in prompts if own]
+    for run in _runs([(0, len(own)) for own in in_row], block_pairs):
+        sizes = [len(in_row[k]) for k in run]
+        yield _block(in_row[run[0]].start, tuple(prompts), None, sizes, [()] * len(sizes), dtype, moved=0)
+
+
+def _longest(before: int, length: int, branches: Sequence[int]) -> int:
+    """Tokens of a text with the prompt in front of it and its longest branch."""
+    return before + length + max(branches, default=0)
 
 
 def _runs(sizes: Sequence[tuple[int, int]], block_pairs: int) -> Iterator[range]:

@@ -41,6 +41,7 @@ def application(service: Service) -> FastAPI:
     )
     _add_errors(app)
     _add_endpoints(app, service)
+    _add_state(app, service)
     add_pages(app, service)
     return app
 
@@ -92,6 +93,10 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         ]
         refused = [{"name": one.name, "reason": one.reason} for one in service.roster.refused]
         return JSONResponse({"served": served, "refused": refused})
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    """What watches the server asks for."""
 
     @app.get("/health")
     async def health(request: Request) -> JSONResponse:

@@ -63,6 +63,8 @@ _METHODS = frozenset(
         "swapcase title upper values zfill"
     ).split()
 )
+_TEXTS = (str, bytes)
+_LISTS = (list, tuple, set, frozenset)
 _PLAIN = (str, bytes, int, float, list, tuple, dict, date, time)
 
 _left: ContextVar[int | None] = ContextVar("what is left of the budget of the template that is being filled")
@@ -216,15 +218,16 @@ def _size(value: Any) -> int:
     while waiting and total <= most:
         part = waiting.pop()
         total += 1
-        if isinstance(part, str | bytes):
+        # Tuples of types, and abstract ones last: this loop is what a hostile template spends its budget in.
+        if isinstance(part, _TEXTS):
             total += len(part)
+        elif isinstance(part, int):
+            total += part.bit_length() // 64
+        elif isinstance(part, _LISTS):
+            waiting += part
         elif isinstance(part, Mapping):
             waiting += part.keys()
             waiting += part.values()
-        elif isinstance(part, list | tuple | set | frozenset):
-            waiting += part
-        elif isinstance(part, int):
-            total += part.bit_length() // 64
     return total
 
 

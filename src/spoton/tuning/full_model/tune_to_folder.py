@@ -13,7 +13,7 @@ from typing import Any
 from spoton.errors import Interrupted, SpotonError
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
-from spoton.files import require_writable
+from spoton.files import require_writable, writing
 from spoton.locks import locked, scratch_folder
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_curve
@@ -129,15 +129,12 @@ def save_model(model: FrozenModel, out: Path) -> None:
     Raises:
         SpotonError: The folder cannot be written.
     """
-    try:
-        with scratch_folder(out) as scratch:
-            model.network.save_pretrained(scratch)
-            model.tokenizer.save_pretrained(scratch)
-            (out / RECORD).unlink(missing_ok=True)
-            for file in sorted(scratch.iterdir(), key=lambda file: file.suffix == PROMPT_SUFFIX):
-                file.replace(out / file.name)
-    except OSError as error:
-        raise SpotonError(f"Cannot write the model to {out}: {error}. Choose another place.") from error
+    with writing(out), scratch_folder(out) as scratch:
+        model.network.save_pretrained(scratch)
+        model.tokenizer.save_pretrained(scratch)
+        (out / RECORD).unlink(missing_ok=True)
+        for file in sorted(scratch.iterdir(), key=lambda file: file.suffix == PROMPT_SUFFIX):
+            file.replace(out / file.name)
 
 
 def _require_folder(out: Path, model: FrozenModel) -> None:
