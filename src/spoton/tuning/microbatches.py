@@ -8,7 +8,7 @@ model) is the caller's affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
@@ -113,18 +113,15 @@ class Microbatches:
     Args:
         model: Through which the passes go.
         limit: Bytes that a pass may keep for its backward pass; None: half of what is free at the first step.
-        on_message: Told, in words, when memory ran out or is so short that every row goes alone; each once.
 
     Attributes:
         most_bytes: Most bytes that a pass has kept so far.
         most_passes: Most passes that a step has taken so far.
-        messages: What was told.
+        messages: In words, each once, that memory ran out, or is so short that every row goes alone.
     """
 
-    def __init__(
-        self, model: FrozenModel, limit: float | None = None, on_message: Callable[[str], None] | None = None
-    ) -> None:
-        self._model, self._engine, self._limit, self._tell = model, engine_for(model), limit, on_message
+    def __init__(self, model: FrozenModel, limit: float | None = None) -> None:
+        self._model, self._engine, self._limit = model, engine_for(model), limit
         self._per_token, self._per_pair, self._most_tokens = 0.0, 0.0, 0
         self._alone = True
         """Whether every row of the last step went alone."""
@@ -139,8 +136,8 @@ class Microbatches:
     def gradients_on_device(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> Tensor:
         """Adds the gradient of every run's loss to what wants one; these losses ``[K]``, float32 on the device.
 
-        Nothing here waits for the device, so that a caller who reads the losses a step late (`LateNumbers`) keeps it
-        busy. When memory runs out, the gradients of this step are dropped, and it runs again in smaller passes.
+        Nothing here waits for the device. When memory runs out, the gradients of this step are dropped, and it runs
+        again in smaller passes.
 
         Args:
             prompts: ``[P_k, D]`` in front of the rows of run k; of no token for model tuning.
@@ -273,48 +270,6 @@ class Microbatches:
         self._say(f"Memory ran out ({reason}): steps continue in smaller passes.")
 
     def _say(self, message: str) -> None:
-        """Tells a message once."""
+        """Keeps a message, once."""
         if message not in self.messages:
             self.messages.append(message)
-            if self._tell is not None:
-                self._tell(message)
-
-
-class LateNumbers:
-    """Reads numbers of a device a step late, when they are there anyway, so that nothing waits for them."""
-
-    def __init__(self) -> None:
-        self._waiting: tuple[Tensor, torch.cuda.Event | None] | None = None
-
-    def exchange(self, numbers: Tensor) -> list[float] | None:
-        """Hands over the numbers of this step and returns those of the step before; None at the first.
-
-        Args:
-            numbers: ``[N]`` on any device, such as losses and `squared_norms`.
-        """
-        before = self.last()
-        if numbers.device.type == "cuda":
-            place = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
-            place.copy_(numbers.detach(), non_blocking=True)
-            done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            done.record()
-            self._waiting = (place, done)
-        else:
-            self._waiting = (numbers.detach().clone(), None)
-        return before
-
-    def last(self) -> list[float] | None:
-        """The numbers that wait, read now; None if there are none."""
-        if self._waiting is None:
-            return None
-        (numbers, done), self._waiting = self._waiting, None
-        if done is not None:
-            done.synchronize()
-        values: list[float] = numbers.tolist()
-        return values
-
-
-def squared_norms(prompts: Sequence[Tensor]) -> Tensor:
-    """``[K]`` sum of squares of every gradient and its prompt: finite only if all their numbers are."""
-    both = [(one.detach().float(), (one if one.grad is None else one.grad).float()) for one in prompts]
-    return torch.stack([value.square().sum() + gradient.square().sum() for value, gradient in both])

@@ -153,6 +153,8 @@ def train_together(
         for run in runs:
             if run.stopped is None:
                 run.interrupt()
+    for run in runs:
+        run.message = " ".join(filter(None, [run.message, *passes.messages]))
 
 
 def _going_on(

@@ -103,6 +103,7 @@ def test_a_source_without_a_key_is_not_ranked_and_one_without_a_score_is_not_the
     keyless[0] = nan
     found = SourceChoices.of(arrays(VALIDATION), arrays(TEST), {"average_tokens": keyless})
     assert found.ranked("average_tokens", np.array([0, 1, 2]), 0, 0).tolist() == [2, 1]
+    assert found.ranked_sizes("average_tokens") == range(1, 3)  # k = 3 would be k = 2 again
     gone = SourceChoices.of(arrays(VALIDATION), arrays(TEST | {"c": [nan]}), {"average_tokens": SIMILARITY})
     assert gone.best_of_top("average_tokens", 2).item() == 68.0  # a and b are left
     assert gone.sizes == range(1, 3)

@@ -13,6 +13,7 @@ import pytest
 from spoton.errors import StudyError
 from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
+from spoton.study.report.figures.drawing import family_colors
 from spoton.study.results.study_results import StudyResults
 from tests.study.analysis.test_analyse import partial
 from tests.study.made import made
@@ -139,3 +140,21 @@ def test_final_prompts_are_named_where_they_stand_for_keys(tmp_path: Path) -> No
 def test_a_name_that_is_no_page(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"ends in \.html"):
         write_report(analyse(made()), tmp_path / "report.pdf")
+
+
+def test_a_family_has_one_colour_in_all_figures() -> None:
+    """The map of similarities has its tasks in another order than that of gains, and the scatter sources alone."""
+    families = {
+        "mnli": "nli",
+        "cb": "nli",
+        "qqp": "paraphrase",
+        "sst2": "sentiment",
+        "cr": "sentiment",
+        "rte": "nli",
+    }
+    found = analyse(replace(made(), families=families))
+    every = family_colors(found, ["cr", "sst2", "qqp", "cb", "mnli", "rte"])
+    assert len(set(every.values())) == 3
+    for tasks in (["sst2", "mnli"], ["cr"], list(found.results.sources)):
+        assert family_colors(found, tasks).items() <= every.items()
+        assert set(family_colors(found, tasks)) == {families[task] for task in tasks if task in families}

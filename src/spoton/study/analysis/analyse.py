@@ -190,7 +190,7 @@ def _rows(
     for metric in ranked:
         rows += [
             choices.row("best-of-top-k", metric, k, choices.best_of_top(metric, k), choices.retrievable)
-            for k in choices.sizes
+            for k in choices.ranked_sizes(metric)
         ]
     rows += [choices.row("random", None, k, choices.random(k), choices.retrievable) for k in choices.sizes]
     for name, (_, reported) in _extra(results, grid).items():

@@ -128,6 +128,11 @@ class SourceChoices:
         present = np.isfinite(self.reported).sum(axis=0)
         return range(1, int(present.max(initial=0)) + 1)
 
+    def ranked_sizes(self, metric: Metric) -> range:
+        """Every k from 1 to the largest number of sources of a target that can be ranked."""
+        there = np.isfinite(self.reported) & np.isfinite(self.similarity[metric])
+        return range(1, int(there.sum(axis=0).max(initial=0)) + 1)
+
     @cached_property
     def retrievable(self) -> tuple[int, ...]:
         """Places of targets that every retrieval figure is over: those whose sources can be ranked."""

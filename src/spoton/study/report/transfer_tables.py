@@ -104,8 +104,12 @@ def gains(analysis: Analysis, figures: Sequence[str]) -> Section:
         caption += (
             f" Lines are 95 % intervals, {' or '.join(words[kind] for kind in sorted(kinds))}; green "
             "or red where zero is "
-            "outside, and cut off at an arrow. With two seeds they are very wide, which is what two seeds can tell."
+            "outside, and cut off at an arrow."
         )
+        if max(one.score.n for one in analysis.changes) == 2:
+            caption += " With two seeds they are very wide, which is what two seeds can tell."
+        if any(not one.interval.is_known for one in analysis.changes):
+            caption += " Hollow points have no interval: a seed is missing, or all seeds gain the same."
     else:
         caption += (
             " There are no intervals: they take two seeds or more on both sides, or standard deviations."

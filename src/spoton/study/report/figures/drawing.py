@@ -134,10 +134,12 @@ def plain(axes: Axes) -> None:
 
 
 def family_colors(analysis: Analysis, tasks: Sequence[str]) -> dict[str, str]:
-    """A colour for each family of some tasks; none if no family is known."""
-    families = dict.fromkeys(analysis.results.families.get(task, "") for task in tasks)
-    families.pop("", None)
-    return {family: COLORS[i % len(COLORS)] for i, family in enumerate(families)}
+    """A colour for each family of some tasks, the same in every figure of a report; none if no family is known."""
+    results = analysis.results
+    every = dict.fromkeys(results.families.get(task, "") for task in (*results.sources, *results.targets))
+    every.pop("", None)
+    there = {results.families.get(task, "") for task in tasks}
+    return {family: COLORS[i % len(COLORS)] for i, family in enumerate(every) if family in there}
 
 
 def color_of(analysis: Analysis, task: str, colors: dict[str, str]) -> str:

@@ -67,7 +67,7 @@ def transfer_map(analysis: Analysis) -> Drawing:
     axes.set_xlabel("target", labelpad=6)
     axes.xaxis.set_label_position("top")
     axes.set_ylabel("source")
-    families = family_colors(analysis, [*sources, *targets])
+    families = family_colors(analysis, sources)
     _strip(drawing, axes, [color_of(analysis, source, families) for source in sources] if families else [])
     family_legend(drawing, axes, families, 0.15)
     _color_bar(drawing, axes, colors, (-CLIP, CLIP), "relative error reduction (%)", both_ends=True)
