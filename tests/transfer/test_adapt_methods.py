@@ -12,11 +12,11 @@ from spoton.errors import DataError, Interrupted, LibraryError, RecipeError, Spo
 from spoton.evaluation import evaluate, predict
 from spoton.events import Progress
 from spoton.models import FrozenModel
-from spoton.prompts import Card, PromptLibrary, SoftPrompt
+from spoton.prompts import Card, PromptLibrary, SoftPrompt, resize_prompt
 from spoton.transfer import METHODS, adapt
 from spoton.transfer.ranking.trial import TEXT
 from spoton.transfer.untuned import adapt_untuned
-from spoton.tuning import Recipe
+from spoton.tuning import Recipe, tune
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
 RECIPE = Recipe(length=4, steps=24, key_step=2, evaluate_every=2, batch_size=8, calibrate="end", init="task")
@@ -28,21 +28,23 @@ def model() -> FrozenModel:
     return tiny("llama")
 
 
+@pytest.fixture(scope="module")
+def moved(model: FrozenModel) -> torch.Tensor:
+    """``[P, D]`` what the first steps on the target do to its prompt."""
+    probe = tune(model, toy_task(), RECIPE.changed(steps=2)).prompt
+    assert probe.key is not None and probe.start is not None
+    return probe.key - probe.start
+
+
 @pytest.fixture
-def library(model: FrozenModel, tmp_path: Path) -> PromptLibrary:
-    """Three sources that know their start, similar to each other."""
+def library(model: FrozenModel, moved: torch.Tensor, tmp_path: Path) -> PromptLibrary:
+    """Three sources that know their start and learned something like the target."""
     filled = PromptLibrary(tmp_path / "library")
     for seed, (name, length) in enumerate(LENGTHS.items()):
         card = Card(name=name, task=f"task-{name}", model=model.name, model_fingerprint=model.fingerprint)
-        start = draw(length, WIDTH, seed=9) + 0.5
-        filled.add(
-            SoftPrompt(
-                start + draw(length, WIDTH, seed=seed, scale=0.2),
-                card,
-                start + draw(length, WIDTH, seed=seed),
-                start,
-            )
-        )
+        start, learned = draw(length, WIDTH, seed=9), resize_prompt(moved, length)
+        key = start + learned + draw(length, WIDTH, seed=seed, scale=0.01)
+        filled.add(SoftPrompt(start + 10 * learned, card, key, start))
     return filled
 
 

@@ -155,7 +155,7 @@ def _report(document: dict[str, Any]) -> RenderableType:
     )  # fmt: skip
     joint = document.get("ensemble") or {}
     told = ", ".join(f"{split} {score:.1f}" for split, own in joint.items() for score in own.values())
-    pairs = [("retrieved", sources), *([("ensemble", told)] if told else [])]
+    pairs: list[tuple[str, Any]] = [("retrieved", sources), *([("ensemble", told)] if told else [])]
     pairs += [(name, document.get(name)) for name in names]
     says = [document["verdict"], *([document["speed"]["sentence"]] if document["speed"] else [])]
     says += [document["worth"]] if document["worth"] else []
