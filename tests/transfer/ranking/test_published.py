@@ -14,10 +14,10 @@ from spoton.transfer import METRICS, similarity
 from spoton.transfer.ranking.displacement import displacement
 from spoton.transfer.ranking.similarity import most_similar
 
-ROOT = Path(__file__).resolve().parents[3]
-FOLDER = Path(os.environ.get("SPOTON_TEST_PROMPTS") or ROOT / "../shared/prompts") / "t5_1_1_lm100k_base"
+DEFAULT = Path(__file__).parents[3] / "shared"
+FOLDER = Path(os.environ.get("SPOTON_SHARED", DEFAULT)) / "prompts" / "t5_1_1_lm100k_base"
 pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="no published T5 prompts: set SPOTON_TEST_PROMPTS to their folder"
+    not FOLDER.is_dir(), reason="no published T5 prompts: set SPOTON_SHARED to the folder above prompts/"
 )
 
 
