@@ -147,3 +147,60 @@ def test_a_killed_comparison_goes_on_and_ends_as_an_undisturbed_one(
     assert len(hashes) == 1
     assert {path.name for path in cut.iterdir()} == {"p.safetensors", "p.json", "p.png"}
     assert json.loads((cut / "p.json").read_text()).keys() == again.keys() | {"seconds"}
+
+
+def test_no_steps_give_the_best_source_untuned(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.safetensors"
+    command = ("adapt", reviews, "--model", tiny_model, "--library", prompts.folder, "--length", "4")
+    ran = run(*command, "--steps", 0, "--out", out, "--json")
+    assert ran.code == 0, ran.stderr
+    assert set(ran.document["scores"]) == {"zero_shot", "transfer", "classical"}
+    assert ran.document["method"] == "untuned" and ran.document["retrieved"][0]["by"] == "trial"
+    assert SoftPrompt.load(out).card.steps == 0
+    assert "untuned" in run(*command, "--steps", 0).stdout
+    refused = run(*command, "--steps", 0, "--method", "halving", "--seeds", 3, "--json")
+    assert refused.code == 2 and "--method halving, --seeds 3" in refused.document["error"]
+
+
+def test_a_trial_ranks_and_an_ensemble_is_kept(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    out, recipe = tmp_path / "p.safetensors", ["20" if value == "6" else value for value in RECIPE]
+    ran = run(
+        "adapt", reviews, "--model", tiny_model, "--library", prompts.folder, "--rank", "trial",
+        "--method", "learned-mix", "-k", 2, "--seeds", 2, "--ensemble", "--out", out, *recipe, "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    assert ran.document["rank"] == "trial" and ran.document["ranking_cost"]["passes"] > 0
+    assert ran.document["ensemble"] == SoftPrompt.load(out).card.scores
+    answered = run("predict", out, "The film was warm", "--json")
+    assert answered.code == 0 and answered.document["predictions"][0]["answer"] in (
+        "bad",
+        "good",
+        "yes",
+        "no",
+    )
+    exported = run("export", out, "--to", "t5x", "--out", tmp_path / "p.npy", "--json")
+    assert exported.code == 2 and "is an ensemble of" in exported.document["error"]
+
+
+def test_retrieve_ranks_by_trial_and_by_displacement(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary
+) -> None:
+    command = ("retrieve", reviews, "--model", tiny_model, "--library", prompts.folder, *RECIPE, "--json")
+    tried = run(*command, "--rank", "trial")
+    assert tried.code == 0, tried.stderr
+    losses = [one["loss"] for one in tried.document["retrieved"]]
+    assert losses == sorted(losses) and tried.document["cost"]["passes"] > 0
+    moved = run(*command, "--rank", "displacement")
+    assert moved.code == 0 and {one["name"] for one in moved.document["retrieved"]} <= {
+        entry.name for entry in prompts.list()
+    }
+    assert moved.document["notes"] and "do not know their start" in moved.stderr
+    name = prompts.list()[0].name
+    refused = run("retrieve", name, "--library", prompts.folder, "--rank", "trial", "--json")
+    assert refused.code == 2 and "a trial needs rows" in refused.document["error"]
+    refused = run("retrieve", name, "--library", prompts.folder, "--rank", "displacement", "--json")
+    assert refused.code == 2 and "does not know the start" in refused.document["error"]

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from spoton.errors import DataError
 from spoton.evaluation import predict
 from spoton.models import FrozenModel
-from spoton.prompts import PromptLibrary
+from spoton.prompts import PromptLibrary, ensemble_of
+from spoton.serving.api_types import CompletionRequest
+from spoton.serving.completions import begin
 from spoton.serving.errors import RequestError
 from spoton.serving.limits import Limits
 from spoton.serving.service import Answer, Service
@@ -143,6 +145,23 @@ def test_time_is_up(tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_their_template(llama: Running) -> None:
     with pytest.raises(DataError, match="empty"):
         llama.classify(["short"], [" "])
+
+
+def test_an_ensemble_answers_as_predict_does_and_does_not_continue_texts(tmp_path: Path) -> None:
+    started = Running(tiny("llama"), tmp_path / "prompts", Limits(pass_tokens=60))
+    try:
+        several = [a_prompt(started.model, "short"), a_prompt(started.model, "nested", labels=["yes", "no"])]
+        started.library.add(ensemble_of(several, "joint"))
+        started.library.add(ensemble_of([started.library.get("open")] * 2, "joint-open"))
+        names, rows = ["joint", "long", "joint"], ["The film was warm", "A dull book", "é"]
+        require_equal(started.classify(names, rows), names, rows, started)
+        with pytest.raises(RequestError, match="votes on whole texts"):
+            started.classify(["joint-open"], ["The film"])
+        with pytest.raises(RequestError, match="joint is an ensemble, which classifies"):
+            request = CompletionRequest(model="joint", prompt="The film", max_tokens=2)
+            started.runner.run(begin(started.service, request))
+    finally:
+        started.close()
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,12 @@ def adapt(
         typer.Option(help="How the retrieved prompts are used.", rich_help_panel="Retrieval"),
     ] = "best-of-top-k",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds to run each arm with, from --seed on.")] = 1,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble", help="Keep the prompts of all seeds; they answer together. Needs --seeds."
+        ),
+    ] = False,
     evaluation: Evaluation = None,
     overwrite: Overwrite = False,
     library: Library = None,
@@ -79,7 +85,7 @@ def adapt(
     libraries = open_libraries(library)
     frozen = model.load()
     if untuned:
-        _require_nothing_tuned(rank, method, seeds)
+        _require_nothing_tuned(rank, method, seeds, ensemble)
         _emit(
             _untuned(frozen, asked, libraries, chosen, k, evaluation, out, overwrite), libraries, as_json=json
         )
@@ -90,12 +96,12 @@ def adapt(
     with live_progress() as on_event:
         adapted = transfer(
             frozen, asked, libraries, chosen, method=method, rank=rank, k=k, metric=metric, seeds=seeds,
-            evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event,
+            ensemble=ensemble, evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event,
         )  # fmt: skip
     _emit(adapted, libraries, as_json=json)
 
 
-def _require_nothing_tuned(rank: str, method: str, seeds: int) -> None:
+def _require_nothing_tuned(rank: str, method: str, seeds: int, ensemble: bool) -> None:
     """Refuses options that speak of tuning.
 
     Raises:
@@ -104,6 +110,7 @@ def _require_nothing_tuned(rank: str, method: str, seeds: int) -> None:
     given = [f"--rank {rank}"] if rank == "displacement" else []
     given += [f"--method {method}"] if method != "best-of-top-k" else []
     given += [f"--seeds {seeds}"] if seeds != 1 else []
+    given += ["--ensemble"] if ensemble else []
     if given:
         raise RecipeError(
             f"--steps 0 tunes nothing and always ranks by trial; found {', '.join(given)}. Leave it out, or give steps."
@@ -146,7 +153,10 @@ def _report(document: dict[str, Any]) -> RenderableType:
     names = (
         "task", "model", "metric", "evaluation", "truncated", "chosen", "prompt", "curves", "seconds",
     )  # fmt: skip
-    pairs = [("retrieved", sources), *((name, document.get(name)) for name in names)]
+    joint = document.get("ensemble") or {}
+    told = ", ".join(f"{split} {score:.1f}" for split, own in joint.items() for score in own.values())
+    pairs: list[tuple[str, Any]] = [("retrieved", sources), *([("ensemble", told)] if told else [])]
+    pairs += [(name, document.get(name)) for name in names]
     says = [document["verdict"], *([document["speed"]["sentence"]] if document["speed"] else [])]
     says += [document["worth"]] if document["worth"] else []
     return Group(table(columns, rows, numbers=columns[1:]), "", facts(pairs), "", *says)

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from spoton.evaluation.calibration import calibrated
 from spoton.evaluation.encoding import Encoded, encode, needs_end
+from spoton.evaluation.ensemble import calibrations_of, pooled, voted
 from spoton.evaluation.score import (
     Watch,
     generate_texts,
     input_limit,
-    label_log_likelihoods,
     label_score_of,
+    member_scores,
 )
 from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
@@ -91,13 +92,13 @@ def predict(
         on_message(
             f"{encoded.truncated} of {len(inputs)} inputs are longer than {room} tokens and lose their middle."
         )
-    watch, labels = Watch(on_event, "answering", len(inputs)), prompt.card.labels
+    watch, labels = Watch(on_event, "answering", len(inputs) * len(prompt.values)), prompt.card.labels
     if labels is None:
-        texts = generate_texts(model, prompt.value, encoded, max_tokens, watch)
+        texts = voted([generate_texts(model, value, encoded, max_tokens, watch) for value in prompt.values])
         for number, text, answer in zip(numbers, inputs, texts, strict=True):
             found[number] = Prediction(number + 1, text, answer, None)
         return found
-    scores = label_log_likelihoods(model, prompt.value, encoded, labels, watch, label_score_of(prompt.card))
+    scores = member_scores(model, prompt.values, encoded, labels, watch, label_score_of(prompt.card))
     answers = answers_from_scores(prompt.card, scores, calibrate=calibrate)
     for number, text, (label, chances) in zip(numbers, inputs, answers, strict=True):
         found[number] = Prediction(number + 1, text, label, chances)
@@ -117,8 +118,8 @@ def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str])
     """
     labels = prompt.card.labels
     return encode(
-        model, [Example(text, "") for text in inputs], end=needs_end(model, labels), prompt_length=prompt.length,
-        max_input_tokens=input_limit(prompt.card), labels=labels,
+        model, [Example(text, "") for text in inputs], end=needs_end(model, labels),
+        prompt_length=max(map(len, prompt.values)), max_input_tokens=input_limit(prompt.card), labels=labels,
     )  # fmt: skip
 
 
@@ -129,11 +130,16 @@ def answers_from_scores(
 
     Args:
         card: Of the prompt; its labels, in their order.
-        scores: ``[N, C]`` score of each label behind each input, summed or averaged as its recipe says.
+        scores: ``[K, N, C]`` score of each label behind each input, summed or averaged as its recipe says; K is 1, or
+            the number of prompts of an ensemble.
         calibrate: Whether the card's calibration is applied, if it has one.
     """
     labels = card.labels or []
+    if card.members:
+        used = pooled(scores, calibrations_of(card, calibrate=calibrate))
+    else:
+        used = calibrated(scores[0], card.calibration if calibrate else None)
     return [
         (labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
-        for row in calibrated(scores, card.calibration if calibrate else None).softmax(dim=1)
+        for row in used.softmax(dim=1)
     ]

@@ -14,7 +14,7 @@ import math
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -24,6 +24,7 @@ from torch.nn import functional
 from spoton.errors import DataError
 from spoton.evaluation.calibration import calibrated, expected_calibration_error, gold_indices
 from spoton.evaluation.encoding import MAX_INPUT_TOKENS, Encoded, encode, needs_end
+from spoton.evaluation.ensemble import calibrations_of, pooled, voted
 from spoton.evaluation.many_prompts import label_scores_of, label_tokens
 from spoton.events import OnEvent, Progress, silent
 from spoton.models.choose_engine import engine_for
@@ -126,27 +127,32 @@ def evaluate(
         DataError: No examples, or ``rank`` on a task without a closed label set.
         PromptError: The prompt belongs to another model.
     """
-    limit = MAX_INPUT_TOKENS
+    limit, values = MAX_INPUT_TOKENS, [torch.zeros(0, model.dim)]
+    members: list[Calibration | None] = []
     if isinstance(prompt, SoftPrompt):
         prompt.require_model(model.fingerprints, model.name)
         limit, label_score = input_limit(prompt.card), label_score or label_score_of(prompt.card)
-        if calibrate and calibration is None and prompt.card.labels == list(task.labels or ()):
+        fits = calibrate and prompt.card.labels == list(task.labels or ())
+        if fits and calibration is None:
             calibration = prompt.card.calibration
-        prompt = prompt.value
+        values, members = prompt.values, calibrations_of(prompt.card, calibrate=fits)
+    elif prompt is not None:
+        values = [prompt]
     mode = mode or default_mode(task)
     _require_scorable(task, examples, mode)
-    value = torch.zeros(0, model.dim) if prompt is None else prompt
     end = needs_end(model, task.labels)
     encoded = encode(
-        model, examples, end=end, prompt_length=len(value), labels=task.labels,
+        model, examples, end=end, prompt_length=max(map(len, values)), labels=task.labels,
         max_input_tokens=limit if max_input_tokens is None else max_input_tokens,
     )  # fmt: skip
-    watch = Watch(on_event, phase, len(examples))
+    watch = Watch(on_event, phase, len(examples) * len(values))
     if mode == "rank":
-        scores = label_log_likelihoods(model, value, encoded, task.labels or (), watch, label_score or "sum")
-        return ranked(task, examples, scores, calibration, encoded.truncated)
+        scores = member_scores(model, values, encoded, task.labels or (), watch, label_score or "sum")
+        if members:
+            return _ranked_together(task, examples, scores, members, encoded.truncated)
+        return ranked(task, examples, scores[0], calibration, encoded.truncated)
     longest = _longest_answer(model, task, end) if task.labels or max_tokens is None else max_tokens
-    texts = generate_texts(model, value, encoded, longest, watch)
+    texts = voted([generate_texts(model, value, encoded, longest, watch) for value in values])
     return _generated(task, examples, texts, encoded.truncated)
 
 
@@ -204,6 +210,35 @@ def ranked(
     )
 
 
+def _ranked_together(
+    task: Task,
+    examples: Sequence[Example],
+    scores: Tensor,
+    members: Sequence[Calibration | None],
+    truncated: int,
+) -> Evaluation:
+    """Judges label scores ``[K, N, C]`` of an ensemble by their pooled log-probabilities."""
+    found = ranked(task, examples, pooled(scores, members), None, truncated)
+    if not any(members):
+        return found
+    raw = ranked(task, examples, pooled(scores, [None] * len(members)), None, truncated)
+    return replace(found, uncalibrated=raw)
+
+
+def member_scores(
+    model: FrozenModel,
+    values: Sequence[Tensor],
+    encoded: Encoded,
+    labels: Sequence[str],
+    watch: Watch | None = None,
+    label_score: LabelScore = "sum",
+) -> Tensor:
+    """`label_log_likelihoods` of several prompts in shared passes: ``[K, N, C]``."""
+    ids = label_tokens(model, labels)
+    scores = label_scores_of(model, values, encoded, ids, on_rows=None if watch is None else watch.advance)
+    return scores if label_score == "sum" else scores / torch.tensor([len(label) for label in ids])
+
+
 def label_log_likelihoods(
     model: FrozenModel,
     value: Tensor,
@@ -224,11 +259,7 @@ def label_log_likelihoods(
         watch: Told about finished rows.
         label_score: The sum over a label's tokens, or their mean.
     """
-    ids = label_tokens(model, labels)
-    scores = label_scores_of(model, [value], encoded, ids, on_rows=None if watch is None else watch.advance)[
-        0
-    ]
-    return scores if label_score == "sum" else scores / torch.tensor([len(label) for label in ids])
+    return member_scores(model, [value], encoded, labels, watch, label_score)[0]
 
 
 def generate_texts(

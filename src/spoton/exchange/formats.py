@@ -66,6 +66,8 @@ def export_prompts(
         )
     if format not in NEED_NO_MODEL and model is None:
         raise PromptError(f"An export to {format} needs the frozen model. Give it.")
+    for prompt in prompts:
+        prompt.require_single("an export")
     if format in _ALL_IN_ONE:
         assert model is not None
         return _in_one_checkpoint(prompts, format, out, model)

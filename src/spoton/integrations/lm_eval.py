@@ -39,6 +39,7 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
         super().__init__()
         if prompt is not None:
             prompt.require_model(model.fingerprint, model.name)
+            prompt.require_single("the harness")
         self._model, self._batch_size = model, batch_size
         self._engine = engine_for(model)
         self._prompts = [torch.zeros(0, model.dim) if prompt is None else prompt.value]

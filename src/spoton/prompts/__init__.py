@@ -4,6 +4,7 @@ This room holds plain values and their files. It knows nothing of models, tasks 
 """
 
 from spoton.prompts.card import Card, Parent
+from spoton.prompts.ensemble import ensemble_of
 from spoton.prompts.initial import (
     common_token_ids,
     from_combination,
@@ -31,6 +32,7 @@ __all__ = [
     "Verification",
     "common_token_ids",
     "default_library_path",
+    "ensemble_of",
     "from_combination",
     "from_label_words",
     "from_prompt",

@@ -45,6 +45,21 @@ class Calibration(BaseModel):
     """Training rows it was fitted on."""
 
 
+class Member(BaseModel):
+    """One prompt of an ensemble."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Text
+    """What the prompt was called."""
+    length: int = Field(ge=1)
+    """P, how many rows of the ensemble's value are its own."""
+    hash: Text
+    """`SoftPrompt.content_hash()` of the prompt."""
+    calibration: Calibration | None = None
+    """Of its own label scores."""
+
+
 class Card(BaseModel):
     """Provenance of one soft prompt. Everything but the first four fields has a default.
 
@@ -102,6 +117,8 @@ class Card(BaseModel):
     """The step whose checkpoint is the key."""
     parents: list[Parent] = []
     """The source prompts it was initialized from, if any."""
+    members: list[Member] = []
+    """The prompts of an ensemble, whose rows stand one after another in the value; empty for a single prompt."""
     versions: dict[str, str] = {}
     """Package name to version, as installed when it was tuned."""
     created: str = Field(default_factory=_now)

@@ -65,6 +65,12 @@ class SoftPrompt:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _matrix("value", self.value))
+        rows = sum(member.length for member in self.card.members)
+        if self.card.members and rows != self.value.shape[0]:
+            raise PromptError(
+                f"The card names prompts of {rows} rows in all, and the value has {self.value.shape[0]}. Make the "
+                "ensemble anew."
+            )
         for name in ("key", "start"):
             given = getattr(self, name)
             if given is None:
@@ -75,6 +81,28 @@ class SoftPrompt:
                     f"The {name} has dimension {given.shape[1]} and the value {self.dim}; expected rows of one "
                     "embedding space. Take both from the same tuning run."
                 )
+
+    @property
+    def values(self) -> list[Tensor]:
+        """The prompts `[P_k, D]` that are asked: those of an ensemble, else the value alone."""
+        lengths = [member.length for member in self.card.members]
+        return list(torch.split(self.value, lengths)) if lengths else [self.value]
+
+    def require_single(self, purpose: str) -> None:
+        """Refuse an ensemble where one prompt is needed.
+
+        Args:
+            purpose: What it is needed for, as a noun.
+
+        Raises:
+            PromptError: It is an ensemble; the message names its prompts.
+        """
+        if self.card.members:
+            names = ", ".join(member.name for member in self.card.members)
+            raise PromptError(
+                f"{self.card.name} is an ensemble of {names}; {purpose} needs one prompt, and several do not collapse "
+                "into one. Use one of these."
+            )
 
     @property
     def length(self) -> int:

@@ -248,6 +248,11 @@ async def _prompt(service: Service, name: str) -> tuple[str, Tensor]:
     if name == service.base:
         return "", torch.zeros(0, service.model.dim)
     prompt = await service.prompt(name)
+    if prompt.card.members:
+        raise RequestError(
+            400, f"{name} is an ensemble, which classifies and does not continue texts. Ask one of its prompts, or "
+            "/v1/classify.", "unsupported", "model",
+        )  # fmt: skip
     return prompt.content, prompt.value
 
 

@@ -52,6 +52,13 @@ class ServedPrompt:
         return self.prompt.card
 
     @property
+    def members(self) -> list[tuple[str, Tensor]]:
+        """What each prompt is, for the cache, and its value: those of an ensemble, else the prompt alone."""
+        if not self.card.members:
+            return [(self.content, self.value)]
+        return [(f"{self.content}/{place}", value) for place, value in enumerate(self.prompt.values)]
+
+    @property
     def value(self) -> Tensor:
         """``[P, D]``."""
         return self.prompt.value
@@ -149,6 +156,8 @@ class Roster:
                 f"tuned with {card.model} (fingerprint {card.model_fingerprint}); this server runs {model.name} "
                 f"(fingerprint {model.fingerprint})"
             )
+        if card.members and card.labels is None:
+            return "an ensemble without labels votes on whole texts, which is not served; serve one of its prompts"
         try:
             whole = library.get(entry.name)
             labels = card.labels

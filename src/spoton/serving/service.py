@@ -164,20 +164,17 @@ class Service:
     ) -> list[Answer]:
         """The most likely label of each input."""
         jobs = [
-            LabelJob(
-                key=prompt.content,
-                value=prompt.value,
-                text=text,
-                deadline=deadline,
-                labels=prompt.labels or [],
-            )
+            LabelJob(key=key, value=value, text=text, deadline=deadline, labels=prompt.labels or [])
             for prompt, text, _ in asked
+            for key, value in prompt.members
         ]
         answers = []
-        for (prompt, text, cut), scores in zip(asked, await self.results(jobs, deadline), strict=True):
+        found = iter(await self.results(jobs, deadline))
+        for prompt, text, cut in asked:
+            scores = torch.stack([next(found) for _ in prompt.members])
             if label_score_of(prompt.card) == "mean":
                 scores = scores / torch.tensor([len(label) for label in prompt.labels or []])
-            ((answer, chances),) = answers_from_scores(prompt.card, scores[None])
+            ((answer, chances),) = answers_from_scores(prompt.card, scores[:, None])
             answers.append(Answer(prompt.name, answer, chances, len(text), cut))
         return answers
 

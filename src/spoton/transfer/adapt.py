@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from spoton.errors import DataError, Interrupted
+from spoton.errors import DataError, Interrupted, RecipeError
 from spoton.evaluation.baseline import Classical, classical
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
 from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_arms
+from spoton.prompts.ensemble import ensemble_of
 from spoton.prompts.library import PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
@@ -74,6 +75,7 @@ def adapt(
     metric: Metric = "average_tokens",
     rows_of: RowsOf | None = None,
     seeds: int = 1,
+    ensemble: bool = False,
     evaluation: Mode | None = None,
     out: Path | None = None,
     overwrite: bool = False,
@@ -92,6 +94,8 @@ def adapt(
         metric: By which similarity.
         rows_of: Gives the rows of a source, for ``mixture``; None: of tasks of the catalog.
         seeds: How many seeds each arm is run with, from ``recipe.seed`` on.
+        ensemble: Whether the prompts of all seeds of the better arm are kept together, and answer together, instead of
+            the best of them.
         evaluation: ``rank`` or ``generate``; None: by the task.
         out: Where to save the prompt, with its record (``.json``) and learning curves (``.png``) next to it. Finished
             parts are kept in a ``.work`` folder next to it until the end, so a killed call resumes by itself.
@@ -112,15 +116,19 @@ def adapt(
     """
     recipe, mode = recipe or PRESETS["decoder"], evaluation or default_mode(task)
     how = Transfer(method, rank, k, metric, rows_of)
+    if ensemble and seeds < 2:
+        raise RecipeError(
+            "An ensemble needs the prompts of at least two seeds; found 1. Give --seeds 3, or more."
+        )
     sources = target_sources(model, task, libraries, rank)
     how.require_budget(recipe, len(sources), seeds)
     runs = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
     if out is None:
-        return _adapted(runs, sources, recipe, how, seeds, None)
+        return _adapted(runs, sources, recipe, how, seeds, ensemble, None)
     require_place(out)
     with locked(out):
         require_free(out, overwrite=overwrite, resume=out.with_suffix(".work").is_dir())
-        return _adapted(runs, sources, recipe, how, seeds, out)
+        return _adapted(runs, sources, recipe, how, seeds, ensemble, out)
 
 
 def target_sources(
@@ -138,7 +146,13 @@ def target_sources(
 
 
 def _adapted(
-    arms: KeptRuns, sources: Sequence[Source], recipe: Recipe, how: Transfer, seeds: int, out: Path | None
+    arms: KeptRuns,
+    sources: Sequence[Source],
+    recipe: Recipe,
+    how: Transfer,
+    seeds: int,
+    ensemble: bool,
+    out: Path | None,
 ) -> Adapted:
     """`adapt` once everything that it was given has been checked."""
     began, task = time.monotonic(), arms.task
@@ -152,14 +166,19 @@ def _adapted(
         # Last, since what is wrong with a recipe shows at the first step of tuning.
         bare = zero_shot(arms, recipe)
         scores = _test(arms, runs, recipe)
+        chosen, best, index = _best(runs)
+        prompt = _final(task, best, scores[chosen].test, index, runs[index].scratch.prompt)
+        if ensemble:
+            prompt = _together(arms, [run.arm(chosen).prompt for run in runs], recipe)
     except KeyboardInterrupt as stop:
         raise Interrupted(_interrupted(stop, runs, scratch, out)) from stop
-    chosen, best, index = _best(runs)
-    prompt = _final(task, best, scores[chosen].test, index, runs[index].scratch.prompt)
     document = comparison_document(
         arms, recipe, how, runs, scores, chosen=chosen, index=index, prompt=prompt, bare=bare,
         neighbour=neighbour(task),
-    ) | {"prompt": None if out is None else str(out), "seconds": time.monotonic() - began}  # fmt: skip
+    ) | {
+        "ensemble": prompt.card.scores if ensemble else None,
+        "prompt": None if out is None else str(out), "seconds": time.monotonic() - began,
+    }  # fmt: skip
     if out is not None:
         save_prompt(prompt, out)
         document["curves"] = str(_curves(runs, task, bare, out))
@@ -205,7 +224,7 @@ def _test(arms: KeptRuns, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str,
     """Every arm's scores over seeds; the only look at the test split."""
     found = {}
     for arm, words in (("prompt_tuning", "from scratch"), ("transfer", "transfer")):
-        tuned = [run.scratch if arm == "prompt_tuning" else run.transfer for run in runs]
+        tuned = [run.arm(arm) for run in runs]
         test = [
             arms.test(f"seed {run.seed}: {words}, test", one.prompt, recipe.max_input_tokens)
             for run, one in zip(runs, tuned, strict=True)
@@ -233,6 +252,26 @@ def _final(task: Task, best: Run, test: Sequence[float], index: int, probe: Soft
         start=probe.start,
         card=best.prompt.card.model_copy(update={"scores": scores}),
     )
+
+
+def _together(arms: KeptRuns, prompts: Sequence[SoftPrompt], recipe: Recipe) -> SoftPrompt:
+    """The prompts of all seeds as an ensemble, with its own scores on the card."""
+    named = [
+        replace(
+            prompt,
+            card=prompt.card.model_copy(update={"name": f"{prompt.card.name}-seed-{prompt.card.seed}"}),
+        )
+        for prompt in prompts
+    ]
+    joint, metric = ensemble_of(named, arms.task.name), arms.task.metric
+    found = evaluate(
+        arms.model, joint, arms.task.validation, arms.task, arms.mode,
+        max_input_tokens=recipe.max_input_tokens, on_event=arms.on_event, phase="ensemble: validation",
+    )  # fmt: skip
+    scores = {"validation": {metric: found.score}}
+    if arms.task.test:
+        scores["test"] = {metric: arms.test("ensemble: test", joint, recipe.max_input_tokens)}
+    return replace(joint, card=joint.card.model_copy(update={"scores": scores}))
 
 
 def _interrupted(stop: BaseException, runs: Sequence[SeedRuns], scratch: Run | None, out: Path | None) -> str:

@@ -90,6 +90,10 @@ class SeedRuns:
     taken: int
     ranking: Ranking
 
+    def arm(self, name: str) -> Run:
+        """The run of an arm: ``transfer`` or ``prompt_tuning``."""
+        return self.transfer if name == "transfer" else self.scratch
+
     def steps(self) -> dict[str, int]:
         """Optimizer steps of each arm."""
         probe = self.ranking.cost.steps

@@ -182,7 +182,10 @@ class KeptRuns:
 
     def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
         """The main metric on the test split; looked up if this prompt was tested before."""
-        which = prompt.content_hash() + str(prompt.card.calibration) if prompt else "zero-shot"
+        own = (
+            None if prompt is None else [prompt.content_hash(), prompt.card.calibration, prompt.card.members]
+        )
+        which = "zero-shot" if own is None else str(own)
         held = [self.model.fingerprint, str(self.model.dtype), self.task.data_hash(), self.mode]
         name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"

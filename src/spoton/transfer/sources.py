@@ -132,6 +132,8 @@ def sources_for(
                 left_out["of the same task or the same rows"] += 1
             elif need_key and not entry.has_key:
                 left_out["without a key"] += 1
+            elif not entry.has_key and entry.card.members:
+                left_out["an ensemble"] += 1
             else:
                 found.setdefault(entry.name, (library, entry))
         left_out["damaged"] += len(listing.damaged)

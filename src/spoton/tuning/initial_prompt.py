@@ -57,6 +57,7 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
         )
     source = SoftPrompt.load(init)
     source.require_model(model.fingerprints, model.name)
+    source.require_single("a start")
     parent = Parent(name=source.card.name, weight=1.0, hash=source.content_hash())
     return from_prompt(source.value, length), [parent]
 

@@ -65,6 +65,7 @@ def facts_of(prompt: ServedPrompt) -> list[tuple[str, str]]:
         ("Family", card.family),
         ("Labels", ", ".join(card.labels) if card.labels else "open: answers are generated"),
         ("Length", f"{len(prompt.value)} virtual tokens"),
+        ("Ensemble of", ", ".join(member.name for member in card.members)),
         ("Model", f"{card.model} ({card.model_fingerprint})"),
         ("Examples", ", ".join(f"{count} {split}" for split, count in card.splits.items())),
         ("Steps", "" if card.steps is None else f"{card.steps}, the best after {card.best_step}"),

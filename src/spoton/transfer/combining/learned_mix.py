@@ -18,7 +18,7 @@ from torch import Tensor
 from spoton.files import sha256_of_text
 from spoton.prompts.initial import from_prompt
 from spoton.transfer.combining.start import Start
-from spoton.transfer.combining.weighted_average import by_similarity, names_of, parents_of
+from spoton.transfer.combining.weighted_average import names_of, parents_of
 from spoton.transfer.sources import Retrieved
 from spoton.tuning.parameterization import Parameterized
 
@@ -30,12 +30,12 @@ step. Reasoned, not measured."""
 def learned_mix(retrieved: Sequence[Retrieved], length: int) -> list[Start]:
     """Returns the mixture, as one start.
 
-    Raises:
-        LibraryError: No source has a positive similarity.
+    A source that is not similar begins at weight zero, and may still gain some; if none is similar, all begin alike.
     """
-    sources, weights = by_similarity(retrieved)
-    mix = Mix(torch.stack([from_prompt(one.prompt.value, length) for one in sources]), torch.tensor(weights))
-    return [Start(names_of(sources), mix.value(), parents_of(sources, weights), mix)]
+    similar = torch.tensor([max(0.0, one.similarity) for one in retrieved])
+    begin = similar / similar.sum() if similar.any() else torch.full_like(similar, 1 / len(similar))
+    mix = Mix(torch.stack([from_prompt(one.prompt.value, length) for one in retrieved]), begin)
+    return [Start(names_of(retrieved), mix.value(), parents_of(retrieved, begin.tolist()), mix)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,191 @@
+"""Which ranking finds the best source? Leave-one-out over a library: each prompt's task is the target of all others.
+
+The truth of a pair is what the source gives on the target's validation split: untuned, calibrated (``--steps 0``), or
+after some steps of tuning. Its price is paid once a pair; every ranking is then judged by it:
+
+- nDCG over the whole ranking, relevance being the score above the worst source's;
+- regret@1 and @3: percent of the best source's score that is lost by trying the first 1 or 3 only;
+- share of the oracle's gain: (first source - the task's own text) / (best source - the task's own text), clipped to
+  [-1, 1], over targets where a source helps;
+- cost: passes without a gradient, and what they (or the key) are worth in optimizer steps.
+
+Pairs and rankings are JSON files of their own; finished ones are not run again.
+
+    python experiments/ranking.py --library prompts
+    python experiments/ranking.py --library prompts --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from sklearn.metrics import ndcg_score
+
+from spoton import PromptLibrary, Recipe, SoftPrompt, load_model, load_task, starter_library
+from spoton.evaluation.form import form_of
+from spoton.evaluation.score import default_mode
+from spoton.models import FrozenModel
+from spoton.prompts.initial import from_prompt
+from spoton.tasks import Task
+from spoton.transfer import METRICS, retrieve, trial
+from spoton.transfer.adapt import target_sources
+from spoton.transfer.kept_runs import KeptRuns
+from spoton.transfer.ranking.trial import TEXT
+from spoton.tuning.initial_prompt import starting_prompt
+from spoton.tuning.record import versions, write_record
+
+RESULTS = Path(__file__).parents[1] / "docs" / "experiments" / "ranking"
+
+
+def main() -> None:
+    """Runs what is missing, or prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--library", help="folder of prompts; not given: the starter library")
+    parser.add_argument("--targets", nargs="*", help="names of prompts; not given: all")
+    parser.add_argument("--model", default="smollm2-135m", help="the frozen model")
+    parser.add_argument("--data-dir", help="where rows of catalog tasks are")
+    parser.add_argument("--size", type=int, default=100, help="training rows of a target")
+    parser.add_argument("--validation", type=int, default=200, help="rows by which pairs are judged")
+    parser.add_argument("--steps", type=int, default=0, help="steps of tuning from each source; 0: none")
+    parser.add_argument("--seed", type=int, default=0, help="of trials and tuning")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    parser.add_argument("--table", action="store_true", help="print the table and run nothing")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(arguments.results))
+        return
+    torch.set_num_threads(arguments.threads)
+    library = PromptLibrary(arguments.library) if arguments.library else starter_library()
+    model = load_model(arguments.model)
+    for entry in library.list():
+        if arguments.targets and entry.name not in arguments.targets:
+            continue
+        whole = load_task(entry.card.task, form=form_of(entry.card), data_dir=arguments.data_dir)
+        task = whole.limited(train=arguments.size, validation=arguments.validation)
+        recipe = Recipe.preset("decoder", seed=arguments.seed, steps=max(1, arguments.steps))
+        one_target(
+            model,
+            library,
+            library.get(entry.name),
+            task,
+            recipe,
+            arguments.results / entry.name,
+            arguments.steps,
+        )
+
+
+def one_target(
+    model: FrozenModel, library: PromptLibrary, prompt: SoftPrompt, task: Task, recipe: Recipe, folder: Path, steps: int
+) -> None:  # fmt: skip
+    """The truth of every pair of one target, and what every ranking says."""
+    runs = KeptRuns(model, task, default_mode(task), folder / "work", lambda event: None)
+    sources = target_sources(model, task, [library], "trial")
+    values: dict[str, torch.Tensor] = {TEXT: starting_prompt(model, task, recipe.changed(init="task"))[0]}
+    values |= {entry.name: place.get(entry.name).value for place, entry in sources}
+
+    def truth() -> dict[str, Any]:
+        scores = {}
+        for name, value in values.items():
+            if steps:
+                run = runs.tuned(name, recipe, from_prompt(value, recipe.length))
+            else:
+                run = runs.untuned(name, recipe, value, ())
+            scores[name] = run.validation
+            print(f"{task.name} from {name}: {run.validation:.1f}", file=sys.stderr, flush=True)
+        return {"scores": scores}
+
+    def ranking(order: list[str], **cost: int) -> dict[str, Any]:
+        return {"order": order, "cost": cost}
+
+    kept(folder / f"truth-{steps}.json", task, recipe, truth)
+    if prompt.key is not None:
+        keyed = [pair for pair in sources if pair[1].has_key]
+        for start, words in ((None, "key"), (prompt.start, "displacement")):
+            if words == "displacement" and start is None:
+                continue
+            for metric in METRICS:
+                order = [one.name for one in retrieve(prompt.key, keyed, len(keyed), metric, start=start)]
+                path = folder / f"ranking-{words}-{metric}.json"
+                kept(path, task, recipe, lambda order=order: ranking(order, steps=recipe.key_step, passes=0))
+
+    def tried() -> dict[str, Any]:
+        found = trial(model, task, sources, len(values), recipe, folder=runs.folder)
+        return ranking([one.name for one in found], steps=found.cost.steps, passes=found.cost.passes)
+
+    kept(folder / "ranking-trial.json", task, recipe, tried)
+
+
+def kept(path: Path, task: Task, recipe: Recipe, make: Callable[[], dict[str, Any]]) -> None:
+    """Writes a result, unless it is there; refuses one of other rows."""
+    if path.exists():
+        if json.loads(path.read_text())["data_hash"] != task.data_hash():
+            raise SystemExit(f"{path} is of other rows. Remove it, or name other --results.")
+        return
+    facts = {"data_hash": task.data_hash(), "recipe": recipe.model_dump(), "versions": versions()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_record(path, make() | facts)
+
+
+def judged(scores: dict[str, float], order: list[str]) -> dict[str, float]:
+    """How good an order of sources is, given what each of them scores.
+
+    Args:
+        scores: By source, that of the task's own text included.
+        order: Best first; the own text, if it is there, is left out.
+    """
+    order = [name for name in order if name != TEXT]
+    found = [scores[name] for name in order]
+    text, best = scores[TEXT], max(found)
+    relevance = [score - min(found) for score in found]
+    ranks = [[float(len(found) - place) for place in range(len(found))]]
+    ndcg = float(ndcg_score([relevance], ranks)) if len(found) > 1 and any(relevance) else math.nan
+    share = (found[0] - text) / (best - text) if best > text else math.nan
+    return {
+        "ndcg": ndcg,
+        "regret@1": 100 * (best - found[0]) / best if best > 0 else math.nan,
+        "regret@3": 100 * (best - max(found[:3])) / best if best > 0 else math.nan,
+        "share": min(1.0, max(-1.0, share)) if math.isfinite(share) else math.nan,
+    }
+
+
+def table(results: Path) -> str:
+    """All rankings as Markdown, by each truth that is there; means over targets."""
+    lines = []
+    for truth in sorted({path.name for path in results.glob("*/truth-*.json")}):
+        rows: dict[str, list[dict[str, float]]] = {}
+        for folder in sorted(path.parent for path in results.glob(f"*/{truth}")):
+            scores = json.loads((folder / truth).read_text())["scores"]
+            for path in sorted(folder.glob("ranking-*.json")):
+                record = json.loads(path.read_text())
+                name = path.stem.removeprefix("ranking-")
+                rows.setdefault(name, []).append(judged(scores, record["order"]) | record["cost"])
+        lines += [f"Truth: {truth.removeprefix('truth-').removesuffix('.json')} steps of tuning", ""]
+        lines.append("| ranking | targets | nDCG | regret@1 | regret@3 | share of gain | passes | steps |")
+        lines.append("|" + "---|" * 8)
+        for name, found in rows.items():
+            means = [
+                _mean(found, what) for what in ("ndcg", "regret@1", "regret@3", "share", "passes", "steps")
+            ]
+            lines.append(f"| {name} | {len(found)} | {' | '.join(means)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _mean(found: list[dict[str, float]], what: str) -> str:
+    values = [one[what] for one in found if math.isfinite(one[what])]
+    return f"{statistics.mean(values):.2f} ({len(values)})" if values else "none"
+
+
+if __name__ == "__main__":
+    main()

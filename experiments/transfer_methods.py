@@ -1,0 +1,249 @@
+"""Which way of ranking and combining sources is best? Every method on the same rows, at one total budget.
+
+All arms of a task, size and seed share rows, recipe and validation. Tuning from scratch takes ``--steps`` steps; every
+other arm takes out of as many what its ranking costs (a key, or the passes of a trial) and shares the rest among what
+it tunes. ``ensemble`` gives each of its three prompts a third. The test split is scored once an arm.
+
+Every cell is a JSON file of its own, written last. Finished cells are not run again; a killed one goes on from its
+last evaluation. ``--table`` prints what is there.
+
+    python experiments/transfer_methods.py --tasks news_sentiment,disambiguation_qa --sizes 100,250 --seeds 0,1,2
+    python experiments/transfer_methods.py --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spoton import (
+    PromptLibrary,
+    Recipe,
+    SoftPrompt,
+    SpotonError,
+    evaluate,
+    load_model,
+    load_task,
+    starter_library,
+)
+from spoton.evaluation.score import default_mode
+from spoton.models import FrozenModel
+from spoton.prompts import ensemble_of
+from spoton.tasks import Task
+from spoton.transfer.adapt import target_sources
+from spoton.transfer.arms import Transfer, ranked, transferred
+from spoton.transfer.combining.best_of_top_k import best_of_top_k
+from spoton.transfer.kept_runs import KeptRuns, Run
+from spoton.transfer.speed import MeanInterval, speed
+from spoton.tuning.record import versions, write_record
+
+CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "transfer_methods"
+VALIDATION, TEST = 100, 200
+ARMS: dict[str, Transfer | None] = {
+    "scratch": None,
+    "similarity, best": Transfer(),
+    "displacement, best": Transfer(rank="displacement"),
+    "trial, best": Transfer(rank="trial"),
+    "trial, average": Transfer("weighted-average", "trial", 3),
+    "trial, halving": Transfer("halving", "trial", 4),
+    "trial, task vectors": Transfer("task-vectors", "trial", 3),
+    "trial, learned mix": Transfer("learned-mix", "trial", 3),
+    "trial, multiplicative": Transfer("multiplicative", "trial", 3),
+    "trial, mixture": Transfer("mixture", "trial", 2),
+    "trial, ensemble": Transfer("best-of-top-k", "trial", 3),
+    "trial, untuned": Transfer("best-of-top-k", "trial", 1),
+}
+
+
+class Bench:
+    """One model, its recipe and the folder of results.
+
+    Args:
+        model: Where every arm starts.
+        cells: Folder of the results.
+        recipe: Its steps are the budget of every arm.
+        libraries: Where sources are.
+    """
+
+    def __init__(
+        self, model: FrozenModel, cells: Path, recipe: Recipe, libraries: Sequence[PromptLibrary]
+    ) -> None:
+        self.model, self.cells, self.recipe, self.libraries = model, cells, recipe, libraries
+
+    def run(self, task: Task, size: int, seed: int, arms: Sequence[str]) -> None:
+        """Runs the arms of one task, size and seed that have no result."""
+        work = self.cells / "work" / f"{task.name}.{size}"
+        runs = KeptRuns(self.model, task, default_mode(task), work, lambda event: None)
+        for arm in arms:
+            path = self.cells / f"{task.name}.{size}.{arm.replace(', ', '_').replace(' ', '-')}.{seed}.json"
+            if self.is_done(path, task):
+                continue
+            began = time.process_time()
+            try:
+                found = self.cell(runs, self.recipe.changed(seed=seed), arm)
+            except SpotonError as error:  # such as no source with a positive similarity
+                found = {"failed": str(error)}
+            facts = {
+                "task": task.name, "size": size, "seed": seed, "arm": arm, "metric": task.metric,
+                "data_hash": task.data_hash(), "model_fingerprint": self.model.fingerprint,
+                "recipe": self.recipe.changed(seed=seed).model_dump(), "cpu_seconds": time.process_time() - began,
+                "versions": versions(),
+            }  # fmt: skip
+            write_record(path, facts | found)
+            print(path.name, found.get("test", found.get("failed")), file=sys.stderr, flush=True)
+
+    def is_done(self, path: Path, task: Task) -> bool:
+        """Whether the cell is finished; refuses to mix cells of other rows, recipes or models into one table."""
+        if not path.exists():
+            return False
+        cell = json.loads(path.read_text())
+        wanted = (task.data_hash(), self.model.fingerprint, self.recipe.model_dump() | {"seed": cell["seed"]})
+        if (cell["data_hash"], cell["model_fingerprint"], cell["recipe"]) != wanted:
+            raise SystemExit(
+                f"{path} is of other rows, another recipe or model. Remove it, or name other --cells."
+            )
+        return True
+
+    def cell(self, runs: KeptRuns, recipe: Recipe, arm: str) -> dict[str, Any]:
+        """The result of one arm."""
+        scratch = runs.tuned("scratch", recipe)
+        how = ARMS[arm]
+        if how is None:
+            return self.scored(runs, scratch.prompt, scratch.history) | {"steps": recipe.steps, "probe": 0}
+        sources = target_sources(self.model, runs.task, self.libraries, how.rank)
+        how.require_budget(recipe, len(sources), 1)
+        if arm.endswith(("ensemble", "untuned")):
+            ranking = ranked(runs, scratch, sources, recipe, how)
+            facts = {"retrieved": [one.to_json() for one in ranking], "cost": asdict(ranking.cost)}
+            if arm.endswith("untuned"):
+                (best,) = ranking
+                run = runs.untuned("untuned", recipe, best.prompt.value, best.parents(1.0))
+                return self.scored(runs, run.prompt, run.history) | facts | {
+                    "steps": ranking.cost.steps, "probe": ranking.cost.steps,
+                }  # fmt: skip
+            each = (recipe.steps - ranking.cost.steps) // len(ranking)
+            tuned = [
+                runs.tuned(one.name, recipe.changed(steps=each), one.value, one.parents)
+                for one in best_of_top_k(ranking, recipe.length)
+            ]
+            steps = ranking.cost.steps + each * len(tuned)
+            return self.together(runs, tuned) | facts | {"steps": steps, "probe": ranking.cost.steps}
+        found = transferred(runs, scratch, sources, recipe, how)
+        return self.scored(runs, found.transfer.prompt, found.transfer.history) | {
+            "retrieved": [one.to_json() for one in found.ranking], "cost": asdict(found.ranking.cost),
+            "steps": found.taken, "probe": found.ranking.cost.steps,
+        }  # fmt: skip
+
+    def scored(self, runs: KeptRuns, prompt: SoftPrompt, history: list[dict[str, float]]) -> dict[str, Any]:
+        """Scores of a prompt and the looks of its run."""
+        looks = [look for look in history if "validation" in look]
+        test = runs.test("test", prompt, self.recipe.max_input_tokens)
+        validation = prompt.card.scores["validation"][runs.task.metric]
+        return {"validation": validation, "test": test, "history": looks}
+
+    def together(self, runs: KeptRuns, tuned: Sequence[Run]) -> dict[str, Any]:
+        """Scores of an ensemble."""
+        if len(tuned) == 1:
+            return self.scored(runs, tuned[0].prompt, tuned[0].history)
+        joint = ensemble_of([run.prompt for run in tuned])
+        validation = evaluate(self.model, joint, runs.task.validation, runs.task).score
+        return {
+            "validation": validation,
+            "test": runs.test("test", joint, self.recipe.max_input_tokens),
+            "history": [],
+        }
+
+
+def table(cells: Path) -> str:
+    """All results as Markdown: test score of each arm by task and size, and what it gains over scratch."""
+    found: dict[tuple[str, str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
+    for path in sorted(cells.glob("*.json")):
+        cell = json.loads(path.read_text())
+        found[cell["arm"], cell["task"], cell["size"]][cell["seed"]] = cell
+    columns = sorted({(task, size) for _, task, size in found})
+    heads = [f"{task}, {size} rows" for task, size in columns]
+    lines = [f"| arm | {' | '.join(heads)} | gain over scratch | steps to scratch's best |"]
+    lines.append("|" + "---|" * (len(columns) + 3))
+    for arm in ARMS:
+        if not any(name == arm for name, _, _ in found):
+            continue
+        shown = [_interval([c["test"] for c in found[arm, t, n].values() if "test" in c]) for t, n in columns]
+        pairs = [
+            (found["scratch", task, size][seed], cell)
+            for task, size in columns
+            for seed, cell in found[arm, task, size].items()
+            if "test" in cell and seed in found["scratch", task, size]
+        ]
+        gain = (
+            "" if arm == "scratch" else _interval([cell["test"] - before["test"] for before, cell in pairs])
+        )
+        lines.append(f"| {arm} | {' | '.join(shown)} | {gain} | {_arrival(pairs)} |")
+    return "\n".join(lines)
+
+
+def _interval(values: Sequence[float]) -> str:
+    if not values:
+        return "none"
+    found = MeanInterval.of(values)
+    return (
+        f"{found.mean:.1f}" if found.low is None else f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    )
+
+
+def _arrival(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """Steps, those of the ranking included, at which an arm has the best score of scratch; and in how many cells."""
+    known = [(before, cell) for before, cell in pairs if cell["history"]]
+    arrivals = []
+    for before, cell in known:
+        reached = speed([before["history"]], [cell["history"]], cell["probe"])
+        if reached is not None and reached.transfer_steps is not None:
+            arrivals.append(reached.transfer_steps.mean)
+    return f"{statistics.mean(arrivals):.0f} ({len(arrivals)} of {len(known)})" if arrivals else "never"
+
+
+def main() -> None:
+    """Runs what is missing, or prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", default="news_sentiment,disambiguation_qa", help="targets, with commas")
+    parser.add_argument("--sizes", default="100,250", help="training rows, with commas")
+    parser.add_argument("--seeds", default="0,1,2", help="with commas")
+    parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS), help="only these")
+    parser.add_argument("--library", help="folder of prompts; not given: the starter library")
+    parser.add_argument("--model", default="smollm2-135m", help="the frozen model")
+    parser.add_argument("--data-dir", help="where rows of catalog tasks are")
+    parser.add_argument("--steps", type=int, default=100, help="budget of an arm")
+    parser.add_argument("--validation", type=int, default=VALIDATION, help="rows that choose checkpoints")
+    parser.add_argument("--test", type=int, default=TEST, help="rows that are scored once")
+    parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads")
+    parser.add_argument("--table", action="store_true", help="print the table and run nothing")
+    arguments = parser.parse_args()
+    if arguments.table:
+        print(table(arguments.cells))
+        return
+    torch.set_num_threads(arguments.threads)
+    libraries = [PromptLibrary(arguments.library)] if arguments.library else [starter_library()]
+    recipe = Recipe.preset("decoder", steps=arguments.steps)
+    bench = Bench(load_model(arguments.model), arguments.cells, recipe, libraries)
+    for name in arguments.tasks.split(","):
+        whole = load_task(name, data_dir=arguments.data_dir)
+        for size in map(int, arguments.sizes.split(",")):
+            task = whole.limited(train=size, validation=arguments.validation, test=arguments.test)
+            for seed in map(int, arguments.seeds.split(",")):
+                bench.run(task, size, seed, arguments.arms)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""How several prompts answer together: they average log-probabilities of labels, or vote on texts.
+
+Lester et al. 2021 (https://arxiv.org/abs/2104.08691, section 6) let prompts of several seeds vote. Where labels have
+probabilities, the mean of the log-probabilities is used instead: a vote that knows how sure each prompt is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from spoton.evaluation.calibration import calibrated
+from spoton.prompts.card import Calibration, Card
+
+
+def pooled(scores: Tensor, calibrations: Sequence[Calibration | None]) -> Tensor:
+    """Returns the mean over prompts of the labels' log-probabilities: ``[N, C]``.
+
+    Args:
+        scores: ``[K, N, C]`` label scores of each prompt.
+        calibrations: Of each prompt, applied first.
+    """
+    each = [
+        calibrated(own, fitted).log_softmax(dim=-1) for own, fitted in zip(scores, calibrations, strict=True)
+    ]
+    return torch.stack(each).mean(dim=0)
+
+
+def calibrations_of(card: Card, *, calibrate: bool = True) -> list[Calibration | None]:
+    """Returns the calibration of each prompt of an ensemble, or none of them."""
+    return [member.calibration if calibrate else None for member in card.members]
+
+
+def voted(texts: Sequence[Sequence[str]]) -> list[str]:
+    """Returns the text that most prompts generated for each row; of several, the one that an earlier prompt gave.
+
+    Args:
+        texts: One list of texts a prompt, in the order of rows.
+    """
+    return [Counter(row).most_common(1)[0][0] for row in zip(*texts, strict=True)]

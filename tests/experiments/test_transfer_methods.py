@@ -1,0 +1,91 @@
+"""The comparison of methods and the evaluation of rankings, with a tiny model: cells, resume, tables, arithmetic."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments.ranking import judged, one_target
+from experiments.ranking import table as ranking_table
+from experiments.transfer_methods import ARMS, Bench, table
+from spoton.models import FrozenModel
+from spoton.prompts import Card, PromptLibrary, SoftPrompt
+from spoton.transfer.ranking.trial import TEXT
+from spoton.tuning import Recipe
+from tests.tiny import WIDTH, draw, tiny, toy_task
+
+RECIPE = Recipe(length=4, steps=24, key_step=2, evaluate_every=2, batch_size=8, calibrate="end", init="task")
+
+
+@pytest.fixture(scope="module")
+def model() -> FrozenModel:
+    return tiny("llama")
+
+
+@pytest.fixture
+def library(model: FrozenModel, tmp_path: Path) -> PromptLibrary:
+    filled = PromptLibrary(tmp_path / "library")
+    for seed, name in enumerate("abc"):
+        card = Card(name=name, task=f"task-{name}", model=model.name, model_fingerprint=model.fingerprint)
+        start = draw(4, WIDTH, seed=9)
+        filled.add(SoftPrompt(draw(4, WIDTH, seed=seed), card, start + draw(4, WIDTH, seed=seed + 5), start))
+    return filled
+
+
+def test_cells_of_methods_are_run_once_and_make_a_table(
+    model: FrozenModel, library: PromptLibrary, tmp_path: Path
+) -> None:
+    arms = ["scratch", "displacement, best", "trial, ensemble", "trial, untuned", "trial, mixture"]
+    bench = Bench(model, tmp_path / "cells", RECIPE, [library])
+    bench.run(toy_task(), 24, 0, arms)
+    files = sorted((tmp_path / "cells").glob("*.json"))
+    assert len(files) == 5
+    cells = {cell["arm"]: cell for cell in (json.loads(path.read_text()) for path in files)}
+    assert all(cell["steps"] <= 24 for cell in cells.values() if "steps" in cell)
+    assert cells["trial, untuned"]["steps"] == cells["trial, untuned"]["cost"]["steps"] > 0
+    assert "not at hand" in cells["trial, mixture"]["failed"]  # the sources are tasks of no catalog
+    stamps = [path.stat().st_mtime_ns for path in files]
+    bench.run(toy_task(), 24, 0, arms)
+    assert [path.stat().st_mtime_ns for path in files] == stamps
+    told = table(tmp_path / "cells").splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in told[2:]] == [
+        arm for arm in ARMS if arm in arms
+    ]
+    assert f"| scratch | {cells['scratch']['test']:.1f} |" in told[2]
+    other = Bench(model, tmp_path / "cells", RECIPE.changed(steps=25), [library])
+    with pytest.raises(SystemExit, match="another recipe"):
+        other.run(toy_task(), 24, 0, ["scratch"])
+
+
+def test_rankings_are_judged_by_hand_made_numbers() -> None:
+    scores = {TEXT: 50.0, "a": 80.0, "b": 60.0, "c": 40.0, "d": 70.0}
+    found = judged(scores, ["b", TEXT, "c", "d", "a"])
+    assert found["regret@1"] == pytest.approx(100 * 20 / 80) and found["regret@3"] == pytest.approx(12.5)
+    assert found["share"] == pytest.approx((60 - 50) / (80 - 50))
+    assert judged(scores, ["a", "d", "b", "c"])["ndcg"] == pytest.approx(1.0)
+    assert found["ndcg"] < 1
+    assert judged(scores, ["c", "d", "b", "a"])["share"] == pytest.approx(-1 / 3)
+
+
+def test_every_ranking_of_a_target_is_judged(
+    model: FrozenModel, library: PromptLibrary, tmp_path: Path
+) -> None:
+    card = Card(name="toy", task="toy", model=model.name, model_fingerprint=model.fingerprint)
+    prompt = SoftPrompt(draw(4, WIDTH), card, draw(4, WIDTH, seed=7), draw(4, WIDTH, seed=9))
+    for _ in range(2):  # the second time nothing is run
+        one_target(model, library, prompt, toy_task(), RECIPE, tmp_path / "results" / "toy", 0)
+    truth = json.loads((tmp_path / "results" / "toy" / "truth-0.json").read_text())["scores"]
+    assert truth.keys() == {TEXT, "a", "b", "c"}
+    rankings = sorted(path.stem for path in (tmp_path / "results" / "toy").glob("ranking-*.json"))
+    assert (
+        len(rankings) == 7
+        and "ranking-trial" in rankings
+        and "ranking-displacement-average_tokens" in rankings
+    )
+    told = ranking_table(tmp_path / "results")
+    assert "Truth: 0 steps of tuning" in told and told.count("| 1 |") == 7
+    with pytest.raises(SystemExit, match="other rows"):
+        few = toy_task().limited(train=8)
+        one_target(model, library, prompt, few, RECIPE, tmp_path / "results" / "toy", 0)
