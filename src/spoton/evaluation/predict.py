@@ -52,7 +52,7 @@ def predict(
     on_message: Callable[[str], None] | None = None,
     on_event: OnEvent = silent,
 ) -> list[Prediction]:
-    """Answers ``rows`` with a tuned prompt.
+    """Answers `rows` with a tuned prompt.
 
     Args:
         model: The model the prompt was tuned for.
@@ -125,11 +125,11 @@ def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str])
 def answers_from_scores(
     card: Card, scores: Tensor, *, calibrate: bool = True
 ) -> list[tuple[str, dict[str, float]]]:
-    """The answer for each row, and the probability of every label: the one place where scores become answers.
+    """Returns the answer for each row, and the probability of every label: the one place where scores become answers.
 
     Args:
         card: Of the prompt; its labels, in their order.
-        scores: ``[N, C]`` score of each label behind each input, summed or averaged as its recipe says.
+        scores: `[N, C]` score of each label behind each input, summed or averaged as its recipe says.
         calibrate: Whether the card's calibration is applied, if it has one.
     """
     labels = card.labels or []
