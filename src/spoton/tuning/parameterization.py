@@ -35,7 +35,7 @@ class Parameterized(Protocol):
     """What is tuned, by name, in a fixed order; leaves that want gradients."""
 
     def prompt(self) -> Tensor:
-        """Returns the prompt ``[P, D]`` that the tensors make now, with their gradient."""
+        """Returns the prompt `[P, D]` that the tensors make now, with their gradient."""
 
 
 class Collapsible(Protocol):
