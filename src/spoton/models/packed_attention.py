@@ -50,7 +50,7 @@ def attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Returns the attention function that transformers calls in every layer.
+    """Attends by the layout: the function that transformers calls in every layer.
 
     Args:
         module: The attention layer (its `layer_idx` names the cache entry).
@@ -173,6 +173,7 @@ class _Attention(torch.autograd.Function):
         for block, at in zip(layout.blocks, _indices(layout, heads, kv_heads), strict=True):
             n, longest = block.places.shape
             shape = (n * kv_heads, -1, width)
+            # `[n * Hkv, (H / Hkv) * L, P + L]`: heads that share keys are rows of one product.
             asked = queries.index_select(0, at.queries).view(shape)
             scores = torch.bmm(asked, keys.index_select(0, at.keys).view(shape).transpose(1, 2))
             capped: Tensor | None = None
@@ -206,6 +207,9 @@ class _Attention(torch.autograd.Function):
             shape = (len(block.places) * kv_heads, -1, width)
             asked = queries.index_select(0, at.queries).view(shape)
             own_keys, own_values = (part.index_select(0, at.keys).view(shape) for part in (keys, values))
+            # With scores S = Q K', weights W = softmax(S + bias) and output O = W V:
+            # dV = W' dO, dS = W * (dO V' - rowsum(dO * O)), dQ = dS K, dK = dS' Q. The second is what torch's
+            # softmax backward computes, from W and dO V' alone.
             weights = next(saved)
             out = grad.index_select(0, at.queries)
             if len(at.padding):
@@ -216,7 +220,7 @@ class _Attention(torch.autograd.Function):
                 torch.bmm(out, own_values.transpose(1, 2)), weights, -1, weights.dtype
             )
             if ctx.softcap is not None:
-                capped = next(saved)
+                capped = next(saved)  # tanh(S / c); the derivative of c tanh(S / c) is 1 - tanh(S / c) ** 2
                 to_scores = to_scores * (1 - capped * capped)
             _gather(torch.bmm(to_scores, own_keys).view(-1, width), at.queries_back, to_query, block)
             for total_grad, part in (
@@ -227,6 +231,7 @@ class _Attention(torch.autograd.Function):
                 if block.before and layout.cache is None:
                     by_sequence = part.view(len(block.places), kv_heads, -1, width)
                     _add_to_prompts(by_sequence, total_grad, block, layout)
+        # The queries were scaled before the product: dK has the factor by `queries`, dQ gets it here.
         to_query.mul_(ctx.scale)
         return *(part.transpose(0, 1) for part in (to_query, to_key, to_value)), None, None, None, None
 

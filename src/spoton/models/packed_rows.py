@@ -169,6 +169,8 @@ def lay_out(
     own_length = [prompt_lengths[k] for k in prompt]
     branches = [()] * len(lengths) if branches is None else branches
     sizes = [length + sum(own) for length, own in zip(lengths, branches, strict=True)]
+    # Rows of like length next to each other, so that a block pads little; prompts of one length only, for its keys
+    # are one tensor.
     rows = sorted(range(len(lengths)), key=lambda row: (own_length[row], lengths[row]))
     order: list[int] = []
     starts = [0] * len(lengths)
@@ -182,6 +184,7 @@ def lay_out(
         for row in members:
             starts[row] = place
             positions.append(torch.arange(lengths[row]) + before)
+            # Every branch begins at the position behind the text, as if the others were not there.
             positions.extend(torch.arange(n) + before + lengths[row] for n in branches[row] if n)
             place += sizes[row]
         order.extend(members)

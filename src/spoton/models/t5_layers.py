@@ -138,6 +138,7 @@ def decode(decoder: Any, encoded: Encoded, tokens: Tensor) -> Tensor:
             bias = own.compute_bias(n, n)[0].to(x.dtype) + future
         parts = projected(_normed(x, layer.layer_norm), own.q, own.k, own.v)
         query, key, value = (part.view(n_rows, n, own.n_heads, -1).transpose(1, 2) for part in parts)
+        # T5 does not divide scores by the root of the width; its initialization has that factor in the queries.
         weights = torch.softmax(query @ key.transpose(2, 3) + bias, dim=-1)
         mixed = (weights @ value).transpose(1, 2).reshape(n_rows * n, -1)
         x = x + projected(mixed, own.o)[0]
@@ -169,6 +170,8 @@ def _attended(x: Tensor, encoded: Encoded, module: Any) -> Tensor:
         size = len(group.rows)
         one = query[start : start + size].permute(2, 0, 1, 3).reshape(heads, size * n, width)
         start += size
+        # Both ways give the same scores but for rounding. The first makes `heads * n` queries of width D for each
+        # row; the second projects every state to a key and a value. The first is less work while targets are short.
         if 2 * n <= width:
             asked = torch.bmm(one, key_by_head).view(heads, size, n, -1).transpose(0, 1)
             mixed = _Absorbed.apply(asked.reshape(size, heads * n, -1), states, mask)  # type: ignore[no-untyped-call]
@@ -280,6 +283,7 @@ class _Absorbed(torch.autograd.Function):
         to_scores = torch._softmax_backward_data(
             torch.bmm(grad, states.transpose(1, 2)), weights, -1, weights.dtype
         )
+        # The states are keys and values at once, so they get both gradients: W' dO and dS' Q.
         to_states = torch.bmm(weights.transpose(1, 2), grad).baddbmm_(to_scores.transpose(1, 2), asked)
         return torch.bmm(to_scores, states), to_states, None
 
