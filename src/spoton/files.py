@@ -1,7 +1,7 @@
 """Files that are either whole or absent: atomic writes, content hashes, and the cache folder.
 
 Knows nothing of prompts, tasks or models; it deals in bytes and paths. Who may write when, and what dead writers left,
-is in ``locks.py``.
+is in `locks.py`.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 def cache_folder() -> Path:
-    """The folder for what can be fetched or computed again, created if need be.
+    """Returns the folder for what can be fetched or computed again, created if need be.
 
     Returns:
         `$SPOTON_CACHE` if set, else the user's cache folder of this platform (`~/.cache/spoton` on Linux); for a user
@@ -53,7 +53,7 @@ def cache_folder() -> Path:
 
 
 def has_home() -> bool:
-    """Whether this user has a home folder: a container may run under a number that no user has."""
+    """Returns whether this user has a home folder: a container may run under a number that no user has."""
     try:
         Path.home()
     except RuntimeError:
@@ -62,7 +62,7 @@ def has_home() -> bool:
 
 
 def expanded(path: str) -> Path:
-    """A path with `~` put in; as it is for a user who has no home."""
+    """Returns a path with `~` put in; as it is for a user who has no home."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -70,7 +70,7 @@ def expanded(path: str) -> Path:
 
 
 def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
-    """Write a file so that no reader, and no crash, ever meets half of it.
+    """Writes a file so that no reader, and no crash, ever meets half of it.
 
     The bytes go to a temporary file in the same folder, reach the disk, and only then take the final name.
     Missing parent folders are created. Whatever interrupts the write (a full disk, Ctrl-C) removes the
@@ -118,7 +118,7 @@ def atomic_save(path: Path, save: Callable[[Path], None]) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Find out before hours of work, not after, that a file cannot be written.
+    """Finds out before hours of work, not after, that a file cannot be written.
 
     Missing parent folders are created; the file itself is left as it is.
 
@@ -172,7 +172,7 @@ def sha256_of_text(parts: Iterable[str]) -> str:
 
 
 def _prepare(path: Path) -> None:
-    """Create the folder of `path` and rid it of what dead writers left; refuse a path that is there and no file."""
+    """Creates the folder of `path`, removes what dead writers left, and refuses a path that is not a file."""
     if path.exists() and not path.is_file():  # a rename would put a file in the place of, say, /dev/null
         raise SpotonError(f"Cannot write {path}: it is not a regular file. Choose the path of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def _prepare(path: Path) -> None:
 
 
 def _write_through(descriptor: int, data: bytes) -> None:
-    """Write into an open file, and return once `data` is on the disk."""
+    """Writes into an open file, and returns once `data` is on the disk."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
@@ -188,7 +188,7 @@ def _write_through(descriptor: int, data: bytes) -> None:
 
 
 def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
-    """Give a finished file its name; False if the name is taken and may not be overwritten."""
+    """Gives a finished file its name; False if the name is taken and may not be overwritten."""
     if overwrite:
         temporary.replace(path)
         return True
@@ -218,7 +218,7 @@ def _publish_by_claim(temporary: Path, path: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` survive a power cut, where the system allows it (Windows does not).
+    """Makes a new name in `folder` survive a power cut, where the system allows it (Windows does not).
 
     A refusal is not an error: the file is whole and in its place by now.
     """

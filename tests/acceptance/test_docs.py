@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,15 @@ def test_the_page_on_model_tuning_computes_the_ratio_of_the_paper(capsys: pytest
     for block in blocks(CHECKOUT / "docs" / "how-to" / "compare-with-model-tuning.md", "python"):
         exec(compile(block, "compare-with-model-tuning.md", "exec"), {})
     assert int(capsys.readouterr().out) == 27_186
+
+
+def test_the_dockerfile_names_what_is_there() -> None:
+    """It is not built here; its sources exist, and its command line is one that the server takes."""
+    text = (CHECKOUT / "Dockerfile").read_text()
+    sources = [word for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    assert sources and all((CHECKOUT / source).exists() for source in sources)
+    entry, arguments = (
+        json.loads(re.findall(rf"^{word} (\[.*)$", text, re.MULTILINE)[-1]) for word in ("ENTRYPOINT", "CMD")
+    )
+    assert entry[0] == "spoton"
+    parse([*entry[1:], *arguments])

@@ -53,7 +53,7 @@ def comparison(
 
 
 def told(found: Mapping[str, Any]) -> str:
-    """A difference of accuracy or another metric in words: ``+3.2 (95 % Newcombe: -0.4 to 6.8)``."""
+    """A difference of accuracy or another metric in words: `+3.2 (95 % Newcombe: -0.4 to 6.8)`."""
     ends = found["interval"]
     bounds = (
         f"95 % {found['method']}: {ends[0]:+.1f} to {ends[1]:+.1f}"

@@ -18,7 +18,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202
 
 
 def printable(text: str) -> str:
-    """The text with every control character as its escape, such as ``\\x1b``."""
+    """The text with every control character as its escape, such as `\\x1b`."""
     return _UNSAFE.sub(_escape, text)
 
 

@@ -40,7 +40,7 @@ class Classical:
         metric: Name of the main metric.
         scores: By split (`validation`, `test`), every metric of the task.
         predictions: By split, the predicted label of each example.
-        probabilities: By split, ``[N, L]`` in the order of ``labels``; 0 for a label that no training row has.
+        probabilities: By split, `[N, L]` in the order of `labels`; 0 for a label that no training row has.
         labels: Of the task.
         c: The inverse strength of the regularization that was chosen.
         folds: Of the cross-validation; 0 where there were too few rows and `FALLBACK` was taken.
@@ -59,7 +59,7 @@ class Classical:
     seconds: float
 
     def score(self, split: str) -> float | None:
-        """The main metric on a split; None if the split is empty."""
+        """Returns the main metric on a split; None if the split is empty."""
         return self.scores[split][self.metric] if split in self.scores else None
 
     def to_json(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _fit(rows: Sequence[Example], weights: Mapping[Example, int], c: float) -> A
 
 
 def _probabilities(fitted: Any, examples: Sequence[Example], labels: Sequence[str]) -> NDArray[np.float64]:
-    """``[N, L]`` probabilities in the order of the task's labels."""
+    """`[N, L]` probabilities in the order of the task's labels."""
     found = fitted.predict_proba([example.input for example in examples])
     chances = np.zeros((len(examples), len(labels)))
     for column, label in enumerate(fitted.classes_):

@@ -37,7 +37,7 @@ def by_label(
 def confusion(
     predictions: Sequence[str | None], targets: Sequence[str], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """How often each target got each answer.
+    """Returns how often each target got each answer.
 
     Returns:
         `labels`, and `counts`: a row for each label as target, a column for each as answer; a last column for no

@@ -2,7 +2,7 @@
 
 A prompt that is tuned by steps wanders in its preference for one label; that preference is a bias, and few numbers
 remove it. Here scores become probabilities, in the one place that prediction, evaluation and serving share. Fitting
-scores is done here, making them is the business of ``score.py``.
+scores is done here, making them is the business of `score.py`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _BINS = 15  # of the expected calibration error, as Guo et al. 2017
 
 
 def calibrated(scores: Tensor, calibration: Calibration | None) -> Tensor:
-    """Returns label scores with bias and temperature applied: ``[N, C]``, as they are without a calibration.
+    """Returns label scores with bias and temperature applied: `[N, C]`, as they are without a calibration.
 
     Args:
-        scores: ``[N, C]`` log-likelihood of each label behind each input.
+        scores: `[N, C]` log-likelihood of each label behind each input.
         calibration: Of these labels in this order.
     """
     if calibration is None:
@@ -41,8 +41,8 @@ def fit_calibration(scores: Tensor, gold: Tensor) -> Calibration:
     section 4.2, with a bias a label and a weak normal prior).
 
     Args:
-        scores: ``[N, C]`` label scores of training rows.
-        gold: ``[N]`` index of each row's right label.
+        scores: `[N, C]` label scores of training rows.
+        gold: `[N]` index of each row's right label.
     """
     scores, rows = scores.double(), len(scores)
     bias = torch.zeros(scores.shape[1], dtype=torch.float64, requires_grad=True)
@@ -69,8 +69,8 @@ def expected_calibration_error(probabilities: Tensor, gold: Tensor) -> float:
     """Returns the mean distance of confidence and accuracy in percent, over 15 bins of confidence, weighted by rows.
 
     Args:
-        probabilities: ``[N, C]`` of the labels.
-        gold: ``[N]`` index of each row's right label.
+        probabilities: `[N, C]` of the labels.
+        gold: `[N]` index of each row's right label.
     """
     confidence, answer = probabilities.max(dim=1)
     right = (answer == gold).double()
@@ -84,6 +84,6 @@ def expected_calibration_error(probabilities: Tensor, gold: Tensor) -> float:
 
 
 def gold_indices(targets: Sequence[str], labels: Sequence[str]) -> Tensor:
-    """Returns ``[N]`` the index of each target among the labels."""
+    """Returns `[N]` the index of each target among the labels."""
     place = {label: index for index, label in enumerate(labels)}
     return torch.tensor([place[target] for target in targets])

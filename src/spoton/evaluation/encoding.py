@@ -37,11 +37,11 @@ class Encoded:
         return len(self.inputs)
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """The examples at ``rows`` as one batch."""
+        """Returns the examples at `rows` as one batch."""
         return Batch([self.inputs[row] for row in rows], [self.targets[row] for row in rows])
 
     def part(self, rows: Sequence[int]) -> Encoded:
-        """The examples at ``rows``."""
+        """Returns the examples at `rows`."""
         return Encoded(
             [self.inputs[row] for row in rows],
             [self.targets[row] for row in rows],
@@ -128,7 +128,7 @@ def _require_different(model: FrozenModel, labels: Sequence[str], words: Sequenc
 
 
 def unknown_in_labels(model: FrozenModel, labels: Sequence[str] | None) -> list[str]:
-    """The labels that hold a token which the model's vocabulary lacks, so that part of them is lost.
+    """Returns the labels that hold a token which the model's vocabulary lacks, so that part of them is lost.
 
     Raises:
         DataError: A label holds half of a character.
@@ -143,7 +143,7 @@ def unknown_in_labels(model: FrozenModel, labels: Sequence[str] | None) -> list[
 
 
 def unknown_sentence(labels: Sequence[str]) -> str:
-    """What to tell of labels from `unknown_in_labels`."""
+    """Returns what to tell of labels from `unknown_in_labels`."""
     return (
         f"The model's vocabulary lacks part of the label {', '.join(map(repr, labels))}, which it sees as an unknown "
         "token. Use other words, or another model."
@@ -151,7 +151,7 @@ def unknown_sentence(labels: Sequence[str]) -> str:
 
 
 def needs_end(model: FrozenModel, labels: Sequence[str] | None) -> bool:
-    """Whether targets of a decoder-only model carry the end token.
+    """Returns whether targets of a decoder-only model carry the end token.
 
     Open targets do, to know where to stop. Label words do only where one begins another ("yes", "yes and no"): without
     an end the shorter one would never be the less likely.

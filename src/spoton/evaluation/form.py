@@ -33,7 +33,7 @@ def form_of(card: Card) -> Form:
 
 
 def is_chat(card: Card) -> bool:
-    """Whether the inputs of a prompt were turns of a chat."""
+    """Returns whether the inputs of a prompt were turns of a chat."""
     return card.form.split("+")[-1] == CHAT
 
 

@@ -30,8 +30,8 @@ class Interval:
     Attributes:
         low: Its lower end; NaN if there is none.
         high: Its upper end; NaN if there is none.
-        method: How it was computed: ``Wilson``, ``bootstrap``, ``Newcombe``, ``paired bootstrap``, ``paired t``,
-            ``Welch``.
+        method: How it was computed: `Wilson`, `bootstrap`, `Newcombe`, `paired bootstrap`, `paired t`,
+            `Welch`.
         problem: Why there is none; empty if there is one.
     """
 
@@ -46,7 +46,7 @@ class Interval:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     def text(self) -> str:
-        """The interval as a reader has it, such as ``95 % Wilson: 88.3 to 100.0``."""
+        """Returns the interval as a reader has it, such as `95 % Wilson: 88.3 to 100.0`."""
         if not self.is_known:
             return f"no interval: {self.problem}"
         return f"95 % {self.method}: {self.low:.1f} to {self.high:.1f}"
@@ -198,7 +198,7 @@ def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Inter
     """Student's interval of a mean difference, each of one seed's score after and before (paired t).
 
     Args:
-        differences: ``[N]`` one for each seed; NaN where either side is missing.
+        differences: `[N]` one for each seed; NaN where either side is missing.
         level: Confidence.
     """
     known = differences[np.isfinite(differences)]

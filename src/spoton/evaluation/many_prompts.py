@@ -46,7 +46,7 @@ class _Group:
 
     Attributes:
         first: Place of the first prompt among all.
-        values: ``[P_k, D]`` each.
+        values: `[P_k, D]` each.
         batches: Pairs of a prompt of the group and a row.
     """
 
@@ -70,11 +70,11 @@ def label_scores_of(
     on_rows: OnRows | None = None,
     passes: Passes | None = None,
 ) -> Tensor:
-    """Returns ``[K, N, C]`` log-likelihood of each label behind each input for every prompt, in nats.
+    """Returns `[K, N, C]` log-likelihood of each label behind each input for every prompt, in nats.
 
     Args:
         model: The frozen model.
-        values: K prompts ``[P_k, D]``; lengths may differ.
+        values: K prompts `[P_k, D]`; lengths may differ.
         encoded: N inputs.
         labels: Tokens of the C labels.
         on_rows: Told of finished rows.
@@ -104,11 +104,11 @@ def target_losses_of(
     on_rows: OnRows | None = None,
     passes: Passes | None = None,
 ) -> Tensor:
-    """Returns ``[K, N]`` negative log-likelihood of each row's own target for every prompt, in nats a token.
+    """Returns `[K, N]` negative log-likelihood of each row's own target for every prompt, in nats a token.
 
     Args:
         model: The frozen model.
-        values: K prompts ``[P_k, D]``; lengths may differ.
+        values: K prompts `[P_k, D]`; lengths may differ.
         encoded: N inputs and targets.
         on_rows: Told of finished rows.
         passes: Counts what it took.
@@ -148,7 +148,7 @@ def tokens_of(model: FrozenModel, prompts: Sequence[int], rows: Sequence[int]) -
 def _groups(
     model: FrozenModel, values: Sequence[Tensor], lengths: Sequence[int], most: int
 ) -> Iterator[_Group]:
-    """The prompts in groups of at most so many tokens, each with its batches of like length."""
+    """The prompts in groups of at most this many tokens, each with its batches of like length."""
     first = 0
     while first < len(values):
         end, tokens = first + 1, len(values[first])

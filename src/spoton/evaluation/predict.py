@@ -53,7 +53,7 @@ def predict(
     on_message: Callable[[str], None] | None = None,
     on_event: OnEvent = silent,
 ) -> list[Prediction]:
-    """Answers ``rows`` with a tuned prompt.
+    """Answers `rows` with a tuned prompt.
 
     Args:
         model: The model the prompt was tuned for.
@@ -126,11 +126,11 @@ def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str])
 def answers_from_scores(
     card: Card, scores: Tensor, *, calibrate: bool = True
 ) -> list[tuple[str, dict[str, float]]]:
-    """The answer for each row, and the probability of every label: the one place where scores become answers.
+    """Returns the answer for each row, and the probability of every label: the one place where scores become answers.
 
     Args:
         card: Of the prompt; its labels, in their order.
-        scores: ``[K, N, C]`` score of each label behind each input, summed or averaged as its recipe says; K is 1, or
+        scores: `[K, N, C]` score of each label behind each input, summed or averaged as its recipe says; K is 1, or
             the number of prompts of an ensemble.
         calibrate: Whether the card's calibration is applied, if it has one.
     """

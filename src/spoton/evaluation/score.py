@@ -1,8 +1,8 @@
-"""Scoring a prompt on examples, by ``rank`` or by ``generate``; the mode is always named in the result.
+"""Scoring a prompt on examples, by `rank` or by `generate`; the mode is always named in the result.
 
-``rank`` takes the label word with the highest log-likelihood, summed over its tokens (or their mean, where asked): the
+`rank` takes the label word with the highest log-likelihood, summed over its tokens (or their mean, where asked): the
 label set is closed. A prompt's calibration, if it has one, is applied to these scores first.
-``generate`` decodes greedily and compares text, the way of the papers; with label words the text is cut to the length
+`generate` decodes greedily and compares text, the way of the papers; with label words the text is cut to the length
 of the longest one, and must then be, or begin with, a label as whole words; of several that fit the longest counts.
 Nothing here changes a prompt.
 """
@@ -45,15 +45,15 @@ class Evaluation:
     """What one evaluation found.
 
     Attributes:
-        mode: ``rank`` or ``generate``.
+        mode: `rank` or `generate`.
         metric: Name of the main metric.
         scores: Every metric of the task, 0 to 100.
         predictions: The predicted target of each example, in order; None where the text was no label.
         n: How many examples.
         truncated: How many inputs lost their middle.
-        loss: ``rank``: mean negative log-probability of the right label among the labels, nats; else None.
-        label_scores: ``rank``: ``[N, C]`` score of each label before any calibration; else None.
-        calibration_error: ``rank``: expected calibration error of the labels' probabilities in percent; else None.
+        loss: `rank`: mean negative log-probability of the right label among the labels, nats; else None.
+        label_scores: `rank`: `[N, C]` score of each label before any calibration; else None.
+        calibration_error: `rank`: expected calibration error of the labels' probabilities in percent; else None.
         uncalibrated: The same without the calibration that was applied; None if none was.
     """
 
@@ -75,7 +75,7 @@ class Evaluation:
 
 
 def default_mode(task: Task) -> Mode:
-    """``rank`` where the labels are a closed set, ``generate`` where any text may be right."""
+    """`rank` where the labels are a closed set, `generate` where any text may be right."""
     return "generate" if task.labels is None else "rank"
 
 
@@ -86,7 +86,7 @@ def input_limit(card: Card) -> int:
 
 
 def label_score_of(card: Card) -> LabelScore:
-    """How the prompt of a card scores labels; ``sum`` if its recipe does not say."""
+    """Returns how the prompt of a card scores labels; `sum` if its recipe does not say."""
     return "mean" if card.recipe.get("label_score") == "mean" else "sum"
 
 
@@ -109,13 +109,13 @@ def evaluate(
 
     Args:
         model: The frozen model.
-        prompt: A prompt; or its bare matrix ``[P, D]``, whose model is unknown; or None for the bare model
+        prompt: A prompt; or its bare matrix `[P, D]`, whose model is unknown; or None for the bare model
             (zero-shot).
         examples: What to score on.
         task: Gives the labels and metrics.
-        mode: ``rank`` or ``generate``; None: `default_mode`.
+        mode: `rank` or `generate`; None: `default_mode`.
         max_input_tokens: Longer inputs lose their middle. None: as the prompt was tuned, else `MAX_INPUT_TOKENS`.
-        label_score: How a label's tokens make its score. None: as the prompt was tuned, else ``sum``.
+        label_score: How a label's tokens make its score. None: as the prompt was tuned, else `sum`.
         calibration: Applied to label scores. None: that of the prompt's card, if its labels are the task's.
         calibrate: Whether the card's calibration is applied.
         max_tokens: Longest generated answer to an open target. None: the longest target of the training split. The
@@ -124,7 +124,7 @@ def evaluate(
         phase: What to call this in progress events.
 
     Raises:
-        DataError: No examples, or ``rank`` on a task without a closed label set.
+        DataError: No examples, or `rank` on a task without a closed label set.
         PromptError: The prompt belongs to another model.
     """
     limit, values = MAX_INPUT_TOKENS, [torch.zeros(0, model.dim)]
@@ -187,7 +187,7 @@ def ranked(
     Args:
         task: Gives the labels and metrics.
         examples: What was scored.
-        label_scores: ``[N, C]`` from `label_log_likelihoods`.
+        label_scores: `[N, C]` from `label_log_likelihoods`.
         calibration: Applied to them first; the result then also holds the evaluation without it.
         truncated: How many inputs lost their middle.
     """
@@ -247,13 +247,13 @@ def label_log_likelihoods(
     watch: Watch | None = None,
     label_score: LabelScore = "sum",
 ) -> Tensor:
-    """``[N, C]`` log-likelihood of each label behind each input, over the label's tokens, in nats.
+    """`[N, C]` log-likelihood of each label behind each input, over the label's tokens, in nats.
 
     Decoder-only models score labels without an end token, unless one label begins another.
 
     Args:
         model: The frozen model.
-        value: ``[P, D]`` the prompt.
+        value: `[P, D]` the prompt.
         encoded: N inputs.
         labels: C label words.
         watch: Told about finished rows.
@@ -265,7 +265,7 @@ def label_log_likelihoods(
 def generate_texts(
     model: FrozenModel, value: Tensor, encoded: Encoded, max_tokens: int, watch: Watch | None = None
 ) -> list[str]:
-    """The greedy continuation of each input, at most ``max_tokens`` tokens, as text."""
+    """Returns the greedy continuation of each input, at most `max_tokens` tokens, as text."""
     generate = engine_for(model).generator(value[None])
     texts = [""] * len(encoded)
     for rows in _by_length(model, value, encoded.inputs, max_tokens):
@@ -297,7 +297,7 @@ def _by_length(
 
     Args:
         model: Through which they go.
-        value: ``[P, D]`` the prompt in front of them.
+        value: `[P, D]` the prompt in front of them.
         inputs: Their tokens.
         behind: Tokens that follow each.
     """
@@ -313,7 +313,7 @@ class Watch:
         self._done, self._start = 0, time.monotonic()
 
     def advance(self, rows: int) -> None:
-        """Tells of ``rows`` more rows."""
+        """Tells of `rows` more rows."""
         self._done += rows
         elapsed = time.monotonic() - self._start
         left = elapsed / self._done * (self._total - self._done) if elapsed else math.nan

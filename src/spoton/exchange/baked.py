@@ -83,7 +83,7 @@ class Baked:
         return folder
 
     def record(self) -> dict[str, Any]:
-        """What is in the checkpoint: its model, and of each prompt the prefix and the card."""
+        """Returns what is in the checkpoint: its model, and of each prompt the prefix and the card."""
         return {
             "model": self.model.name,
             "model_fingerprint": self.model.fingerprint,

@@ -18,7 +18,7 @@ _BARE = ("", "content", "")
 
 
 def chat_template(prompts: Sequence[SoftPrompt], prefixes: Mapping[str, str]) -> tuple[str, list[str]]:
-    """The template in Jinja, and what to know of it.
+    """Returns the template in Jinja, and what to know of it.
 
     Args:
         prompts: The prompts of the checkpoint.
@@ -57,7 +57,7 @@ def chat_template(prompts: Sequence[SoftPrompt], prefixes: Mapping[str, str]) ->
 
 
 def translated(template: str) -> tuple[str, str, str] | None:
-    """The only column of a template as an expression of `content`, with the text before and behind it.
+    """Returns the only column of a template as an expression of `content`, with the text before and behind it.
 
     The filter `plain` becomes `trim`: HTML entities and runs of spaces, which it also removes, do not come from chats.
 

@@ -96,7 +96,7 @@ def load_prompt_matrix(path: Path) -> Tensor:
 
 
 def only_matrix(path: Path, tensors: dict[str, Tensor]) -> Tensor:
-    """The one matrix of floating point numbers among tensors.
+    """Returns the one matrix of floating point numbers among tensors.
 
     Args:
         path: The file they come from, for the message.

@@ -33,7 +33,7 @@ from spoton.tasks.fill import fill
 
 
 def encode_tensor(tensor: Tensor) -> str:
-    """A tensor as vLLM's loader expects it: dense, contiguous, on the CPU, `torch.save`, base64."""
+    """Returns a tensor as vLLM's loader expects it: dense, contiguous, on the CPU, `torch.save`, base64."""
     content = io.BytesIO()
     # A clone: of a view, `torch.save` would write the whole storage behind it.
     torch.save(tensor.detach().to("cpu").contiguous().clone(), content)
@@ -53,7 +53,7 @@ def prompt_embeds(model: FrozenModel, prompt: SoftPrompt, ids: Sequence[int]) ->
 
 
 def mixed_prompt(model: FrozenModel, prompt: SoftPrompt, ids: Sequence[int]) -> dict[str, Any]:
-    """What newer versions of offline `LLM.generate` take: rows for the prompt, plain token ids for the text.
+    """Returns what newer versions of offline `LLM.generate` take: rows for the prompt, plain token ids for the text.
 
     Returns:
         `prompt_token_ids` (0 in the place of each virtual token), `prompt_is_token_ids`, and `prompt_embeds`
@@ -89,7 +89,7 @@ def text_ids(model: FrozenModel, prompt: SoftPrompt, text: str) -> list[int]:
 def completion_body(
     model: FrozenModel, prompt: SoftPrompt, text: str, *, served_model: str, max_tokens: int = 32
 ) -> dict[str, Any]:
-    """The body of one `POST /v1/completions` that continues a text greedily.
+    """Returns the body of one `POST /v1/completions` that continues a text greedily.
 
     Args:
         model: The frozen model.
@@ -141,7 +141,7 @@ class VllmClient:
         _require_fit(self.model, self.prompt)
 
     def complete(self, text: str, *, max_tokens: int = 32) -> str:
-        """The greedy continuation of a text behind the prompt.
+        """Returns the greedy continuation of a text behind the prompt.
 
         Raises:
             DataError: The text is empty, or does not fit the prompt's template.

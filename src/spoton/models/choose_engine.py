@@ -21,12 +21,12 @@ _Make = Callable[[FrozenModel], Engine]
 
 
 def engine_for(model: FrozenModel) -> Engine:
-    """The fastest engine that is exact for ``model``.
+    """Returns the fastest engine that is exact for `model`.
 
     Encoder-decoder models read the prompt in front of the encoder's input; those of the T5 family run without padding.
     Decoder-only models run packed, each prompt once for all rows. Both only if checks show the same numbers as the
-    plain way (``exactness.py``); otherwise (recurrent state, ALiBi, ...) decoder-only models concatenate.
-    ``engine.choice`` says what was chosen and why.
+    plain way (`exactness.py`); otherwise (recurrent state, ALiBi, ...) decoder-only models concatenate.
+    `engine.choice` says what was chosen and why.
 
     Raises:
         ModelError: The model takes no input embeddings, so no prompt can be put before them; or it lies on several

@@ -1,6 +1,6 @@
 """Compiling the layers of a model for long runs: torch.compile fuses norms, gates and residual sums.
 
-Llama and its like, whose layers run by hand otherwise (``llama_layers.py``), gain next to nothing by it: here
+Llama and its like, whose layers run by hand otherwise (`llama_layers.py`), gain next to nothing by it: here
 transformers' own layers are compiled and run.
 
 The layers are compiled one by one, with lengths left open, so that one compilation serves every layer and batch; the
@@ -22,7 +22,7 @@ from spoton.models.packed_attention import ATTENTION_NAME, attention
 
 
 def compile_layers(model: FrozenModel, on_message: Callable[[str], None] | None = None) -> None:
-    """Compiles the layers of ``model`` in place; the first steps then take up to a minute or two.
+    """Compiles the layers of `model` in place; the first steps then take up to a minute or two.
 
     Args:
         model: The frozen model.

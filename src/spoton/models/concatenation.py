@@ -23,7 +23,8 @@ _CHANGING_ROPES = ("longrope", "dynamic")
 
 
 def longest_exact(network: PreTrainedModel) -> int | None:
-    """The longest sequence, prompt included, up to which every token sees all before it in the same positions.
+    """Returns the longest sequence, prompt included, up to which every token sees all before it in the same
+    positions.
 
     Beyond lie sliding windows, attention in chunks, and rotary positions that change with length; None if none do.
     """
@@ -46,7 +47,7 @@ def _rope_limit(config: Any) -> int | None:
 
 
 class ConcatenationEngine:
-    """Runs prompts by concatenation, exactly as the formula says: ``[P; X]`` for each row.
+    """Runs prompts by concatenation, exactly as the formula says: `[P; X]` for each row.
 
     Args:
         model: The frozen model.
@@ -124,7 +125,7 @@ class ConcatenationEngine:
         *,
         left: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings ``[B, P + L, D]`` of prompt and text, their mask and their positions ``[B, P + L]``."""
+        """Embeddings `[B, P + L, D]` of prompt and text, their mask and their positions `[B, P + L]`."""
         model = self.model
         embed = model.network.get_input_embeddings()
         sequences = []

@@ -2,7 +2,7 @@
 
 The encoder sees prompt and input in both directions, so nothing is shared between rows; the decoder is untouched
 (Lester et al. 2021, section 2). Target positions only: the decoder never sees the prompt. The T5 family has an engine
-of its own that computes the same with less work (``t5_layers.py``); the plain engine is its reference and serves all
+of its own that computes the same with less work (`t5_layers.py`); the plain engine is its reference and serves all
 others.
 """
 
@@ -87,7 +87,7 @@ class EncoderDecoderEngine:
         )
 
     def _encode(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> tuple[ModelOutput, Tensor]:
-        """What the encoder makes of prompts and inputs, its states ``[B, P + L, D]`` and more, and their mask."""
+        """What the encoder makes of prompts and inputs, its states `[B, P + L, D]` and more, and their mask."""
         sequences = self._embedded(prompts, batch)
         embedded = pad_sequence(sequences, batch_first=True)
         ones = [torch.ones(len(s), dtype=torch.long, device=embedded.device) for s in sequences]
@@ -101,7 +101,7 @@ class EncoderDecoderEngine:
         return {"output_router_logits": True} if hasattr(self.model.network.config, "num_experts") else {}
 
     def _embedded(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> list[Tensor]:
-        """``[P + L_b, D]`` prompt and input of each row."""
+        """`[P + L_b, D]` prompt and input of each row."""
         embed = self.model.network.get_input_embeddings()
         sequences = []
         for text, row in zip(batch.inputs, batch.rows, strict=True):
@@ -110,7 +110,7 @@ class EncoderDecoderEngine:
         return sequences
 
     def _target_losses(self, encoded: ModelOutput, mask: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
-        """``[B]`` negative log-likelihood of targets given the encoder's; teacher forcing, right padding."""
+        """`[B]` negative log-likelihood of targets given the encoder's; teacher forcing, right padding."""
         device = mask.device
         wanted = pad_sequence([torch.tensor(list(t), device=device) for t in targets], batch_first=True)
         real = pad_sequence([torch.ones(len(t), device=device) for t in targets], batch_first=True)
@@ -125,7 +125,7 @@ class EncoderDecoderEngine:
 
 
 class T5Engine(EncoderDecoderEngine):
-    """The same for the T5 family, layer by layer and without padding (``t5_layers.py``).
+    """The same for the T5 family, layer by layer and without padding (`t5_layers.py`).
 
     Generation is that of transformers.
 
@@ -137,7 +137,8 @@ class T5Engine(EncoderDecoderEngine):
 
     @staticmethod
     def fits(model: FrozenModel) -> bool:
-        """Whether ``model`` is one of the family, with layers that may be run by hand (none compiled, no hooks)."""
+        """Returns whether `model` is one of the family, with layers that may be run by hand (none compiled, no
+        hooks)."""
         return model.network.config.model_type in FAMILIES and is_plain(model.network)
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
@@ -158,7 +159,7 @@ class T5Engine(EncoderDecoderEngine):
         return score
 
     def _losses_of(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Tensor:
-        """``[B]`` negative log-likelihood of the targets of all rows, which are numbered as in the batch."""
+        """`[B]` negative log-likelihood of the targets of all rows, which are numbered as in the batch."""
         network, device = self.model.network, self.model.device
         order = [row for group in encoded.groups for row in group.rows]
         wanted = [torch.tensor(list(targets[row]), device=device) for row in order]

@@ -1,8 +1,8 @@
 """What every engine does: losses, label scores and generation for K prompts over one frozen model.
 
-A prompt stack is ``[K, P, D]`` and each row of a batch names its prompt. Outputs speak of the rows' own tokens only;
+A prompt stack is `[K, P, D]` and each row of a batch names its prompt. Outputs speak of the rows' own tokens only;
 virtual positions never leave an engine. Which engine runs is decided in
-``choose_engine.py``.
+`choose_engine.py`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Choice:
 
 
 Scorer = Callable[[Batch, Sequence[Sequence[int]]], Tensor]
-"""Log-likelihood of each label behind each input, summed over the label's tokens: ``[B, C]`` float32, in nats."""
+"""Log-likelihood of each label behind each input, summed over the label's tokens: `[B, C]` float32, in nats."""
 
 Generator = Callable[[Batch, int], list[list[int]]]
 """Greedy continuation of each input, at most that many tokens, cut before the end token."""
@@ -64,7 +64,7 @@ Generator = Callable[[Batch, int], list[list[int]]]
 class Engine(Protocol):
     """Runs soft prompts through one frozen model.
 
-    ``prompts`` is a float32 stack ``[K, P, D]`` (P may be 0: the bare model) or a list of K matrices ``[P_k, D]`` of
+    `prompts` is a float32 stack `[K, P, D]` (P may be 0: the bare model) or a list of K matrices `[P_k, D]` of
     different lengths.
     """
 
@@ -75,12 +75,12 @@ class Engine(Protocol):
     """Why it runs its model; None if it was not chosen."""
 
     def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
-        """Negative log-likelihood of each row's target, summed over its tokens: ``[B]`` float32, in nats."""
+        """Negative log-likelihood of each row's target, summed over its tokens: `[B]` float32, in nats."""
 
     def label_scores(
         self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
     ) -> Tensor:
-        """Log-likelihood of each label behind each input, with gradients of the prompts: ``[B, C]``, in nats."""
+        """Log-likelihood of each label behind each input, with gradients of the prompts: `[B, C]`, in nats."""
 
     def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
         """Prepares scoring many batches with the same prompts; what does not depend on the batch is done once."""
@@ -92,7 +92,7 @@ class Engine(Protocol):
 def label_scores_by_losses(
     engine: Engine, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
 ) -> Tensor:
-    """Returns `Engine.label_scores` the plain way: every input once a label, ``[B, C]``."""
+    """Returns `Engine.label_scores` the plain way: every input once a label, `[B, C]`."""
     repeated = Batch(
         [text for text in batch.inputs for _ in labels],
         [label for _ in batch.inputs for label in labels],

@@ -2,7 +2,7 @@
 
 A model is checked as it is, in the type it is held in, and its architecture once more where nothing hides behind
 rounding: a few layers of the same class in float32, narrow, with random weights, whose attention windows and chunks are
-so short that rows cross them. Not here: what follows from it (``choose_engine.py``).
+so short that rows cross them. Not here: what follows from it (`choose_engine.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 def check_rows(model: FrozenModel, lengths: Sequence[tuple[int, int]]) -> tuple[Tensor, Batch]:
-    """Two random prompts ``[2, P, D]`` and a batch of random rows, to compare two ways of computing the same.
+    """Two random prompts `[2, P, D]` and a batch of random rows, to compare two ways of computing the same.
 
     Args:
         model: The frozen model.
@@ -49,15 +49,16 @@ def check_rows(model: FrozenModel, lengths: Sequence[tuple[int, int]]) -> tuple[
 
 
 def tolerance_of(model: FrozenModel) -> float:
-    """How far two ways of computing the same may differ in the type of ``model``, in nats and relatively."""
+    """Returns how far two ways of computing the same may differ in the type of `model`, in nats and relatively."""
     return 1e-4 if model.dtype == torch.float32 else 0.05
 
 
 def numbers(engine: Engine, model: FrozenModel, lengths: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
-    """What an engine makes of random rows: losses ``[B]``, label scores ``[B, C]``, the gradient ``[2, P, D]``.
+    """Returns what an engine makes of random rows: losses `[B]`, label scores `[B, C]`, the gradient
+    `[2, P, D]`.
 
     Args:
-        engine: Of ``model``.
+        engine: Of `model`.
         model: The frozen model.
         lengths: Tokens of input and target of every row.
     """
@@ -94,7 +95,8 @@ def difference(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance:
 
 
 def small_copy(model: FrozenModel) -> FrozenModel | None:
-    """A float32 model on the CPU of the same class with few, narrow layers and random weights; None if that fails.
+    """Returns a float32 model on the CPU of the same class with few, narrow layers and random weights; None if that
+    fails.
 
     Args:
         model: Whose class and config; its weights are not read.

@@ -49,7 +49,8 @@ _SMALLEST = 1e-3
 
 
 def fingerprints(network: PreTrainedModel) -> tuple[str, ...]:
-    """The fingerprints that mean ``network``: today's first, its neighbour if there is one, then that of version 1.
+    """Returns the fingerprints that mean `network`: today's first, its neighbour if there is one, then that of
+    version 1.
 
     Raises:
         ValueError: A weight lies on no device (offloaded), so its values are unknown.
@@ -82,7 +83,7 @@ def _named(signs: hashlib._Hash, step: int) -> str:
 
 
 def _sample(weight: Tensor, *, all_rows: bool) -> Tensor:
-    """``[R, C]`` rows of a parameter on the CPU, spread evenly; all of a vector."""
+    """`[R, C]` rows of a parameter on the CPU, spread evenly; all of a vector."""
     weight = weight.detach()
     if weight.is_meta:
         raise ValueError("a weight is offloaded, so the model has no fingerprint")

@@ -1,7 +1,7 @@
 """The frozen model: a pretrained network that never changes, its tokenizer and what identifies it.
 
-It tokenizes and describes itself. How prompts run through it is the engines' business (``engine.py``), and where it
-comes from that of ``loading.py``.
+It tokenizes and describes itself. How prompts run through it is the engines' business (`engine.py`), and where it
+comes from that of `loading.py`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class FrozenModel:
 
     @property
     def embeddings(self) -> Tensor:
-        """``[V, D]`` the input embedding matrix."""
+        """`[V, D]` the input embedding matrix."""
         weight = self.network.get_input_embeddings().weight
         if not isinstance(weight, Tensor):
             raise ModelError(
@@ -77,7 +77,7 @@ class FrozenModel:
 
     @torch.no_grad()
     def token_vectors(self) -> Tensor:
-        """``[V, D]`` what every token looks like where a prompt stands, float32 on the CPU.
+        """`[V, D]` what every token looks like where a prompt stands, float32 on the CPU.
 
         These are the rows of `embeddings`, times a constant in models that scale them (Gemma, some BARTs).
         """
@@ -175,7 +175,7 @@ class FrozenModel:
         return int(self.tokenizer.eos_token_id)
 
     def describe(self) -> dict[str, Any]:
-        """What a person wants to know of it, as plain values."""
+        """Returns what a person wants to know of it, as plain values."""
         return {
             "name": self.name,
             "family": self.network.config.model_type,
@@ -188,7 +188,7 @@ class FrozenModel:
 
 
 def _quantization(network: PreTrainedModel) -> str | None:
-    """How the weights of ``network`` are quantized, in a word; None if all are plain floating-point numbers."""
+    """How the weights of `network` are quantized, in a word; None if all are plain floating-point numbers."""
     method = getattr(network, "quantization_method", None)
     name = str(getattr(method, "value", method or "by transformers"))
     # transformers marks what it has read from a GGUF file, too, though it has decoded it.

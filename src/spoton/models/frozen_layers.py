@@ -22,36 +22,36 @@ _CUBIC = _LINEAR * 0.044715
 
 
 def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """``x / rms(x) * weight`` over the last dimension, in float32 inside: ``[T, D]`` in the type of ``weight``."""
+    """`x / rms(x) * weight` over the last dimension, in float32 inside: `[T, D]` in the type of `weight`."""
     found: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return found
 
 
 def projected(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
-    """What each of several frozen linear layers makes of ``x``: from ``[T, D]`` to ``[T, E]`` each."""
+    """Returns what each of several frozen linear layers makes of `x`: from `[T, D]` to `[T, E]` each."""
     found: tuple[Tensor, ...] = _Projected.apply(x, layers)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
 def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions: ``x * cos + rotate_half(x) * sin`` for ``[T, H, hd]`` and ``[T, 1, hd]``."""
+    """Rotary positions: `x * cos + rotate_half(x) * sin` for `[T, H, hd]` and `[T, 1, hd]`."""
     found: Tensor = _Rotated.apply(x, cos, sin)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
 def gated_gelu(gate: Tensor, up: Tensor) -> Tensor:
-    """``gelu(gate) * up`` with the tanh form of GELU, any shape."""
+    """`gelu(gate) * up` with the tanh form of GELU, any shape."""
     found: Tensor = _GatedGelu.apply(gate, up)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
 def tunes_weights(network: nn.Module) -> bool:
-    """Whether weights want a gradient here and now (model tuning), which nothing in this file gives them."""
+    """Returns whether weights want a gradient here and now (model tuning), which nothing in this file gives them."""
     return torch.is_grad_enabled() and any(weight.requires_grad for weight in network.parameters())
 
 
 def is_plain(network: nn.Module) -> bool:
-    """Whether nothing hangs on the modules of ``network`` that running its weights by hand would pass by."""
+    """Returns whether nothing hangs on the modules of `network` that running its weights by hand would pass by."""
     return all(
         module._compiled_call_impl is None
         and not hasattr(module, "_hf_hook")  # accelerate moves weights to where they are used
@@ -66,7 +66,7 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        """``[T, D]``, ``[D]`` -> ``[T, D]``."""
+        """`[T, D]`, `[D]` -> `[T, D]`."""
         wide = x.float()
         mean_square = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1])
         scale = mean_square.add_(epsilon).rsqrt_()
@@ -76,7 +76,7 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """``scale * (g * w - y * mean(g * w * y))`` with ``y = x * scale``."""
+        """`scale * (g * w - y * mean(g * w * y))` with `y = x * scale`."""
         x, weight, scale = ctx.saved_tensors
         scale = scale.masked_fill(
             scale == 0, math.nan
@@ -92,14 +92,14 @@ class _Projected(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layers: Sequence[Any]) -> tuple[Tensor, ...]:
-        """``[T, D]`` -> ``[T, E]`` for each layer."""
+        """`[T, D]` -> `[T, E]` for each layer."""
         ctx.weights = [layer.weight for layer in layers]
         return tuple(functional.linear(x, layer.weight, layer.bias) for layer in layers)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """The sum of all, added up by the products themselves."""
+        """Returns the sum of all, added up by the products themselves."""
         total = torch.mm(grads[0], ctx.weights[0])
         for grad, weight in zip(grads[1:], ctx.weights[1:], strict=True):
             total.addmm_(grad, weight)
@@ -107,7 +107,7 @@ class _Projected(torch.autograd.Function):
 
 
 class _Rotated(torch.autograd.Function):
-    """Linear in ``x``, so nothing of it is kept."""
+    """Linear in `x`, so nothing of it is kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class _Rotated(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """The transpose of the rotation."""
+        """Returns the transpose of the rotation."""
         cos, sin = ctx.saved_tensors
         half = grad.shape[-1] // 2
         out = torch.mul(grad, cos)
@@ -136,7 +136,7 @@ class _GatedGelu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
-        """``gate * sigmoid(gate * (a + b gate^2)) * up``."""
+        """`gate * sigmoid(gate * (a + b gate^2)) * up`."""
         open_share = torch.mul(gate, gate).mul_(_CUBIC).add_(_LINEAR).mul_(gate).sigmoid_()
         ctx.save_for_backward(gate, up, open_share)
         return torch.mul(gate, open_share).mul_(up)
@@ -144,7 +144,7 @@ class _GatedGelu(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """The derivative of GELU is ``s + x s (1 - s) (a + 3 b x^2)``."""
+        """The derivative of GELU is `s + x s (1 - s) (a + 3 b x^2)`."""
         gate, up, open_share = ctx.saved_tensors
         slope = torch.mul(gate, gate).mul_(3 * _CUBIC).add_(_LINEAR)
         slope.mul_(torch.addcmul(open_share, open_share, open_share, value=-1)).mul_(gate).add_(open_share)

@@ -48,7 +48,7 @@ class Continuation:
             self._cache.update(_stacked(keys, width), _stacked(values, width), layer)
 
     def read(self, tokens: Tensor, real: Tensor) -> Tensor:
-        """Reads tokens ``[B, N]``, of which ``real`` are not padding; logits ``[B, V]`` of what comes next."""
+        """Reads tokens `[B, N]`, of which `real` are not padding; logits `[B, V]` of what comes next."""
         self._mask = torch.cat([self._mask, real], dim=1)
         positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         network = self._model.network
@@ -77,7 +77,7 @@ class Continuation:
 
 
 def generated(model: FrozenModel, **options: Any) -> Tensor:
-    """What transformers' own generation makes of ``options``: ``[B, N]`` tokens.
+    """Returns what transformers' own generation makes of `options`: `[B, N]` tokens.
 
     Raises:
         ModelError: The architecture does not generate behind embeddings, so not behind a soft prompt.
@@ -97,7 +97,7 @@ def generated(model: FrozenModel, **options: Any) -> Tensor:
 def continue_greedily(
     model: FrozenModel, known: PromptCache, batch: Batch, max_tokens: int
 ) -> list[list[int]]:
-    """The likeliest token again and again, at most ``max_tokens`` times; a row that ended costs nothing more.
+    """Returns the likeliest token again and again, at most `max_tokens` times; a row that ended costs nothing more.
 
     Args:
         model: The frozen model.
@@ -130,7 +130,8 @@ def continue_greedily(
 
 @torch.no_grad()
 def is_exact(model: FrozenModel, known: PromptCache, batch: Batch, expected: Tensor) -> bool:
-    """Whether targets read token by token behind cached prompts have the losses ``[B]`` that a full pass gives them.
+    """Returns whether targets read token by token behind cached prompts have the losses `[B]` that a full pass
+    gives them.
 
     Args:
         model: The frozen model.
@@ -152,5 +153,5 @@ def is_exact(model: FrozenModel, known: PromptCache, batch: Batch, expected: Ten
 
 
 def _stacked(parts: Sequence[Tensor], width: int) -> Tensor:
-    """Keys or values ``[Hkv, P_k, hd]`` of each row's prompt, padded on the left: ``[B, Hkv, P, hd]``."""
+    """Keys or values `[Hkv, P_k, hd]` of each row's prompt, padded on the left: `[B, Hkv, P, hd]`."""
     return torch.stack([functional.pad(part, (0, 0, width - part.shape[1], 0)) for part in parts])

@@ -1,8 +1,8 @@
 """Llama and its like (SmolLM, Mistral, Qwen2, Qwen3) layer by layer over a packed row.
 
-The same as transformers' own layers in fewer passes over memory (``frozen_layers.py``), and in the last layer only
+The same as transformers' own layers in fewer passes over memory (`frozen_layers.py`), and in the last layer only
 keys and values are made of every token: what follows the attention there runs at the wanted places alone. Not here:
-who attends to whom (``packed_rows.py``), losses, and whether a model really is like that, which `engine_for` checks on
+who attends to whom (`packed_rows.py`), losses, and whether a model really is like that, which `engine_for` checks on
 numbers.
 """
 
@@ -20,18 +20,20 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def runs_by_hand(model: FrozenModel) -> bool:
-    """Whether ``model`` is of such a family, with layers that may be run by hand (none compiled, no hooks)."""
+    """Returns whether `model` is of such a family, with layers that may be run by hand (none compiled, no
+    hooks)."""
     return model.network.config.model_type in FAMILIES and is_plain(model.network)
 
 
 def last_hidden_states(body: Any, embedded: Tensor, positions: Tensor, places: Tensor) -> Tensor:
-    """The last hidden states at some places of a packed row: ``[N, D]``. To be called within `packed_attention`.
+    """Returns the last hidden states at some places of a packed row: `[N, D]`. To be called within
+    `packed_attention`.
 
     Args:
         body: The model below its output layer.
-        embedded: ``[T, D]`` the packed row.
-        positions: ``[1, T]`` position of every token in its own sequence.
-        places: ``[N]`` wanted places.
+        embedded: `[T, D]` the packed row.
+        positions: `[1, T]` position of every token in its own sequence.
+        places: `[N]` wanted places.
     """
     cos, sin = (part[0, :, None] for part in body.rotary_emb(embedded[None], positions))
     x = embedded
@@ -46,7 +48,7 @@ def last_hidden_states(body: Any, embedded: Tensor, positions: Tensor, places: T
 
 
 def _attended(x: Tensor, module: Any, cos: Tensor, sin: Tensor) -> Tensor:
-    """``[T, H * hd]`` what the heads make of ``[T, D]``."""
+    """`[T, H * hd]` what the heads make of `[T, D]`."""
     parts = projected(x, module.q_proj, module.k_proj, module.v_proj)
     query, key, value = (part.view(len(x), -1, module.head_dim) for part in parts)
     if hasattr(module, "q_norm"):  # Qwen3

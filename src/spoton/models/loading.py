@@ -51,11 +51,11 @@ def load_model(
     """Loads a pretrained model and freezes it.
 
     Args:
-        name: An embedded model (``smollm2-135m``), a folder, a ``.gguf`` file or a Hugging Face id, decoder-only or
+        name: An embedded model (`smollm2-135m`), a folder, a `.gguf` file or a Hugging Face id, decoder-only or
             encoder-decoder.
-        dtype: ``float32``, ``bfloat16``, ``float16`` or ``auto``: bfloat16 where the processor computes in it, else
+        dtype: `float32`, `bfloat16`, `float16` or `auto`: bfloat16 where the processor computes in it, else
             float32.
-        device: A torch device or ``auto``: CUDA if there is one, else the CPU.
+        device: A torch device or `auto`: CUDA if there is one, else the CPU.
         revision: Branch, tag or commit of a Hugging Face id.
         device_map: Passed to transformers for models that one device does not hold.
         compile: Compile the layers (`torch.compile`); the first steps take up to a minute or two.
@@ -95,7 +95,8 @@ def load_model(
 
 
 def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
-    """Whether a model has an encoder and a decoder, by its configuration alone: no weights are fetched or read.
+    """Returns whether a model has an encoder and a decoder, by its configuration alone: no weights are fetched or
+    read.
 
     Args:
         name: As for `load_model`.
@@ -197,7 +198,7 @@ def _choose_device(device: str) -> torch.device:
 
 
 def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The type to hold weights in; ``auto`` asks whether the hardware multiplies in bfloat16."""
+    """The type to hold weights in; `auto` asks whether the hardware multiplies in bfloat16."""
     if dtype != "auto":
         if dtype not in _DTYPES:
             raise ModelError(f"Unknown dtype {dtype!r}; there is: auto, {', '.join(_DTYPES)}.")
@@ -225,7 +226,7 @@ def _not_loaded(name: str, source: Path, error: Exception) -> str:
 
 
 def parameters_of(config: PreTrainedConfig) -> int:
-    """How many weights a model of a configuration has; nothing is downloaded and no memory is taken.
+    """Returns how many weights a model of a configuration has; nothing is downloaded and no memory is taken.
 
     Examples:
         >>> from transformers import GPT2Config

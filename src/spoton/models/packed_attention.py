@@ -28,7 +28,7 @@ ATTENTION_NAME = "spoton_packed"
 
 @contextmanager
 def packed_attention(network: PreTrainedModel, layout: Layout) -> Iterator[None]:
-    """Makes ``network`` attend by ``layout`` inside the block, and as before after it."""
+    """Makes `network` attend by `layout` inside the block, and as before after it."""
     config = network.config.get_text_config()
     before = config._attn_implementation
     token = _LAYOUT.set(layout)
@@ -50,20 +50,20 @@ def attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function that transformers calls in every layer.
+    """Attends by the layout: the function that transformers calls in every layer.
 
     Args:
-        module: The attention layer (its ``layer_idx`` names the cache entry).
-        query: ``[1, H, T, hd]``.
-        key: ``[1, Hkv, T, hd]``.
-        value: ``[1, Hkv, T, hd]``.
+        module: The attention layer (its `layer_idx` names the cache entry).
+        query: `[1, H, T, hd]`.
+        key: `[1, Hkv, T, hd]`.
+        value: `[1, Hkv, T, hd]`.
         attention_mask: Unused; the layout says who sees whom.
-        scaling: Factor on the scores; ``hd ** -0.5`` if None.
+        scaling: Factor on the scores; `hd ** -0.5` if None.
         softcap: Gemma 2's cap on the scores.
         kwargs: Whatever else the model passes.
 
     Returns:
-        ``[1, T, H, hd]`` and None for the weights.
+        `[1, T, H, hd]` and None for the weights.
 
     Raises:
         NotImplementedError: The model passes something that may change the result, such as attention sinks.
@@ -123,7 +123,7 @@ def _fused(
     scale: float,
     softcap: float | None,
 ) -> Tensor:
-    """The same as `_Attention` through PyTorch's scaled_dot_product_attention: ``[T, H, hd]``."""
+    """The same as `_Attention` through PyTorch's scaled_dot_product_attention: `[T, H, hd]`."""
     heads, _, width = query.shape
     keys = torch.cat([*(one for one, _ in cached), key], dim=1)
     values = torch.cat([*(one for _, one in cached), value], dim=1)
@@ -162,7 +162,7 @@ class _Attention(torch.autograd.Function):
         scale: float,
         softcap: float | None,
     ) -> Tensor:
-        """``[H, T, hd]``, ``[Hkv, T, hd]`` twice -> ``[T, H, hd]``."""
+        """`[H, T, hd]`, `[Hkv, T, hd]` twice -> `[T, H, hd]`."""
         heads, total, width = query.shape
         kv_heads = key.shape[0]
         queries = (query.transpose(0, 1) * scale).reshape(-1, width)  # smaller than the scores
@@ -173,6 +173,7 @@ class _Attention(torch.autograd.Function):
         for block, at in zip(layout.blocks, _indices(layout, heads, kv_heads), strict=True):
             n, longest = block.places.shape
             shape = (n * kv_heads, -1, width)
+            # `[n * Hkv, (H / Hkv) * L, P + L]`: heads that share keys are rows of one product.
             asked = queries.index_select(0, at.queries).view(shape)
             scores = torch.bmm(asked, keys.index_select(0, at.keys).view(shape).transpose(1, 2))
             capped: Tensor | None = None
@@ -206,6 +207,9 @@ class _Attention(torch.autograd.Function):
             shape = (len(block.places) * kv_heads, -1, width)
             asked = queries.index_select(0, at.queries).view(shape)
             own_keys, own_values = (part.index_select(0, at.keys).view(shape) for part in (keys, values))
+            # With scores S = Q K', weights W = softmax(S + bias) and output O = W V:
+            # dV = W' dO, dS = W * (dO V' - rowsum(dO * O)), dQ = dS K, dK = dS' Q. The second is what torch's
+            # softmax backward computes, from W and dO V' alone.
             weights = next(saved)
             out = grad.index_select(0, at.queries)
             if len(at.padding):
@@ -216,7 +220,7 @@ class _Attention(torch.autograd.Function):
                 torch.bmm(out, own_values.transpose(1, 2)), weights, -1, weights.dtype
             )
             if ctx.softcap is not None:
-                capped = next(saved)
+                capped = next(saved)  # tanh(S / c); the derivative of c tanh(S / c) is 1 - tanh(S / c) ** 2
                 to_scores = to_scores * (1 - capped * capped)
             _gather(torch.bmm(to_scores, own_keys).view(-1, width), at.queries_back, to_query, block)
             for total_grad, part in (
@@ -227,20 +231,21 @@ class _Attention(torch.autograd.Function):
                 if block.before and layout.cache is None:
                     by_sequence = part.view(len(block.places), kv_heads, -1, width)
                     _add_to_prompts(by_sequence, total_grad, block, layout)
+        # The queries were scaled before the product: dK has the factor by `queries`, dQ gets it here.
         to_query.mul_(ctx.scale)
         return *(part.transpose(0, 1) for part in (to_query, to_key, to_value)), None, None, None, None
 
 
 @dataclass(frozen=True)
 class _Indices:
-    """Rows of ``[tokens * heads, hd]`` for one block, so that a gather also puts heads before tokens.
+    """Rows of `[tokens * heads, hd]` for one block, so that a gather also puts heads before tokens.
 
     Attributes:
-        queries: ``[n * H * L]`` of the packed row's queries, heads that share keys side by side.
-        keys: ``[n * Hkv * (P + L)]`` of the keys, the prompt's first.
-        queries_back: ``[N * H]`` of what was found for the queries, in packed order.
-        keys_back: ``[N * Hkv]`` of what was found for the keys, in packed order, without the prompt's.
-        padding: Those of ``queries`` that are padding.
+        queries: `[n * H * L]` of the packed row's queries, heads that share keys side by side.
+        keys: `[n * Hkv * (P + L)]` of the keys, the prompt's first.
+        queries_back: `[N * H]` of what was found for the queries, in packed order.
+        keys_back: `[N * Hkv]` of what was found for the keys, in packed order, without the prompt's.
+        padding: Those of `queries` that are padding.
     """
 
     queries: Tensor
@@ -265,7 +270,7 @@ def _indices_of(block: Block, layout: Layout, heads: int, kv_heads: int) -> _Ind
     head, kv_head = torch.arange(heads, device=device), torch.arange(kv_heads, device=device)
 
     def back(flat: Tensor, of: Tensor, before: int) -> Tensor:
-        """Where every head of tokens at ``flat`` of ``[n, L]`` stands in ``[n, heads, before + L]``."""
+        """Where every head of tokens at `flat` of `[n, L]` stands in `[n, heads, before + L]`."""
         sequence, column = (flat // longest)[:, None], (flat % longest)[:, None]
         return ((sequence * len(of) + of) * (before + longest) + before + column).flatten()
 
@@ -279,18 +284,18 @@ def _indices_of(block: Block, layout: Layout, heads: int, kv_heads: int) -> _Ind
 
 
 def _table(part: Tensor, cached: Sequence[Tensor]) -> Tensor:
-    """Keys or values ``[Hkv, T, hd]`` by token, those of cached prompts in front: ``[(sum of P + T) * Hkv, hd]``."""
+    """Keys or values `[Hkv, T, hd]` by token, those of cached prompts in front: `[(sum of P + T) * Hkv, hd]`."""
     whole = torch.cat([*cached, part], dim=1) if cached else part
     return whole.transpose(0, 1).reshape(-1, part.shape[-1])
 
 
 def _gather(found: Tensor, rows: Tensor, total: Tensor, block: Block) -> None:
-    """Puts rows of ``found`` to where the block lies in ``[T, heads, hd]``."""
+    """Puts rows of `found` to where the block lies in `[T, heads, hd]`."""
     torch.index_select(found, 0, rows, out=total[block.start : block.stop].view(-1, found.shape[-1]))
 
 
 def _add_to_prompts(part: Tensor, total: Tensor, block: Block, layout: Layout) -> None:
-    """Adds what ``[n, Hkv, P + L, hd]`` holds for the prompts to ``[T, Hkv, hd]``, each prompt's sequences at once."""
+    """Adds what `[n, Hkv, P + L, hd]` holds for the prompts to `[T, Hkv, hd]`, each prompt's sequences at once."""
     start = 0
     for number, members in groupby(block.prompts or ()):
         stop = start + len(list(members))

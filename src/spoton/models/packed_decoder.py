@@ -1,7 +1,7 @@
 """The engine for decoder-only models: prompts once, texts packed behind them, logits at target positions only.
 
-Exact: losses and prompt gradients equal those of concatenating the prompt to every row (``concatenation.py``, against
-which the tests compare it). Not here: how tokens attend (``packed_rows.py``) and what is done with the losses.
+Exact: losses and prompt gradients equal those of concatenating the prompt to every row (`concatenation.py`, against
+which the tests compare it). Not here: how tokens attend (`packed_rows.py`) and what is done with the losses.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PackedEngine:
 
     Args:
         model: The frozen model.
-        by_hand: Run the layers as ``llama_layers.py`` does, for models that `runs_by_hand` names; else as
+        by_hand: Run the layers as `llama_layers.py` does, for models that `runs_by_hand` names; else as
             transformers does.
     """
 
@@ -114,7 +114,7 @@ class PackedEngine:
         labels: Sequence[Sequence[Sequence[int]]],
         known: PromptCache | None = None,
     ) -> list[Tensor]:
-        """Log-likelihoods of each row's own labels behind its input: ``[C_b]`` float32 for every row, in nats.
+        """Log-likelihoods of each row's own labels behind its input: `[C_b]` float32 for every row, in nats.
 
         An input's tokens run once for all its labels, and only labels of several tokens add branches.
 
@@ -166,8 +166,8 @@ class PackedEngine:
         """Scores of each row's labels from the states behind its input and behind the labels' tokens but the last.
 
         Args:
-            states: ``[B + R, D]`` behind the inputs, then behind R tokens that have another one of their label after
-                them; logits ``[B + R, V]`` where ``head`` leaves them as they are.
+            states: `[B + R, D]` behind the inputs, then behind R tokens that have another one of their label after
+                them; logits `[B + R, V]` where `head` leaves them as they are.
             labels: Tokens of the labels of each row.
             tokens: The R tokens that follow.
             owners: The label that each of them belongs to, counted over all rows.
@@ -251,7 +251,7 @@ class PackedEngine:
     def reads_by_token(
         self, prompts: Sequence[Tensor], texts: Sequence[Sequence[int]], extra: int = 0
     ) -> bool:
-        """Whether `token_scores` and a `Continuation` are exact for these prompts and texts.
+        """Returns whether `token_scores` and a `Continuation` are exact for these prompts and texts.
 
         Args:
             prompts: The prompts.
@@ -299,7 +299,7 @@ class PackedEngine:
         layout: Layout,
         places: list[int],
     ) -> Tensor:
-        """Logits ``[N, V]`` at N places of the packed row."""
+        """Logits `[N, V]` at N places of the packed row."""
         network = self.model.network
         if self._by_hand_now and self._head is not None:
             return self._head(self._hidden(prompts, texts, layout, places))
@@ -316,7 +316,7 @@ class PackedEngine:
         layout: Layout,
         places: list[int],
     ) -> Tensor:
-        """Last hidden states ``[N, D]`` at N places of the packed row."""
+        """Last hidden states `[N, D]` at N places of the packed row."""
         (wanted,) = send([torch.tensor(places)], self.model.device)
         body = self.model.network.base_model
         if not self._by_hand_now:
@@ -343,7 +343,7 @@ class PackedEngine:
     def _embedded(
         self, prompts: Tensor | Sequence[Tensor], texts: Sequence[Sequence[int]], layout: Layout
     ) -> Tensor:
-        """The packed row ``[T, D]``: prompts, unless their keys are cached, and texts."""
+        """The packed row `[T, D]`: prompts, unless their keys are cached, and texts."""
         model = self.model
         (ids,) = send([torch.tensor([token for text in texts for token in text])], model.device)
         embedded: Tensor = model.network.get_input_embeddings()(ids)

@@ -1,9 +1,9 @@
 """The layout of a packed row: many texts and their soft prompts in one row of tokens, without padding.
 
-The packed row is ``[prompt 0 | ... | prompt K-1 | text, its branches | text, its branches | ...]``. Under causal
+The packed row is `[prompt 0 | ... | prompt K-1 | text, its branches | text, its branches | ...]`. Under causal
 attention the prompt's keys and values do not depend on the text behind it, so every prompt stands in the row once,
 however many texts follow it, and gradients of all texts meet in it. Branches are label words that continue a text
-without seeing each other. Attention (``packed_attention.py``) takes sequences of like length together, as a block.
+without seeing each other. Attention (`packed_attention.py`) takes sequences of like length together, as a block.
 This file deals in positions only: no losses, no labels, no tokenizers.
 """
 
@@ -39,14 +39,14 @@ class Block:
     Attributes:
         start: Packed place of the first token.
         stop: Packed place behind the last token.
-        prompts: ``[n]`` index of the prompt in front of each sequence, in ascending order; None for prompts themselves.
+        prompts: `[n]` index of the prompt in front of each sequence, in ascending order; None for prompts themselves.
         before: P, tokens of the prompt in front of each sequence; 0 for prompts themselves.
-        places: ``[n, L]`` packed place of each token; padding, which is always behind, repeats the first.
-        seen: ``[n, P + L]`` the same behind the places of the prompt; with a cache, whose keys stand in front of those
+        places: `[n, L]` packed place of each token; padding, which is always behind, repeats the first.
+        seen: `[n, P + L]` the same behind the places of the prompt; with a cache, whose keys stand in front of those
             of the row, all are moved behind these.
-        real: ``[N]`` where in the ``n * L`` each token of ``start`` to ``stop`` stands, in order.
-        padding: ``[n * L - N]`` where in the ``n * L`` there is padding.
-        bias: ``[1 or n, L, P + L]`` 0 where a token may attend, to its prompt always, and -inf elsewhere, in the type
+        real: `[N]` where in the `n * L` each token of `start` to `stop` stands, in order.
+        padding: `[n * L - N]` where in the `n * L` there is padding.
+        bias: `[1 or n, L, P + L]` 0 where a token may attend, to its prompt always, and -inf elsewhere, in the type
             of the scores. Added to whole rows of scores, for a part of each row costs three times as much.
     """
 
@@ -63,7 +63,7 @@ class Block:
 
 @dataclass
 class PromptCache:
-    """Keys and values of K prompts: ``(layer, prompt)`` -> a pair of ``[Hkv, P, hd]``."""
+    """Keys and values of K prompts: `(layer, prompt)` -> a pair of `[Hkv, P, hd]`."""
 
     entries: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ class Layout:
             in front of it.
         order: Rows (texts) in the order in which they are packed.
         starts: Packed place of the first token of every row, by row; its branches stand behind the text.
-        position_ids: ``[1, T]`` position of every packed token in its own sequence, prompt included.
+        position_ids: `[1, T]` position of every packed token in its own sequence, prompt included.
         cache: Where the prompts' keys and values are read from; with one, the prompts are not in the row.
         record: Where the prompts' keys and values are to be written.
         longest: Tokens of the longest sequence with its prompt.
@@ -98,7 +98,7 @@ class Layout:
     elsewhere: dict[torch.device, Layout] = field(default_factory=dict)
 
     def on(self, device: torch.device) -> Layout:
-        """The same layout on a device, copied there once."""
+        """Returns the same layout on a device, copied there once."""
         if self.position_ids.device == device:
             return self
         if device not in self.elsewhere:
@@ -169,6 +169,8 @@ def lay_out(
     own_length = [prompt_lengths[k] for k in prompt]
     branches = [()] * len(lengths) if branches is None else branches
     sizes = [length + sum(own) for length, own in zip(lengths, branches, strict=True)]
+    # Rows of like length next to each other, so that a block pads little; prompts of one length only, for its keys
+    # are one tensor.
     rows = sorted(range(len(lengths)), key=lambda row: (own_length[row], lengths[row]))
     order: list[int] = []
     starts = [0] * len(lengths)
@@ -182,6 +184,7 @@ def lay_out(
         for row in members:
             starts[row] = place
             positions.append(torch.arange(lengths[row]) + before)
+            # Every branch begins at the position behind the text, as if the others were not there.
             positions.extend(torch.arange(n) + before + lengths[row] for n in branches[row] if n)
             place += sizes[row]
         order.extend(members)
@@ -238,7 +241,7 @@ def _block(
     *,
     moved: int,
 ) -> Block:
-    """A block of sequences that follow each other from ``start`` on, whose keys are ``moved`` behind their places."""
+    """A block of sequences that follow each other from `start` on, whose keys are `moved` behind their places."""
     sizes = torch.tensor(lengths) + torch.tensor([sum(own) for own in branches])
     stops = start + sizes.cumsum(0)
     firsts = (stops - sizes)[:, None]
@@ -262,7 +265,7 @@ def _block(
 
 
 def _allowed(lengths: Sequence[int], longest: int, branches: Sequence[Sequence[int]]) -> Tensor:
-    """``[1 or n, L, L]`` which tokens of a text and its branches see which.
+    """`[1 or n, L, L]` which tokens of a text and its branches see which.
 
     Padding comes last, so that no token sees it; what it sees itself does not matter, as long as it is something.
     """

@@ -1,7 +1,7 @@
 """Whether a checkpoint is what it says: all its weights are there, it reads from left to right, its tokenizer fits.
 
 Each is found out when a model is loaded, before anything is tuned with it. Not here: where checkpoints come from
-(``loading.py``), and which engine runs them.
+(`loading.py`), and which engine runs them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LEAK_IN_HALF = 1e-3
 
 
 def read_weights(name: str, auto: Any, folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
-    """A network with the weights of its checkpoint, all of them.
+    """Returns a network with the weights of its checkpoint, all of them.
 
     Names that begin as torch.compile, DataParallel or FSDP leave them are read without that beginning.
 
@@ -33,7 +33,7 @@ def read_weights(name: str, auto: Any, folder: str | Path, options: dict[str, An
         name: How the user named the model.
         auto: transformers' class to read it with.
         folder: Where it is.
-        options: For ``from_pretrained``.
+        options: For `from_pretrained`.
 
     Raises:
         ModelError: Weights are missing, which transformers would draw at random, or their shapes are others.

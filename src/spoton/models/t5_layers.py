@@ -3,7 +3,7 @@
 Rows of like length stand together in groups, so that next to nothing is padded; the relative position bias is made
 once and added within the product of queries and keys; attention's backward pass is written out. Where targets are
 short, the decoder attends to the encoder's states themselves instead of projecting each of them to a key and a value:
-``q (W h) = (q W) h``, and there are far more states h than queries q. Not here: losses, tokens, generation.
+`q (W h) = (q W) h`, and there are far more states h than queries q. Not here: losses, tokens, generation.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Encoded:
 
     Attributes:
         groups: Which row lies where.
-        states: ``[B_g, L_g, D]`` the encoder's states of each group.
-        masks: ``[B_g, 1, L_g]`` 0 for tokens, -inf for padding, of each group; None where there is no padding.
+        states: `[B_g, L_g, D]` the encoder's states of each group.
+        masks: `[B_g, 1, L_g]` 0 for tokens, -inf for padding, of each group; None where there is no padding.
     """
 
     groups: tuple[Group, ...]
@@ -89,7 +89,7 @@ def encode(encoder: Any, rows: Sequence[Tensor]) -> Encoded:
 
     Args:
         encoder: The encoder of a model of `FAMILIES`.
-        rows: ``[L_b, D]`` embedded input of each row, its prompt in front.
+        rows: `[L_b, D]` embedded input of each row, its prompt in front.
     """
     groups = grouped([len(row) for row in rows])
     parts = []
@@ -120,12 +120,12 @@ def encode(encoder: Any, rows: Sequence[Tensor]) -> Encoded:
 
 
 def decode(decoder: Any, encoded: Encoded, tokens: Tensor) -> Tensor:
-    """The decoder's last hidden states ``[B, N, D]``, rows in the order of ``encoded.groups``.
+    """Returns the decoder's last hidden states `[B, N, D]`, rows in the order of `encoded.groups`.
 
     Args:
         decoder: The decoder of a model of `FAMILIES`.
         encoded: What `encode` made of the rows.
-        tokens: ``[B, N]`` decoder input of each row, in that same order.
+        tokens: `[B, N]` decoder input of each row, in that same order.
     """
     n_rows, n = tokens.shape
     x = decoder.get_input_embeddings()(tokens).flatten(0, 1)
@@ -138,6 +138,7 @@ def decode(decoder: Any, encoded: Encoded, tokens: Tensor) -> Tensor:
             bias = own.compute_bias(n, n)[0].to(x.dtype) + future
         parts = projected(_normed(x, layer.layer_norm), own.q, own.k, own.v)
         query, key, value = (part.view(n_rows, n, own.n_heads, -1).transpose(1, 2) for part in parts)
+        # T5 does not divide scores by the root of the width; its initialization has that factor in the queries.
         weights = torch.softmax(query @ key.transpose(2, 3) + bias, dim=-1)
         mixed = (weights @ value).transpose(1, 2).reshape(n_rows * n, -1)
         x = x + projected(mixed, own.o)[0]
@@ -147,7 +148,8 @@ def decode(decoder: Any, encoded: Encoded, tokens: Tensor) -> Tensor:
 
 
 def scales_outputs(network: PreTrainedModel) -> bool:
-    """Whether hidden states are scaled before the output layer: in T5 and umT5 where it is the embedding matrix."""
+    """Returns whether hidden states are scaled before the output layer: in T5 and umT5 where it is the embedding
+    matrix."""
     config = network.config
     if config.model_type == "umt5":
         return bool(config.tie_word_embeddings)
@@ -155,7 +157,7 @@ def scales_outputs(network: PreTrainedModel) -> bool:
 
 
 def _attended(x: Tensor, encoded: Encoded, module: Any) -> Tensor:
-    """Attention ``[B * N, D]`` of decoder positions ``[B, N, D]`` to the encoder's states."""
+    """Attention `[B * N, D]` of decoder positions `[B, N, D]` to the encoder's states."""
     heads: int = module.n_heads
     n = x.shape[1]
     weights: list[Tensor] = [getattr(module, name).weight for name in "qkvo"]
@@ -168,6 +170,8 @@ def _attended(x: Tensor, encoded: Encoded, module: Any) -> Tensor:
         size = len(group.rows)
         one = query[start : start + size].permute(2, 0, 1, 3).reshape(heads, size * n, width)
         start += size
+        # Both ways give the same scores but for rounding. The first makes `heads * n` queries of width D for each
+        # row; the second projects every state to a key and a value. The first is less work while targets are short.
         if 2 * n <= width:
             asked = torch.bmm(one, key_by_head).view(heads, size, n, -1).transpose(0, 1)
             mixed = _Absorbed.apply(asked.reshape(size, heads * n, -1), states, mask)  # type: ignore[no-untyped-call]
@@ -189,7 +193,7 @@ def _normed(x: Tensor, module: Any) -> Tensor:
 
 
 def _fed_forward(x: Tensor, module: Any) -> Tensor:
-    """Both kinds of feed-forward layers of the family; ``wo`` may be held in float32."""
+    """Both kinds of feed-forward layers of the family; `wo` may be held in float32."""
     if hasattr(module, "wi_0"):
         gate, up = projected(x, module.wi_0, module.wi_1)
         is_gelu = type(module.act).__name__ == "NewGELUActivation"
@@ -210,7 +214,7 @@ def _mask(group: Group, like: Tensor) -> Tensor | None:
 
 
 def _bias(whole: Tensor, group: Group, mask: Tensor | None) -> Tensor:
-    """``[B_g * H, L_g, L_g]`` what is added to the scores of a group."""
+    """`[B_g * H, L_g, L_g]` what is added to the scores of a group."""
     bias = whole[:, : group.length, : group.length]
     if mask is None:
         return bias.repeat(len(group.rows), 1, 1)
@@ -230,7 +234,7 @@ class _Attention(torch.autograd.Function):
         biases: tuple[Tensor, ...],
         heads: int,
     ) -> Tensor:
-        """``[T, H * hd]`` three times -> ``[T, H * hd]``."""
+        """`[T, H * hd]` three times -> `[T, H * hd]`."""
         mixed = torch.empty_like(query)
         kept = []
         for group, bias in zip(groups, biases, strict=True):
@@ -265,7 +269,7 @@ class _Absorbed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, asked: Tensor, states: Tensor, mask: Tensor | None) -> Tensor:
-        """``[B, Q, D]``, ``[B, L, D]``, ``[B, 1, L]`` -> ``[B, Q, D]``."""
+        """`[B, Q, D]`, `[B, L, D]`, `[B, 1, L]` -> `[B, Q, D]`."""
         scores = torch.bmm(asked, states.transpose(1, 2))
         weights = torch.softmax(scores if mask is None else scores.add_(mask), dim=-1)
         ctx.save_for_backward(asked, states, weights)
@@ -279,18 +283,19 @@ class _Absorbed(torch.autograd.Function):
         to_scores = torch._softmax_backward_data(
             torch.bmm(grad, states.transpose(1, 2)), weights, -1, weights.dtype
         )
+        # The states are keys and values at once, so they get both gradients: W' dO and dS' Q.
         to_states = torch.bmm(weights.transpose(1, 2), grad).baddbmm_(to_scores.transpose(1, 2), asked)
         return torch.bmm(to_scores, states), to_states, None
 
 
 def _by_head(packed: Tensor, group: Group, heads: int) -> Tensor:
-    """A group of ``[T, H * hd]`` as ``[B_g * H, L_g, hd]``."""
+    """A group of `[T, H * hd]` as `[B_g * H, L_g, hd]`."""
     part = packed[group.start : group.stop].view(len(group.rows), group.length, heads, -1)
     return part.transpose(1, 2).reshape(len(group.rows) * heads, group.length, -1)
 
 
 def _to_place(packed: Tensor, found: Tensor, group: Group) -> None:
-    """Writes ``[B_g * H, L_g, hd]`` to where the group lies in ``[T, H * hd]``."""
+    """Writes `[B_g * H, L_g, hd]` to where the group lies in `[T, H * hd]`."""
     rows = len(group.rows)
     place = packed[group.start : group.stop].view(rows, group.length, -1, found.shape[-1])
     place.copy_(found.view(rows, -1, group.length, found.shape[-1]).transpose(1, 2))

@@ -19,11 +19,12 @@ from transformers import PreTrainedModel
 _LOGITS_AT_ONCE = 2**22
 
 Head = Callable[[Tensor], Tensor]
-"""From hidden states ``[N, D]`` to logits ``[N, V]``."""
+"""From hidden states `[N, D]` to logits `[N, V]`."""
 
 
 def head_of(network: PreTrainedModel) -> Head | None:
-    """What turns the last hidden states of ``network`` into logits; None where that is more than is known here."""
+    """Returns what turns the last hidden states of `network` into logits; None where that is more than is known
+    here."""
     config = network.config.get_text_config()
     output = network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     if output is None or any(hasattr(config, name) for name in ("logit_scale", "logits_scaling")):
@@ -39,11 +40,11 @@ def head_of(network: PreTrainedModel) -> Head | None:
 
 
 def target_losses(hidden: Tensor, wanted: Tensor, head: Head, vocabulary: int) -> Tensor:
-    """Negative log-likelihood of each target token: ``[N]`` float32, in nats.
+    """Negative log-likelihood of each target token: `[N]` float32, in nats.
 
     Args:
-        hidden: ``[N, D]`` last hidden states at the positions that predict the targets.
-        wanted: ``[N]`` target tokens.
+        hidden: `[N, D]` last hidden states at the positions that predict the targets.
+        wanted: `[N]` target tokens.
         head: See `head_of`.
         vocabulary: V, to bound memory.
     """
@@ -54,11 +55,11 @@ def target_losses(hidden: Tensor, wanted: Tensor, head: Head, vocabulary: int) -
 
 
 def log_likelihoods(hidden: Tensor, tokens: Tensor, head: Head, vocabulary: int) -> Tensor:
-    """Log-likelihood of each of several tokens at each place: ``[N, C]`` float32, in nats.
+    """Log-likelihood of each of several tokens at each place: `[N, C]` float32, in nats.
 
     Args:
-        hidden: ``[N, D]`` last hidden states.
-        tokens: ``[C]`` the tokens.
+        hidden: `[N, D]` last hidden states.
+        tokens: `[C]` the tokens.
         head: See `head_of`.
         vocabulary: V, to bound memory.
     """
@@ -74,7 +75,7 @@ class _TargetLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, wanted: Tensor, head: Head, at_once: int) -> Tensor:
-        """``[N, D]``, ``[N]`` -> ``[N]``."""
+        """`[N, D]`, `[N]` -> `[N]`."""
         needed = ctx.needs_input_grad[0]
         losses, gradient = [], []
         for start in range(0, len(hidden), at_once):

@@ -17,9 +17,9 @@ class TokenScores:
     """How likely the tokens of one text are, each behind those before it; the first has none before it.
 
     Attributes:
-        log_likelihoods: ``[L - 1]`` of the tokens from the second on, in nats.
-        top: ``[L - 1, k]`` log-likelihoods of the k likeliest tokens at the same places.
-        top_tokens: ``[L - 1, k]`` those tokens.
+        log_likelihoods: `[L - 1]` of the tokens from the second on, in nats.
+        top: `[L - 1, k]` log-likelihoods of the k likeliest tokens at the same places.
+        top_tokens: `[L - 1, k]` those tokens.
     """
 
     log_likelihoods: Tensor
@@ -33,8 +33,8 @@ def token_scores(
     """Scores of the tokens of several texts.
 
     Args:
-        logits: Of a slice of the N places, ``[n, V]``.
-        wanted: ``[N]`` the token that stands behind each place.
+        logits: Of a slice of the N places, `[n, V]`.
+        wanted: `[N]` the token that stands behind each place.
         lengths: How many of the N places each text has.
         k: How many likeliest tokens to name.
         vocabulary: V, to bound memory.

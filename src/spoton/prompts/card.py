@@ -33,7 +33,7 @@ class Parent(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What turns a prompt's label scores into calibrated ones: ``scores / temperature + bias``."""
+    """What turns a prompt's label scores into calibrated ones: `scores / temperature + bias`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

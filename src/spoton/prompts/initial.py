@@ -177,7 +177,7 @@ def from_combination(values: Sequence[Tensor], weights: Sequence[float], length:
 
 
 def common_token_ids(tokenizer: Tokenizer, count: int = 5000) -> list[int]:
-    """The tokens most frequent in pretraining text, as far as a tokenizer knows (5,000: Lester et al. 2021).
+    """Returns the tokens most frequent in pretraining text, as far as a tokenizer knows (5,000: Lester et al. 2021).
 
     A unigram SentencePiece vocabulary (T5) is sorted by likelihood, so these are its first ids. The ids of a
     BPE vocabulary are in merge order: frequent pairs come first, but the earliest are fragments ("th", "er")

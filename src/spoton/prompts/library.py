@@ -2,7 +2,7 @@
 
 The folder is the library, and listing it reads the head of each file. A file takes its name in one step and never
 changes afterwards, so nothing needs a lock. From `INDEXED_FROM` prompts on, heads come from an index in the cache
-folder (``index.py``), which is derived from the files and made anew if it is missing or damaged.
+folder (`index.py`), which is derived from the files and made anew if it is missing or damaged.
 
 The library stores prompts and finds them by what their cards say. It does not compare them: similarity and
 retrieval belong to transfer.
@@ -152,7 +152,7 @@ class PromptLibrary:
         return str(self.folder)
 
     def add(self, prompt: SoftPrompt, *, name: str | None = None, replace: bool = False) -> Path:
-        """Save a prompt in the library. Its card takes the name it gets there.
+        """Saves a prompt in the library. Its card takes the name it gets there.
 
         Any number of processes may add at once: each file appears whole, and of several that want one name
         exactly one gets it.
@@ -183,7 +183,7 @@ class PromptLibrary:
         return path
 
     def get(self, name: str) -> SoftPrompt:
-        """Load one prompt.
+        """Loads one prompt.
 
         Raises:
             LibraryError: There is no such prompt; the message names the nearest.
@@ -195,7 +195,7 @@ class PromptLibrary:
             raise self._unknown(name) from error
 
     def path(self, name: str) -> Path:
-        """The file of a prompt, whether it is there or not.
+        """Returns the file of a prompt, whether it is there or not.
 
         Raises:
             LibraryError: The name is malformed.
@@ -205,7 +205,8 @@ class PromptLibrary:
         return self.folder / f"{name}{SUFFIX}"
 
     def list(self) -> Listing:
-        """All prompts, sorted by name. Damaged and badly named files are skipped, and told in its `damaged`."""
+        """Returns all prompts, sorted by name. Damaged and badly named files are skipped and listed in its
+        `damaged`."""
         entries: Entries = []
         damaged, paths = self._badly_named(), self._files()
         if len(paths) >= INDEXED_FROM:
@@ -248,7 +249,7 @@ class PromptLibrary:
         task: str | None = None,
         model_fingerprint: str | None = None,
     ) -> Entries:
-        """The prompts that meet every condition given.
+        """Returns the prompts that meet every condition given.
 
         Args:
             text: Words that all occur, in any case, in the name, task, family, labels, source or notes.
@@ -267,7 +268,7 @@ class PromptLibrary:
         ]
 
     def verify(self) -> Verification:
-        """Read every file in full and check it against its checksum; names are checked too."""
+        """Reads every file in full and checks it against its checksum; names are checked too."""
         found = Verification(ok=[], damaged=self._badly_named())
         for path in self._files():
             try:
@@ -281,7 +282,7 @@ class PromptLibrary:
         return found
 
     def remove(self, name: str) -> None:
-        """Delete one prompt, damaged or not.
+        """Deletes one prompt, damaged or not.
 
         Raises:
             LibraryError: There is no such prompt, or the library is read-only or not writable.
@@ -337,7 +338,7 @@ class PromptLibrary:
 
 
 def starter_library() -> PromptLibrary:
-    """The prompts that come with spoton, for its default model. Read-only."""
+    """Returns the prompts that come with spoton, for its default model. Read-only."""
     folder = importlib.resources.files("spoton") / "prompts" / "starter"
     return PromptLibrary(Path(str(folder)), readonly=True)
 

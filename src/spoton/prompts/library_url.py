@@ -31,12 +31,12 @@ _STATE = ".remote.json"
 
 
 def is_url(place: object) -> bool:
-    """Whether a library's place is a URL rather than a path."""
+    """Returns whether a library's place is a URL rather than a path."""
     return isinstance(place, str) and "://" in place
 
 
 def local_folder(place: Path | str) -> Path | None:
-    """The folder of a path or a `file://` URL; None for a URL of another kind."""
+    """Returns the folder of a path or a `file://` URL; None for a URL of another kind."""
     if not is_url(place):
         return Path(place)
     parts = urlsplit(str(place))

@@ -23,7 +23,7 @@ class TensorHead:
     """What is known of a tensor without reading it.
 
     Attributes:
-        dtype: As the format writes it, such as ``F32``.
+        dtype: As the format writes it, such as `F32`.
         shape: Its shape.
     """
 

@@ -115,11 +115,11 @@ class SoftPrompt:
         return self.value.shape[1]
 
     def content_hash(self) -> str:
-        """What the prompt is, whatever its card says: 16 hex digits over shapes and bytes of its tensors."""
+        """Returns what the prompt is, whatever its card says: 16 hex digits over shapes and bytes of its tensors."""
         return _hash_of(self._tensors())[:16]
 
     def require_model(self, fingerprints: str | Sequence[str], model_name: str) -> None:
-        """Refuse a model that the prompt was not tuned with.
+        """Refuses a model that the prompt was not tuned with.
 
         Args:
             fingerprints: Fingerprint of the model about to be used, or all that mean it, its own first.
@@ -137,7 +137,7 @@ class SoftPrompt:
             )
 
     def to_bytes(self) -> bytes:
-        """The prompt file's content."""
+        """Returns the prompt file's content."""
         tensors = self._tensors()
         card = self.card.model_dump(mode="json")
         record = {"format": FORMAT, "checksum": _checksum(card, tensors), "card": card}
@@ -145,7 +145,7 @@ class SoftPrompt:
         return safetensors.torch.save(tensors, metadata={"spoton": json.dumps(record, ensure_ascii=False)})
 
     def save(self, path: Path | str) -> Path:
-        """Write the prompt to one file, atomically, replacing what was there.
+        """Writes the prompt to one file, atomically, replacing what was there.
 
         Returns:
             The path written.
@@ -159,7 +159,7 @@ class SoftPrompt:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a prompt file, and check every bit of it.
+        """Reads a prompt file, and checks every bit of it.
 
         Raises:
             PromptError: The file is missing, damaged, cut short, or not a prompt file.
@@ -173,7 +173,7 @@ class SoftPrompt:
 
     @classmethod
     def from_bytes(cls, data: bytes, source: Path | str) -> Self:
-        """Read the content of a prompt file, and check every bit of it.
+        """Reads the content of a prompt file, and checks every bit of it.
 
         Args:
             data: What `to_bytes` gave.
@@ -223,7 +223,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Read the card and shape of a prompt file. The tensors are neither read nor checked.
+    """Reads the card and shape of a prompt file. The tensors are neither read nor checked.
 
     Raises:
         PromptError: The file is missing, cut short, or not a prompt file.
@@ -242,7 +242,7 @@ def read_header(path: Path) -> Header:
 
 
 def resize_prompt(value: Tensor, length: int) -> Tensor:
-    """Bring a prompt to another length, keeping every row as it was learned.
+    """Brings a prompt to another length, keeping every row as it was learned.
 
     A shorter prompt is the first `length` rows; a longer one repeats the rows from the start. No row is
     averaged or interpolated: virtual tokens are nearly orthogonal, and no mean of two was ever tuned.

@@ -35,7 +35,7 @@ class _Logprobs:
     text_offset: list[int] = field(default_factory=list)
 
     def since(self, start: int) -> dict[str, Any]:
-        """The entries from ``start`` on."""
+        """Returns the entries from `start` on."""
         return {name: values[start:] for name, values in vars(self).items()}
 
 
@@ -52,12 +52,12 @@ class _Choice:
         self._offset = 0
 
     def token_text(self, token: int) -> str:
-        """A token as text; its id where it is only part of a character."""
+        """Returns a token as text; its id where it is only part of a character."""
         text = str(self._service.model.tokenizer.decode([token]))
         return f"token_id:{token}" if "\N{REPLACEMENT CHARACTER}" in text else text
 
     async def echo(self) -> str:
-        """The text itself, with its log probabilities if they are asked for."""
+        """Returns the text itself, with its log probabilities if they are asked for."""
         if not self._request.echo:
             return ""
         if self.scores is not None:
@@ -101,7 +101,7 @@ class _Choice:
 
     @property
     def finish_reason(self) -> str:
-        """``stop`` or ``length``."""
+        """`stop` or `length`."""
         if self.stream is None:
             return "length"
         return "stop" if self._growing.stopped else self.stream.reason or "length"
@@ -126,7 +126,7 @@ class Completion:
         }
 
     async def whole(self) -> dict[str, Any]:
-        """The answer as one document.
+        """Returns the answer as one document.
 
         Raises:
             RequestError: It took too long.
@@ -156,7 +156,7 @@ class Completion:
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
     async def chunks(self) -> AsyncGenerator[str, None]:
-        """The answer as server-sent events; an error in the middle is an event, too."""
+        """Returns the answer as server-sent events; an error in the middle is an event, too."""
         ready: asyncio.Queue[dict[str, Any] | Exception | None] = asyncio.Queue()
         tasks = [asyncio.create_task(self._send(choice, ready)) for choice in self._choices]
         asks_usage = self._request.stream_options is not None and self._request.stream_options.include_usage

@@ -1,4 +1,4 @@
-"""What goes wrong with a request, in the form of the OpenAI interface: ``{"error": {message, type, param, code}}``."""
+"""What goes wrong with a request, in the form of the OpenAI interface: `{"error": {message, type, param, code}}`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RequestError(Exception):
         self.headers = headers or {}
 
     def to_json(self) -> dict[str, Any]:
-        """The body of the answer."""
+        """Returns the body of the answer."""
         kind = "server_error" if self.status >= 500 else _TYPES.get(self.status, "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 

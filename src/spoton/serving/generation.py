@@ -1,6 +1,6 @@
 """Continuations of several inputs that grow together, one token a step.
 
-Which token comes next is decided here; what a token means as text, and where a text stops, is ``completions.py``'s.
+Which token comes next is decided here; what a token means as text, and where a text stops, is `completions.py`'s.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class _Row:
             self._random.manual_seed(job.sampling.seed)
 
     def choose(self, likelihoods: Tensor) -> ChosenToken:
-        """The next token, from log-likelihoods ``[V]``."""
+        """Returns the next token, from log-likelihoods `[V]`."""
         sampling = self.job.sampling
         token = choose_token(likelihoods, sampling, self._random)
         top: tuple[tuple[int, float], ...] = ()
@@ -138,10 +138,10 @@ class _Row:
 
 
 def choose_token(likelihoods: Tensor, sampling: Sampling, random: torch.Generator) -> int:
-    """The likeliest token, or one drawn by temperature from the nucleus (Holtzman et al. 2020, section 3.1).
+    """Returns the likeliest token, or one drawn by temperature from the nucleus (Holtzman et al. 2020, section 3.1).
 
     Args:
-        likelihoods: ``[V]`` log-likelihoods.
+        likelihoods: `[V]` log-likelihoods.
         sampling: How.
         random: Where random numbers come from.
     """

@@ -200,7 +200,7 @@ def _host_name(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen at can be reached from this machine only."""
+    """Returns whether an address to listen at can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

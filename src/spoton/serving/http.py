@@ -1,4 +1,4 @@
-"""The HTTP interface: paths, bodies and errors. What is computed is ``service.py``'s business."""
+"""The HTTP interface: paths, bodies and errors. What is computed is `service.py`'s business."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spoton.serving.service import Service
 
 
 def application(service: Service) -> FastAPI:
-    """The application, without the guards around it.
+    """Returns the application, without the guards around it.
 
     Args:
         service: What answers. It is closed when the application ends.

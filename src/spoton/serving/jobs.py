@@ -1,4 +1,4 @@
-"""What waits for the model: one input of a request each. Plain values; who runs them is ``batcher.py``."""
+"""What waits for the model: one input of a request each. Plain values; who runs them is `batcher.py`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Job:
 
     Attributes:
         key: What the prompt is, for the cache.
-        value: ``[P, D]`` the prompt; P may be 0.
+        value: `[P, D]` the prompt; P may be 0.
         text: Tokens of the input.
         deadline: When its client stops waiting, by `time.monotonic`.
     """
@@ -75,7 +75,7 @@ class Job:
 
 @dataclass(kw_only=True, eq=False)
 class LabelJob(Job):
-    """Asks for the log-likelihood of some labels: ``[C]``."""
+    """Asks for the log-likelihood of some labels: `[C]`."""
 
     labels: Sequence[Sequence[int]]
     done: Future[Tensor] = field(default_factory=Future)
@@ -116,7 +116,7 @@ class GenerateJob(Job):
 
     Attributes:
         on_token: Told every token but the end token, in the thread that runs the model.
-        on_end: Told once: ``stop`` (the end token), ``length``, or an error.
+        on_end: Told once: `stop` (the end token), `length`, or an error.
     """
 
     max_tokens: int

@@ -65,5 +65,5 @@ class Metrics:
             Gauge(name, meaning, registry=self.registry).set_function(value)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Returns all of it, as Prometheus reads it."""
         return generate_latest(self.registry)

@@ -1,6 +1,6 @@
 """One pass through the model for inputs of many requests: different prompts, lengths and labels side by side.
 
-Used by the thread that runs the model, and by no other. How inputs come together is ``batcher.py``'s business.
+Used by the thread that runs the model, and by no other. How inputs come together is `batcher.py`'s business.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Passes:
             self._packed.reads_by_token([torch.zeros(0, model.dim)], [[model.end_token]])
 
     def reads_by_token(self, job: Job, extra: int = 0) -> bool:
-        """Whether single tokens of this input, and of ``extra`` that follow, can be scored and sampled."""
+        """Returns whether single tokens of this input, and of `extra` that follow, can be scored and sampled."""
         return self._packed is not None and self._packed.reads_by_token([job.value], [job.text], extra)
 
     @torch.no_grad()
     def label_scores(self, jobs: Sequence[LabelJob]) -> list[Tensor]:
-        """Log-likelihoods of each job's labels: ``[C]`` each, float32 on the CPU."""
+        """Log-likelihoods of each job's labels: `[C]` each, float32 on the CPU."""
         keys, values, batch = _together(jobs)
         if self._packed is not None:
             known = self.cache.get(list(zip(keys, values, strict=True)))
@@ -63,7 +63,7 @@ class Passes:
 
     @torch.no_grad()
     def token_scores(self, jobs: Sequence[TextJob]) -> list[TokenScores]:
-        """How likely the tokens of each input are."""
+        """Returns how likely the tokens of each input are."""
         keys, values, batch = _together(jobs)
         assert self._packed is not None  # the service asks `reads_by_token` first
         known = self.cache.get(list(zip(keys, values, strict=True)))

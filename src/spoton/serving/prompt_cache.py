@@ -14,14 +14,14 @@ from torch import Tensor
 from spoton.models.packed_rows import PromptCache
 
 KeysAndValues = dict[int, tuple[Tensor, Tensor]]
-"""Of one prompt: layer -> ``[Hkv, P, hd]`` twice."""
+"""Of one prompt: layer -> `[Hkv, P, hd]` twice."""
 
 
 class BoundedPromptCache:
     """Keys and values by what a prompt is, not by its name.
 
     Args:
-        compute: Computes the keys and values of some prompts ``[P_k, D]``, numbered as given.
+        compute: Computes the keys and values of some prompts `[P_k, D]`, numbered as given.
         max_bytes: The bound; a prompt that is larger is computed for every pass.
 
     Attributes:
@@ -43,7 +43,7 @@ class BoundedPromptCache:
         """Keys and values of the prompts of one pass, numbered as given.
 
         Args:
-            prompts: Hash and value ``[P, D]`` of each, no hash twice.
+            prompts: Hash and value `[P, D]` of each, no hash twice.
         """
         missing = [(key, value) for key, value in prompts if key not in self._kept]
         self.hits += len(prompts) - len(missing)

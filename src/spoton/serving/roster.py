@@ -35,7 +35,7 @@ class ServedPrompt:
         prompt: The prompt, without its key.
         content: Hash of its tensors.
         labels: Tokens of each label; None where answers are generated.
-        direction: ``[D]`` mean token of its key, or of its value if it has none: what similarity compares.
+        direction: `[D]` mean token of its key, or of its value if it has none: what similarity compares.
         path: Its file.
     """
 
@@ -60,7 +60,7 @@ class ServedPrompt:
 
     @property
     def value(self) -> Tensor:
-        """``[P, D]``."""
+        """`[P, D]`."""
         return self.prompt.value
 
 

@@ -91,7 +91,7 @@ class Service:
         await self._templates.close()
 
     async def prompt(self, name: str) -> ServedPrompt:
-        """A prompt by name, also if it was added a moment ago.
+        """Returns a prompt by name, also if it was added a moment ago.
 
         Raises:
             RequestError: There is none, or it is not served.

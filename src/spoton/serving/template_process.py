@@ -1,9 +1,9 @@
 """Filling templates in a process of its own, which is stopped when it takes too long or too much memory.
 
 Templates come with prompts, from whoever wrote them. The sandbox keeps them from files and from Python; it does not
-keep ``{{ 9 ** (9 ** 9) }}`` from taking the processor for ever, and inside the server nothing could stop that.
+keep `{{ 9 ** (9 ** 9) }}` from taking the processor for ever, and inside the server nothing could stop that.
 
-Run as ``python -m spoton.serving.template_process``: one JSON object a line in, one a line out.
+Run as `python -m spoton.serving.template_process`: one JSON object a line in, one a line out.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class TokenStream:
 
     Args:
         key: What the prompt is.
-        value: ``[P, D]`` the prompt.
+        value: `[P, D]` the prompt.
         text: Tokens of the input.
         deadline: By `time.monotonic`.
         max_tokens: The most tokens.
@@ -29,7 +29,7 @@ class TokenStream:
 
     Attributes:
         job: To be submitted to the batcher.
-        reason: Why it ended, ``stop`` or ``length``; None before.
+        reason: Why it ended, `stop` or `length`; None before.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class TokenStream:
             self.job.cancelled = True  # nobody reads the rest, so the model can stop
 
     async def all(self) -> list[ChosenToken]:
-        """All tokens."""
+        """Returns all tokens."""
         return [chosen async for chosen in self]
 
 
@@ -123,7 +123,7 @@ class GrowingText:
         return shown
 
     def rest(self) -> str:
-        """What was held back, at the end."""
+        """Returns what was held back, at the end."""
         shown = self.text[self._given :]
         self._given = len(self.text)
         return shown

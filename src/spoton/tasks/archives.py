@@ -37,7 +37,7 @@ ARCHIVES = {
 def archive_rows(
     archive: Archive, *, on_message: Callable[[str], None] | None = None
 ) -> dict[str, list[dict[str, Any]]]:
-    """All rows, under `all` or by official split, each with `file`, its member without the extension.
+    """Returns all rows, under `all` or by official split, each with `file`, its member without the extension.
 
     Raises:
         DownloadError: The archive is neither cached nor to be fetched.

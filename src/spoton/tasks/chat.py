@@ -29,7 +29,7 @@ class Chat:
         return f"{self.before}{said}{self.after}{cue.strip()}".strip()
 
     def around_template(self, template: str, cue: str) -> str:
-        """The template that fills in what `around` makes of an input."""
+        """Returns the template that fills in what `around` makes of an input."""
         said = template.removesuffix(cue)
         before, after = (f"{{% raw %}}{text}{{% endraw %}}" for text in (self.before, self.after))
         return f"{before}{{% filter trim %}}{said}{{% endfilter %}}{after}{cue.strip()}"

@@ -84,7 +84,7 @@ class Columns:
 
 
 def names_of(rows: Iterable[Row]) -> list[str]:
-    """All column names in the order of their first appearance; JSON rows need not agree."""
+    """Returns all column names in the order of their first appearance; JSON rows need not agree."""
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

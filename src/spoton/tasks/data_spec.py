@@ -118,7 +118,7 @@ class DataSpec(BaseModel):
 
     @classmethod
     def of(cls, spec: "DataSpec | None" = None, options: Mapping[str, Any] | None = None) -> "DataSpec":
-        """A spec with changes by field name.
+        """Returns a spec with changes by field name.
 
         Args:
             spec: What to start from. None: all defaults.
@@ -136,7 +136,7 @@ class DataSpec(BaseModel):
             raise DataError(" ".join(map(_problem, error.errors()))) from error
 
     def given(self) -> dict[str, Any]:
-        """The fields that were set, by name."""
+        """Returns the fields that were set, by name."""
         return {field: getattr(self, field) for field in self.model_fields_set}
 
     def require_for(self, kind: Kind, what: str) -> None:

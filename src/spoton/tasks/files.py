@@ -44,7 +44,7 @@ _REFUSED = (
 
 
 def read_rows(path: Path, encoding: str | None = None, delimiter: str | None = None) -> list[dict[str, Any]]:
-    """All rows of a file as dictionaries; the cells of CSV and TSV files are strings.
+    """Returns all rows of a file as dictionaries; the cells of CSV and TSV files are strings.
 
     Args:
         path: The file.
@@ -71,7 +71,7 @@ def read_rows(path: Path, encoding: str | None = None, delimiter: str | None = N
 
 
 def file_content(path: Path) -> tuple[bytes, str]:
-    """The bytes of a file, unpacked if they are gzipped, and the suffix that says what they are.
+    """Returns the bytes of a file, unpacked if they are gzipped, and the suffix that says what they are.
 
     Raises:
         DataError: The file cannot be read or unpacked.
@@ -89,7 +89,7 @@ def file_content(path: Path) -> tuple[bytes, str]:
 
 
 def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
-    """The text of bytes.
+    """Returns the text of bytes.
 
     Args:
         data: The bytes.

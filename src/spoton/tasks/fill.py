@@ -15,7 +15,7 @@ _CATALOG_COLUMNS = {"number": 0, "file": ""}
 
 
 def given_columns(source: str) -> dict[str, Any]:
-    """The columns that a row need not bring, with their values.
+    """Returns the columns that a row need not have, with their values.
 
     Args:
         source: Of the prompt's card.
@@ -45,7 +45,7 @@ def inputs_of(
     Args:
         template: Of the card.
         rows: Texts or columns.
-        given: Columns that a row need not bring, with their values.
+        given: Columns that a row need not have, with their values.
 
     Raises:
         DataError: A row does not fit the template.

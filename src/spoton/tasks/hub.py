@@ -23,7 +23,7 @@ _SHUFFLED = 10_000  # rows that a stream holds to shuffle them
 
 
 def load_hub_task(dataset_id: str, spec: DataSpec | None = None, **options: Any) -> Task:
-    """Load a data set from the Hugging Face Hub (or from the cache of `datasets`) as a task.
+    """Loads a data set from the Hugging Face Hub (or from the cache of `datasets`) as a task.
 
     Args:
         dataset_id: `owner/name`.
@@ -97,7 +97,7 @@ def task_from_datasets(
     license: str = "",
     **options: Any,
 ) -> Task:
-    """Build a task from data sets in memory, class numbers turned into class names.
+    """Builds a task from data sets in memory, class numbers turned into class names.
 
     Args:
         splits: A `datasets.Dataset` for `train` and, optionally, `validation` and `test`.

@@ -29,7 +29,7 @@ def resolve_task(
     on_message: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Task:
-    """Load the task that `spec` names.
+    """Loads the task that `spec` names.
 
     Args:
         spec: The path of a file, or of a folder with a file for each split; or the name or an alias of a task of the
@@ -54,7 +54,7 @@ def resolve_task(
 
 
 def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskInfo | None:
-    """What the YAML file of the task that `spec` names says; None if `spec` is no such task.
+    """Returns what the YAML file of the task that `spec` names says; None if `spec` is no such task.
 
     Reads no rows.
 
@@ -70,7 +70,7 @@ def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskI
 
 
 def has_forms(spec: str, *, task_files: Sequence[Path | str] = ()) -> bool:
-    """Whether the form matters to what `spec` names: a task described by a YAML file, or a mixture.
+    """Returns whether the form matters to what `spec` names: a task described by a YAML file, or a mixture.
 
     Raises:
         DataError: A task file cannot be used.
@@ -141,7 +141,7 @@ def load_mixture(
     own: Sequence[TaskInfo] = (),
     on_message: Callable[[str], None] | None = None,
 ) -> Task:
-    """Load the members of a mixture and make one task of them.
+    """Loads the members of a mixture and makes one task of them.
 
     Args:
         spec: `mixture:` and the name of a mixture, or tasks as for `resolve_task` with commas between them.

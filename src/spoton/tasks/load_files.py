@@ -25,7 +25,7 @@ _NAMELESS = frozenset(name for names in _SPLITS.values() for name in names) | {"
 
 
 def load_task_file(path: Path | str, spec: DataSpec | None = None, **options: Any) -> Task:
-    """Load a task from a file of examples, or from up to three.
+    """Loads a task from a file of examples, or from up to three.
 
     Args:
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel, also gzipped.
@@ -44,7 +44,7 @@ def load_task_file(path: Path | str, spec: DataSpec | None = None, **options: An
 
 
 def load_task_folder(path: Path | str, spec: DataSpec | None = None, **options: Any) -> Task:
-    """Load a task from a folder with `train.csv` and, optionally, `validation.csv` and `test.csv`.
+    """Loads a task from a folder with `train.csv` and, optionally, `validation.csv` and `test.csv`.
 
     The files may be of any kind that `load_task_file` reads; `valid`, `val` and `dev` are names of the validation
     split, too, and `train-00000-of-00002.parquet` is a part of the training split.

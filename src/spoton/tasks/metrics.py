@@ -32,7 +32,7 @@ def compute(
     *,
     examples: Examples | None = None,
 ) -> dict[str, float]:
-    """Score predictions under each named metric.
+    """Scores predictions under each named metric.
 
     Args:
         names: Keys of `METRICS`, and `mean` for the mean of the others.
@@ -60,7 +60,7 @@ def compute(
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Refuse metrics that are not there, and `mean` without anything to take the mean of.
+    """Refuses metrics that are not there, and `mean` without anything to take the mean of.
 
     Raises:
         DataError: Names the metrics there are.
@@ -72,7 +72,7 @@ def require_known(names: Sequence[str]) -> None:
 
 
 def mean_score(scores: Mapping[str, float]) -> float:
-    """The unweighted mean: of a task's metrics, its score; of tasks' scores, that of a benchmark."""
+    """Returns the unweighted mean: of a task's metrics, its score; of tasks' scores, that of a benchmark."""
     return sum(scores.values()) / len(scores)
 
 
@@ -84,7 +84,7 @@ def resampled_scores(
     samples: int,
     generator: Any,
 ) -> dict[str, Any] | None:
-    """Label metrics of resampled rows in percent, ``[S]`` each, counted instead of scored one by one.
+    """Label metrics of resampled rows in percent, `[S]` each, counted instead of scored one by one.
 
     Args:
         names: As for `compute`.
@@ -234,7 +234,7 @@ def _codes(
 
 
 def number(text: Prediction) -> float | None:
-    """The finite number that a text spells, or None."""
+    """Returns the finite number that a text spells, or None."""
     try:
         value = float(text) if text is not None else math.nan
     except ValueError:

@@ -25,13 +25,13 @@ its members; how many was not measured."""
 
 @functools.cache
 def named_mixtures() -> Mapping[str, tuple[str, ...]]:
-    """The mixtures of the paper: name -> names of their members."""
+    """Returns the mixtures of the paper: name -> names of their members."""
     text = (resources.files("spoton.tasks") / "mixtures.yaml").read_text(encoding="utf-8")
     return {name: tuple(members) for name, members in yaml.safe_load(text).items()}
 
 
 def mixture_members(spec: str) -> tuple[str, ...]:
-    """What `mixture:<spec>` names: the members of a mixture of the paper, or a list with commas.
+    """Returns what `mixture:<spec>` names: the members of a mixture of the paper, or a list with commas.
 
     Raises:
         DataError: There is no such mixture, or a member is named twice.
@@ -51,7 +51,7 @@ def mixture_members(spec: str) -> tuple[str, ...]:
 
 
 def mixing_rates(sizes: Sequence[int], *, cap: int = CAP, temperature: float = 1.0) -> list[float]:
-    """The share of each task: `min(size, cap) ** (1 / temperature)`, divided by their sum.
+    """Returns the share of each task: `min(size, cap) ** (1 / temperature)`, divided by their sum.
 
     Examples-proportional mixing at temperature 1; the higher the temperature, the more equal the shares.
 

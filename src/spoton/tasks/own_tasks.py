@@ -35,7 +35,7 @@ _EXPECTED = {
 
 
 def read_definition(path: Path | str) -> TaskInfo:
-    """Read the YAML file of one task.
+    """Reads the YAML file of one task.
 
     Args:
         path: The file. Paths in its `data_files` are relative to its folder.
@@ -69,7 +69,7 @@ def read_definition(path: Path | str) -> TaskInfo:
 
 
 def read_definitions(paths: Sequence[Path | str], known: Callable[[str], bool]) -> tuple[TaskInfo, ...]:
-    """Read several files.
+    """Reads several files.
 
     Args:
         paths: The files.
@@ -94,7 +94,7 @@ def read_definitions(paths: Sequence[Path | str], known: Callable[[str], bool]) 
 
 
 def _require_whole(info: TaskInfo, path: Path) -> None:
-    """Refuse here what would fail only when rows are rendered."""
+    """Refuses here what would fail only when rows are rendered."""
     for name in (info.name, *info.aliases):
         if not _NAME.fullmatch(name):
             raise DataError(

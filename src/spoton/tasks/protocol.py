@@ -31,7 +31,7 @@ class Divided:
 
 
 def divide(info: TaskInfo, found: Mapping[str, Rendered], protocol: Protocol, seed: int) -> Divided:
-    """Settle the three splits of a task from what its source has.
+    """Settles the three splits of a task from what its source has.
 
     Args:
         info: The task.

@@ -26,7 +26,7 @@ class Rendered:
 
 
 def input_template(info: TaskInfo, prefix: Prefix, *, archived: bool = False, form: Form = "t5") -> str:
-    """The template of the input, with the task's name in front if it has one and it is wanted.
+    """Returns the template of the input, with the task's name in front if it has one and it is wanted.
 
     Where a task has several templates they differ in a column only; this is the first.
     """
@@ -34,7 +34,7 @@ def input_template(info: TaskInfo, prefix: Prefix, *, archived: bool = False, fo
 
 
 def render_rows(info: TaskInfo, rows: Rows, prefix: Prefix, form: Form = "t5") -> dict[str, Rendered]:
-    """The examples of each split. Their groups are the same in every form, so that splits are.
+    """Returns the examples of each split. Their groups are the same in every form, so that splits are.
 
     Raises:
         DataError: A row lacks a column, or no row of a split gives an example.
@@ -92,7 +92,7 @@ class _Form:
         return cls(parts, question, info)
 
     def examples(self, rows: Sequence[Row]) -> Rendered:
-        """The examples of all rows and the group of each."""
+        """Returns the examples of all rows and the group of each."""
         examples: list[Example] = []
         groups: list[str] = []
         for number, row in enumerate(rows):

@@ -16,7 +16,7 @@ Counts = NDArray[np.int64]
 def resampled_counts(
     targets: Sequence[int], answers: Sequence[int], classes: int, samples: int, generator: Any
 ) -> Counts:
-    """``[S, C, C]`` how often each target (rows) got each answer (columns) in each resampling of the examples."""
+    """`[S, C, C]` how often each target (rows) got each answer (columns) in each resampling of the examples."""
     pairs = np.array(targets) * classes + np.array(answers)
     drawn = [
         np.bincount(pairs[generator.integers(len(pairs), size=len(pairs))], minlength=classes**2)
@@ -26,11 +26,11 @@ def resampled_counts(
 
 
 def scores_of_counts(name: str, counts: Counts, labels: int) -> NDArray[np.float64]:
-    """``[S]`` a label metric, 0 to 1, of every resampling.
+    """`[S]` a label metric, 0 to 1, of every resampling.
 
     Args:
         name: `accuracy`, `f1`, `macro_f1` or `matthews`.
-        counts: ``[S, C, C]`` from `resampled_counts`; the first classes are the labels.
+        counts: `[S, C, C]` from `resampled_counts`; the first classes are the labels.
         labels: How many labels `macro_f1` is taken over.
     """
     right = counts.diagonal(axis1=1, axis2=2)

@@ -42,7 +42,7 @@ def find_rows(
     max_rows: int | None = None,
     on_message: OnMessage | None = None,
 ) -> Rows:
-    """Read the rows of a task from the first source that has them.
+    """Reads the rows of a task from the first source that has them.
 
     Args:
         info: Which task.

@@ -30,7 +30,7 @@ def stratified_split(
     groups: Sequence[str] | None = None,
     seed: int = 0,
 ) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
-    """Divide examples into train, validation and test, each label in proportion.
+    """Divides examples into train, validation and test, each label in proportion.
 
     Examples of one group never fall in two splits; where `groups` is not given, the input is the group, so
     the same text cannot be both tuned on and tested on. Each label gets at least one example in every split.
@@ -97,7 +97,7 @@ def k_per_label(
 
 
 def interleaved(examples: Iterable[Example], labels: Sequence[str] | None, seed: int) -> list[Example]:
-    """The examples in an order any beginning of which holds the labels in proportion."""
+    """Returns the examples in an order any beginning of which holds the labels in proportion."""
     ordered = _hashed(examples, "order", seed)
     if labels is None:
         return ordered

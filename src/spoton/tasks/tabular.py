@@ -31,7 +31,7 @@ def task_from_rows(
     spec: DataSpec | None = None,
     license: str = "",
 ) -> Task:
-    """Build a task from the rows of `train` and, where they exist, `validation` and `test`.
+    """Builds a task from the rows of `train` and, where they exist, `validation` and `test`.
 
     A split that is not given is taken out of train (a tenth each, at most 500 and 1,000 examples; see
     `stratified_split`). Rows with an empty input or target are dropped, and the notes say how many. The notes also

@@ -17,7 +17,7 @@ LONGEST_LABEL = 5
 
 
 def labels_of(targets: Sequence[str], wanted: Labels | None) -> tuple[tuple[str, ...] | None, str]:
-    """The closed set of targets, or None if they are open, and a sentence on how that was decided.
+    """Returns the closed set of targets, or None if they are open, and a sentence on how that was decided.
 
     Args:
         targets: Of all rows.
@@ -53,7 +53,7 @@ def labels_of(targets: Sequence[str], wanted: Labels | None) -> tuple[tuple[str,
 
 
 def metrics_of(targets: Sequence[str], labels: Sequence[str] | None) -> tuple[str, ...]:
-    """The metrics of a task whose user names none, the main one first."""
+    """Returns the metrics of a task whose user names none, the main one first."""
     if labels is not None:
         return ("accuracy", "macro_f1")
     if len(set(targets)) > FEW and all(number(target) is not None for target in targets):

@@ -52,7 +52,7 @@ class Task:
     """What a user should know about how the data was read, one sentence each."""
 
     def __post_init__(self) -> None:
-        """Refuse what could never be tuned or scored."""
+        """Refuses what could never be tuned or scored."""
         if not self.train:
             raise DataError(f"Task {self.name!r} has no train examples. Give it at least a few.")
         require_known(self.metrics)
@@ -87,7 +87,7 @@ class Task:
         test: int | None = None,
         seed: int = 0,
     ) -> "Task":
-        """The same task with at most this many examples in each split, each label in proportion.
+        """Returns the same task with at most this many examples in each split, each label in proportion.
 
         None keeps a split as it is. The sample of a smaller number is part of that of a larger one.
         """
@@ -99,7 +99,7 @@ class Task:
         )
 
     def k_shot(self, k: int, seed: int = 0) -> "Task":
-        """The same task with `k` train examples of each label (`k` in all where targets are open).
+        """Returns the same task with `k` train examples of each label (`k` in all where targets are open).
 
         Raises:
             DataError: A label has fewer than `k` train examples.
@@ -107,7 +107,8 @@ class Task:
         return replace(self, train=k_per_label(self.train, k, self.labels, seed))
 
     def balanced(self) -> "Task":
-        """The same task with the training rows of rarer labels repeated, so that each label weighs about the same.
+        """Returns the same task with the training rows of rarer labels repeated, so that each label weighs about the
+        same.
 
         A label's rows are repeated as often as the largest label has more rows, rounded: the same as a weight of the
         loss of each class, for a loop that takes rows in equal batches. Open targets are left as they are.

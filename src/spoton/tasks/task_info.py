@@ -163,7 +163,8 @@ class TaskInfo(BaseModel):
         return self
 
     def in_form(self, form: Form) -> "TaskInfo":
-        """The same task with the templates and label words of a form; itself where it has one form for all."""
+        """Returns the same task with the templates and label words of a form; itself where it has one form for
+        all."""
         if form == "t5" or self.natural is None:
             return self
         natural, changes = self.natural, dict[str, Any]()

@@ -104,7 +104,7 @@ def normalized(text: str) -> str:
 
 
 def missing_package(metric: str) -> str | None:
-    """What to install before this metric can be computed, or None."""
+    """Returns what to install before this metric can be computed, or None."""
     package = PACKAGES.get(metric)
     if package is None or importlib.util.find_spec(package) is not None:
         return None

@@ -49,7 +49,7 @@ def steps_between_evaluations(recipe: Recipe, validation: int) -> int:
     """Returns an interval that leaves at least two thirds of a run to tuning, and at least two evaluations.
 
     A row that is scored costs a forward pass; one that is tuned on costs about two, since the frozen weights need no
-    gradient. So an evaluation costs as much as ``candidates * validation / (2 * batch_size)`` steps if the rows of both
+    gradient. So an evaluation costs as much as `candidates * validation / (2 * batch_size)` steps if the rows of both
     splits are equally long, with two candidates (the last prompt and the average) where an average is kept.
 
     Args:

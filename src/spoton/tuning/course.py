@@ -22,7 +22,7 @@ class Course:
     Attributes:
         step: Optimizer steps taken.
         best_step: Step of the best evaluation; meaningless before the first.
-        best_candidate: Which candidate of that step it was: ``last``, ``average``, ...
+        best_candidate: Which candidate of that step it was: `last`, `average`, ...
         best_score: Its validation score.
         best_loss: Its validation loss.
         history: One entry a step or evaluation.
@@ -44,7 +44,7 @@ class Course:
 
     @property
     def evaluations(self) -> list[dict[str, float]]:
-        """The entries of ``history`` that are evaluations."""
+        """The entries of `history` that are evaluations."""
         return [entry for entry in self.history if "validation" in entry]
 
     def note_step(self, loss: float) -> None:
@@ -115,7 +115,7 @@ def _rank(found: Evaluation, select: Literal["loss", "score"]) -> tuple[float, f
 
 
 def is_number(found: Evaluation) -> bool:
-    """Whether the loss of an evaluation is one; after NaN or infinity there is nothing to keep."""
+    """Returns whether the loss of an evaluation is one; after NaN or infinity there is nothing to keep."""
     return found.loss is None or math.isfinite(found.loss)
 
 

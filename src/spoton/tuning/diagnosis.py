@@ -54,7 +54,7 @@ class Diagnosis:
     findings: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values; a loss that is not a number is None, since JSON has no word for it."""
+        """Returns all of it as plain values; a loss that is not a number is None, since JSON has no word for it."""
         rates = [
             {name: number if math.isfinite(number) else None for name, number in rate.items()}
             for rate in self.rates

@@ -42,14 +42,14 @@ class Halving(BaseModel):
         return rungs
 
     def left(self, prompts: int, rung: int) -> int:
-        """How many of `prompts` continue after the rung of that index."""
+        """Returns how many of `prompts` continue after the rung of that index."""
         return max(1, math.ceil(prompts * self.keep ** (rung + 1) - 1e-9))
 
     def require_looks(self, steps: int, evaluate_every: int) -> None:
         """Refuses rungs at steps without an evaluation.
 
         Raises:
-            RecipeError: A rung is not a multiple of ``evaluate_every``, or not before the last step.
+            RecipeError: A rung is not a multiple of `evaluate_every`, or not before the last step.
         """
         strange = [rung for rung in self.rungs if rung % evaluate_every or rung >= steps]
         if strange:
@@ -71,8 +71,8 @@ class Halving(BaseModel):
         """Which prompts are dropped, and the first rung at which that is not known yet.
 
         Args:
-            histories: Looks of all prompts that were started together (``step``, ``validation``,
-                ``validation_loss``), dropped ones included. One may have none.
+            histories: Looks of all prompts that were started together (`step`, `validation`,
+                `validation_loss`), dropped ones included. One may have none.
             over: Which of them ended by themselves, and are compared by what they have. None: none did.
 
         Returns:

@@ -2,7 +2,7 @@
 
 A run is named by the hash of all that decides it. Its document is written last and in one step, so a whole document
 says that the run is complete, and a damaged one counts for nothing. Where documents lie is their keepers' business:
-a study keeps cells (``study/run``), a comparison its arms (``transfer/kept_runs.py``).
+a study keeps cells (`study/run`), a comparison its arms (`transfer/kept_runs.py`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def score_test_split(
     on_event: OnEvent,
     phase: str,
 ) -> dict[str, float]:
-    """Every metric on the test split, which chooses nothing; None scores the bare (or tuned) model."""
+    """Returns every metric on the test split, which chooses nothing; None scores the bare (or tuned) model."""
     found = evaluate(
         model, prompt, task.test, task, mode,
         max_input_tokens=max_input_tokens, on_event=on_event, phase=phase,
@@ -65,7 +65,8 @@ def score_test_split(
 
 
 def whole_document(data: bytes | None) -> dict[str, Any] | None:
-    """The sealed document in a file; None if there is none, or it is empty, cut off, damaged or something else."""
+    """Returns the sealed document in a file; None if there is none, or it is empty, cut off, damaged or something
+    else."""
     if not data:
         return None
     try:

@@ -28,12 +28,12 @@ class Adafactor(torch.optim.Optimizer):
         p     = (1 - weight_decay) * p - learning_rate * y
 
     Args:
-        params: Prompt matrices ``[P, D]``.
+        params: Prompt matrices `[P, D]`.
         lr: Learning rate, constant.
-        weight_decay: Share of the parameter lost every step, independent of ``lr``.
+        weight_decay: Share of the parameter lost every step, independent of `lr`.
         decay: Exponent of the second moment's schedule.
         clipping: Largest RMS of an update before the learning rate.
-        scaling: Whether the learning rate is multiplied by ``max(0.001, RMS(p))``, as T5 is fine-tuned (Raffel et al.
+        scaling: Whether the learning rate is multiplied by `max(0.001, RMS(p))`, as T5 is fine-tuned (Raffel et al.
             2020, section 3.1.2; the settings of T5X). Prompts are tuned without.
     """
 
@@ -51,7 +51,7 @@ class Adafactor(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Takes one step; there is no closure (``override``: torch's overloads ask for a float with one)."""
+        """Takes one step; there is no closure (`override`: torch's overloads ask for a float with one)."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

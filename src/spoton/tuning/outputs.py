@@ -1,4 +1,4 @@
-"""What a run may do to the files at its ``--out``: a finished one is replaced by a finished one, and only when asked.
+"""What a run may do to the files at its `--out`: a finished one is replaced by a finished one, and only when asked.
 
 A prompt is finished if its record is next to it. Whoever interrupts a run that was to replace a finished prompt finds
 that prompt as it was, and the unfinished one under a name of its own.
@@ -14,7 +14,7 @@ from spoton.prompts.soft_prompt import SoftPrompt
 
 
 def is_finished(out: Path) -> bool:
-    """Whether a run has finished there: its record is written last."""
+    """Returns whether a run has finished there: its record is written last."""
     return out.exists() and out.with_suffix(".json").exists()
 
 
@@ -41,7 +41,7 @@ def save_unfinished(prompt: SoftPrompt, out: Path) -> Path:
     """Saves the best prompt of an interrupted run, unless what is there is better.
 
     Returns:
-        Where the better of the two is: ``out``, or next to a finished prompt ``NAME.interrupted.safetensors``.
+        Where the better of the two is: `out`, or next to a finished prompt `NAME.interrupted.safetensors`.
 
     Raises:
         SpotonError: The file cannot be written.

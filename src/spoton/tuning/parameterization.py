@@ -1,14 +1,14 @@
 """What is tuned in place of a prompt: the prompt itself, or fewer or other numbers that make one.
 
 Every kind begins exactly at the given start, so that transfer works with all of them, and collapses into a plain matrix
-``[P, D]`` that needs nothing of it afterwards. With S the start:
+`[P, D]` that needs nothing of it afterwards. With S the start:
 
-- ``none``: P = S, tuned directly (Lester et al. 2021).
-- ``residual``: P = V + g * norm(relu(V A) B) with V = S at first, and a gain g that starts at zero (after Residual
+- `none`: P = S, tuned directly (Lester et al. 2021).
+- `residual`: P = V + g * norm(relu(V A) B) with V = S at first, and a gain g that starts at zero (after Residual
   Prompt Tuning, Razdaibiedina et al. 2023, https://arxiv.org/abs/2305.03937, whose gain starts at one).
-- ``superposition``: P = S + W E with E 128 sampled rows of the vocabulary and W at zero (after SuperPos-Prompt,
+- `superposition`: P = S + W E with E 128 sampled rows of the vocabulary and W at zero (after SuperPos-Prompt,
   SadraeiJavaeri et al. 2024, https://arxiv.org/abs/2406.05279).
-- ``low_rank``: P = S + (Z G) * s + b with G a frozen Gaussian ``[r, D]``, Z and b at zero and s at one (after ULPT,
+- `low_rank`: P = S + (Z G) * s + b with G a frozen Gaussian `[r, D]`, Z and b at zero and s at one (after ULPT,
   Wu et al. 2025, https://arxiv.org/abs/2502.04501).
 """
 
@@ -35,7 +35,7 @@ class Parameterized(Protocol):
     """What is tuned, by name, in a fixed order; leaves that want gradients."""
 
     def prompt(self) -> Tensor:
-        """Returns the prompt ``[P, D]`` that the tensors make now, with their gradient."""
+        """Returns the prompt `[P, D]` that the tensors make now, with their gradient."""
 
 
 class Collapsible(Protocol):
@@ -53,8 +53,8 @@ class Parameterization:
 
     Args:
         kind: Which.
-        start: ``[P, D]`` float32, the prompt before the first step.
-        embeddings: ``[V, D]`` rows of the vocabulary, read by ``superposition`` alone.
+        start: `[P, D]` float32, the prompt before the first step.
+        embeddings: `[V, D]` rows of the vocabulary, read by `superposition` alone.
         seed: Decides what is drawn.
 
     Attributes:
@@ -90,7 +90,7 @@ class Parameterization:
         self.tensors = {name: tensor.to(device).requires_grad_() for name, tensor in tensors.items()}
 
     def prompt(self) -> Tensor:
-        """Returns the prompt that the tensors make now: ``[P, D]``, with their gradient."""
+        """Returns the prompt that the tensors make now: `[P, D]`, with their gradient."""
         own = self.tensors
         if self.kind == "none":
             return own["prompt"]

@@ -1,6 +1,6 @@
 """What is tuned in prompt tuning: one prompt, its average, its key, and the result with its card.
 
-Steps, evaluations and the end of a run are in ``training_run.py``.
+Steps, evaluations and the end of a run are in `training_run.py`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Tuned:
 
     Attributes:
         prompt: Key, start, best value by validation, and card.
-        history: One entry a step (``step``, ``loss``) and an evaluation (``step``, ``validation``).
+        history: One entry a step (`step`, `loss`) and an evaluation (`step`, `validation`).
         stopped: Why it ended.
         steps: Steps taken.
         truncated: Training inputs that lost their middle.
@@ -73,14 +73,14 @@ class Job:
     Attributes:
         task: Train and validation splits are used.
         recipe: How to tune.
-        initial: ``[P', D]`` to start from instead of ``recipe.init``; resized to the recipe's length.
-        parents: What ``initial`` was made of, for the card.
+        initial: `[P', D]` to start from instead of `recipe.init`; resized to the recipe's length.
+        parents: What `initial` was made of, for the card.
         mode: How to validate; None: `default_mode`.
         checkpoint: File that keeps the state at every evaluation, removed by the caller.
-        resume: Go on from ``checkpoint`` if it is there.
+        resume: Go on from `checkpoint` if it is there.
         on_event: Watches the progress.
         phase: What to call this run in progress events.
-        tuned_as: What is tuned in place of the prompt, instead of ``recipe.reparameterization``.
+        tuned_as: What is tuned in place of the prompt, instead of `recipe.reparameterization`.
     """
 
     task: Task
@@ -101,14 +101,14 @@ class PromptLearner:
     Args:
         model: The frozen model.
         recipe: How to tune.
-        start: ``[P, D]`` before the first step.
+        start: `[P, D]` before the first step.
         tuned_as: What is tuned in place of the prompt; None: as the recipe says.
 
     Attributes:
         start: As given, on the CPU.
-        average: ``[P, D]`` moving average of the prompt; None if the recipe asks for none.
-        best: ``[P, D]`` the best candidate by validation so far; None before the first evaluation.
-        key: ``[P, D]`` the prompt at the key step; None before it.
+        average: `[P, D]` moving average of the prompt; None if the recipe asks for none.
+        best: `[P, D]` the best candidate by validation so far; None before the first evaluation.
+        key: `[P, D]` the prompt at the key step; None before it.
         moved: Whether a step was taken.
     """
 
@@ -144,7 +144,7 @@ class PromptLearner:
 
     @torch.no_grad()
     def stepped(self, step: int) -> None:
-        """See `Learner.stepped`. The average forgets its start quickly: decay ``min(d, (1 + step) / (10 + step))``."""
+        """See `Learner.stepped`. The average forgets its start quickly: decay `min(d, (1 + step) / (10 + step))`."""
         self.moved = True
         if self.average is not None:
             decay = min(self._decay, (1 + step) / (10 + step))
@@ -248,7 +248,7 @@ def learning_rate(model: FrozenModel, recipe: Recipe) -> float:
     """Returns the highest learning rate of a recipe's schedule as a plain number.
 
     Raises:
-        RecipeError: The rate is still to be chosen (``auto``); `tune` chooses.
+        RecipeError: The rate is still to be chosen (`auto`); `tune` chooses.
     """
     rate = recipe.chosen_rate()
     return rate * embedding_rms(model) if recipe.rate_unit == "embedding_rms" else rate

@@ -1,7 +1,7 @@
 """The recipe: everything that decides how a prompt is tuned, and the named presets.
 
-It holds values and checks them; what they do is in ``prompt_run.py``, ``optimizer.py``, ``parameterization.py`` and
-``initial_prompt.py``.
+It holds values and checks them; what they do is in `prompt_run.py`, `optimizer.py`, `parameterization.py` and
+`initial_prompt.py`.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class TuningRecipe(BaseModel):
     """What an error calls the kind."""
 
     optimizer: Literal["adamw", "adafactor"] = "adamw"
-    """For prompts ``adafactor`` is the reference's variant: no factoring, no parameter scaling, clipped by RMS. For
+    """For prompts `adafactor` is the reference's variant: no factoring, no parameter scaling, clipped by RMS. For
     model tuning it scales the learning rate by the size of each weight matrix, as T5 is fine-tuned."""
     schedule: Schedule = "constant"
-    """How the rate continues after the warm-up: ``constant``, or falling to zero at the last step."""
+    """How the rate continues after the warm-up: `constant`, or falling to zero at the last step."""
     warmup: int = Field(default=0, ge=0)
     """Steps in which the rate rises linearly from zero."""
     loss: Loss = "examples"
-    """``examples``: mean over the examples of the mean over an example's target tokens, so that long labels weigh no
-    more than short ones. ``tokens``: mean over all target tokens of a batch, as T5X. ``labels``: cross-entropy over the
+    """`examples`: mean over the examples of the mean over an example's target tokens, so that long labels weigh no
+    more than short ones. `tokens`: mean over all target tokens of a batch, as T5X. `labels`: cross-entropy over the
     label words alone."""
     clip: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """Largest norm of the gradient; a longer one is shortened. 0: gradients stay as they are."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     """Per step, not multiplied by the learning rate."""
     steps: int = Field(default=60, ge=1, le=10**9)
-    """Optimizer steps: the most that are taken, where ``patience`` may end the run."""
+    """Optimizer steps: the most that are taken, where `patience` may end the run."""
     batch_size: int = Field(default=8, ge=1, le=100_000)
     """Examples a step."""
     seed: int = Field(default=0, ge=0, lt=2**63)
@@ -59,7 +59,7 @@ class TuningRecipe(BaseModel):
     """What chooses between checkpoints: validation loss, or the score with ties broken by loss. Open targets have no
     validation loss and are always chosen by score."""
     label_score: LabelScore = "sum"
-    """How the tokens of a label make its score: ``sum`` of their log-probabilities, or their ``mean``."""
+    """How the tokens of a label make its score: `sum` of their log-probabilities, or their `mean`."""
     max_input_tokens: int = Field(default=MAX_INPUT_TOKENS, ge=8)
     """Longer inputs lose their middle; how many did is counted and said."""
 
@@ -110,20 +110,20 @@ class Recipe(TuningRecipe):
     length: int = Field(default=20, ge=1, le=1000)
     """P, how many virtual tokens the prompt has."""
     init: str = "vocabulary"
-    """Where it starts: ``vocabulary``, ``labels``, ``task`` (the task's instruction), ``uniform``, ``text:...`` or the
+    """Where it starts: `vocabulary`, `labels`, `task` (the task's instruction), `uniform`, `text:...` or the
     path of a prompt."""
     learning_rate: float | Literal["auto"] = 0.05
-    """A number, or ``auto``: three rates start together and the worse two end at the first evaluation."""
+    """A number, or `auto`: three rates start together and the worse two end at the first evaluation."""
     rate_unit: Literal["absolute", "embedding_rms"] = "absolute"
-    """``embedding_rms``: the learning rate counts in root mean squares of the model's embedding rows, which carries a
+    """`embedding_rms`: the learning rate counts in root mean squares of the model's embedding rows, which carries a
     rate from model to model."""
     reparameterization: Reparameterization = "none"
-    """What is tuned in place of the prompt itself; see ``parameterization.py``. Collapsed into a prompt when kept."""
+    """What is tuned in place of the prompt itself; see `parameterization.py`. Collapsed into a prompt when kept."""
     average: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the prompt, evaluated next to it; 0: no average is kept."""
     calibrate: Calibrate = "none"
     """When a bias for each label and a temperature are fitted on training rows: never, for the kept prompt at the
-    ``end``, or at ``every`` evaluation, so that they take part in the choice."""
+    `end`, or at `every` evaluation, so that they take part in the choice."""
     key_step: int = Field(default=20, ge=1)
     """The step whose prompt is kept as key (task embedding), whatever the task or batch size (SPoT, section 3)."""
 

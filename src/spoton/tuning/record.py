@@ -37,7 +37,7 @@ def write_record(path: Path, record: dict[str, Any]) -> Path:
 def require_place(out: Path) -> None:
     """Finds out before a run, not after, that its prompt cannot be written or would be in the way of other files.
 
-    The name has to end in ``.safetensors``: record, curves and unfinished work go next to it under other endings.
+    The name has to end in `.safetensors`: record, curves and unfinished work go next to it under other endings.
 
     Raises:
         SpotonError: The name ends in something else, or the file cannot be written.

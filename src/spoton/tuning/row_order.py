@@ -12,7 +12,7 @@ import numpy as np
 
 
 def rows_of_step(n_examples: int, batch_size: int, step: int, seed: int) -> list[int]:
-    """Rows of the batch of ``step`` (from 0): consecutive slices of one freshly shuffled epoch after another."""
+    """Rows of the batch of `step` (from 0): consecutive slices of one freshly shuffled epoch after another."""
     rows = []
     for place in range(step * batch_size, (step + 1) * batch_size):
         epoch, index = divmod(place, n_examples)

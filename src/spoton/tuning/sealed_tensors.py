@@ -35,7 +35,7 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, 
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_sealed` was given.
+    """Returns what `write_sealed` was given.
 
     Raises:
         OSError: The file cannot be read.
@@ -63,7 +63,8 @@ def discard_if_damaged(path: Path) -> None:
 
 
 def read_hashed(path: Path, sha256: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file whose hash is kept elsewhere; for what is too large to be in memory twice.
+    """Returns the tensors of a safetensors file whose hash is kept elsewhere; for what is too large to be in memory
+    twice.
 
     Raises:
         OSError: The file cannot be read.

@@ -1,7 +1,7 @@
 """One tuning run, whatever is tuned: steps, schedule, evaluations, the best so far, checkpoint and end.
 
-A `Learner` holds what is tuned: one prompt (``prompt_run.py``), or all weights of a model (``full_model/weights.py``).
-Several runs may share every pass through the model (``tune.py``); each of them goes exactly as it would alone.
+A `Learner` holds what is tuned: one prompt (`prompt_run.py`), or all weights of a model (`full_model/weights.py`).
+Several runs may share every pass through the model (`tune.py`); each of them goes exactly as it would alone.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Learner(Protocol):
     """Whether Adafactor scales rates by the size of a tensor."""
 
     def prompt(self) -> Tensor:
-        """Returns the prompt ``[P, D]`` of the next step, with its gradient; P is 0 where weights are tuned."""
+        """Returns the prompt `[P, D]` of the next step, with its gradient; P is 0 where weights are tuned."""
 
     def candidates(self) -> dict[str, Tensor]:
-        """Returns the prompts ``[P, D]`` to evaluate, by name."""
+        """Returns the prompts `[P, D]` to evaluate, by name."""
 
     def stepped(self, step: int) -> None:
         """Follows a step that was taken."""
@@ -59,7 +59,7 @@ class Checkpoint(Protocol):
     """Where the state of a run survives a kill."""
 
     def exists(self) -> bool:
-        """Whether a run left its state."""
+        """Returns whether a run left its state."""
 
     def write(self, course: Course, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
         """Writes the state of a run in one step."""
@@ -176,7 +176,7 @@ class TrainingRun:
         )
 
     def drop(self, rung: int) -> None:
-        """Ends the run because others, tuned together with it, were better after ``rung`` steps."""
+        """Ends the run because others, tuned together with it, were better after `rung` steps."""
         self.stopped, self.dropped = "finished", rung
         self.message = f"Dropped after {rung} of {self.recipe.steps} steps: others were better."
 
@@ -190,7 +190,7 @@ class TrainingRun:
         return self._clock.elapsed()
 
     def fit_calibration(self, prompt: Tensor) -> Calibration:
-        """Returns the calibration of a prompt ``[P, D]`` on training rows."""
+        """Returns the calibration of a prompt `[P, D]` on training rows."""
         rows = rows_of_step(len(self.train), min(ROWS, len(self.train)), 0, self.recipe.seed)
         labels = self.task.labels or ()
         scores = label_log_likelihoods(
@@ -199,7 +199,7 @@ class TrainingRun:
         return fit_calibration(scores, gold_indices([self.task.train[row].target for row in rows], labels))
 
     def evaluation(self, prompt: Tensor) -> Evaluation:
-        """Returns the evaluation of a prompt ``[P, D]`` on the validation split."""
+        """Returns the evaluation of a prompt `[P, D]` on the validation split."""
         return evaluate(
             self.learner.model, prompt, self.task.validation, self.task, self.mode,
             max_input_tokens=self.recipe.max_input_tokens, label_score=self.recipe.label_score,

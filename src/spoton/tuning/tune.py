@@ -1,8 +1,8 @@
 """The tuning loop: prompts are learned for a frozen model, one or several in every pass through it.
 
 It reads top to bottom: the next batch of every prompt, losses, gradients, a step of each. What belongs to one prompt
-alone (its data, optimizer, validation, checkpoint, end) is in ``prompt_run.py``, how passes fit into memory in
-``microbatches.py``.
+alone (its data, optimizer, validation, checkpoint, end) is in `prompt_run.py`, how passes fit into memory in
+`microbatches.py`.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ def tune(
 ) -> Tuned:
     """Tunes one prompt (Lester et al. 2021, section 2): the model is frozen, only the prompt gets a gradient.
 
-    The best prompt by validation is the value; the prompt at ``recipe.key_step`` is the key. The test split is never
+    The best prompt by validation is the value; the prompt at `recipe.key_step` is the key. The test split is never
     looked at here.
 
     Args:
         model: The frozen model.
         task: Train and validation splits are used.
         recipe: How to tune.
-        initial: ``[P', D]`` to start from instead of ``recipe.init``; resized to the recipe's length.
-        parents: What ``initial`` was made of, for the card.
+        initial: `[P', D]` to start from instead of `recipe.init`; resized to the recipe's length.
+        parents: What `initial` was made of, for the card.
         mode: How to validate; None: `default_mode`.
         checkpoint: File that keeps the state at every evaluation, removed by the caller.
-        resume: Go on from ``checkpoint`` if it is there.
+        resume: Go on from `checkpoint` if it is there.
         on_event: Watches the progress.
         phase: What to call this run in progress events.
 

@@ -37,7 +37,7 @@ def tune_to_file(
     overwrite: bool = False,
     on_event: OnEvent = silent,
 ) -> dict[str, Any]:
-    """Tune a prompt, score it on the test split, and save it with its curve (`.png`) and record (`.json`).
+    """Tunes a prompt, scores it on the test split, and saves it with its curve (`.png`) and record (`.json`).
 
     Args:
         model: The frozen model.

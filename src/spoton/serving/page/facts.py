@@ -32,7 +32,7 @@ class Score:
 
 
 def score_of(card: Card) -> Score | None:
-    """The score on the test split, else on the validation split; None if the card has none."""
+    """Returns the score on the test split, else on the validation split; None if the card has none."""
     for split in ("test", "validation"):
         scores = card.scores.get(split, {})
         metric = card.metric if card.metric in scores else next(iter(scores), None)
@@ -80,7 +80,7 @@ def facts_of(prompt: ServedPrompt) -> list[tuple[str, str]]:
 
 
 def nearest(prompt: ServedPrompt, others: Sequence[ServedPrompt], count: int = 8) -> list[tuple[str, float]]:
-    """The prompts whose mean tokens point the most alike (SPoT, section 3.2), most alike first."""
+    """Returns the prompts whose mean tokens point the most alike (SPoT, section 3.2), most alike first."""
     cosines = [
         (other.name, float(prompt.direction @ other.direction))
         for other in others

@@ -23,7 +23,7 @@ _LINE = 15
 
 
 def similarity_map(prompts: Sequence[ServedPrompt]) -> Markup | None:
-    """A map on which prompts whose mean tokens point alike are near each other; None for fewer than three.
+    """Returns a map on which prompts whose mean tokens point alike are near each other; None for fewer than three.
 
     Args:
         prompts: Which.
@@ -66,7 +66,7 @@ def similarity_map(prompts: Sequence[ServedPrompt]) -> Markup | None:
 
 
 def _plane(directions: Tensor) -> Tensor:
-    """``[N, 2]`` points of the picture: the two principal components of ``[N, D]`` directions."""
+    """`[N, 2]` points of the picture: the two principal components of `[N, D]` directions."""
     centred = directions - directions.mean(dim=0)
     left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
     plane = left[:, :2] * sizes[:2]

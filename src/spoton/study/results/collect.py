@@ -28,7 +28,7 @@ _METHODS = ("weighted-average", "multi-task-mixture")
 
 
 def results_in(place: str | Path) -> StudyResults:
-    """The results of a study that ran, or that was imported, from its folder or URL.
+    """Returns the results of a study that ran, or that was imported, from its folder or URL.
 
     Raises:
         StudyError: The folder holds neither.
@@ -42,7 +42,7 @@ def results_in(place: str | Path) -> StudyResults:
 
 
 def collect(place: str | Path) -> StudyResults:
-    """What the finished cells of the study's plan have found; cells of earlier plans are left out.
+    """Returns what the finished cells of the study's plan have found; cells of earlier plans are left out.
 
     Args:
         place: The study's folder or URL.

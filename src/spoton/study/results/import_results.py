@@ -33,10 +33,10 @@ class ImportedFiles:
 
     Attributes:
         scores: Table of the scores by which everything is chosen.
-        test: Table of the scores that are reported; None: those of ``scores`` are.
-        baseline: Table ``target[,seed],score[,std]`` of runs from scratch, if they are not in ``scores``.
+        test: Table of the scores that are reported; None: those of `scores` are.
+        baseline: Table `target[,seed],score[,std]` of runs from scratch, if they are not in `scores`.
         keys: Folder of task embeddings; those of sources and targets alike.
-        values: Folder of source prompts. Without ``keys`` they are compared instead.
+        values: Folder of source prompts. Without `keys` they are compared instead.
         families: Kind of task by task.
         learned: Whether a source had learned its own task.
     """

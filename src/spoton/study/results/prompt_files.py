@@ -23,14 +23,14 @@ _NUMPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK\x03\x04", b"\x80\x02"
 
 
 def read_prompts(folder: Path | None, tasks: Collection[str] = ()) -> dict[tuple[str, int], Matrix]:
-    """Reads every prompt of a folder: files ``TASK`` or ``TASK.SEED``, with any ending or none, and folders ``TASK``.
+    """Reads every prompt of a folder: files `TASK` or `TASK.SEED`, with any ending or none, and folders `TASK`.
 
-    The seed is 0 where none is named. ``TASK_1`` is a task of that name: an underscore separates no seed. A name that
+    The seed is 0 where none is named. `TASK_1` is a task of that name: an underscore separates no seed. A name that
     differs from a task's by case alone is that task's.
 
     Args:
         folder: Where they are; None: nowhere.
-        tasks: The tasks there are, so that ``TASK.1`` can be one of them.
+        tasks: The tasks there are, so that `TASK.1` can be one of them.
 
     Raises:
         DataError: There is no such folder, or no prompt in it, or two of one task and seed, or they differ in width.
@@ -57,7 +57,7 @@ def read_prompts(folder: Path | None, tasks: Collection[str] = ()) -> dict[tuple
 
 
 def read_prompt_matrix(path: Path) -> Matrix:
-    """Reads a prompt's matrix ``[P, D]`` by what the file is, not by how it is called.
+    """Reads a prompt's matrix `[P, D]` by what the file is, not by how it is called.
 
     Raises:
         PromptError: The file is damaged, or holds anything else.
@@ -104,7 +104,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _files_of_task(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The prompts in the folder of a task: one of any name, or one a seed (``0.npy``, ``seed1.npy``)."""
+    """The prompts in the folder of a task: one of any name, or one a seed (`0.npy`, `seed1.npy`)."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_prompt(path)]
     if len(files) == 1:
         yield folder.name, files[0]

@@ -50,7 +50,8 @@ NOTHING = Mean(np.nan, np.nan, 0)
 
 
 def is_pair(source: str | None, target: str) -> bool:
-    """Whether this is a pair of a source and a target: a task's prompt tuned further on its own task is not a transfer.
+    """Returns whether this is a pair of a source and a target: a task's prompt tuned further on its own task is not a
+    transfer.
 
     The one definition of a pair. Counts, means, advice, oracle, correlations and rankings all follow it.
     """
@@ -65,8 +66,8 @@ class ScoreArrays:
         sources: S names.
         targets: T names.
         seeds: N seeds; None stands for means over seeds.
-        transfer: ``[S, T, N]`` scores after transfer; NaN where source and target are not a pair.
-        scratch: ``[T, N]`` scores from scratch.
+        transfer: `[S, T, N]` scores after transfer; NaN where source and target are not a pair.
+        scratch: `[T, N]` scores from scratch.
         given: Standard deviation and number of seeds of cells that are means, by (source, target).
     """
 
@@ -116,7 +117,7 @@ class ScoreArrays:
 
     @cached_property
     def is_seeded(self) -> NDArray[np.bool_]:
-        """``[N]`` whether a layer is a seed, and not a mean over seeds."""
+        """`[N]` whether a layer is a seed, and not a mean over seeds."""
         return np.array([seed is not None for seed in self.seeds], dtype=bool)
 
     def pairs(self) -> Iterator[tuple[int, int]]:
@@ -127,13 +128,13 @@ class ScoreArrays:
                     yield s, t
 
     def by_seed(self, source: str | None, target: str) -> Array:
-        """``[N]`` scores of a cell."""
+        """`[N]` scores of a cell."""
         t = self.column[target]
         scores: Array = self.scratch[t] if source is None else self.transfer[self.row[source], t]
         return scores
 
     def cell(self, source: str | None, target: str) -> Mean:
-        """A cell's mean over seeds. Seeds count before a mean that came without them."""
+        """Returns a cell's mean over seeds. Seeds count before a mean that came without them."""
         if source is not None and not is_pair(source, target):
             return NOTHING
         seeded = self.by_seed(source, target)[self.is_seeded]
@@ -143,7 +144,7 @@ class ScoreArrays:
 
     @cached_property
     def scratch_or_mean(self) -> Array:
-        """``[T, N]`` scores from scratch; the mean where only that is known, or where it is compared with a mean.
+        """`[T, N]` scores from scratch; the mean where only that is known, or where it is compared with a mean.
 
         A single seed that is missing among others stays missing.
         """
@@ -195,7 +196,7 @@ class ScoreArrays:
 
 
 def known(value: float | None, digits: int = 6) -> float | None:
-    """A number for a JSON document: None for what is not finite, rounded far below any noise."""
+    """Returns a number for a JSON document: None for what is not finite, rounded far below any noise."""
     return None if value is None or not np.isfinite(value) else round(float(value), digits)
 
 

@@ -1,7 +1,7 @@
 """Score tables of other people, read into scores: what their columns, sources and numbers mean.
 
-Long tables have one row a score: ``source,target[,seed],score[,std]``. Headings are taken in any case and under the
-names that people use; ``stderr`` becomes a standard deviation. Wide ones (`TableFile`) have one row a source.
+Long tables have one row a score: `source,target[,seed],score[,std]`. Headings are taken in any case and under the
+names that people use; `stderr` becomes a standard deviation. Wide ones (`TableFile`) have one row a source.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class ReadOptions:
     scratch_name: str | None = None
 
     def is_scratch(self, source: str) -> bool:
-        """Whether a source stands for tuning from scratch."""
+        """Returns whether a source stands for tuning from scratch."""
         if self.scratch_name is not None:
             return source.lower() == self.scratch_name.lower()
         return source.lower() in SCRATCH
@@ -101,8 +101,8 @@ AS_IS = ReadOptions()
 def read_scores(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # frozen
     """Reads a table of scores.
 
-    The source of a row is a task; or nothing, ``none``, ``random`` or ``baseline`` for tuning from scratch;
-    ``zero-shot``; ``majority``; or ``method:NAME`` for another method (`StudyResults.extra`).
+    The source of a row is a task; or nothing, `none`, `random` or `baseline` for tuning from scratch;
+    `zero-shot`; `majority`; or `method:NAME` for another method (`StudyResults.extra`).
 
     Raises:
         DataError: The file cannot be read as such a table; says the line.
@@ -133,7 +133,7 @@ def read_scores(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # froz
 
 
 def read_baseline(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # frozen
-    """Reads scores from scratch alone: ``target[,seed],score[,std]``.
+    """Reads scores from scratch alone: `target[,seed],score[,std]`.
 
     Raises:
         DataError: The file cannot be read as such a table; says the line.
@@ -152,7 +152,7 @@ def read_baseline(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # fr
 
 
 def read_families(path: Path) -> tuple[dict[str, str], dict[str, bool]]:
-    """Reads ``task,family[,learned]``: families, and which sources had learned their own task (yes or no).
+    """Reads `task,family[,learned]`: families, and which sources had learned their own task (yes or no).
 
     Raises:
         DataError: The file cannot be read as such a table.

@@ -25,7 +25,7 @@ from spoton.files import atomic_write
 
 Matrix: TypeAlias = NDArray[np.float32]
 Prompts: TypeAlias = Mapping[tuple[str, int], Matrix]
-"""Prompts ``[P, D]`` by task and seed."""
+"""Prompts `[P, D]` by task and seed."""
 
 RESULTS_FORMAT = "spoton-study-results-1"
 RESULTS_FILE = "results.json"
@@ -68,7 +68,7 @@ class TransferRun:
 
     Attributes:
         steps: Steps taken.
-        looks: ``step``, ``validation`` and perhaps ``validation_loss`` of each evaluation on the validation split.
+        looks: `step`, `validation` and perhaps `validation_loss` of each evaluation on the validation split.
         dropped: After how many steps successive halving ended it; None: it did not.
     """
 
@@ -96,8 +96,8 @@ class StudyResults:
         learned_sources: Whether the prompt of a source had learned its own task, as far as that is known.
         candidates: Tasks that were scored without transfer only, to choose targets among.
         left_out: Pairs (source, target, why) that are not tried, and so are not missing.
-        extra: Validation scores of other methods. A name is ``model-tuning``, or ``weighted-average@3``,
-            ``weighted-average:per_token_average@3``, ``multi-task-mixture@12``: method, similarity metric, k.
+        extra: Validation scores of other methods. A name is `model-tuning`, or `weighted-average@3`,
+            `weighted-average:per_token_average@3`, `multi-task-mixture@12`: method, similarity metric, k.
         extra_test: The same on the test split.
         runs: How transfer cells went, by source, target and seed, as far as that is known.
         metadata: Provenance as plain values: model, recipe, protocol, data hashes, versions, seconds by cell.
@@ -151,7 +151,7 @@ class StudyResults:
 
     @property
     def reported_split(self) -> str:
-        """``test`` if there is any test score of a run from scratch and of a transfer, else ``validation``."""
+        """`test` if there is any test score of a run from scratch and of a transfer, else `validation`."""
         kinds = {one.source is None for one in self.test}
         return "test" if kinds == {True, False} else "validation"
 

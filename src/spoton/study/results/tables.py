@@ -74,7 +74,7 @@ def read_table(path: Path) -> TableFile:
 
 
 def delimiter_of(path: Path, text: str) -> str:
-    """The delimiter of a CSV: a tab for ``.tsv``, else what its first line has most of."""
+    """Returns the delimiter of a CSV: a tab for `.tsv`, else what its first line has most of."""
     if path.suffix.lower() in (".tsv", ".tab"):
         return "\t"
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -156,7 +156,8 @@ def _text(cell: object) -> str:
 
 
 def is_matrix(table: TableFile) -> bool:
-    """Whether a table looks like one row a source and one column a target: all cells but the first are numbers."""
+    """Returns whether a table looks like one row a source and one column a target: all cells but the first are
+    numbers."""
     first, *others = table.names or ("",)
     return len(others) > 0 and all(
         _is_cell_of_matrix(row.cells[name]) for row in table.rows for name in others if name != first
@@ -164,9 +165,9 @@ def is_matrix(table: TableFile) -> bool:
 
 
 def unfold(table: TableFile) -> Iterator[TableRow]:
-    """The cells of a matrix as long rows ``source,target,score,std``; empty ones are left out.
+    """The cells of a matrix as long rows `source,target,score,std`; empty ones are left out.
 
-    A cell is a number, or a mean with its deviation: ``97.0 ± 1.1``, ``97.0 +- 1.1``, ``97.0 (1.1)``.
+    A cell is a number, or a mean with its deviation: `97.0 ± 1.1`, `97.0 +- 1.1`, `97.0 (1.1)`.
 
     Raises:
         DataError: A column has no heading, or a cell is something else.

@@ -1,7 +1,7 @@
 """Where cells are carried out: one model, the tasks it has met, and the study's folder, opened once per process.
 
 A result is written last and in one step, after its prompt, so a cell is finished or it is not. Which cell comes when,
-and on which machine, is the business of ``scheduler.py`` and the executors.
+and on which machine, is the business of `scheduler.py` and the executors.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Placement:
     """Where a process holds the model; it decides how fast cells are, and not what they are.
 
     Attributes:
-        device: A torch device, or ``auto``.
+        device: A torch device, or `auto`.
         device_map: Passed to transformers for models that one device does not hold; None: one device.
         compile: Whether layers are compiled.
     """
@@ -106,7 +106,7 @@ class CellRunner:
         return Held(self.model.fingerprint, str(self.model.dtype).removeprefix("torch."))
 
     def task(self, role: Role, name: str) -> Task:
-        """A task with the sizes of its role; read once.
+        """Returns a task with the sizes of its role; read once.
 
         Raises:
             DataError: Its rows cannot be used.
@@ -117,11 +117,12 @@ class CellRunner:
         return self._tasks[role, name]
 
     def every_task(self) -> dict[tuple[Role, str], Task]:
-        """All tasks of the study, by role and name."""
+        """Returns all tasks of the study, by role and name."""
         return {place: self.task(*place) for place in self._places()}
 
     def missing(self) -> tuple[str, ...]:
-        """What cannot be read of the model and the tasks: all of it, one message each, instead of the first."""
+        """Returns what cannot be read of the model and the tasks: all of it, one message each, instead of the
+        first."""
         told = []
         reads: list[tuple[str, Callable[[], object]]] = [(self.study.model, lambda: self.model)]
         reads += [(name, partial(self.task, role, name)) for role, name in self._places()]
@@ -138,17 +139,17 @@ class CellRunner:
         return places
 
     def data_hash(self, role: Role, name: str) -> str:
-        """The hash of a task's rows; computed once."""
+        """Returns the hash of a task's rows; computed once."""
         if (role, name) not in self._hashes:
             self._hashes[role, name] = self.task(role, name).data_hash()
         return self._hashes[role, name]
 
     def facts(self, role: Role, name: str) -> TaskFacts:
-        """What of a task decides results. Reads its rows."""
+        """Returns what of a task decides results. Reads its rows."""
         return TaskFacts(self.data_hash(role, name), default_mode(self.task(role, name)))
 
     def cells(self) -> list[Cell]:
-        """All cells of the study. Reads every task, and loads the model."""
+        """Returns all cells of the study. Reads every task, and loads the model."""
         return cells_of(self.study, self.held, self.facts)
 
     def carry_out(self, cells: Sequence[Cell], on_event: OnEvent = silent) -> None:

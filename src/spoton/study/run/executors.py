@@ -1,8 +1,8 @@
 """Where cells run: in this process, or in several worker processes that each hold a model. Ray is in
-``ray_executor.py``.
+`ray_executor.py`.
 
 An executor takes groups of cells and tells of each, once, how it ended. Retries and order are the business of
-``scheduler.py``.
+`scheduler.py`.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _open_worker(
 
 
 def _take_share(number: int, workers: int, placement: Placement) -> None:
-    """The cores, or the GPU, of worker ``number``; a device that is named is that of all workers."""
+    """The cores, or the GPU, of worker `number`; a device that is named is that of all workers."""
     if torch.cuda.is_available() and placement.device in ("auto", "cuda"):
         torch.cuda.set_device(number % torch.cuda.device_count())
         return
@@ -189,7 +189,7 @@ def attempt(cell_runner: CellRunner, group: Group, on_event: OnEvent = lambda ev
 
 
 def local_executor(cell_runner: CellRunner, workers: int, on_event: OnEvent) -> Executor:
-    """The executor of this machine for a number of workers."""
+    """Returns the executor of this machine for a number of workers."""
     if workers == 1:
         return InProcess(cell_runner, on_event)
     return Processes(cell_runner.store.place, workers, cell_runner.placement)

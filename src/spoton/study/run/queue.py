@@ -39,7 +39,7 @@ class Queue:
                 self._ready.append(place)  # in rising order, which is a heap
 
     def take(self) -> Group | None:
-        """The first group that waits for nothing, or None; it is the caller's now."""
+        """Returns the first group that waits for nothing, or None; it is the caller's now."""
         return self._groups.pop(heapq.heappop(self._ready)) if self._ready else None
 
     def finish(self, name: str) -> None:

@@ -33,7 +33,7 @@ class OnRay:
 
     Args:
         cell_runner: The study, whose folder or URL every node has to see.
-        address: Of a running cluster (``auto``, ``ray://host:10001``); None: a new one on this machine.
+        address: Of a running cluster (`auto`, `ray://host:10001`); None: a new one on this machine.
         workers: How many tasks run at a time.
         cpus: Cores of a task.
         gpus: GPUs of a task; fractions let several share one.
@@ -127,7 +127,7 @@ def _words(resources: dict[str, float]) -> str:
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of this process' environment tasks are given."""
+    """Returns what of this process' environment tasks are given."""
     return {name: environment[name] for name in _PASSED_ON if name in environment}
 
 

@@ -1,6 +1,6 @@
 """What is kept of a finished cell: one JSON document, the same columns whatever was run.
 
-Plain values from plain values. Where documents lie is known to ``store.py``.
+Plain values from plain values. Where documents lie is known to `store.py`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Result:
 def document_of_result(
     cell: Cell, task: Task, result: Result, *, seconds: float, model_name: str
 ) -> dict[str, Any]:
-    """The document of a finished cell.
+    """Returns the document of a finished cell.
 
     Args:
         cell: Which.

@@ -96,7 +96,7 @@ def write_plan(store: Store, cells: Sequence[Cell], predicted: Callable[[Cell], 
 
 
 def read_plan(store: Store) -> list[Planned]:
-    """The list of cells.
+    """Returns the list of cells.
 
     Raises:
         StudyError: The study was not planned yet, or the list is damaged.
@@ -115,7 +115,7 @@ def read_plan(store: Store) -> list[Planned]:
 
 
 def status_of(store: Store, plan: Sequence[Planned]) -> Status:
-    """How far a study is, from its folder alone."""
+    """Returns how far a study is, from its folder alone."""
     there = store.names("cells", ".json")
     failures = store.names("failures", ".json")
     finished: dict[str, float] = {}
@@ -134,7 +134,7 @@ def status_of(store: Store, plan: Sequence[Planned]) -> Status:
 
 
 def document_of(store: Store, name: str) -> dict[str, Any]:
-    """A JSON file of the folder.
+    """Returns a JSON file of the folder.
 
     Raises:
         StudyError: It is empty or damaged, which no crash of ours leaves behind.
@@ -257,7 +257,7 @@ class _Progress:
             self._left -= self._seconds[name]
 
     def event(self) -> Progress:
-        """The event to tell, with the time left by what the cells of this run took."""
+        """Returns the progress event, with the time left by what the cells of this run took."""
         seconds = (time.monotonic() - self._began) / self._here * self._left if self._here else None
         return Progress("study", len(self.done), len(self._seconds), "cell", seconds_left=seconds)
 

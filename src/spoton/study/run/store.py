@@ -33,7 +33,7 @@ class Store:
     """A study's folder.
 
     Args:
-        place: A local path, or an fsspec URL such as ``s3://bucket/study``.
+        place: A local path, or an fsspec URL such as `s3://bucket/study`.
 
     Attributes:
         place: As given.
@@ -55,7 +55,7 @@ class Store:
         self.local = Path(self._root) if is_local else None
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file, or None if it is not there."""
+        """Returns the content of a file, or None if it is not there."""
         try:
             if self.local is not None:
                 return (self.local / name).read_bytes()
@@ -79,7 +79,7 @@ class Store:
             self._system.rm_file(path)
 
     def names(self, folder: str, suffix: str) -> set[str]:
-        """Names of the files of one folder that end in ``suffix``, without it."""
+        """Names of the files of one folder that end in `suffix`, without it."""
         self._system.invalidate_cache()
         try:
             found = self._system.ls(f"{self._root}/{folder}", detail=False)
@@ -89,7 +89,7 @@ class Store:
         return {name.removesuffix(suffix) for name in files if name.endswith(suffix) and name[0] != "."}
 
     def result(self, name: str) -> dict[str, Any] | None:
-        """The result of a cell; None if it is not finished, or its file is empty, cut off or another's."""
+        """Returns the result of a cell; None if it is not finished, or its file is empty, cut off or another's."""
         return _result(self.read(f"cells/{name}.json"), name)
 
     def results(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
@@ -106,7 +106,7 @@ class Store:
                 yield name, _result(contents.get(path), name)
 
     def prompt(self, name: str) -> SoftPrompt:
-        """The prompt of a cell.
+        """Returns the prompt of a cell.
 
         Raises:
             StudyError: There is none.

@@ -1,6 +1,6 @@
 """What a killed run of model tuning leaves behind and a resumed one reads: weights, optimizer state, history.
 
-A folder: ``state.safetensors`` (optimizer and history) and ``weights-STEP.safetensors`` of the newest and of the best
+A folder: `state.safetensors` (optimizer and history) and `weights-STEP.safetensors` of the newest and of the best
 evaluation. Every file is replaced in one step, and the state, which names the two steps and the hashes of their files,
 comes last; so a kill at any moment leaves a state whose weights are there, and no damage goes unnoticed.
 """

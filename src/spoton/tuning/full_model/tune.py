@@ -1,6 +1,6 @@
 """Model tuning: all weights of a copy of the model are learned on one task, the baseline of prompt tuning.
 
-The run is that of prompt tuning (``training_run.py``) with other parameters and no prompt. The frozen model itself is
+The run is that of prompt tuning (`training_run.py`) with other parameters and no prompt. The frozen model itself is
 never changed.
 """
 
@@ -28,7 +28,7 @@ class TunedModel:
 
     Attributes:
         model: The model with its best weights by validation, in float32, frozen again.
-        history: One entry a step (``step``, ``loss``) and an evaluation (``step``, ``validation``).
+        history: One entry a step (`step`, `loss`) and an evaluation (`step`, `validation`).
         stopped: Why it ended.
         steps: Steps taken.
         best_step: The step of the weights that were kept.
@@ -74,7 +74,7 @@ def tune_model(
         recipe: How to tune.
         mode: How to validate; None: `default_mode`.
         checkpoint: Folder that keeps the state at every evaluation, removed by the caller.
-        resume: Go on from ``checkpoint`` if there is a state.
+        resume: Go on from `checkpoint` if there is a state.
         on_event: Watches the progress.
         phase: What to call this run in progress events.
 

@@ -1,6 +1,6 @@
 """One run of model tuning as a folder: a model that `load_model` reads, with its curve and record.
 
-The loop itself is ``full_model/tune.py``. This is what is done around it: resume a killed run, look at the
+The loop itself is `full_model/tune.py`. This is what is done around it: resume a killed run, look at the
 test split once, and write the record last.
 """
 
@@ -40,7 +40,7 @@ def tune_model_to_folder(
     overwrite: bool = False,
     on_event: OnEvent = silent,
 ) -> dict[str, Any]:
-    """Tune all weights, score them on the test split, and save model, curve and record in a folder.
+    """Tunes all weights, scores them on the test split, and saves model, curve and record in a folder.
 
     Args:
         model: Where it starts; it stays as it is.

@@ -35,7 +35,7 @@ class WeightsLearner:
         self._no_prompt = torch.zeros(0, model.dim, device=model.device)
 
     def prompt(self) -> Tensor:
-        """See `Learner.prompt`: none, ``[0, D]``."""
+        """See `Learner.prompt`: none, `[0, D]`."""
         return self._no_prompt
 
     def candidates(self) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ class WeightsLearner:
 
 
 def is_tuned(model: FrozenModel) -> bool:
-    """Whether model tuning made the weights, as for multi-task model tuning followed by the target."""
+    """Returns whether model tuning made the weights, as for multi-task model tuning followed by the target."""
     return getattr(model.network.config.get_text_config(), "spoton_tuned", None) is not None
 
 
