@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 test: setup
 	$(BIN)/python -m pytest $(TESTS)
 
-# Kills, hostile inputs and outputs under fire: long, and not part of `make test`.
+# Kills of Ray's workers: minutes, since each new one takes seconds to start; all other faults are part of `make test`.
 test-faults: setup
 	$(BIN)/python -m pytest tests/faults -m campaign $(TESTS)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,10 @@ import pytest
 
 from spoton.prompts import PromptLibrary, SoftPrompt
 from tests.cli.conftest import Run
+from tests.faults.conftest import spoton
+from tests.tiny import BAD, GOOD, NOUNS
+
+MOODS = [*((word, "good") for word in GOOD), *((word, "bad") for word in BAD)]
 
 RECIPE = ("--length", "4", "--steps", "6", "--key-step", "2", "--evaluate-every", "2", "--batch-size", "4")
 
@@ -204,3 +210,40 @@ def test_retrieve_ranks_by_trial_and_by_displacement(
     assert refused.code == 2 and "a trial needs rows" in refused.document["error"]
     refused = run("retrieve", name, "--library", prompts.folder, "--rank", "displacement", "--json")
     assert refused.code == 2 and "does not know the start" in refused.document["error"]
+
+
+def test_on_a_terminal_adapt_asks_for_columns(
+    tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    pty = pytest.importorskip("pty", reason="there are no terminals of this kind here")
+    data = tmp_path / "reviews.csv"
+    rows = [f"The {noun} was {word}.,{mood},x{i}\n" for noun in NOUNS for i, (word, mood) in enumerate(MOODS)]
+    data.write_text("sentence one,mood,note\n" + "".join(rows * 2))
+    keyboard, terminal = pty.openpty()
+
+    def sit_down() -> None:
+        for number in (0, 2):
+            os.dup2(terminal, number)
+        sys.stdin, sys.stderr = os.fdopen(0), os.fdopen(2, "w")
+
+    shown: list[bytes] = []
+
+    def watch() -> None:  # a terminal that nobody reads fills up, and its writer waits
+        with contextlib.suppress(OSError):
+            while part := os.read(keyboard, 4096):
+                shown.append(part)
+
+    threading.Thread(target=watch, daemon=True).start()
+    os.write(
+        keyboard, b"7\nmood\n1\n"
+    )  # a wrong number first; then a name; then a number, if it is asked for
+    line = ("adapt", data, "--model", tiny_model, "--library", prompts.folder, *RECIPE, "--json")
+    ended = spoton(*line, before=sit_down)
+    asked = b"".join(shown).decode(errors="replace")
+    assert ended.code == 0, asked
+    for words in ("1  sentence one", "Column of the target", "Give a number from 1 to 3"):
+        assert words in asked, asked
+    assert json.loads(ended.stdout)["splits"]["train"] > 0
+
+    ended = spoton(*line)  # nobody is there to ask
+    assert ended.code == 2 and "sentence one" in json.loads(ended.stdout)["error"]

@@ -71,6 +71,16 @@ def test_options_of_the_catalog_do_not_fit_a_file(run: Run, tmp_path: Path) -> N
     assert ran.code == 2 and "to which protocol never applies" in ran.document["error"]
 
 
+def test_labels_with_commas_can_be_named(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f't{i},"{label}"\n' for i in range(10) for label in ("red, dark", "blue", "red"))
+    (tmp_path / "colours.csv").write_text(f"text,label\n{rows}")
+    show = ("tasks", "show", str(tmp_path / "colours.csv"), "--json")
+    named = run(*show, "--label", "red", "--label", "red, dark", "--label", "blue")
+    assert named.document["labels"] == ["red", "red, dark", "blue"] and "read as labels" not in named.stderr
+    split = run(*show, "--labels", "red, dark,blue,red")
+    assert split.code == 2 and "'red, dark' (10 rows)" in split.document["error"]
+
+
 def test_a_task_of_ones_own_and_a_damaged_one(run: Run, tmp_path: Path) -> None:
     rows = "".join(f"t{i},{'ab'[i % 2]}\n" for i in range(30))
     (tmp_path / "rows.csv").write_text(f"text,code\n{rows}")

@@ -111,7 +111,7 @@ def spoton(*args: object, before: Work = lambda: None) -> Ended:
         def work() -> None:
             for number, file in ((1, stdout), (2, stderr)):
                 os.dup2(file.fileno(), number)
-            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
             sys.argv = ["spoton", *map(str, args)]
             try:
                 before()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import re
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.study.plan.study_file import parse_study_file
 from spoton.study.report.markdown import as_markdown
 from spoton.study.report.parts import Section, Table
+from spoton.tasks import resolve_task
 from spoton.tasks.files import read_rows
 from spoton.tasks.own_tasks import read_definition
 from spoton.tasks.template import compile_template, render
@@ -282,6 +286,97 @@ def test_markdown_of_a_report_holds_no_tags_and_no_links() -> None:
     assert not kinds.keys() & {"link_open", "image", "html_inline", "html_block", "code_inline", "fence"}
     shown = "".join(child.content for child in tokens[1].children or ())
     assert shown == " ".join(evil.splitlines())
+
+
+NAMES = [
+    "", " ", ".", "..", "/", "//", "-", "--", "~", "~nobody-of-that-name/x", "../../etc/passwd", "/etc/shadow/x",
+    "/dev/zero", "/dev/stdin/x", "/proc/self/mem", "hub:", "hub:/", "hub:a/b/c/d", "hub:../..", "hub:\x00",
+    "a\x00b", "\x1b[31m",
+    "\udcff", "\u202egnp", "x" * 300, "x" * 5000, "a/" * 3000, "mix:", "mix:a+", "{{ 7 * 7 }}", "$(true)", "`true`",
+    "x;true", "file:///etc/passwd", "http://", "%2e%2e%2f", "CON", "a\nb", "a\tb", "*", "?", "[",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a task, as a prompt and as the name of a prompt to add: each is refused in words, and nothing is made."""
+    monkeypatch.chdir(tmp_path)
+    library = PromptLibrary(tmp_path / "library")
+    prompt = SoftPrompt(torch.ones(2, 4), Card(name="good", task="t", model="m", model_fingerprint="f"))
+    for attempt in (
+        lambda: resolve_task(name),
+        lambda: SoftPrompt.load(Path(name)),
+        lambda: library.get(name),
+        lambda: library.add(prompt, name=name),
+    ):
+        with pytest.raises(SpotonError) as refused:
+            attempt()
+        assert len(str(refused.value)) < 12_000
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def zipped(**files: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name.replace("__", "/") + ".xml", data)
+    return content.getvalue()
+
+
+_LAUGHS = b"<!DOCTYPE x [" + b"".join(
+    b'<!ENTITY a%d "%s">' % (i, b"&a%d;" % (i - 1) * 10 if i else b"ha") for i in range(12)
+)
+DATA = [
+    (".csv", b""),
+    (".csv", b"\n" * 5000),
+    (".csv", b"\x00" * 5000),
+    (".csv", b"\xff\xfe"),
+    (".csv", b"\xff\xfea"),
+    (".csv", b"\xef\xbb\xbf"),
+    (".csv", b'"' * 5001),
+    (".csv", b"a,b\n" + b'"' + b"x," * 50_000),
+    (".csv", b",,,,\n,,,,\n"),
+    (".csv", b"a,a\n1,2\n"),
+    (".csv", b"a,b\n1\n"),
+    (".csv", b"a,b\n1,2,3\n"),
+    (".csv", b"sep=\n"),
+    (".csv", b"sep=,,\nx"),
+    (".csv", gzip.compress(b"")),
+    (".csv", gzip.compress(b"a,b\n")[:-6]),
+    (".csv", b"\x1f\x8b" + bytes(50)),
+    (".json", b"[" * 50_000),
+    (".json", b"{}"),
+    (".json", b"[1, 2]"),
+    (".json", b'[{"a": 1}, 2]'),
+    (".json", b'"x"'),
+    (".json", b"[" + b"1" * 5000 + b"]"),
+    (".jsonl", b"1\n2\n"),
+    (".jsonl", b"null\n"),
+    (".jsonl", b"{}\n"),
+    (".jsonl", b'{"a":'),
+    (".parquet", b""),
+    (".parquet", b"PAR1" * 3),
+    (".parquet", b"PAR1" + b"\xff" * 64 + b"PAR1"),
+    (".parquet", b"x" * 100),
+    (".xlsx", b""),
+    (".xlsx", b"PK\x03\x04" + bytes(64)),
+    (".xlsx", zipped(nothing=b"<x/>")),
+    (".xlsx", zipped(xl__workbook=b"<x")),
+    (".xlsx", zipped(xl__workbook=_LAUGHS + b"]><x>&a11;</x>")),
+    (".xlsx", zipped(**{"[Content_Types]": _LAUGHS + b"]><Types>&a11;</Types>", "xl__workbook": b"<x/>"})),
+    (".exe", b"MZ" + bytes(100)),
+    ("", b"a,b\n1,2\n"),
+    (".txt", b"\xff" * 10),
+]
+
+
+@pytest.mark.parametrize(("suffix", "data"), DATA, ids=range(len(DATA)))
+def test_data_files(suffix: str, data: bytes, tmp_path: Path) -> None:
+    file = tmp_path / f"data{suffix}"
+    file.write_bytes(data)
+    with pytest.raises(DataError) as refused:
+        resolve_task(str(file))
+    assert 20 < len(str(refused.value)) < 1000
 
 
 @pytest.mark.parametrize("change", [{"batch_size": 10**12}, {"steps": 10**30}, {"length": 10**9}])

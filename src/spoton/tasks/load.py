@@ -1,7 +1,9 @@
 """From what a user writes to a task: a path, a task of the catalog, a data set on the Hub, or a mixture of them."""
 
+import errno
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from spoton.tasks.task_info import TaskInfo
 
 HUB = "hub:"
 MIXTURE = "mixture:"
+_HUB_ID = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -85,6 +88,7 @@ def _resolved(
     if spec.startswith(MIXTURE):
         data.require_for("a mixture", spec)
         return load_mixture(spec, data, own=own, on_message=on_message)
+    _require_name(spec)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         raise DataError(
             f"{spec} is a YAML file; expected a task or its data. If it describes a task, give it with --task-file, "
@@ -107,6 +111,23 @@ def _resolved(
     if path.suffix or "/" in spec:
         return load_task_file(path)  # raises: it is not there
     return load_task(spec, own=own)  # raises with the nearest names
+
+
+def _require_name(spec: str) -> None:
+    """Refuses what names nothing anywhere, before the file system or the Hub's client stumbles over it."""
+    with suppress(ValueError):  # a null byte, which other checks name
+        try:
+            Path(spec).stat()
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise DataError(
+                    f"{spec[:60]!r}... has {len(spec):,} characters, more than a name or path may have. Give a file, a "
+                    "folder, a task or a data set of the Hub."
+                ) from error
+    if spec.startswith(HUB) and not _HUB_ID.fullmatch(spec.removeprefix(HUB)):
+        raise DataError(
+            f"{spec!r} does not name a data set on the Hub: expected {HUB}owner/name. A folder is given without {HUB}"
+        )
 
 
 def _bundled(

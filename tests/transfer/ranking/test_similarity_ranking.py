@@ -112,6 +112,16 @@ def test_prompts_of_the_same_rows_are_left_out_whatever_their_task_is_called(lib
     assert "renamed" in source_names(library, task="mine", data_hash="4567")
 
 
+def test_two_files_of_one_name_are_two_tasks_and_one_file_under_two_names_is_one(
+    library: PromptLibrary,
+) -> None:
+    """Half of the data sets that people have are called train.csv."""
+    library.add(a_prompt("support", TARGET, task="train", source="file:train.csv@0123456789ab"))
+    assert "support" in source_names(library, task="train", source="file:train.csv@ba9876543210")
+    assert "support" not in source_names(library, task="other", source="file:other.csv@0123456789ab")
+    assert "support" not in source_names(library, task="train", source="hub:owner/train")
+
+
 def test_without_hashes_nothing_is_taken_for_the_same_rows(library: PromptLibrary) -> None:
     assert set(source_names(library, task="mine", data_hash="")) == KEYS.keys()
 

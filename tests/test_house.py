@@ -1,0 +1,121 @@
+"""The house stays one that a newcomer can read: short modules, short functions, unit tests next to every module.
+
+Exceptions stand here with their reasons; one that is no longer needed fails as well.
+"""
+
+from __future__ import annotations
+
+import ast
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+SOURCE, TESTS = ROOT / "src" / "spoton", ROOT / "tests"
+
+LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
+
+LONG_FUNCTIONS = {
+    "cli/evaluate.py:evaluate": "two thirds are the declarations of its options",
+    "cli/predict.py:predict": "two thirds are the declarations of its options",
+    "study/analysis/analysis_json.py:analysis_json": "one document, top to bottom in the order of its page",
+    "transfer/adapt.py:_adapted": "one comparison, top to bottom in the order of its record",
+}
+"""Functions that may be longer, and why."""
+
+TESTED_IN = {
+    # Commands are tested as a user runs them.
+    "cli/data_options.py": "cli/test_tasks.py",
+    "cli/doctor.py": "cli/test_tune.py",
+    "cli/libraries.py": "cli/test_library.py",
+    "cli/models.py": "cli/test_app.py",
+    "cli/output.py": "cli/test_app.py",
+    "cli/retrieve.py": "cli/test_evaluate.py",
+    "cli/signals.py": "cli/test_tune.py",
+    "cli/start.py": "faults/test_environment.py",
+    "cli/study_analysis.py": "cli/test_study.py",
+    "cli/tables.py": "cli/test_predict.py",
+    # Formats and layers of one kind are tested against each other.
+    "exchange/foreign.py": "exchange/test_formats.py",
+    "exchange/matrix_files.py": "exchange/test_formats.py",
+    "exchange/tgis.py": "exchange/test_formats.py",
+    "hub_offline.py": "models/test_loading.py",
+    "models/llama_layers.py": "models/test_packed_decoder.py",
+    "models/memory.py": "tuning/test_microbatches.py",
+    "prompts/prompt_header.py": "prompts/test_soft_prompt.py",
+    # A server is tested over HTTP.
+    "serving/*": "serving/test_http.py",
+    "serving/page/*": "serving/test_page.py",
+    # A report is tested as a whole, in a browser as well.
+    "study/report/*": "study/report/test_write.py",
+    "study/analysis/advice.py": "study/analysis/test_analyse.py",
+    "study/analysis/model_tuning.py": "study/analysis/test_analyse.py",
+    "study/results/collect.py": "study/run/test_scheduler.py",
+    "study/results/tables.py": "study/results/test_import_results.py",
+    "study/plan/machine.py": "study/run/test_executors.py",
+    "study/run/result.py": "study/run/test_scheduler.py",
+    "study/run/starts.py": "study/run/test_cell_runner.py",
+    "tasks/archives.py": "tasks/test_catalog.py",
+    "tasks/load_files.py": "tasks/test_load.py",
+    "tasks/tabular.py": "tasks/test_files.py",
+    "tasks/template_limits.py": "faults/test_hostile.py",
+    # The loop is tested through what it tunes: a prompt, or all weights.
+    "tuning/full_model/checkpoint.py": "tuning/full_model/test_tune.py",
+    "tuning/full_model/weights.py": "tuning/full_model/test_tune.py",
+    "tuning/row_order.py": "tuning/full_model/test_tune.py",
+    "tuning/training_run.py": "tuning/test_tune.py",
+}
+"""Where modules are tested that have neither a test module of their name nor one in their folder that imports them."""
+
+
+def modules() -> list[str]:
+    return sorted(str(path.relative_to(SOURCE)) for path in SOURCE.rglob("*.py"))
+
+
+def long_functions() -> set[str]:
+    found = set()
+    for module in modules():
+        for node in ast.walk(ast.parse((SOURCE / module).read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+                if node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION:
+                    found.add(f"{module}:{node.name}")
+    return found
+
+
+@cache
+def imported(path: Path) -> set[str]:
+    """Modules that a file names in its imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def has_unit_tests(module: str) -> bool:
+    folder = (TESTS / module).parent
+    if (folder / f"test_{Path(module).name}").is_file():
+        return True
+    dotted = "spoton." + module.removesuffix(".py").replace("/", ".")
+    return any(dotted in imported(path) for path in folder.glob("test_*.py"))
+
+
+def test_modules_are_short() -> None:
+    lengths = {module: len((SOURCE / module).read_text().splitlines()) for module in modules()}
+    assert {module: n for module, n in lengths.items() if n > LONGEST_MODULE} == {}
+
+
+def test_functions_are_short() -> None:
+    assert long_functions() == LONG_FUNCTIONS.keys()
+
+
+def test_every_module_has_unit_tests() -> None:
+    bare = [
+        m for m in modules() if Path(m).name not in ("__init__.py", "__main__.py") and not has_unit_tests(m)
+    ]
+    assert [m for m in bare if not any(fnmatch(m, pattern) for pattern in TESTED_IN)] == []
+    needless = [pattern for pattern in TESTED_IN if not any(fnmatch(m, pattern) for m in bare)]
+    assert needless == []
+    assert [test for test in TESTED_IN.values() if not (TESTS / test).is_file()] == []
