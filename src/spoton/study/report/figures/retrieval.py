@@ -43,7 +43,7 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
             axes.axhline(level.absolute.mean, color=color, linestyle=dashes, label=name.replace("-", " "))
     axes.set(xlabel="k, sources tried or combined", ylabel="change of the average score (points)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half source
-    # Under the curves: horizontal lines cross all of the space between them, and a narrow page hides what is right of it.
+    # Under the curves: lines cross all of the space between them, and a narrow page hides what is right of it.
     axes.legend(
         frameon=False,
         fontsize=FONT,
