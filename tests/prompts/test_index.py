@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
 
-from spoton.prompts import Card, PromptLibrary, SoftPrompt
+from spoton.prompts import Card, PromptLibrary, SoftPrompt, index
 from spoton.transfer import retrieve, sources_for
 
 
@@ -34,10 +35,10 @@ def ranked(library: PromptLibrary, k: int = 4) -> list[tuple[str, float]]:
     return [(one.name, round(one.similarity, 6)) for one in found]
 
 
-def plain(library: PromptLibrary, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+def plain(library: PromptLibrary, monkeypatch: pytest.MonkeyPatch, k: int = 4) -> list[tuple[str, float]]:
     with monkeypatch.context() as inside:
         inside.setattr("spoton.prompts.library.INDEXED_FROM", 10**9)
-        return ranked(library)
+        return ranked(library, k)
 
 
 def test_it_ranks_as_reading_every_prompt_does(
@@ -87,3 +88,18 @@ def test_damaged_prompts_are_returned(library: PromptLibrary) -> None:
     file.write_bytes(file.read_bytes()[:-1] + b"\x00")
     listing = library.list()
     assert listing.damaged.keys() == {"p05"} and "p05" not in [entry.name for entry in listing]
+
+
+def test_means_are_read_in_parts_in_any_order_of_the_file(
+    library: PromptLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts of three rows; prompts that were added and replaced later lie behind those of later names."""
+    monkeypatch.setattr(index, "_ROWS_AT_ONCE", 3)
+    ranked(library)
+    for number, name in ((60, "p02"), (61, "p17"), (62, "a-first-name")):
+        library.add(a_prompt(number), name=name, replace=True)
+    library.remove("p09")
+    assert ranked(library, 20) == plain(library, monkeypatch, 20)
+    heads = [entry.head for entry in library.list() if entry.head is not None]
+    parts = [part.tolist() for part, _, _ in library.index.means(heads)]
+    assert max(map(len, parts)) <= 3 and sorted(chain(*parts)) == list(range(20))

@@ -11,13 +11,15 @@ from spoton.study.analysis.source_choices import MethodResult
 from spoton.study.report.figures.drawing import COLORS, FONT, INK, LINE, UNCOLORED, Drawing, canvas, plain
 from spoton.study.report.parts import number, percent
 
+_HEIGHT = 3.6  # inches
+
 
 def retrieval_curves(analysis: Analysis) -> Drawing:
     """Change of the average score against the number of sources tried."""
     from matplotlib.ticker import MaxNLocator
 
     drawing = canvas("retrieval")
-    axes = drawing.axes(1, 1, 6.6, 3.6)
+    axes = drawing.axes(1, 2, 6.6, _HEIGHT)
     plain(axes)
     colors = iter(COLORS)
     axes.axhline(0, color=LINE, linewidth=0.8)
@@ -41,8 +43,15 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
             axes.axhline(level.absolute.mean, color=color, linestyle=dashes, label=name.replace("-", " "))
     axes.set(xlabel="k, sources tried or combined", ylabel="change of the average score (points)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half source
-    # Next to the curves: horizontal lines cross all of the space between them.
-    axes.legend(frameon=False, fontsize=FONT, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    # Under the curves: lines cross all of the space between them, and a narrow page hides what is right of it.
+    axes.legend(
+        frameon=False,
+        fontsize=FONT,
+        loc="upper left",
+        bbox_to_anchor=(0, -0.55 / _HEIGHT),
+        ncols=2,
+        borderaxespad=0,
+    )
     return drawing
 
 
