@@ -23,6 +23,7 @@ import math
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def one_target(
             for metric in METRICS:
                 order = [one.name for one in retrieve(prompt.key, keyed, len(keyed), metric, start=start)]
                 path = folder / f"ranking-{words}-{metric}.json"
-                kept(path, task, recipe, lambda order=order: ranking(order, steps=recipe.key_step, passes=0))
+                kept(path, task, recipe, partial(ranking, order, steps=recipe.key_step, passes=0))
 
     def tried() -> dict[str, Any]:
         found = trial(model, task, sources, len(values), recipe, folder=runs.folder)

@@ -44,6 +44,7 @@ from spoton.transfer.adapt import target_sources
 from spoton.transfer.arms import Transfer, ranked, transferred
 from spoton.transfer.combining.best_of_top_k import best_of_top_k
 from spoton.transfer.kept_runs import KeptRuns, Run
+from spoton.transfer.sources import Ranking
 from spoton.transfer.speed import MeanInterval, speed
 from spoton.tuning.record import versions, write_record
 
@@ -61,7 +62,7 @@ ARMS: dict[str, Transfer | None] = {
     "trial, multiplicative": Transfer("multiplicative", "trial", 3),
     "trial, mixture": Transfer("mixture", "trial", 2),
     "trial, ensemble": Transfer("best-of-top-k", "trial", 3),
-    "trial, untuned": Transfer("best-of-top-k", "trial", 1),
+    "trial, untuned": Transfer(rank="trial"),
 }
 
 
@@ -116,33 +117,35 @@ class Bench:
 
     def cell(self, runs: KeptRuns, recipe: Recipe, arm: str) -> dict[str, Any]:
         """The result of one arm."""
-        scratch = runs.tuned("scratch", recipe)
         how = ARMS[arm]
+        if arm.endswith("untuned"):
+            return self.untuned(runs, recipe)
+        scratch = runs.tuned("scratch", recipe)
         if how is None:
             return self.scored(runs, scratch.prompt, scratch.history) | {"steps": recipe.steps, "probe": 0}
         sources = target_sources(self.model, runs.task, self.libraries, how.rank)
         how.require_budget(recipe, len(sources), 1)
-        if arm.endswith(("ensemble", "untuned")):
-            ranking = ranked(runs, scratch, sources, recipe, how)
-            facts = {"retrieved": [one.to_json() for one in ranking], "cost": asdict(ranking.cost)}
-            if arm.endswith("untuned"):
-                (best,) = ranking
-                run = runs.untuned("untuned", recipe, best.prompt.value, best.parents(1.0))
-                return self.scored(runs, run.prompt, run.history) | facts | {
-                    "steps": ranking.cost.steps, "probe": ranking.cost.steps,
-                }  # fmt: skip
-            each = (recipe.steps - ranking.cost.steps) // len(ranking)
-            tuned = [
-                runs.tuned(one.name, recipe.changed(steps=each), one.value, one.parents)
-                for one in best_of_top_k(ranking, recipe.length)
-            ]
-            steps = ranking.cost.steps + each * len(tuned)
-            return self.together(runs, tuned) | facts | {"steps": steps, "probe": ranking.cost.steps}
-        found = transferred(runs, scratch, sources, recipe, how)
-        return self.scored(runs, found.transfer.prompt, found.transfer.history) | {
-            "retrieved": [one.to_json() for one in found.ranking], "cost": asdict(found.ranking.cost),
-            "steps": found.taken, "probe": found.ranking.cost.steps,
-        }  # fmt: skip
+        if not arm.endswith("ensemble"):
+            found = transferred(runs, scratch, sources, recipe, how)
+            scores = self.scored(runs, found.transfer.prompt, found.transfer.history)
+            return scores | ranking_facts(found.ranking) | {"steps": found.taken}
+        ranking = ranked(runs, scratch, sources, recipe, how)
+        each = (recipe.steps - ranking.cost.steps) // len(ranking)
+        tuned = [
+            runs.tuned(one.name, recipe.changed(steps=each), one.value, one.parents)
+            for one in best_of_top_k(ranking, recipe.length)
+        ]
+        steps = ranking.cost.steps + each * len(tuned)
+        return self.together(runs, tuned) | ranking_facts(ranking) | {"steps": steps}
+
+    def untuned(self, runs: KeptRuns, recipe: Recipe) -> dict[str, Any]:
+        """The first source of a trial, as it is; nothing is tuned, scratch neither."""
+        sources = target_sources(self.model, runs.task, self.libraries, "trial")
+        ranking = ranked(runs, None, sources, recipe, Transfer(rank="trial"))
+        (best,) = ranking
+        run = runs.untuned("untuned", recipe, best.prompt.value, best.parents(1.0))
+        scores = self.scored(runs, run.prompt, run.history)
+        return scores | ranking_facts(ranking) | {"steps": ranking.cost.steps}
 
     def scored(self, runs: KeptRuns, prompt: SoftPrompt, history: list[dict[str, float]]) -> dict[str, Any]:
         """Scores of a prompt and the looks of its run."""
@@ -162,6 +165,12 @@ class Bench:
             "test": runs.test("test", joint, self.recipe.max_input_tokens),
             "history": [],
         }
+
+
+def ranking_facts(ranking: Ranking) -> dict[str, Any]:
+    """What was retrieved, and what that cost."""
+    retrieved = [one.to_json() for one in ranking]
+    return {"retrieved": retrieved, "cost": asdict(ranking.cost), "probe": ranking.cost.steps}
 
 
 def table(cells: Path) -> str:

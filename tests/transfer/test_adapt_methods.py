@@ -112,11 +112,14 @@ def test_a_trial_is_paid_from_the_budget(model: FrozenModel, library: PromptLibr
     assert document["retrieved"][0]["by"] == "trial" and document["rank"] == "trial"
 
 
-def test_sources_that_mislead_leave_the_tasks_own_text(model: FrozenModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["best-of-top-k", "weighted-average", "mixture"])
+def test_sources_that_mislead_leave_the_tasks_own_text(
+    model: FrozenModel, tmp_path: Path, method: Any
+) -> None:
     library = PromptLibrary(tmp_path)
     card = Card(name="huge", task="x", model=model.name, model_fingerprint=model.fingerprint)
     library.add(SoftPrompt(draw(4, WIDTH, scale=1e4), card))
-    adapted = adapt(model, toy_task(), [library], RECIPE, rank="trial")
+    adapted = adapt(model, toy_task(), [library], RECIPE, rank="trial", method=method)
     assert [one["name"] for one in adapted.document["retrieved"]] == [TEXT]
     assert adapted.runs[0].transfer.prompt.card.parents == []
     assert any("none is expected to help" in note for note in adapted.document["notes"])

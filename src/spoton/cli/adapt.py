@@ -80,12 +80,13 @@ def adapt(
     from spoton.transfer import adapt as transfer
 
     untuned = recipe.steps == 0
+    if untuned:
+        _require_nothing_tuned(rank, method, seeds, ensemble, recipe.minutes)
     asked = task.load(model)
     chosen = replace(recipe, steps=None if untuned else recipe.steps).recipe(library)
     libraries = open_libraries(library)
     frozen = model.load()
     if untuned:
-        _require_nothing_tuned(rank, method, seeds, ensemble)
         _emit(
             _untuned(frozen, asked, libraries, chosen, k, evaluation, out, overwrite), libraries, as_json=json
         )
@@ -101,7 +102,7 @@ def adapt(
     _emit(adapted, libraries, as_json=json)
 
 
-def _require_nothing_tuned(rank: str, method: str, seeds: int, ensemble: bool) -> None:
+def _require_nothing_tuned(rank: str, method: str, seeds: int, ensemble: bool, minutes: float | None) -> None:
     """Refuses options that speak of tuning.
 
     Raises:
@@ -111,6 +112,7 @@ def _require_nothing_tuned(rank: str, method: str, seeds: int, ensemble: bool) -
     given += [f"--method {method}"] if method != "best-of-top-k" else []
     given += [f"--seeds {seeds}"] if seeds != 1 else []
     given += ["--ensemble"] if ensemble else []
+    given += [f"--minutes {minutes:g}"] if minutes is not None else []
     if given:
         raise RecipeError(
             f"--steps 0 tunes nothing and always ranks by trial; found {', '.join(given)}. Leave it out, or give steps."

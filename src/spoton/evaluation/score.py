@@ -127,32 +127,27 @@ def evaluate(
         DataError: No examples, or `rank` on a task without a closed label set.
         PromptError: The prompt belongs to another model.
     """
-    limit, values = MAX_INPUT_TOKENS, [torch.zeros(0, model.dim)]
-    members: list[Calibration | None] = []
-    if isinstance(prompt, SoftPrompt):
-        prompt.require_model(model.fingerprints, model.name)
-        limit, label_score = input_limit(prompt.card), label_score or label_score_of(prompt.card)
-        fits = calibrate and prompt.card.labels == list(task.labels or ())
-        if fits and calibration is None:
-            calibration = prompt.card.calibration
-        values, members = prompt.values, calibrations_of(prompt.card, calibrate=fits)
-    elif prompt is not None:
-        values = [prompt]
+    asked = _asked(model, prompt, task, calibrate)
     mode = mode or default_mode(task)
     _require_scorable(task, examples, mode)
     end = needs_end(model, task.labels)
     encoded = encode(
-        model, examples, end=end, prompt_length=max(map(len, values)), labels=task.labels,
-        max_input_tokens=limit if max_input_tokens is None else max_input_tokens,
-    )  # fmt: skip
-    watch = Watch(on_event, phase, len(examples) * len(values))
+        model,
+        examples,
+        end=end,
+        prompt_length=max(map(len, asked.values)),
+        max_input_tokens=asked.limit if max_input_tokens is None else max_input_tokens,
+        labels=task.labels,
+    )
+    watch = Watch(on_event, phase, len(examples) * len(asked.values))
     if mode == "rank":
-        scores = member_scores(model, values, encoded, task.labels or (), watch, label_score or "sum")
-        if members:
-            return _ranked_together(task, examples, scores, members, encoded.truncated)
-        return ranked(task, examples, scores[0], calibration, encoded.truncated)
+        how = label_score or asked.label_score
+        scores = member_scores(model, asked.values, encoded, task.labels or (), watch, how)
+        if asked.members:
+            return _ranked_together(task, examples, scores, asked.members, encoded.truncated)
+        return ranked(task, examples, scores[0], calibration or asked.calibration, encoded.truncated)
     longest = _longest_answer(model, task, end) if task.labels or max_tokens is None else max_tokens
-    texts = voted([generate_texts(model, value, encoded, longest, watch) for value in values])
+    texts = voted([generate_texts(model, value, encoded, longest, watch) for value in asked.values])
     return _generated(task, examples, texts, encoded.truncated)
 
 
@@ -165,14 +160,48 @@ def _require_scorable(task: Task, examples: Sequence[Example], mode: Mode) -> No
         )
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked, and how it was tuned to be asked.
+
+    Attributes:
+        values: ``[P, D]`` each: one, or the prompts of an ensemble.
+        limit: Tokens of the longest input.
+        label_score: How a label's tokens make its score.
+        calibration: Of the one prompt.
+        members: Calibration of each prompt of an ensemble; empty for one prompt.
+    """
+
+    values: list[Tensor]
+    limit: int = MAX_INPUT_TOKENS
+    label_score: LabelScore = "sum"
+    calibration: Calibration | None = None
+    members: Sequence[Calibration | None] = ()
+
+
+def _asked(model: FrozenModel, prompt: SoftPrompt | Tensor | None, task: Task, calibrate: bool) -> _Asked:
+    if prompt is None:
+        return _Asked([torch.zeros(0, model.dim)])
+    if not isinstance(prompt, SoftPrompt):
+        return _Asked([prompt])
+    card = prompt.card
+    prompt.require_model(model.fingerprints, model.name)
+    fits = calibrate and card.labels == list(task.labels or ())
+    return _Asked(
+        prompt.values, input_limit(card), label_score_of(card), card.calibration if fits else None,
+        calibrations_of(card, calibrate=fits),
+    )  # fmt: skip
+
+
 def _generated(task: Task, examples: Sequence[Example], texts: Sequence[str], truncated: int) -> Evaluation:
-    """The scores of generated texts; those that are no label of a closed set are wrong answers."""
+    """Judges generated texts."""
     predictions: list[str | None] = list(texts)
     if task.labels:
         predictions = [_as_label(text, task.labels) for text in texts]
-    targets = [example.target for example in examples]
-    scores = compute(task.metrics, predictions, targets, task.labels, examples=examples)
-    return Evaluation("generate", task.metric, scores, predictions, len(examples), truncated)
+    scores_by_metric = compute(
+        task.metrics, predictions, [example.target for example in examples], task.labels, examples=examples
+    )
+    return Evaluation("generate", task.metric, scores_by_metric, predictions, len(examples), truncated)
 
 
 def ranked(

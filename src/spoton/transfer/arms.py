@@ -63,6 +63,8 @@ class Transfer:
             )
         candidates = min(self.k, n_sources) if self.method in SEVERAL else 1
         probe = recipe.steps // _TRIAL_SHARE if self.rank == "trial" else recipe.key_step
+        if self.method == "halving" and candidates > 1:
+            halving_within(recipe.steps - probe, candidates, recipe)
         if recipe.steps - probe < max(1, candidates):
             raise RecipeError(
                 f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a probe of "
@@ -129,17 +131,20 @@ def transferred(
     ranking = ranked(runs, scratch, sources, recipe, how)
     spent = ranking.cost.steps
     left, words = recipe.steps - spent, f"seed {recipe.seed}: from"
-    if how.method == "mixture" and any(one.is_source for one in ranking):
+    has_source = any(one.is_source for one in ranking)
+    if how.method == "mixture" and has_source:
         half = left // 2
         start = mixture(runs, ranking, recipe.changed(steps=half), how.rows_of)
         best = runs.tuned(
             f"{words} {start.name}", recipe.changed(steps=left - half), start.value, start.parents
         )
         return SeedRuns(recipe.seed, scratch, best, 1, recipe.steps, ranking)
+    # Where a trial leaves nothing but the target's own text, there is nothing to combine.
+    method = how.method if has_source else "best-of-top-k"
     candidates = starts(
-        ranking, how.method, recipe.length, lambda: starting_prompt(runs.model, runs.task, recipe)[0]
+        ranking, method, recipe.length, lambda: starting_prompt(runs.model, runs.task, recipe)[0]
     )
-    if how.method == "halving" and len(candidates) > 1:
+    if method == "halving" and len(candidates) > 1:
         longest, halving = halving_within(left, len(candidates), recipe)
         best = runs.halved(
             f"{words} one of the sources,",
