@@ -17,10 +17,10 @@ from spoton.prompts.card import Calibration, Card
 
 
 def pooled(scores: Tensor, calibrations: Sequence[Calibration | None]) -> Tensor:
-    """Returns the mean over prompts of the labels' log-probabilities: ``[N, C]``.
+    """Returns the mean over prompts of the labels' log-probabilities: `[N, C]`.
 
     Args:
-        scores: ``[K, N, C]`` label scores of each prompt.
+        scores: `[K, N, C]` label scores of each prompt.
         calibrations: Of each prompt, applied first.
     """
     each = [

@@ -246,7 +246,7 @@ def _ranked_together(
     members: Sequence[Calibration | None],
     truncated: int,
 ) -> Evaluation:
-    """Judges label scores ``[K, N, C]`` of an ensemble by their pooled log-probabilities."""
+    """Judges label scores `[K, N, C]` of an ensemble by their pooled log-probabilities."""
     found = ranked(task, examples, pooled(scores, members), None, truncated)
     if not any(members):
         return found
@@ -262,7 +262,7 @@ def member_scores(
     watch: Watch | None = None,
     label_score: LabelScore = "sum",
 ) -> Tensor:
-    """`label_log_likelihoods` of several prompts in shared passes: ``[K, N, C]``."""
+    """`label_log_likelihoods` of several prompts in shared passes: `[K, N, C]`."""
     ids = label_tokens(model, labels)
     scores = label_scores_of(model, values, encoded, ids, on_rows=None if watch is None else watch.advance)
     return scores if label_score == "sum" else scores / torch.tensor([len(label) for label in ids])

@@ -1,7 +1,7 @@
 """Ensembles: several prompts of one task that answer together, as one file.
 
 The rows of the prompts stand one after another in the value, and the card names them; how they answer together is the
-business of ``spoton.evaluation``. An ensemble does not collapse into one prompt.
+business of `spoton.evaluation`. An ensemble does not collapse into one prompt.
 """
 
 from collections.abc import Sequence

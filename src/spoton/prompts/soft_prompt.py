@@ -89,7 +89,7 @@ class SoftPrompt:
         return list(torch.split(self.value, lengths)) if lengths else [self.value]
 
     def require_single(self, purpose: str) -> None:
-        """Refuse an ensemble where one prompt is needed.
+        """Refuses an ensemble where one prompt is needed.
 
         Args:
             purpose: What it is needed for, as a noun.
