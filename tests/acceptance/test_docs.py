@@ -35,7 +35,7 @@ def test_commands_parse(page: Path) -> None:
         "library lists",
         "tune",
         "tune reviews.csv --out p.safetensors --rate 1",
-        "similarity a b --metric cosine",
+        "similarity a b --similarity cosine",
     ],
 )
 def test_a_command_that_is_not_there_does_not_parse(line: str) -> None:

@@ -54,7 +54,7 @@ def test_adapt_shows_the_arms_and_a_verdict(
 ) -> None:
     ran = run(
         "adapt", reviews, "--model", tiny_model, "--library", prompts.folder, "--method", "weighted-average",
-        "--metric", "maximum_token", *RECIPE,
+        "--similarity", "maximum_token", *RECIPE,
     )  # fmt: skip
     assert ran.code == 0, ran.stderr
     for words in ("zero_shot", "prompt_tuning", "transfer", "one seed", "retrieved"):

@@ -122,7 +122,7 @@ def test_similarity(run: Run, prompts: PromptLibrary) -> None:
     assert same["of"] == "key"
     assert same["similarity"] == pytest.approx(1.0)
     assert other["similarity"] < 0.99
-    ran = run("similarity", "news", "quiz", "--library", prompts.folder, "--metric", "euclid")
+    ran = run("similarity", "news", "quiz", "--library", prompts.folder, "--similarity", "euclid")
     assert ran.code == 2 and "euclid" in ran.stderr
 
 

@@ -40,7 +40,7 @@ OwnLibrary = Annotated[
 ]
 Metric = Annotated[
     Literal["average_tokens", "per_token_average", "maximum_token"],
-    typer.Option(help="How two prompts are compared.", rich_help_panel="Retrieval"),
+    typer.Option("--similarity", help="How two prompts are compared.", rich_help_panel="Retrieval"),
 ]
 Rank = Annotated[
     Literal["similarity", "displacement", "trial"],

@@ -127,7 +127,7 @@ def _tried(
 @command(
     app,
     "spoton similarity movie_sentiment news_sentiment",
-    "spoton similarity mine.safetensors yours.safetensors --metric per_token_average",
+    "spoton similarity mine.safetensors yours.safetensors --similarity per_token_average",
 )
 def similarity(
     a: Annotated[str, typer.Argument(help="A prompt file, or a name in a library.")],
