@@ -189,15 +189,10 @@ def lay_out(
             place += sizes[row]
         order.extend(members)
     return Layout(
-        blocks=tuple(blocks),
-        prompts=prompts,
-        order=tuple(order),
-        starts=tuple(starts),
-        position_ids=torch.cat(positions)[None],
-        cache=cache,
-        record=record,
+        blocks=tuple(blocks), prompts=prompts, order=tuple(order), starts=tuple(starts),
+        position_ids=torch.cat(positions)[None], cache=cache, record=record,
         longest=max([*prompt_lengths, *map(_longest, own_length, lengths, branches)]),
-    )
+    )  # fmt: skip
 
 
 def _prompt_blocks(prompts: Sequence[range], dtype: torch.dtype, block_pairs: int) -> Iterator[Block]:
