@@ -19,7 +19,8 @@ LONG_FUNCTIONS = {
     "cli/evaluate.py:evaluate": "two thirds are the declarations of its options",
     "cli/predict.py:predict": "two thirds are the declarations of its options",
     "study/analysis/analysis_json.py:analysis_json": "one document, top to bottom in the order of its page",
-    "transfer/adapt.py:_adapted": "one comparison, top to bottom in the order of its record",
+    "cli/adapt.py:adapt": "two thirds are the declarations of its options",
+    "transfer/adapt.py:adapt": "two thirds are the declaration of its parameters",
 }
 """Functions that may be longer, and why."""
 
@@ -43,6 +44,14 @@ TESTED_IN = {
     "models/llama_layers.py": "models/test_packed_decoder.py",
     "models/memory.py": "tuning/test_microbatches.py",
     "prompts/prompt_header.py": "prompts/test_soft_prompt.py",
+    "evaluation/many_prompts.py": "transfer/ranking/test_trial.py",
+    # Methods are tested against their formulas, and as a user runs them.
+    "transfer/arms.py": "transfer/test_adapt_methods.py",
+    "transfer/document.py": "transfer/test_adapt.py",
+    "transfer/sources.py": "transfer/ranking/test_similarity_ranking.py",
+    "transfer/untuned.py": "transfer/test_adapt_methods.py",
+    "transfer/ranking/similarity.py": "transfer/ranking/test_similarity_ranking.py",
+    "transfer/combining/*": "transfer/combining/test_formulas.py",
     # A server is tested over HTTP.
     "serving/*": "serving/test_http.py",
     "serving/page/*": "serving/test_page.py",
