@@ -40,7 +40,7 @@ def make_study(tmp_path: Path, tiny_model: Path) -> MakeStudy:
     return partial(make_study_in, tmp_path, tiny_model)
 
 
-def make_study_in(place: Path, model: Path, name: str = "study", **changes: Any) -> Path:
+def make_study_in(place: Path, model_folder: Path, /, name: str = "study", **changes: Any) -> Path:
     """See `make_study`."""
     folder = place / name
     folder.mkdir()
@@ -52,7 +52,7 @@ def make_study_in(place: Path, model: Path, name: str = "study", **changes: Any)
     options = {"input": "text", "target": "label"}
     group = {"recipe": recipe, "train_size": 24, "validation_size": 8, "test_size": 8}
     document = {
-        "model": str(model), "dtype": "float32", "seeds": [0, 1],
+        "model": str(model_folder), "dtype": "float32", "seeds": [0, 1],
         "sources": group | {"tasks": [{"task": f"{t}.csv", "options": options} for t in ("films", "books")]},
         "targets": group | {"tasks": [{"task": "songs.csv", "options": options}]},
     }  # fmt: skip
