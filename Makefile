@@ -54,7 +54,7 @@ demo: setup
 
 # Tunes the source prompts that the package ships, from the bundled tasks.
 starter-library: setup
-	$(BIN)/python experiments/starter_library.py
+	$(BIN)/python -m experiments.starter_library
 
 # The engine against PEFT, some 25 minutes on two cores that do nothing else. See docs/performance.md.
 bench: setup

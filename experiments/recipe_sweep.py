@@ -5,8 +5,8 @@ Seven tasks of seven kinds in their natural form, each with at most 1,000 traini
 again, a killed cell resumes from its checkpoint, and several processes may work at the same time. Rows come from a
 folder, as for the catalog.
 
-    python experiments/recipe_sweep.py --data-dir data --steps 100 --seeds 0 --threads 1
-    python experiments/recipe_sweep.py --table
+    python -m experiments.recipe_sweep --data-dir data --steps 100 --seeds 0 --threads 1
+    python -m experiments.recipe_sweep --table
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.cells import claimed
 from spoton import Recipe, load_model, tune
 from spoton.models import FrozenModel
 from spoton.tasks import Task
@@ -96,7 +97,6 @@ def wanted_cells(
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that nobody else works on."""
     import torch
-    from filelock import FileLock, Timeout
 
     torch.set_num_threads(arguments.threads)
     model = load_model()
@@ -105,27 +105,20 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.variants, arguments.tasks, arguments.steps, arguments.seeds
     ):
         path = cell_path(arguments.cells, name, variant, n, seed)
-        if path.exists():
-            continue
-        try:
-            with FileLock(path.with_suffix(".lock"), timeout=0):
-                if path.exists():
-                    continue
-                recipe = BASE.changed(
-                    steps=n,
-                    seed=seed,
-                    evaluate_every=max(30, n // 8),
-                    max_input_tokens=MAX_TOKENS,
-                    **VARIANTS[variant],
-                )
-                record = {"variant": variant, "steps": n} | run_cell(
-                    model, task_of(name, arguments.data_dir, seed), recipe, path
-                )
-                write_record(path, record)
-                path.with_suffix(".checkpoint").unlink(missing_ok=True)
-        except Timeout:
-            continue
-        path.with_suffix(".lock").unlink(missing_ok=True)
+        with claimed(path) as mine:
+            if not mine:
+                continue
+            recipe = BASE.changed(
+                steps=n,
+                seed=seed,
+                evaluate_every=max(30, n // 8),
+                max_input_tokens=MAX_TOKENS,
+                **VARIANTS[variant],
+            )
+            record = {"variant": variant, "steps": n} | run_cell(
+                model, task_of(name, arguments.data_dir, seed), recipe, path
+            )
+            write_record(path, record)
         print(
             path.name, record["validation"], f"{record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True
         )

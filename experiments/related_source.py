@@ -6,8 +6,8 @@ from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSO
 ``docs/experiments/related_source/``; finished cells never run again, and killed ones go on from their last
 evaluation. The seed draws the rows, too. The first seed also scores the untuned starts.
 
-    python experiments/related_source.py --data-dir data --threads 1
-    python experiments/related_source.py --table
+    python -m experiments.related_source --data-dir data --threads 1
+    python -m experiments.related_source --table
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.cells import claimed
 from spoton import Recipe, evaluate, load_model, tune
 from spoton.evaluation.calibration import fit_calibration, gold_indices
 from spoton.models import FrozenModel
@@ -93,8 +94,6 @@ def run_cell(
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
-    from filelock import FileLock, Timeout
-
     torch.set_num_threads(arguments.threads)
     library = PromptLibrary(arguments.library) if arguments.library else starter_library()
     model = load_model()
@@ -104,18 +103,13 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     for target, seed, start in wanted:
         path = arguments.cells / f"{target}.{start}.{seed}.json"
-        try:
-            with FileLock(path.with_suffix(".lock"), timeout=0):
-                if path.exists():
-                    continue
-                task = load_task(target, data_dir=arguments.data_dir, form="natural")
-                task = task.limited(TRAIN, VALIDATION, TEST, seed=seed)
-                record = run_cell(model, task, start, library, RECIPE.changed(seed=seed), path)
-                write_record(path, record)
-        except Timeout:
-            continue
-        path.with_suffix(".checkpoint").unlink(missing_ok=True)
-        path.with_suffix(".lock").unlink(missing_ok=True)
+        with claimed(path) as mine:
+            if not mine:
+                continue
+            task = load_task(target, data_dir=arguments.data_dir, form="natural")
+            task = task.limited(TRAIN, VALIDATION, TEST, seed=seed)
+            record = run_cell(model, task, start, library, RECIPE.changed(seed=seed), path)
+            write_record(path, record)
         print(path.name, record["test"], f"{record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True)
 
 

@@ -9,8 +9,8 @@ kept or not, goes to ``docs/experiments/starter_library/``.
 ``news_sentiment`` and ``disambiguation_qa`` are left out on purpose: they are the targets of the demo and of the
 transfer experiment.
 
-    python experiments/starter_library.py --data-dir data --threads 1
-    python experiments/starter_library.py --table
+    python -m experiments.starter_library --data-dir data --threads 1
+    python -m experiments.starter_library --table
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.cells import claimed
 from spoton import PromptLibrary, Recipe, SoftPrompt, evaluate, load_model, tune
 from spoton.evaluation.intervals import score_intervals
 from spoton.models import FrozenModel
@@ -108,7 +109,6 @@ def shipped(source: Source, record: dict[str, Any]) -> str:
 def tune_missing(arguments: argparse.Namespace) -> None:
     """Tunes every source that has no record and that no other process works on."""
     import torch
-    from filelock import FileLock, Timeout
 
     torch.set_num_threads(arguments.threads)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -116,25 +116,20 @@ def tune_missing(arguments: argparse.Namespace) -> None:
     library, model = PromptLibrary(FOLDER), load_model()
     for source in _wanted(arguments.tasks):
         path = RECORDS / f"{source.task}.json"
-        try:
-            with FileLock(path.with_suffix(".lock"), timeout=0):
-                if path.exists():
-                    continue
-                task = load_task(source.task, data_dir=arguments.data_dir, form="natural")
-                prompt, record = tuned_source(
-                    model,
-                    task.limited(validation=VALIDATION, test=TEST),
-                    RECIPE.changed(steps=source.steps, evaluate_every=max(40, source.steps // 4)),
-                    path.with_suffix(".checkpoint"),
-                )
-                record["left_out"] = shipped(source, record)
-                if not record["left_out"]:
-                    library.add(prompt, replace=True)
-                write_record(path, record)
-        except Timeout:
-            continue
-        path.with_suffix(".checkpoint").unlink(missing_ok=True)
-        path.with_suffix(".lock").unlink(missing_ok=True)
+        with claimed(path) as mine:
+            if not mine:
+                continue
+            task = load_task(source.task, data_dir=arguments.data_dir, form="natural")
+            prompt, record = tuned_source(
+                model,
+                task.limited(validation=VALIDATION, test=TEST),
+                RECIPE.changed(steps=source.steps, evaluate_every=max(40, source.steps // 4)),
+                path.with_suffix(".checkpoint"),
+            )
+            record["left_out"] = shipped(source, record)
+            if not record["left_out"]:
+                library.add(prompt, replace=True)
+            write_record(path, record)
         print(f"{source.task}: {record['test']:.1f} {record['left_out']}", file=sys.stderr, flush=True)
 
 

@@ -8,9 +8,9 @@ Every cell is a JSON file of its own, written last; finished cells are never run
 its last look at the validation split, and tasks of short texts come first. ``--table`` prints what is there as
 Markdown.
 
-    SPOTON_DATA_DIR=data python experiments/task_table.py --threads 1
-    SPOTON_DATA_DIR=data python experiments/task_table.py --tasks sst2,rte
-    SPOTON_DATA_DIR=data python experiments/task_table.py --table
+    SPOTON_DATA_DIR=data python -m experiments.task_table --threads 1
+    SPOTON_DATA_DIR=data python -m experiments.task_table --tasks sst2,rte
+    SPOTON_DATA_DIR=data python -m experiments.task_table --table
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
+from experiments.cells import claimed
 from spoton import Recipe, evaluate, load_model, load_task, tune
 from spoton.evaluation.intervals import score_intervals
 from spoton.evaluation.score import Mode
@@ -125,20 +125,13 @@ def run(model: FrozenModel, tasks: Sequence[Task], cells: Path, recipe: Recipe) 
             path = cell_path(cells, task.name, arm)
             if arm == "zero-shot-rank" and task.labels is None:
                 continue
-            try:
-                with FileLock(
-                    path.with_suffix(".lock"), blocking=False
-                ):  # falls with its process, unlike a file
-                    if path.exists():
-                        require_same(path, recipe, task)
-                        continue
-                    record = run_cell(model, task, arm, recipe, path)
-                    write_record(path, record)
-                    path.with_suffix(".checkpoint").unlink(missing_ok=True)
-            except Timeout:
-                continue
-            finally:
-                path.with_suffix(".lock").unlink(missing_ok=True)
+            if path.exists():
+                require_same(path, recipe, task)
+            with claimed(path) as mine:
+                if not mine:
+                    continue
+                record = run_cell(model, task, arm, recipe, path)
+                write_record(path, record)
             print(path.name, record["test"], f"{record['seconds']:.0f} s", file=sys.stderr, flush=True)
 
 
