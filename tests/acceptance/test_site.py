@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,19 +13,12 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from tests.acceptance.pages import CHECKOUT
+from tests.chromium import CHROMIUM, FLAGS
 
 pytest.importorskip("zensical", reason="the site needs spoton[docs]")
 pytest.importorskip("mkdocstrings", reason="the site needs spoton[docs]")
 
 SITE = CHECKOUT / "build" / "site"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-]
 
 
 class Page(HTMLParser):

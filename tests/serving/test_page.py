@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,12 @@ import pytest
 from spoton.prompts import PromptLibrary
 from spoton.serving.page.facts import wilson_interval
 from spoton.serving.service import Service
+from tests.chromium import CHROMIUM, FLAGS, needs_chromium
 from tests.serving.running import LABELS, a_library, a_prompt, running
 from tests.tiny import tiny
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-dev-shm-usage",
-]
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 # What sticks out of the page to the right.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,19 +16,15 @@ from spoton.study.results.collect import collect
 from spoton.study.results.import_results import ImportedFiles, import_study
 from spoton.study.results.score_tables import ReadOptions
 from spoton.study.results.study_results import StudyResults
+from tests.chromium import CHROMIUM, FLAGS, needs_chromium
 from tests.study.made import made
 from tests.study.run.test_scheduler import run
 from tests.study.small import MakeStudy
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-dev-shm-usage", "--no-first-run",
-]  # fmt: skip
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+pytestmark = needs_chromium
 
 # Of each figure: how much is drawn, its words, those that stick out of it, and upright ones that overlap.
 LOOK = """() => Object.fromEntries([...document.querySelectorAll("figure")].map(figure => {
