@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,16 +80,12 @@ def score_intervals(
     Raises:
         DataError: As `spoton.tasks.metrics.compute`.
     """
-    blocks = _blocks(examples)
-    intervals = {}
-    if "accuracy" in names and len(blocks) == len(examples):
+
+    def exact() -> Interval:
         right = sum(said == example.target for said, example in zip(predictions, examples, strict=True))
-        intervals["accuracy"] = wilson(right, len(examples))
-    others = [name for name in names if name not in intervals]
-    if others:
-        # All metrics are resampled, since `mean` is that of the others.
-        intervals = _bootstrap(names, [predictions], examples, labels, blocks, seed) | intervals
-    return {name: intervals[name] for name in names}
+        return wilson(right, len(examples))
+
+    return _intervals(names, [predictions], examples, labels, seed, exact)
 
 
 def difference_intervals(
@@ -117,14 +113,11 @@ def difference_intervals(
     Raises:
         DataError: As `spoton.tasks.metrics.compute`.
     """
-    blocks = _blocks(examples)
-    intervals = {}
-    if "accuracy" in names and len(blocks) == len(examples):
-        intervals["accuracy"] = newcombe(*agreement(before, after, examples))
-    others = [name for name in names if name not in intervals]
-    if others:
-        intervals = _bootstrap(names, [before, after], examples, labels, blocks, seed) | intervals
-    return {name: intervals[name] for name in names}
+
+    def exact() -> Interval:
+        return newcombe(*agreement(before, after, examples))
+
+    return _intervals(names, [before, after], examples, labels, seed, exact)
 
 
 def agreement(before: Predictions, after: Predictions, examples: Examples) -> tuple[int, int, int, int]:
@@ -222,6 +215,24 @@ def unpaired_gain(
     freedom = sum(errors) ** 2 / (errors[0] ** 2 / (n - 1) + errors[1] ** 2 / (base_n - 1))
     half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(sum(errors))
     return Interval(mean - base - half, mean - base + half, "Welch")
+
+
+def _intervals(
+    names: Sequence[str],
+    answers: Sequence[Predictions],
+    examples: Examples,
+    labels: Labels,
+    seed: int,
+    accuracy: Callable[[], Interval],
+) -> dict[str, Interval]:
+    """Intervals of one set of answers, or of the difference of two: that of accuracy where rows are independent of each
+    other, and a bootstrap for all else."""
+    blocks = _blocks(examples)
+    intervals = {"accuracy": accuracy()} if "accuracy" in names and len(blocks) == len(examples) else {}
+    if any(name not in intervals for name in names):
+        # All metrics are resampled, since `mean` is that of the others.
+        intervals = _bootstrap(names, answers, examples, labels, blocks, seed) | intervals
+    return {name: intervals[name] for name in names}
 
 
 def _blocks(examples: Examples) -> list[list[int]]:

@@ -39,6 +39,11 @@ class Passes:
     passes: int = 0
     tokens: int = 0
 
+    def add(self, other: Passes) -> None:
+        """Adds what other scoring took."""
+        self.passes += other.passes
+        self.tokens += other.tokens
+
 
 @dataclass(frozen=True)
 class _Group:
@@ -58,6 +63,10 @@ class _Group:
     def lengths(self) -> list[int]:
         """P of each prompt."""
         return [len(value) for value in self.values]
+
+    def cost(self, model: FrozenModel, rows: Sequence[int]) -> Passes:
+        """What it takes to score these prompts on rows of so many tokens."""
+        return Passes(len(self.batches), tokens_of(model, self.lengths, rows))
 
 
 @torch.no_grad()
@@ -84,8 +93,7 @@ def label_scores_of(
     behind = sum(map(len, labels))
     for group in _groups(model, values, [len(row) + behind for row in encoded.inputs], _KEPT_TOKENS):
         if passes is not None:
-            passes.passes += len(group.batches)
-            passes.tokens += tokens_of(model, group.lengths, [len(row) for row in encoded.inputs])
+            passes.add(group.cost(model, [len(row) for row in encoded.inputs]))
         score = engine_for(model).scorer(group.values)
         for pairs in group.batches:
             found = score(_batch(encoded, pairs), labels).float().cpu()
@@ -117,8 +125,7 @@ def target_losses_of(
     lengths = [len(i) + len(t) for i, t in zip(encoded.inputs, encoded.targets, strict=True)]
     for group in _groups(model, values, lengths, _RUN_TOKENS):
         if passes is not None:
-            passes.passes += len(group.batches)
-            passes.tokens += tokens_of(model, group.lengths, lengths)
+            passes.add(group.cost(model, lengths))
         for pairs in group.batches:
             found = engine_for(model).losses(group.values, _batch(encoded, pairs)).float().cpu()
             each = torch.tensor([len(encoded.targets[row]) for _, row in pairs])

@@ -32,7 +32,7 @@ def task_vectors(retrieved: Sequence[Retrieved], own: Tensor) -> list[Start]:
     known = [one for one in retrieved if one.prompt.start is not None and one.is_source]
     if not known:
         raise LibraryError(
-            "None of the retrieved prompts knows the start that it was tuned from, so there is no task vector. "
+            "None of the retrieved prompts knows the start of its tuning, so no task vector can be computed. "
             "Use --method weighted-average, or prompts tuned by this version of spoton."
         )
     sources, weights = by_similarity(known)

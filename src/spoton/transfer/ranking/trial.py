@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -168,19 +169,17 @@ class _Trial:
         )  # fmt: skip
         self._labels = None if labels is None else label_tokens(model, labels)
         self.rounds = self._affordable(limit)
-        alive = self._alive()
-        sizes = zip([0, *self.rounds], self.rounds, alive, strict=False)
-        self.total = sum((after - before) * n for before, after, n in sizes)
+        self.total = sum(len(rows) * n for rows, n in self._stages())
 
     def ranked(self) -> list[Retrieved]:
         """All candidates, best first: those that went further, then those with the lower loss."""
         places = list(range(len(self.candidates)))
         scores: dict[int, Tensor] = {}
         order: list[int] = []
-        for before, rows, n in zip([0, *self.rounds], self.rounds, self._alive(), strict=False):
+        for rows, n in self._stages():
             rejected, places = places[n:], places[:n]
             order = rejected + order
-            for place, new in zip(places, self._scored(places, range(before, rows)), strict=True):
+            for place, new in zip(places, self._scored(places, rows), strict=True):
                 scores[place] = torch.cat([scores[place], new]) if place in scores else new
             places.sort(key=lambda place: (self._loss(scores[place]), place))
         return [self._as_retrieved(place, scores) for place in places + order]
@@ -189,12 +188,12 @@ class _Trial:
         """What it took."""
         return Cost(self._steps(self.passes.tokens), self.passes.passes, self.passes.tokens)
 
-    def _alive(self) -> list[int]:
-        """How many candidates enter each round."""
-        alive = [len(self.candidates)]
-        for _ in self.rounds[1:]:
-            alive.append(min(alive[-1], max(AT_LEAST, math.ceil(KEEP * alive[-1]))))
-        return alive
+    def _stages(self) -> Iterator[tuple[range, int]]:
+        """The rows that each round adds, and how many candidates enter it."""
+        alive = len(self.candidates)
+        for before, after in pairwise([0, *self.rounds]):
+            yield range(before, after), alive
+            alive = min(alive, max(AT_LEAST, math.ceil(KEEP * alive)))
 
     def _affordable(self, limit: int | None) -> list[int]:
         """The rounds, halved until they cost no more than the limit."""
@@ -212,8 +211,9 @@ class _Trial:
     def _expected_tokens(self) -> int:
         longest = sorted((len(one.value) for one in self.candidates), reverse=True)
         inputs = [len(text) for text in self._encoded.inputs]
-        rounds = zip([0, *self.rounds], self.rounds, self._alive(), strict=False)
-        return sum(tokens_of(self.model, longest[:n], inputs[before:after]) for before, after, n in rounds)
+        return sum(
+            tokens_of(self.model, longest[:n], [inputs[row] for row in rows]) for rows, n in self._stages()
+        )
 
     def _steps(self, tokens: int) -> int:
         """So many scored tokens in optimizer steps of the recipe, rounded up."""
@@ -245,8 +245,7 @@ class _Trial:
             scores = self._scores(values, part, took)
             if path is not None:
                 write_sealed(path, {"scores": scores}, {"passes": took.passes, "tokens": took.tokens})
-        self.passes.passes += took.passes
-        self.passes.tokens += took.tokens
+        self.passes.add(took)
         return scores
 
     def _scores(self, values: Sequence[Tensor], part: Encoded, took: Passes) -> Tensor:
