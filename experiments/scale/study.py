@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from spoton.sealing import sealed_json
-from spoton.study.plan.cells import Held, Role
+from spoton.study.plan.cell_base import Held, Role
 from spoton.study.plan.grid import TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile
 from spoton.study.run.executors import Group, Outcome

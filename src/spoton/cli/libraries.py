@@ -15,8 +15,6 @@ from spoton.errors import LibraryError
 if TYPE_CHECKING:
     from spoton.prompts import PromptLibrary, SoftPrompt
 
-STARTER = "starter"
-
 
 def own_library(place: str | None) -> PromptLibrary:
     """The library at `place`, a folder or a URL, or the user's own."""
@@ -35,20 +33,12 @@ def open_libraries(places: Sequence[str] | None) -> list[PromptLibrary]:
         LibraryError: a folder does not exist.
     """
     from spoton.prompts import PromptLibrary, default_library_path, starter_library
+    from spoton.prompts.places import open_library
 
     if not places:
         own = default_library_path()
         return [*([PromptLibrary(own, readonly=True)] if own.is_dir() else []), starter_library()]
-    for place in places:
-        if place != STARTER and "://" not in place and not Path(place).is_dir():
-            raise LibraryError(
-                f"There is no prompt library at {place}: no such folder. "
-                "Give a folder of prompt files, a URL such as hf://owner/name, or "
-                f"`{STARTER}` for the one that comes with spoton."
-            )
-    return [
-        starter_library() if place == STARTER else PromptLibrary(place, readonly=True) for place in places
-    ]
+    return [open_library(place) for place in places]
 
 
 def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:

@@ -101,6 +101,8 @@ class Card(BaseModel):
     scores: dict[str, dict[str, Score]] = {}
     """Split, metric, value in percent: `{"validation": {"accuracy": 81.0}}`; correlations -100 to 100. Of a calibrated
     prompt, `validation_uncalibrated` and `test_uncalibrated` tell what it scores without its calibration."""
+    majority: dict[str, Score] = {}
+    """What always giving the most frequent training target scores, by split, under the main metric; empty: unknown."""
     calibration: Calibration | None = None
     """Of the label scores, fitted on training rows; None: scores are used as they are."""
     evaluation: str = ""

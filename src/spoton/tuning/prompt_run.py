@@ -21,6 +21,7 @@ from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Calibration, Card, Parent
 from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.tasks.majority import majority_scores
 from spoton.tasks.task import Task
 from spoton.tuning.checkpoint import PromptCheckpoint
 from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
@@ -236,7 +237,8 @@ class PromptRun:
             form=task.form, target=task.target,
             labels=None if task.labels is None else list(task.labels), model=model.name,
             model_fingerprint=model.fingerprint, dtype=str(model.dtype).removeprefix("torch."),
-            recipe=recipe.model_dump(), seed=recipe.seed, scores=scores, calibration=calibration,
+            recipe=recipe.model_dump(), seed=recipe.seed, scores=scores,
+            majority=majority_scores(task) if self.mode == "rank" else {}, calibration=calibration,
             evaluation=self.mode, metric=task.metric, splits=task.splits(), steps=course.step,
             best_step=course.best_step, key_step=recipe.key_step if self.learner.key is not None else None,
             parents=[*self.job.parents, *self._ancestors], versions=versions(), license=task.license,

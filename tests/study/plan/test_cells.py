@@ -9,17 +9,15 @@ from typing import Any
 
 import pytest
 
+from spoton.study.plan.cell_base import Held, Role, recipe_text
 from spoton.study.plan.cells import (
     Cell,
-    Held,
     ModelTuning,
     MultiTaskMixture,
-    Role,
     Source,
     Transfer,
     WeightedAverage,
     ZeroShot,
-    recipe_text,
 )
 from spoton.study.plan.grid import TaskFacts, cells_of
 from spoton.study.plan.study_file import read_study_file

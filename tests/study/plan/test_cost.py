@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoton.models.choose_engine import engine_for
-from spoton.study.plan.cells import Stage, Work
+from spoton.study.plan.cell_base import Stage, Work
 from spoton.study.plan.cost import TaskSize, count, mean_size, measure_rates
 from tests.tiny import tiny
 

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from spoton.evaluation.score import default_mode
-from spoton.study.plan.cells import Cell, Held, ModelTuning, Role, Transfer
+from spoton.study.plan.cell_base import Held, Role
+from spoton.study.plan.cells import Cell, ModelTuning, Transfer
 from spoton.study.plan.grid import TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile, parse_study_file
 from spoton.tasks import Task

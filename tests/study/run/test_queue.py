@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spoton.study.plan.cells import Cell, Held, Source, Transfer
+from spoton.study.plan.cell_base import Held
+from spoton.study.plan.cells import Cell, Source, Transfer
 from spoton.study.run.queue import Queue
 from spoton.tuning.recipe import Recipe
 

@@ -94,12 +94,17 @@ class KeySimilarities:
         return self._mean(self._of_source.get(source, {}), self._of_target.get(target, {}))
 
     def by_seed(self, grid: ScoreArrays) -> Array:
-        """``[S, T, N]``: similarity of source and target key of one seed; of the tasks where a key of it is missing."""
+        """``[S, T, N]``: similarity of source and target key of one seed; of the tasks where a key of it is missing.
+
+        A source with one key, such as a library's prompt, has it for every seed.
+        """
         values = np.full(grid.transfer.shape, np.nan)
         for s, t in grid.pairs():
             sources = self._of_source.get(grid.sources[s], {})
             targets = self._of_target.get(grid.targets[t], {})
             overall = self._mean(sources, targets)
+            if len(sources) == 1:
+                sources = dict.fromkeys(targets, *sources.values())
             for n, seed in enumerate(grid.seeds):
                 both = seed is not None and seed in sources and seed in targets
                 values[s, t, n] = self.between(sources[seed], targets[seed]) if both else overall  # type: ignore[index]

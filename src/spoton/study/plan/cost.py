@@ -20,7 +20,8 @@ from spoton.evaluation.score import Mode
 from spoton.models.choose_engine import engine_for
 from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
-from spoton.study.plan.cells import Cell, MultiTaskMixture, Role, Source, Work
+from spoton.study.plan.cell_base import Role, Work
+from spoton.study.plan.cells import Cell, MultiTaskMixture, Source
 from spoton.tasks.task import Example, Task
 from spoton.tuning.microbatches import count_kept
 
@@ -268,6 +269,8 @@ class Predictor:
 
     def counted(self, cell: Cell) -> Counted:
         """What a cell puts through the model."""
+        if cell.work().is_nothing:  # a prompt of a library, whose rows are not here
+            return Counted(0, 0, 0, 0, 0, 0, 0, 0)
         mixed = None
         if isinstance(cell, MultiTaskMixture) and self._sources:
             mixed = mean_size([self.size(source) for source in self._sources.values()])

@@ -16,10 +16,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from spoton.errors import StudyError
-from spoton.study.plan.cells import Cell, Held, MultiTaskMixture, Role, Source
+from spoton.study.plan.cell_base import Held, Role
+from spoton.study.plan.cells import Cell, MultiTaskMixture, Source
 from spoton.study.plan.cost import Counted, TaskSize, count, mean_size
-from spoton.study.plan.grid import TaskFacts, cells_of
-from spoton.study.plan.study_file import StudyFile, TaskGroup
+from spoton.study.plan.grid import PromptFacts, TaskFacts, cells_of
+from spoton.study.plan.study_file import StudyFile, TaskEntry, TaskGroup
 from spoton.tasks.catalog import is_task, task_info
 
 USE = 0.4
@@ -147,9 +148,9 @@ def estimate(study: StudyFile, missing: tuple[str, ...] = ()) -> Estimate:
     model = _published().models[study.model]
     sizes = _Sizes(study)
     totals: dict[str, Totals] = {}
-    cells = cells_of(study, Held("published", study.dtype), _facts)
+    cells = cells_of(study, Held("published", study.dtype), _facts, _prompts(study))
     sources = {cell.task: sizes.of(cell) for cell in cells if isinstance(cell, Source)}
-    for cell in cells:
+    for cell in (one for one in cells if not one.work().is_nothing):
         mixed = mean_size(list(sources.values())) if isinstance(cell, MultiTaskMixture) else None
         counted = count(
             cell.work(), sizes.of(cell), cell.mode, repeats_prompts=model.kind == "t5", mixed=mixed
@@ -159,6 +160,8 @@ def estimate(study: StudyFile, missing: tuple[str, ...] = ()) -> Estimate:
             before.cells + 1, before.steps + counted.steps,
             before.tokens + counted.tokens + counted.score_tokens, before.flop + _flop(counted, model),
         )  # fmt: skip
+    if study.sources.library is not None and study.sources.prompts is None:
+        sizes.assumed.add("Prompts of the library are not named, so transfers from them are not counted.")
     return Estimate(study.model, totals, tuple(sorted(sizes.assumed)), missing)
 
 
@@ -178,6 +181,15 @@ def _require_known(study: StudyFile) -> None:
 
 def _facts(role: Role, name: str) -> TaskFacts:
     return TaskFacts(f"published:{name}", "generate" if task_info(name).labels is None else "rank")
+
+
+def _prompts(study: StudyFile) -> dict[str, PromptFacts]:
+    """Prompts of a library that the study names, as if each were of a task of its name; none is opened."""
+    recipe = study.sources.recipe_of(TaskEntry(task="library"))
+    return {
+        name: PromptFacts(name, f"published:{name}", "", recipe, 0, "rank")
+        for name in study.sources.prompts or ()
+    }
 
 
 class _Sizes:

@@ -5,17 +5,19 @@ Nothing is run here, and no row is read but through ``facts``, so that a study c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import NamedTuple, TypedDict
 
 from spoton.evaluation.score import Mode
+from spoton.study.plan.cell_base import Held, Role
 from spoton.study.plan.cells import (
     Cell,
-    Held,
+    LibrarySource,
     ModelTuning,
     MultiTaskMixture,
-    Role,
+    Noise,
     Scratch,
     Source,
     Transfer,
@@ -38,6 +40,26 @@ class TaskFacts(NamedTuple):
     mode: Mode
 
 
+class PromptFacts(NamedTuple):
+    """What of a library's prompt decides results, and how it was made.
+
+    Attributes:
+        task: The task that it was tuned on.
+        content_hash: `SoftPrompt.content_hash()`.
+        data_hash: Of the rows of that task.
+        recipe: How it was tuned.
+        seed: Of that run.
+        mode: How it was scored.
+    """
+
+    task: str
+    content_hash: str
+    data_hash: str
+    recipe: Recipe
+    seed: int
+    mode: Mode
+
+
 class _Common(TypedDict):
     """Fields of every cell."""
 
@@ -49,28 +71,35 @@ class _Common(TypedDict):
     held: Held
 
 
-def cells_of(study: StudyFile, held: Held, facts: Callable[[Role, str], TaskFacts]) -> list[Cell]:
+def cells_of(
+    study: StudyFile,
+    held: Held,
+    facts: Callable[[Role, str], TaskFacts],
+    prompts: Mapping[str, PromptFacts] = MappingProxyType({}),
+) -> list[Cell]:
     """All cells of a study, in the order in which they are best run: what others need first, seed by seed.
 
     Args:
         study: What shall be computed.
         held: The frozen model.
         facts: Gives the facts of the task of a role and name.
+        prompts: The prompts of a library that are sources, by name.
 
     Raises:
         SpotonError: A task cannot be read, or a recipe does not fit.
     """
-    grid = _Grid(study, held, facts)
-    cells: list[Cell] = [
-        ZeroShot(**grid.target(entry, 0)) for entry in [*study.targets.tasks, *study.candidates]
-    ]
+    grid = _Grid(study, held, facts, prompts)
+    cells: list[Cell] = [*grid.given.values()]
+    cells += [ZeroShot(**grid.target(entry, 0)) for entry in [*study.targets.tasks, *study.candidates]]
     for seed in study.seeds:
-        cells += [grid.sources[entry.task, seed] for entry in study.sources.tasks]
+        cells += [grid.source(entry.task, seed) for entry in study.sources.tasks]
         cells += [grid.scratch(entry, seed) for entry in study.targets.tasks]
         if seed == study.seeds[0]:  # early: they tell whether the targets are well chosen
             cells += [grid.scratch(entry, seed) for entry in study.candidates]
         for entry in study.targets.tasks:
             cells += grid.transfers(entry, seed)
+        for entry in study.targets.tasks:
+            cells += grid.controls(entry, seed)
     for seed in study.seeds:
         for entry in study.targets.tasks:
             cells += grid.methods(entry, seed)
@@ -80,17 +109,35 @@ def cells_of(study: StudyFile, held: Held, facts: Callable[[Role, str], TaskFact
 class _Grid:
     """Cells of one study."""
 
-    def __init__(self, study: StudyFile, held: Held, facts: Callable[[Role, str], TaskFacts]) -> None:
+    def __init__(
+        self,
+        study: StudyFile,
+        held: Held,
+        facts: Callable[[Role, str], TaskFacts],
+        prompts: Mapping[str, PromptFacts],
+    ) -> None:
         self._study, self._held = study, held
         self._facts = cache(facts)
         self._scratch: dict[tuple[str, int], Scratch] = {}
         self._common: dict[tuple[Role, str, int], _Common] = {}
         self._left_out = {(pair.source, pair.target) for pair in study.leave_out}
-        self.sources = {
+        self._tuned = {
             (entry.task, seed): Source(**self._of("source", entry, seed))
             for seed in study.seeds
             for entry in study.sources.tasks
         }
+        self.given = {name: self._given(name, one) for name, one in prompts.items()}
+        self._names = [*(entry.task for entry in study.sources.tasks), *self.given]
+
+    def source(self, name: str, seed: int) -> Source | LibrarySource:
+        """The cell of a source: of its own for each seed, or one for all where a library has the prompt."""
+        return self.given.get(name) or self._tuned[name, seed]
+
+    def _given(self, name: str, prompt: PromptFacts) -> LibrarySource:
+        return LibrarySource(
+            task=name, seed=prompt.seed, recipe=prompt.recipe, mode=prompt.mode, data_hash=prompt.data_hash,
+            held=self._held, prompt_task=prompt.task, prompt_hash=prompt.content_hash,
+        )  # fmt: skip
 
     def _of(self, role: Role, entry: TaskEntry, seed: int) -> _Common:
         """The common fields of the cells of a task and seed."""
@@ -117,22 +164,26 @@ class _Grid:
 
     def transfers(self, entry: TaskEntry, seed: int) -> Iterator[Transfer]:
         """One cell for each source that is tried on a target."""
-        tried = [one.task for one in self._study.sources.tasks if self._is_tried(one.task, entry.task)]
+        tried = [name for name in self._names if self._is_tried(name, entry.task)]
         halving = self._study.halving if len(tried) > 1 else None
-        rivals = tuple(self.sources[source, seed].name for source in tried) if halving else ()
+        rivals = tuple(self.source(name, seed).name for name in tried) if halving else ()
         common = self.target(entry, seed)
         for source in tried:
-            from_cell = self.sources[source, seed].name
+            from_cell = self.source(source, seed).name
             yield Transfer(**common, source=source, from_cell=from_cell, halving=halving, rivals=rivals)
+
+    def controls(self, entry: TaskEntry, seed: int) -> Iterator[Noise]:
+        """The controls of a target and seed; the first source says how large they are."""
+        if "noise" in self._study.controls:
+            yield Noise(**self.target(entry, seed), like_cell=self.source(self._names[0], seed).name)
 
     def methods(self, entry: TaskEntry, seed: int) -> Iterator[WeightedAverage | MultiTaskMixture]:
         """The retrieval methods that need runs of their own, for every k."""
         retrieval = self._study.retrieval
         if not retrieval.methods:
             return
-        usable = tuple(
-            cell.name for (name, _), cell in self.sources.items() if self._is_tried(name, entry.task)
-        )
+        cells = [*self._tuned.items(), *(((name, 0), cell) for name, cell in self.given.items())]
+        usable = tuple(cell.name for (name, _), cell in cells if self._is_tried(name, entry.task))
         common = self.target(entry, seed)
         key_cell, similarity = self.scratch(entry, seed).name, retrieval.similarity[0]
         for method in retrieval.methods:
@@ -157,7 +208,9 @@ class _Grid:
                     yield ModelTuning(**common, model_recipe=wanted.recipe_of(common["recipe"]))
 
     def _is_tried(self, source: str, target: str) -> bool:
-        return source != target and (source, target) not in self._left_out
+        known = self.given.get(source)
+        own = target in (source, known.prompt_task if known else source)
+        return not own and (source, target) not in self._left_out
 
     def _mixture_recipe(self, seed: int) -> Recipe:
         """How a prompt is tuned on a mixture: as a source, and its last checkpoint counts (SPoT, section 3.3)."""

@@ -25,6 +25,8 @@ from spoton.tuning.recipe import Recipe
 
 Method = Literal["weighted-average", "multi-task-mixture"]
 """Ways to use several sources that need runs of their own; best-of-top-k is read off the transfer runs."""
+Control = Literal["noise"]
+"""Starts that no source prompt gave, tuned on every target: what any warm start is worth."""
 
 _LARGEST = 16 * 2**20  # bytes of a study file
 _PRESETS = importlib.resources.files("spoton.study.plan") / "presets"
@@ -89,6 +91,29 @@ class TaskGroup(BaseModel):
         """
         changes = self.recipe | entry.recipe
         return Recipe.preset(str(changes.pop("preset", "decoder")), **changes)
+
+
+class SourceGroup(TaskGroup):
+    """The sources of a study: tasks whose prompts it tunes, and prompts that a library has already."""
+
+    library: str | None = None
+    """`starter`, a folder or a URL: its prompts are sources as they are; null: all sources are tuned here."""
+    prompts: list[str] | None = Field(default=None, min_length=1)
+    """Which prompts of the library; null: all that belong to the model."""
+
+    @model_validator(mode="after")
+    def _prompts_are_of_a_library(self) -> SourceGroup:
+        if self.prompts is not None and self.library is None:
+            raise ValueError("prompts names prompts of a library, and library says which; give both")
+        twice = sorted(name for name, count in Counter(self.prompts or ()).items() if count > 1)
+        both = sorted({entry.task for entry in self.tasks} & set(self.prompts or ()))
+        for names, why in (
+            (twice, "stands there twice"),
+            (both, "is both a task and a prompt of the library"),
+        ):
+            if names:
+                raise ValueError(f"{', '.join(names)} {why}")
+        return self
 
 
 class Retrieval(BaseModel):
@@ -167,8 +192,8 @@ class StudyFile(BaseModel):
     """In which form tasks of the catalog are read; auto: by the kind of model."""
     data_dir: str | None = None
     """Folder of rows, relative to the study's folder; null: SPOTON_DATA_DIR, the bundled archives, or the Hub."""
-    sources: TaskGroup
-    """The tasks whose prompts are transferred."""
+    sources: SourceGroup
+    """The tasks whose prompts are transferred, or prompts of a library."""
     targets: TaskGroup
     """The tasks they are transferred to."""
     candidates: list[TaskEntry] = []
@@ -179,6 +204,8 @@ class StudyFile(BaseModel):
     """Model tuning of every target, to compare with; null: none."""
     halving: Halving | None = None
     """When the transfers to one target are compared, and which share continues; null: all are tuned to the end."""
+    controls: list[Control] = []
+    """Starts to tell transfer from any other start by: `noise` as large as the first source's prompt."""
     leave_out: list[LeftOut] = []
     """Pairs not tried, and why. A task is never its own source."""
     keep_prompts: Literal["sources", "all"] = "sources"
@@ -204,10 +231,18 @@ class StudyFile(BaseModel):
         twice = chosen & {entry.task for entry in self.candidates}
         if twice:
             raise ValueError(f"{', '.join(sorted(twice))} is both target and candidate")
-        sources = {entry.task for entry in self.sources.tasks}
+        if self.sources.library is not None and "multi-task-mixture" in self.retrieval.methods:
+            raise ValueError(
+                "multi-task-mixture tunes on the rows of the sources, and prompts of a library have none; "
+                "leave the method or the library out"
+            )
+        if self.controls and not self.sources.tasks and self.sources.library is None:
+            raise ValueError("controls are compared with sources, and there are none")
+        sources = {entry.task for entry in self.sources.tasks} | set(self.sources.prompts or ())
+        open_library = self.sources.library is not None and self.sources.prompts is None
         for pair in self.leave_out:
             for name, known, role in ((pair.source, sources, "source"), (pair.target, chosen, "target")):
-                if name not in known:
+                if name not in known and not (open_library and role == "source"):
                     near = difflib.get_close_matches(name, known, n=1)
                     hint = f"; did you mean {near[0]}?" if near else ""
                     raise ValueError(f"leave_out names the {role} {name}, which the study has not{hint}")
@@ -274,7 +309,7 @@ def _problems(error: ValidationError) -> str:
 
 _MODELS: tuple[type[BaseModel], ...] = (
     StudyFile,
-    TaskGroup,
+    SourceGroup,
     TaskEntry,
     Retrieval,
     LeftOut,

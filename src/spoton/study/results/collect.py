@@ -14,6 +14,7 @@ from spoton.evaluation.intervals import wilson
 from spoton.study.plan.study_file import StudyFile, parse_study_file
 from spoton.study.results.study_results import (
     MODEL_TUNING,
+    NOISE,
     RESULTS_FILE,
     Matrix,
     Score,
@@ -72,8 +73,10 @@ def collect(place: str | Path) -> StudyResults:
     zero_shot = by_kind.get("zero-shot", ())
     keys = {kind: _prompts(store, by_kind.get(kind, ()), "key") for kind in ("source", "scratch")}
     targets = tuple(entry.task for entry in study.targets.tasks)
+    sources = [entry.task for entry in study.sources.tasks]
+    sources += [cell["task"] for cell in by_kind.get("source", ()) if "library" in cell]
     return StudyResults(
-        sources=tuple(entry.task for entry in study.sources.tasks), targets=targets,
+        sources=tuple(sources), targets=targets,
         validation=_scores(tuned, "validation"), test=_scores(tuned, "test"),
         zero_shot={cell["task"]: cell["scores"]["test"] for cell in zero_shot},
         majority={cell["task"]: cell["majority"]["test"] for cell in zero_shot},
@@ -117,6 +120,8 @@ def _learned(by_kind: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, bool]
     learned = {}
     for task, cells in by_task.items():
         split = "test" if all("test" in cell["scores"] for cell in cells) else "validation"
+        if any(split not in cell["scores"] or not cell["splits"].get(split) for cell in cells):
+            continue  # a library's prompt whose card does not say
         rows = sum(cell["splits"][split] for cell in cells)
         right = sum(cell["scores"][split] * cell["splits"][split] / 100 for cell in cells)
         floor = cells[0].get("majority", majority.get(task, {})).get(split)
@@ -141,10 +146,11 @@ def _extra(by_kind: Mapping[str, Sequence[dict[str, Any]]], split: str) -> dict[
         for cell in by_kind.get(method, ()):
             name = f"{method}:{cell['similarity']}@{cell['k']}"
             found.setdefault(name, []).append(Score(cell["task"], None, cell["seed"], cell["scores"][split]))
-    for cell in by_kind.get(MODEL_TUNING, ()):
-        if split in cell["scores"]:
-            score = Score(cell["task"], None, cell["seed"], cell["scores"][split])
-            found.setdefault(MODEL_TUNING, []).append(score)
+    for method in (MODEL_TUNING, NOISE):
+        for cell in by_kind.get(method, ()):
+            if split in cell["scores"]:
+                score = Score(cell["task"], None, cell["seed"], cell["scores"][split])
+                found.setdefault(method, []).append(score)
     return {name: tuple(scores) for name, scores in found.items()}
 
 
@@ -192,8 +198,5 @@ def _role(cell: dict[str, Any]) -> str:
 
 
 def _rows(cell: dict[str, Any]) -> str:
-    splits = cell["splits"]
-    return (
-        f"{splits['train']} / {splits['validation']} / {splits['test']}, hash {cell['data_hash']}, "
-        f"{cell['source_of_rows'].rpartition('/')[2]}"
-    )
+    sizes = " / ".join(str(cell["splits"].get(split, "unknown")) for split in ("train", "validation", "test"))
+    return f"{sizes}, hash {cell['data_hash']}, {cell['source_of_rows'].rpartition('/')[2]}"

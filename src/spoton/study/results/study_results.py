@@ -34,6 +34,8 @@ PROMPTS_FILE = "prompts.safetensors"
 MODEL_TUNING = "model-tuning"
 WEIGHTED_AVERAGE = "weighted-average"
 MIXTURE = "multi-task-mixture"
+NOISE = "noise"
+"""Control: tuned from noise as large as a source's prompt."""
 
 _SPLITS = ("validation", "test")
 _TUPLES = ("sources", "targets", "candidates", "left_out")
@@ -47,7 +49,8 @@ class Score:
 
     Attributes:
         target: The task that was tuned and scored.
-        source: The task whose prompt it started from; the prompt's seed is this run's. None: from scratch.
+        source: The task whose prompt it started from, of this run's seed where the source has several. None: from
+            scratch.
         seed: The run's seed. None: the score is a mean over seeds.
         score: 0 to 100 (metrics that can be negative: from -100).
         std: Sample standard deviation over the seeds of a mean, if known.

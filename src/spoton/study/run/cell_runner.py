@@ -7,7 +7,6 @@ and on which machine, is the business of `scheduler.py` and the executors.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -21,15 +20,17 @@ from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
 from spoton.models.loading import load_model
 from spoton.sealing import sealed_json
-from spoton.study.plan.cells import Cell, Held, ModelTuning, Role, Transfer, ZeroShot
-from spoton.study.plan.grid import TaskFacts, cells_of
+from spoton.study.plan.cell_base import Held, Role
+from spoton.study.plan.cells import Cell, LibrarySource, ModelTuning, Transfer, ZeroShot
+from spoton.study.plan.grid import PromptFacts, TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile, parse_study_file
-from spoton.study.run.result import Result, document_of_result
+from spoton.study.run.given import GivenSources
+from spoton.study.run.result import Result, document_of_result, document_of_source
 from spoton.study.run.starts import CellStart, Starts, first_stage
 from spoton.study.run.store import STUDY_FILE, Store
 from spoton.tasks.catalog import is_task
 from spoton.tasks.load import MIXTURE, has_forms, resolve_task
-from spoton.tasks.metrics import compute
+from spoton.tasks.majority import majority_scores
 from spoton.tasks.task import Task
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import tune_model
@@ -90,6 +91,8 @@ class CellRunner:
         self._model: FrozenModel | None = None
         self._tasks: dict[tuple[Role, str], Task] = {}
         self._hashes: dict[tuple[Role, str], str] = {}
+        sources = self.study.sources
+        self._given = sources.library and GivenSources(self._near(sources.library), sources.prompts)
 
     @property
     def model(self) -> FrozenModel:
@@ -126,6 +129,7 @@ class CellRunner:
         told = []
         reads: list[tuple[str, Callable[[], object]]] = [(self.study.model, lambda: self.model)]
         reads += [(name, partial(self.task, role, name)) for role, name in self._places()]
+        reads += [(self._given.place, self.prompts)] if self._given else []
         for name, read in reads:
             try:
                 read()
@@ -150,7 +154,15 @@ class CellRunner:
 
     def cells(self) -> list[Cell]:
         """Returns all cells of the study. Reads every task, and loads the model."""
-        return cells_of(self.study, self.held, self.facts)
+        return cells_of(self.study, self.held, self.facts, self.prompts())
+
+    def prompts(self) -> dict[str, PromptFacts]:
+        """Returns what of the prompts of a library, where those are sources, decides results. Loads the model.
+
+        Raises:
+            SpotonError: The library is not there, or a prompt of it is no source.
+        """
+        return self._given.facts(self.model) if self._given else {}
 
     def carry_out(self, cells: Sequence[Cell], on_event: OnEvent = silent) -> None:
         """Carries out cells that are not finished yet; several are tuned in every pass over the model.
@@ -173,6 +185,8 @@ class CellRunner:
                 self._write(cell, self._zero_shot(cell, on_event), began)
             elif isinstance(cell, ModelTuning):
                 self._write(cell, self._tune_model(cell, on_event), began)
+            elif isinstance(cell, LibrarySource):
+                self._copy(cell)
             else:
                 tuned.append(cell)
         looks = {i: found.get("looks", []) for i, cell in enumerate(cells) if (found := results[cell.name])}
@@ -250,18 +264,23 @@ class CellRunner:
     def _zero_shot(self, cell: ZeroShot, on_event: OnEvent) -> Result:
         """The bare model, and always answering what is most frequent in the training split."""
         task = self.task(cell.role, cell.task)
-        most = Counter(example.target for example in task.train).most_common(1)[0][0]
-        scores, majority = {}, {}
+        scores = {}
         for split, examples in (("validation", task.validation), ("test", task.test)):
             evaluation = evaluate(
                 self.model, None, examples, task, cell.mode, max_input_tokens=cell.recipe.max_input_tokens,
                 on_event=on_event, phase=f"{cell.words}, {split}",
             )  # fmt: skip
             scores[split] = evaluation.scores
-            targets = [example.target for example in examples]
-            always = compute(task.metrics, [most] * len(targets), targets, task.labels, examples=examples)
-            majority[split] = always[task.metric]
-        return Result(scores, more={"majority": majority})
+        return Result(scores, more={"majority": majority_scores(task)})
+
+    def _copy(self, cell: LibrarySource) -> None:
+        """Keeps a copy of a library's prompt, and what its card says."""
+        assert self._given
+        prompt, found = self._given.copied(cell, self.model)
+        self.store.write(f"prompts/{cell.name}.safetensors", prompt.to_bytes())
+        document = document_of_source(cell, found, model_name=self.model.name)
+        self.store.write(f"cells/{cell.name}.json", sealed_json(document))
+        self.store.remove(f"failures/{cell.name}.json")
 
     def _job(self, cell: Cell, start: CellStart, on_event: OnEvent) -> Job:
         checkpoint = self.store.checkpoint(cell.name)
@@ -289,10 +308,10 @@ class CellRunner:
                 left.unlink(missing_ok=True)
 
     def _require_same(self, cell: Cell) -> None:
-        for what, here, named in (
-            ("model", tuple(self.held), tuple(cell.held)),
-            (f"rows of {cell.task}", self.data_hash(cell.role, cell.task), cell.data_hash),
-        ):
+        held: list[tuple[str, object, object]] = [("model", tuple(self.held), tuple(cell.held))]
+        if not isinstance(cell, LibrarySource):  # whose rows are not here
+            held.append((f"rows of {cell.task}", self.data_hash(cell.role, cell.task), cell.data_hash))
+        for what, here, named in held:
             if here != named:
                 raise StudyError(
                     f"{cell.name} was planned with another {what} ({named}) than is found here ({here}). Give every "

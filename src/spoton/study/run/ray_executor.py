@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spoton.errors import StudyError
-from spoton.study.plan.cells import Role
+from spoton.study.plan.cell_base import Role
 from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import Group, Outcome, attempt
 from spoton.tasks.task import Task

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from spoton.study.plan.cells import Cell
+from spoton.study.plan.cells import Cell, LibrarySource
 from spoton.tasks.task import Task
 from spoton.tuning.full_model.tune import TunedModel
 from spoton.tuning.prompt_run import Tuned
@@ -48,13 +48,34 @@ def document_of_result(
         seconds: Wall time of the cell, or its share of the time of cells tuned together.
         model_name: Of the frozen model.
     """
-    how = {
-        "recipe": cell.tuned_by().model_dump(), "data_hash": cell.data_hash,
+    run = {} if result.tuned is None else _run(result.tuned)
+    return (
+        cell.facts()
+        | _scored(task, result.scores)
+        | run
+        | dict(result.more)
+        | _how(cell, seconds, model_name)
+    )
+
+
+def document_of_source(cell: LibrarySource, found: Mapping[str, Any], *, model_name: str) -> dict[str, Any]:
+    """Returns the document of a source that a library had already; it takes no time.
+
+    Args:
+        cell: Which.
+        found: What its card says, in the columns of a result.
+        model_name: Of the frozen model.
+    """
+    return cell.facts() | dict(found) | _how(cell, 0.0, model_name)
+
+
+def _how(cell: Cell, seconds: float, model_name: str) -> dict[str, Any]:
+    """What it was run with."""
+    return {
+        "seconds": seconds, "recipe": cell.tuned_by().model_dump(), "data_hash": cell.data_hash,
         "model": model_name, "model_fingerprint": cell.held.fingerprint, "dtype": cell.held.dtype,
         "threads": torch.get_num_threads(), "versions": versions(),
     }  # fmt: skip
-    run = {} if result.tuned is None else _run(result.tuned)
-    return cell.facts() | _scored(task, result.scores) | run | dict(result.more) | {"seconds": seconds} | how
 
 
 def _scored(task: Task, scores: Scores) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from spoton.errors import StudyError
@@ -17,7 +18,8 @@ from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Parent
 from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
-from spoton.study.plan.cells import Cell, MultiTaskMixture, Role, Transfer, WeightedAverage
+from spoton.study.plan.cell_base import Role
+from spoton.study.plan.cells import Cell, MultiTaskMixture, Noise, Transfer, WeightedAverage
 from spoton.study.run.store import Store
 from spoton.tasks.mixture import mix
 from spoton.tasks.task import Task
@@ -62,6 +64,8 @@ class Starts:
         """
         if isinstance(cell, Transfer):
             return self._from(self._store.prompt(cell.from_cell), cell.from_cell, cell.recipe.length)
+        if isinstance(cell, Noise):
+            return self._noise(cell)
         if isinstance(cell, WeightedAverage):
             (start,) = starts(self._retrieved(cell), "weighted-average", cell.recipe.length)
             return CellStart(start.value, start.parents, (f"Average of {start.name}.",))
@@ -73,6 +77,16 @@ class Starts:
         prompt.require_model(self._model.fingerprints, self._model.name)
         parent = Parent(name=name, weight=1.0, hash=prompt.content_hash())
         return CellStart(from_prompt(prompt.value, length), (parent,))
+
+    def _noise(self, cell: Noise) -> CellStart:
+        """Normal noise `[P, D]`, as large as a source's prompt by the root mean square of its numbers."""
+        like = self._store.prompt(cell.like_cell)
+        like.require_model(self._model.fingerprints, self._model.name)
+        draw = torch.Generator().manual_seed(cell.seed)
+        noise = torch.randn(cell.recipe.length, like.value.shape[1], generator=draw)
+        return CellStart(
+            noise * like.value.pow(2).mean().sqrt(), (), (f"Noise as large as {cell.like_cell}.",)
+        )
 
     def _retrieved(self, cell: WeightedAverage | MultiTaskMixture) -> list[Retrieved]:
         """The k source prompts, of all tasks and seeds, whose keys are nearest to the target's (SPoT, section 3.3)."""

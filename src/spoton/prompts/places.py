@@ -1,0 +1,30 @@
+"""Opening libraries by what people call them: `starter`, a folder, or a URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spoton.errors import LibraryError
+from spoton.prompts.library import PromptLibrary, starter_library
+
+STARTER = "starter"
+"""Names the library that comes with spoton."""
+
+
+def open_library(place: str) -> PromptLibrary:
+    """Opens a library to read from.
+
+    Args:
+        place: `starter`, a folder, or a URL such as `hf://owner/name`.
+
+    Raises:
+        LibraryError: There is no such folder.
+    """
+    if place == STARTER:
+        return starter_library()
+    if "://" not in place and not Path(place).is_dir():
+        raise LibraryError(
+            f"There is no prompt library at {place}: no such folder. Give a folder of prompt files, a URL such as "
+            f"hf://owner/name, or `{STARTER}` for the one that comes with spoton."
+        )
+    return PromptLibrary(place, readonly=True)

@@ -1,0 +1,192 @@
+"""What every cell of a study has: what decides its result, the name made of it, and the work it is.
+
+The hash of a cell that starts from other cells contains theirs, so a changed source recipe renames all that follows
+from it, and nothing else. The kinds of cells are in ``cells.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal, NamedTuple
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from spoton.evaluation.score import Mode
+from spoton.files import sha256_of_text
+from spoton.tuning.full_model.recipe import ModelRecipe
+from spoton.tuning.recipe import Recipe
+
+Kind = Literal[
+    "zero-shot",
+    "source",
+    "scratch",
+    "transfer",
+    "noise",
+    "weighted-average",
+    "multi-task-mixture",
+    "model-tuning",
+]
+Role = Literal["source", "target"]
+
+# Fields of a recipe that every name contains, in the order of the first names. Later fields are part of a name
+# only where they are set to something else than what runs did before; so cells that ran before keep their names.
+_IN_EVERY_NAME = (
+    "length", "init", "optimizer", "learning_rate", "weight_decay", "steps", "batch_size", "seed", "key_step",
+    "evaluate_every", "patience", "max_input_tokens",
+)  # fmt: skip
+_AS_BEFORE = {"loss": "tokens"}  # of a later field whose default is not what runs did before
+
+
+class Held(NamedTuple):
+    """The frozen model as it is held in memory, which decides results."""
+
+    fingerprint: str
+    dtype: str
+
+
+class Stage(NamedTuple):
+    """Optimizer steps that a cell takes.
+
+    Attributes:
+        steps: How many; those that halving is expected to save are left out.
+        batch_size: Examples a step.
+        prompt_length: P; 0 in model tuning.
+        max_input_tokens: Longer inputs lose their middle.
+        weights: Whether all weights are tuned, instead of a prompt.
+    """
+
+    steps: float
+    batch_size: int
+    prompt_length: int
+    max_input_tokens: int
+    weights: bool = False
+
+
+class Work(NamedTuple):
+    """What a cell puts through the model.
+
+    Attributes:
+        stages: What is tuned, in order.
+        validations: How many times the validation split is scored.
+        tests: How many times the test split is scored.
+        prompt_length: P of the prompt that is scored; 0: the bare model.
+        max_input_tokens: Longer inputs lose their middle.
+    """
+
+    stages: tuple[Stage, ...]
+    validations: float
+    tests: int
+    prompt_length: int
+    max_input_tokens: int
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether nothing is tuned and nothing scored."""
+        return not (self.stages or self.validations or self.tests)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellBase:
+    """What every cell has.
+
+    Attributes:
+        task: The task that is tuned and scored: a source task in a `Source`, else a target.
+        seed: Of the start and of the order of examples.
+        recipe: How prompts of this task are tuned with this seed.
+        mode: How it is scored.
+        data_hash: Of the task's rows.
+        held: The model.
+    """
+
+    kind: ClassVar[Kind]
+    role: ClassVar[Role] = "target"
+    """Among which group of tasks its task is found."""
+    task: str
+    seed: int
+    recipe: Recipe
+    mode: Mode
+    data_hash: str
+    held: Held
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the cells it starts from."""
+        return ()
+
+    @cached_property
+    def name(self) -> str:
+        """Readable words and the hash of all that decides the result."""
+        words = [self.kind, *self._slug()]
+        slug = ".".join(re.sub(r"[^A-Za-z0-9_-]+", "-", word).strip("-")[:40] for word in words)
+        return f"{slug}.{self.hash}"
+
+    @cached_property
+    def hash(self) -> str:
+        """12 hex digits over all that decides the result."""
+        return sha256_of_text(self._decides())[:12]
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, object]:
+        """What its result says of it: the columns of all kinds, None where one has no meaning."""
+        return {
+            "name": self.name, "kind": self.kind, "task": self.task, "source": None, "seed": self.seed,
+            "k": None, "similarity": None, "evaluation": self.mode, "needs": list(self.needs),
+        }  # fmt: skip
+
+    def tuned_by(self) -> Recipe | ModelRecipe:
+        """The recipe that its result names."""
+        return self.recipe
+
+    def work(self) -> Work:
+        """What it puts through the model."""
+        stage = stage_of(self.recipe)
+        return Work(
+            (stage,), evaluations_of(self.recipe), 1, self.recipe.length, self.recipe.max_input_tokens
+        )
+
+    def _slug(self) -> Iterator[str]:
+        """Words of the name between the kind and the hash."""
+        yield self.task
+        yield str(self.seed)
+
+    def _decides(self) -> list[str]:
+        """All that decides the result, in the order in which names have always been made."""
+        return [
+            self.kind, *self.held, self.data_hash, self._recipe_text(), self.mode, *self.needs, *self._retrieval()
+        ]  # fmt: skip
+
+    def _recipe_text(self) -> str:
+        return recipe_text(self.recipe)
+
+    def _retrieval(self) -> tuple[str, str]:
+        """How many sources are retrieved and by which similarity."""
+        return "None", "None"
+
+
+def recipe_text(recipe: BaseModel) -> str:
+    """A recipe as it enters the name of a cell: compact JSON in an order that does not change."""
+    values = recipe.model_dump(mode="json")
+    named = {field: values[field] for field in _IN_EVERY_NAME if field in values}
+    for field, info in type(recipe).model_fields.items():
+        if field not in named:
+            before = _AS_BEFORE.get(field, info.get_default(call_default_factory=True))
+            if values[field] != before:
+                named[field] = values[field]
+    return to_json(named).decode()  # pydantic's own, which writes 1e-5 where json writes 1e-05
+
+
+def stage_of(recipe: Recipe, share: float = 1.0) -> Stage:
+    return Stage(share * recipe.steps, recipe.batch_size, recipe.length, recipe.max_input_tokens)
+
+
+def evaluations_of(recipe: Recipe | ModelRecipe) -> int:
+    """Evaluations on the validation split during a run."""
+    return -(-recipe.steps // recipe.evaluate_every)

@@ -1,0 +1,23 @@
+"""What always giving the most frequent answer scores: the floor that everything is compared with."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from spoton.tasks.metrics import compute
+from spoton.tasks.task import Task
+
+
+def majority_scores(task: Task) -> dict[str, float]:
+    """Scores of always giving the training split's most frequent target, under the main metric, by split.
+
+    Validation and test are scored where they have rows.
+    """
+    most = Counter(example.target for example in task.train).most_common(1)[0][0]
+    scores = {}
+    for split, examples in (("validation", task.validation), ("test", task.test)):
+        if examples:
+            targets = [example.target for example in examples]
+            always = compute(task.metrics, [most] * len(targets), targets, task.labels, examples=examples)
+            scores[split] = always[task.metric]
+    return scores
