@@ -56,7 +56,6 @@ TESTED_IN = {
     "study/results/tables.py": "study/results/test_import_results.py",
     "study/plan/machine.py": "study/run/test_executors.py",
     "study/run/result.py": "study/run/test_scheduler.py",
-    "study/run/starts.py": "study/run/test_cell_runner.py",
     "tasks/archives.py": "tasks/test_catalog.py",
     "tasks/load_files.py": "tasks/test_load.py",
     "tasks/tabular.py": "tasks/test_files.py",

@@ -22,6 +22,7 @@ from spoton.study.results.collect import collect
 from spoton.study.run.cell_runner import CellRunner
 from spoton.study.run.executors import InProcess
 from spoton.study.run.scheduler import run_cells
+from spoton.study.run.starts import Starts
 from tests.study.small import MakeStudy
 
 
@@ -87,8 +88,6 @@ def test_noise_is_as_large_as_the_first_source(make_study: MakeStudy, library: P
     result = runner.store.result(noise.name)
     assert result is not None and result["looks"][0]["step"] == 0
     first = library.get("plays").value.pow(2).mean().sqrt()
-    from spoton.study.run.starts import Starts
-
     start = Starts(runner.model, runner.store, runner.task, []).of(noise, silent)
     assert start.value is not None and start.value.shape == (4, runner.model.dim)
     assert start.value.pow(2).mean().sqrt() == pytest.approx(float(first), rel=0.25)
