@@ -10,6 +10,7 @@ from scipy import stats
 
 from spoton.evaluation.intervals import (
     difference_intervals,
+    hierarchical,
     mcnemar,
     newcombe,
     paired_gain,
@@ -112,3 +113,25 @@ def test_a_paired_bootstrap_draws_the_same_rows_for_both() -> None:
     asked = [Example("", row.target, question=str(i // 2)) for i, row in enumerate(rows)]
     other = difference_intervals(["accuracy"], answers, ["yes"] * 40, asked, ["no", "yes"])["accuracy"]
     assert other.method == "paired bootstrap"
+
+
+def test_the_hierarchical_bootstrap_draws_targets_first() -> None:
+    rng = np.random.default_rng(1)
+    # Targets differ by far more than seeds: the interval is about that of the targets' means.
+    centers = rng.normal(5, 4, size=(12, 1))
+    values = centers + rng.normal(0, 0.1, size=(12, 3))
+    found = hierarchical(values)
+    half = 1.96 * values.mean(axis=1).std(ddof=1) / np.sqrt(12)
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.25)
+    assert found.low < values.mean() < found.high
+    assert hierarchical(values) == found  # the same draws each time
+    # Where seeds vary and targets do not, it is wider than nothing: seeds are drawn, too.
+    noisy = hierarchical(np.tile(rng.normal(0, 4, size=(1, 3)), (12, 1)))
+    assert noisy.high - noisy.low > 0.5
+
+
+def test_the_hierarchical_bootstrap_needs_three_targets() -> None:
+    values = np.array([[1.0, 2.0], [3.0, np.nan], [np.nan, np.nan]])
+    found = hierarchical(values)
+    assert not found.is_known and "3 targets" in found.problem
+    assert hierarchical(np.vstack([values, [4.0, 4.0]])).is_known

@@ -21,6 +21,7 @@ from spoton.tasks.metrics import Examples, Labels, Predictions, compute, resampl
 
 LEVEL = 0.95
 _RESAMPLES = 1000
+_MIN_TARGETS = 3  # of fewer no bootstrap says how much another target may differ
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Interval:
     Attributes:
         low: Its lower end; NaN if there is none.
         high: Its upper end; NaN if there is none.
-        method: How it was computed: `Wilson`, `bootstrap`, `Newcombe`, `paired bootstrap`, `paired t`,
-            `Welch`.
+        method: How it was computed: `Wilson`, `bootstrap`, `Newcombe`, `paired bootstrap`,
+            `hierarchical bootstrap`, `paired t`, `Welch`.
         problem: Why there is none; empty if there is one.
     """
 
@@ -201,6 +202,28 @@ def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Inter
         return Interval(math.nan, math.nan, "paired t", "all seeds differ by the same amount")
     bounds = stats.ttest_1samp(known, 0).confidence_interval(level)
     return Interval(float(bounds.low), float(bounds.high), "paired t")
+
+
+def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
+    """Bootstrap interval of a mean over targets and seeds, which draws targets, and seeds within each.
+
+    Scores of one target are no independent draws of what happens on a new target; so targets are drawn first (Davison
+    and Hinkley 1997, section 3.8). The mean is that of the targets' means.
+
+    Args:
+        values: `[T, N]`, one number for each target and seed; NaN where there is none.
+        level: Confidence.
+    """
+    rows = [row[np.isfinite(row)] for row in values if np.isfinite(row).any()]
+    if len(rows) < _MIN_TARGETS:
+        return Interval(math.nan, math.nan, "hierarchical bootstrap", f"it takes {_MIN_TARGETS} targets")
+    draw = np.random.default_rng(0)
+    # Means of every target's seeds, drawn anew for each resample in which the target could stand.
+    means = np.stack([row[draw.integers(row.size, size=(_RESAMPLES, row.size))].mean(axis=1) for row in rows])
+    chosen = draw.integers(len(rows), size=(len(rows), _RESAMPLES))
+    resampled = np.take_along_axis(means, chosen, axis=0).mean(axis=0)
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), "hierarchical bootstrap")
 
 
 def unpaired_gain(

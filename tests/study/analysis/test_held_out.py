@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from spoton.study.analysis.held_out import metric_for_k, smallest_k
+from spoton.study.analysis.similarities import Measure
 from spoton.study.analysis.source_choices import SourceChoices
 from spoton.study.results.score_arrays import ScoreArrays
 from spoton.study.results.study_results import Score
-from spoton.transfer.similarity import Metric
 
 TARGETS = ("x", "y", "z")
 
 
 def study(
-    gains: dict[str, list[float]], similarities: dict[Metric, list[list[float]]]
+    gains: dict[str, list[float]], similarities: dict[Measure, list[list[float]]]
 ) -> tuple[SourceChoices, np.ndarray]:
     """Scores 50 from scratch, and so much more from each source, on validation and test alike."""
     scores = [Score(target, None, 0, 50.0) for target in TARGETS]
@@ -33,7 +33,7 @@ def study(
 
 # By average_tokens source a is nearest everywhere, by per_token_average b. a is good on x and y, and ruins z.
 GAINS = {"a": [10.0, 10.0, -30.0], "b": [0.0, 0.0, 1.0]}
-NEAREST: dict[Metric, list[list[float]]] = {
+NEAREST: dict[Measure, list[list[float]]] = {
     "average_tokens": [[0.9] * 3, [0.1] * 3], "per_token_average": [[0.1] * 3, [0.9] * 3],
 }  # fmt: skip
 

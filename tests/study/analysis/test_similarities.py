@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import torch
 
 from spoton.errors import DataError
-from spoton.study.analysis.similarities import KeySimilarities, cluster_tree, leaf_order
+from spoton.study.analysis.analyse import analyse
+from spoton.study.analysis.similarities import KeySimilarities, cluster_tree, leaf_order, untuned_losses
 from spoton.study.results.score_arrays import ScoreArrays
-from spoton.study.results.study_results import Matrix, Score, StudyResults
+from spoton.study.results.study_results import Matrix, Score, StudyResults, TransferRun
 from spoton.transfer.similarity import METRICS, Metric, similarity
+from tests.study.made import made
 
 
 def key(*degrees: float) -> Matrix:
@@ -33,7 +36,7 @@ def test_tasks_are_compared_over_all_pairs_of_seeds() -> None:
     similarities = KeySimilarities(found, "average_tokens")
     cosines = np.cos(np.deg2rad([0, 90, 60, 30]))
     assert similarities.tasks("a", "x") == pytest.approx(cosines.mean(), abs=1e-6)
-    assert similarities.to_target(("a", 1), "x") == pytest.approx(cosines[2:].mean(), abs=1e-6)
+    assert similarities.to_target("a", 1, "x") == pytest.approx(cosines[2:].mean(), abs=1e-6)
     assert np.isnan(similarities.tasks("b", "x"))
 
 
@@ -107,3 +110,63 @@ def test_keys_of_different_models_are_told() -> None:
     )
     with pytest.raises(DataError, match="width"):
         found.matrix()
+
+
+def test_displacements_are_compared_by_their_mean_token() -> None:
+    # The keys are alike, since both remember their start; what tuning did to them is not.
+    found = replace(
+        results({("a", 0): key(0)}, {("x", 0): key(0)}),
+        source_displacements={("a", 0): key(0, 90)},
+        target_displacements={("x", 0): key(135)},
+    )
+    assert KeySimilarities(found, "average_tokens").tasks("a", "x") == pytest.approx(1)
+    displaced = KeySimilarities(found, "displacement")
+    assert displaced.tasks("a", "x") == pytest.approx(0, abs=1e-6)
+    assert displaced.matrix().metric == "displacement"
+
+
+def test_a_source_with_one_key_has_it_for_every_seed() -> None:
+    found = results({("a", 7): key(0)}, {("x", 0): key(0), ("x", 1): key(90)})
+    scores = [Score("x", "a", seed, 50.0) for seed in (0, 1, 2)]
+    values = KeySimilarities(found, "average_tokens").by_seed(ScoreArrays.of(scores, ["a"], ["x"]))
+    # Seed 2 of the target has no key: the mean over its others.
+    assert values[0, 0] == pytest.approx([1, 0, 0.5], abs=1e-6)
+
+
+def test_untuned_losses_are_those_before_any_step() -> None:
+    scores = [Score("x", source, seed, 50.0) for source in "abc" for seed in (0, 1)]
+    grid = ScoreArrays.of(scores, ["a", "b", "c"], ["x"])
+    first, later = (
+        {"step": 0.0, "validation": 40.0, "validation_loss": 2.5},
+        {"step": 5.0, "validation_loss": 1.0},
+    )
+    runs = {
+        ("a", "x", 0): TransferRun(5, (first, later)),
+        ("b", "x", 0): TransferRun(5, (later,)),  # was not scored before its first step
+        ("c", "x", 9): TransferRun(5, (first,)),  # a seed that is not there
+    }
+    values = untuned_losses(runs, grid)
+    assert values[0, 0, 0] == -2.5 and np.isfinite(values).sum() == 1
+
+
+def test_a_study_ranks_by_everything_that_is_known() -> None:
+    base = made()
+    runs = {
+        (one.source, one.target, one.seed): TransferRun(
+            10, ({"step": 0.0, "validation": 30.0, "validation_loss": 2 - one.score / 100},)
+        )
+        for one in base.validation
+        if one.source is not None
+    }
+    found = analyse(
+        replace(base, runs=runs, source_displacements=base.source_keys, target_displacements=base.target_keys)
+    )
+    assert [one.metric for one in found.rankings] == [*METRICS, "displacement", "untuned_loss", None]
+    by_loss = next(one for one in found.rankings if one.metric == "untuned_loss")
+    assert by_loss.ndcg.mean > 0.95  # made of the validation scores
+    assert set(found.similarities) == {*METRICS, "displacement"}  # a loss is of a pair, not of tasks
+    assert "untuned_loss" in found.correlations
+    row = found.row("best-of-top-k", "displacement", 1)
+    assert row is not None and row == replace(
+        found.row("best-of-top-k", "average_tokens", 1), metric="displacement"
+    )  # type: ignore[type-var]

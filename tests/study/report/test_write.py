@@ -16,6 +16,7 @@ from spoton.study.report import write_report
 from spoton.study.report.figures.drawing import family_colors
 from spoton.study.results.study_results import StudyResults
 from tests.study.analysis.test_analyse import partial
+from tests.study.analysis.test_start_groups import results as with_families
 from tests.study.made import made
 
 
@@ -158,3 +159,12 @@ def test_a_family_has_one_colour_in_all_figures() -> None:
     for tasks in (["sst2", "mnli"], ["cr"], list(found.results.sources)):
         assert family_colors(found, tasks).items() <= every.items()
         assert set(family_colors(found, tasks)) == {families[task] for task in tasks if task in families}
+
+
+def test_starts_are_told_apart_where_families_are_known(tmp_path: Path) -> None:
+    _, markdown = written(with_families(), tmp_path)
+    told = markdown.split("## Is it the relation?")[1].split("\n## ")[0]
+    assert "| related sources | +10.0 | +10.0 to +10.0 | 3 | 6 |" in told
+    assert "| noise | \N{MINUS SIGN}5.0 |" in told and "100 % | 25 %" in told
+    _, without = written(made(), tmp_path / "other")
+    assert "Is it the relation?" not in without

@@ -18,11 +18,12 @@ from spoton.study.analysis.correlation import Correlation, correlate
 from spoton.study.analysis.gain import Change, adjusted, chance_beyond_noise, changes, error_reduction, matrix
 from spoton.study.analysis.held_out import HeldOut, Option, leave_one_target_out, metric_for_k, smallest_k
 from spoton.study.analysis.replay import Replay, order_of, replays
-from spoton.study.analysis.similarities import KeySimilarities, TaskSimilarities
+from spoton.study.analysis.similarities import KeySimilarities, Measure, TaskSimilarities, untuned_losses
 from spoton.study.analysis.source_choices import MethodResult, SourceChoices, aligned, ndcg, regret
+from spoton.study.analysis.start_groups import StartGroup, start_groups
 from spoton.study.results.score_arrays import Array, Mean, ScoreArrays
 from spoton.study.results.study_results import MODEL_TUNING, WEIGHTED_AVERAGE, StudyResults
-from spoton.transfer.similarity import METRICS, Metric
+from spoton.transfer.similarity import METRICS
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Ranking:
         regret: Percent of the best source's score lost with the k most similar ones, by k.
     """
 
-    metric: Metric | None
+    metric: Measure | None
     ndcg: Mean
     regret: Mapping[int, Mean]
 
@@ -64,6 +65,7 @@ class Analysis:
         held_out: Choices made without the target they are used for.
         choices: What can be chosen from.
         replays: What successive halving would have saved and changed, where evaluations on the way are known.
+        starts: What runs gain by what they started from; empty where families are not known.
     """
 
     results: StudyResults
@@ -71,16 +73,17 @@ class Analysis:
     reported: ScoreArrays
     changes: tuple[Change, ...]
     p_adjusted: tuple[float, ...]
-    similarities: Mapping[Metric, TaskSimilarities]
-    correlations: Mapping[Metric, tuple[Correlation, ...]]
+    similarities: Mapping[Measure, TaskSimilarities]
+    correlations: Mapping[Measure, tuple[Correlation, ...]]
     rows: tuple[MethodResult, ...]
     rankings: tuple[Ranking, ...]
     held_out: tuple[HeldOut, ...]
     choices: SourceChoices
     replays: tuple[Replay, ...] = ()
+    starts: tuple[StartGroup, ...] = ()
 
     @property
-    def metric(self) -> Metric | None:
+    def metric(self) -> Measure | None:
         """The similarity to show where one has to do: the first there is. None without keys."""
         return next(iter(self.similarities), None)
 
@@ -96,7 +99,7 @@ class Analysis:
     def _by_pair(self) -> dict[tuple[str, str], Change]:
         return {(one.source, one.target): one for one in self.changes}
 
-    def row(self, method: str, metric: Metric | None = None, k: int | None = None) -> MethodResult | None:
+    def row(self, method: str, metric: Measure | None = None, k: int | None = None) -> MethodResult | None:
         """A row of Table 3, if it is there."""
         return next(
             (one for one in self.rows if (one.method, one.metric, one.k) == (method, metric, k)), None
@@ -138,24 +141,25 @@ def analyse(results: StudyResults) -> Analysis:
             f"The study has {len(results.reported)} scores, but no target with both a run from scratch and one from a "
             "source prompt. Let it run until there is one."
         )
-    keys = {metric: KeySimilarities(results, metric) for metric in METRICS} if results.source_keys else {}
-    choices = SourceChoices.of(
-        validation,
-        reported,
-        {metric: one.by_seed(reported) for metric, one in keys.items()},
-        _losses(results),
-    )
+    keys = _keys(results)
+    measured: dict[Measure, Array] = {measure: one.by_seed(reported) for measure, one in keys.items()}
+    losses = untuned_losses(results.runs, reported)
+    if np.isfinite(losses).any():
+        measured["untuned_loss"] = losses
+    choices = SourceChoices.of(validation, reported, measured, _losses(results))
     baseline = aligned(validation, reported, validation.scratch_or_mean)
-    ranked = [metric for metric in keys if choices.has_keys(metric)]
+    ranked = [measure for measure in measured if choices.has_keys(measure)]
     return Analysis(
         results, validation, reported, tuple(found),
         p_adjusted=tuple(adjusted(np.array([one.p_value for one in found])).tolist()),
         similarities={metric: one.matrix() for metric, one in keys.items()},
-        correlations={metric: _correlations(keys[metric], reported) for metric in ranked},
+        correlations={
+            measure: _correlations(keys.get(measure), measured[measure], reported) for measure in ranked
+        },
         rows=_rows(results, choices, ranked, reported),
         rankings=tuple(_ranking(choices, metric) for metric in (*ranked, None)),
         held_out=_held_out(results, choices, baseline, reported), choices=choices,
-        replays=replays(results),
+        replays=replays(results), starts=start_groups(results, reported),
     )  # fmt: skip
 
 
@@ -165,22 +169,39 @@ def _losses(results: StudyResults) -> dict[tuple[str, str, int], float]:
     return {place: -order[1] for place, order in orders.items() if math.isfinite(order[1])}
 
 
-def _correlations(keys: KeySimilarities, grid: ScoreArrays) -> tuple[Correlation, ...]:
-    """Points as in figure 5 of SPoT: every source prompt, against the mean score from scratch."""
+def _keys(results: StudyResults) -> dict[Measure, KeySimilarities]:
+    """What compares keys, by measure; none without keys."""
+    found: dict[Measure, KeySimilarities] = {}
+    if results.source_keys:
+        found |= {metric: KeySimilarities(results, metric) for metric in METRICS}
+    if results.source_displacements and results.target_displacements:
+        found["displacement"] = KeySimilarities(results, "displacement")
+    return found
+
+
+def _correlations(
+    keys: KeySimilarities | None, measured: Array, grid: ScoreArrays
+) -> tuple[Correlation, ...]:
+    """Points as in figure 5 of SPoT: every source prompt, against the mean score from scratch.
+
+    Args:
+        keys: Gives the similarity of a source prompt; None: it is read off ``measured``.
+        measured: ``[S, T, N]``.
+        grid: The reported scores.
+    """
     points: dict[int, list[tuple[str, int | None, float, float]]] = {t: [] for t in range(len(grid.targets))}
     bases = [grid.cell(None, target).mean for target in grid.targets]
     for s, t in grid.pairs():
         source, target = grid.sources[s], grid.targets[t]
         reductions = error_reduction(grid.transfer[s, t], bases[t]).tolist()
-        for seed, y in zip(grid.seeds, reductions, strict=True):
-            exact = None if seed is None or (source, seed) not in keys.results.source_keys else (source, seed)
-            x = keys.to_target(exact, target) if exact else keys.tasks(source, target)
+        for n, (seed, y) in enumerate(zip(grid.seeds, reductions, strict=True)):
+            x = keys.to_target(source, seed, target) if keys else float(measured[s, t, n])
             points[t].append((source, seed, x, y))
     return tuple(correlate(target, points[t]) for t, target in enumerate(grid.targets))
 
 
 def _rows(
-    results: StudyResults, choices: SourceChoices, ranked: list[Metric], grid: ScoreArrays
+    results: StudyResults, choices: SourceChoices, ranked: list[Measure], grid: ScoreArrays
 ) -> tuple[MethodResult, ...]:
     rows = [
         choices.row("baseline", None, None, choices.scratch),
@@ -200,7 +221,7 @@ def _rows(
     return tuple(rows)
 
 
-def _ranking(choices: SourceChoices, metric: Metric | None) -> Ranking:
+def _ranking(choices: SourceChoices, metric: Measure | None) -> Ranking:
     return Ranking(metric, ndcg(choices, metric), {k: regret(choices, metric, k) for k in choices.sizes})
 
 

@@ -58,6 +58,7 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
                 for one in analysis.above(10)
             ],
         },
+        "starts": [group.to_json() for group in analysis.starts],
         "similarity": {metric: one.to_json() for metric, one in analysis.similarities.items()},
         "correlation": {
             metric: [one.to_json() for one in found] for metric, found in analysis.correlations.items()

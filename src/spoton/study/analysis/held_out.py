@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from spoton.study.analysis.similarities import Measure
 from spoton.study.analysis.source_choices import MethodResult, SourceChoices
 from spoton.study.results.score_arrays import Array
-from spoton.transfer.similarity import Metric
 
 # SPoT, section 3.4: k = 9 of 48 kept 80 % of the oracle's gain.
 KEEP = 0.8
-Option: TypeAlias = tuple[str, Metric | None, int | None]
+Option: TypeAlias = tuple[str, Measure | None, int | None]
 """Method, metric, k."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,13 @@ from scipy.spatial.distance import squareform
 
 from spoton.errors import DataError, PromptError
 from spoton.study.results.score_arrays import Array, ScoreArrays, known
-from spoton.study.results.study_results import Matrix, StudyResults
+from spoton.study.results.study_results import Matrix, StudyResults, TransferRun
 from spoton.transfer.similarity import Metric, similarity
+
+Measure = Literal["average_tokens", "per_token_average", "maximum_token", "displacement", "untuned_loss"]
+"""By what sources are ranked for a target: similarity of keys (`Metric`); `displacement`, the cosine of the mean tokens
+of keys minus their starts (arXiv 2408.01119); `untuned_loss`, how low the loss of the untuned source is on the target's
+validation rows."""
 
 _Key = tuple[str, int]
 _REMEMBERED = 0.1
@@ -26,7 +31,7 @@ class TaskSimilarities:
     """A similarity matrix of tasks.
 
     Attributes:
-        metric: Which similarity.
+        metric: Which measure.
         tasks: K names, sources first.
         values: ``[K, K]`` mean over all pairs of seeds (SPoT, section 3.2), on the diagonal like everywhere.
         order: The tasks' places when similar ones stand together.
@@ -36,7 +41,7 @@ class TaskSimilarities:
             start they had in common.
     """
 
-    metric: Metric
+    metric: Measure
     tasks: tuple[str, ...]
     values: Array
     order: tuple[int, ...]
@@ -60,15 +65,19 @@ class TaskSimilarities:
 
 
 class KeySimilarities:
-    """Similarities of all keys of a study by one metric; each pair is computed once."""
+    """Similarities of all keys of a study, or of their displacements, by one metric; each pair is computed once."""
 
-    def __init__(self, results: StudyResults, metric: Metric) -> None:
-        self.metric = metric
-        self.results = results
+    def __init__(self, results: StudyResults, measure: Metric | Literal["displacement"]) -> None:
+        self.measure: Measure = measure
+        self._metric: Metric = "average_tokens" if measure == "displacement" else measure
+        self._tasks = dict.fromkeys((*results.sources, *results.targets))
+        self._sources, targets = results.source_keys, results.target_keys
+        if measure == "displacement":
+            self._sources, targets = results.source_displacements, results.target_displacements
         self._known: dict[tuple[int, int], float] = {}
         self._tensors: dict[int, torch.Tensor] = {}
-        self._of_source = _by_task(results.source_keys)
-        self._of_target = _by_task(results.target_keys)
+        self._of_source = _by_task(self._sources)
+        self._of_target = _by_task(targets)
 
     def between(self, a: Matrix, b: Matrix) -> float:
         """Similarity of two keys.
@@ -79,15 +88,18 @@ class KeySimilarities:
         pair = (id(a), id(b)) if id(a) < id(b) else (id(b), id(a))
         if pair not in self._known:
             try:
-                self._known[pair] = similarity(self._tensor(a), self._tensor(b), self.metric)
+                self._known[pair] = similarity(self._tensor(a), self._tensor(b), self._metric)
             except PromptError as error:
                 raise DataError(f"Keys of the study cannot be compared. {error}") from error
         return self._known[pair]
 
-    def to_target(self, source: _Key, target: str) -> float:
-        """Similarity of a source prompt to a target, averaged over the target's seeds; NaN without keys."""
-        key = self.results.source_keys.get(source)
-        return math.nan if key is None else self._mean({0: key}, self._of_target.get(target, {}))
+    def to_target(self, source: str, seed: int | None, target: str) -> float:
+        """Similarity of a source prompt to a target, averaged over the target's seeds; of the source task where there
+        is no prompt of that seed; NaN without keys."""
+        key = None if seed is None else self._sources.get((source, seed))
+        if key is None:
+            return self.tasks(source, target)
+        return self._mean({0: key}, self._of_target.get(target, {}))
 
     def tasks(self, source: str, target: str) -> float:
         """Similarity of a source task to a target task, averaged over all pairs of seeds; NaN without keys."""
@@ -114,7 +126,7 @@ class KeySimilarities:
         """All tasks against all, and their order by hierarchical clustering (average linkage of 1 - similarity)."""
         keys = {
             task: {**self._of_target.get(task, {}), **self._of_source.get(task, {})}
-            for task in dict.fromkeys((*self.results.sources, *self.results.targets))
+            for task in self._tasks
             if task in self._of_source or task in self._of_target
         }
         tasks = tuple(keys)
@@ -132,7 +144,7 @@ class KeySimilarities:
         )
         tree = cluster_tree(values)
         return TaskSimilarities(
-            self.metric, tasks, values, leaf_order(tree, len(tasks)), tree, same, different
+            self.measure, tasks, values, leaf_order(tree, len(tasks)), tree, same, different
         )
 
     def _tensor(self, key: Matrix) -> torch.Tensor:
@@ -143,6 +155,18 @@ class KeySimilarities:
     def _mean(self, a: Mapping[int, Matrix], b: Mapping[int, Matrix]) -> float:
         found = [self.between(p, q) for p in a.values() for q in b.values()]
         return float(np.mean(found)) if found else math.nan
+
+
+def untuned_losses(runs: Mapping[tuple[str, str, int], TransferRun], grid: ScoreArrays) -> Array:
+    """``[S, T, N]``: minus the validation loss of each source on each target before any step; NaN where unknown."""
+    values = np.full(grid.transfer.shape, np.nan)
+    places = {seed: n for n, seed in enumerate(grid.seeds)}
+    for (source, target, seed), run in runs.items():
+        first = run.looks[0] if run.looks else {}
+        known_place = source in grid.row and target in grid.column and seed in places
+        if known_place and first.get("step") == 0 and "validation_loss" in first:
+            values[grid.row[source], grid.column[target], places[seed]] = -first["validation_loss"]
+    return values
 
 
 def cluster_tree(values: Array) -> Array | None:

@@ -23,8 +23,8 @@ from scipy.special import comb
 from sklearn.metrics import ndcg_score
 
 from spoton.study.analysis.gain import error_reduction
+from spoton.study.analysis.similarities import Measure
 from spoton.study.results.score_arrays import Array, Mean, Places, ScoreArrays, known
-from spoton.transfer.similarity import Metric
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class MethodResult:
     """
 
     method: str
-    metric: Metric | None
+    metric: Measure | None
     k: int | None
     absolute: Mean
     relative: Mean
@@ -83,18 +83,18 @@ class SourceChoices:
     chosen_by: Array
     reported: Array
     scratch: Array
-    similarity: Mapping[Metric, Array]
+    similarity: Mapping[Measure, Array]
     seeds: tuple[int | None, ...]
     targets: tuple[int, ...]
     loss: Array
-    _curves: dict[Metric, tuple[Array, Array]] = field(default_factory=dict)
+    _curves: dict[Measure, tuple[Array, Array]] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         validation: ScoreArrays,
         reported: ScoreArrays,
-        similarity: Mapping[Metric, Array],
+        similarity: Mapping[Measure, Array],
         losses: Mapping[tuple[str, str, int], float] | None = None,
     ) -> SourceChoices:
         """Lays the validation scores out like the reported ones; a cell needs both.
@@ -128,7 +128,7 @@ class SourceChoices:
         present = np.isfinite(self.reported).sum(axis=0)
         return range(1, int(present.max(initial=0)) + 1)
 
-    def ranked_sizes(self, metric: Metric) -> range:
+    def ranked_sizes(self, metric: Measure) -> range:
         """Every k from 1 to the largest number of sources of a target that can be ranked."""
         there = np.isfinite(self.reported) & np.isfinite(self.similarity[metric])
         return range(1, int(there.sum(axis=0).max(initial=0)) + 1)
@@ -154,21 +154,21 @@ class SourceChoices:
                 result[t, n] = choose(there, t, n)
         return result
 
-    def ranked(self, metric: Metric, there: Places, t: int, n: int) -> Places:
+    def ranked(self, metric: Measure, there: Places, t: int, n: int) -> Places:
         """Places of the sources that have a key, most similar first; none if the target has no key."""
         similarity = self.similarity[metric][there, t, n]
         return there[np.argsort(-similarity, kind="stable")][: int(np.isfinite(similarity).sum())]
 
-    def has_keys(self, metric: Metric) -> bool:
+    def has_keys(self, metric: Measure) -> bool:
         """Whether sources can be ranked for any target."""
         return bool(np.isfinite(self.similarity[metric]).any())
 
-    def best_of_top(self, metric: Metric, k: int, *, on_validation: bool = False) -> Array:
+    def best_of_top(self, metric: Measure, k: int, *, on_validation: bool = False) -> Array:
         """``[T, N]`` scores of the best by validation among the k most similar sources; NaN where none has a key."""
         curves = self._best_of_every_top(metric)[0 if on_validation else 1]
         return curves[min(k, len(curves)) - 1] if len(curves) else np.full(self.scratch.shape, np.nan)
 
-    def _best_of_every_top(self, metric: Metric) -> tuple[Array, Array]:
+    def _best_of_every_top(self, metric: Measure) -> tuple[Array, Array]:
         """``[K, T, N]`` validation and reported scores for every k, each target's sources gone through once."""
         if metric not in self._curves:
             shape = (len(self.sizes), *self.scratch.shape)
@@ -224,7 +224,7 @@ class SourceChoices:
     def row(
         self,
         method: str,
-        metric: Metric | None,
+        metric: Measure | None,
         k: int | None,
         scores: Array,
         among: tuple[int, ...] | None = None,
@@ -282,7 +282,7 @@ def aligned(grid: ScoreArrays, like: ScoreArrays, values: Array) -> Array:
     return result
 
 
-def ndcg(choices: SourceChoices, metric: Metric | None) -> Mean:
+def ndcg(choices: SourceChoices, metric: Measure | None) -> Mean:
     """How well a similarity orders the sources: normalised discounted cumulative gain over the whole ranking.
 
     A source's relevance for a target is its reported score above the worst source's, discounted by ``log2(rank + 1)``;
@@ -303,7 +303,7 @@ def ndcg(choices: SourceChoices, metric: Metric | None) -> Mean:
     return choices.average(choices.each(choose)[list(choices.retrievable)])
 
 
-def regret(choices: SourceChoices, metric: Metric | None, k: int) -> Mean:
+def regret(choices: SourceChoices, metric: Measure | None, k: int) -> Mean:
     """Percent of the best source's score that is lost by trying the k most similar ones only.
 
     ``100 * (best of all - best by validation of the k) / best of all``. Without a metric: k random sources.

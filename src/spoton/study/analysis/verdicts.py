@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from spoton.study.analysis.analyse import Analysis, chance
 from spoton.study.analysis.held_out import KEEP
 from spoton.study.analysis.model_tuning import model_tuning, ratio_sentence
 from spoton.study.analysis.source_choices import MethodResult
+from spoton.study.analysis.start_groups import DIFFERENCE, Effect, StartGroup
 from spoton.study.results.score_arrays import Mean
 from spoton.study.results.study_results import MODEL_TUNING
 
@@ -53,8 +55,10 @@ class Verdict:
 
 
 def verdicts(analysis: Analysis) -> tuple[Verdict, ...]:
-    """The four verdicts, in the paper's order."""
-    return _helps(analysis), _similar(analysis), _retrieval(analysis), _model_tuning(analysis)
+    """The four verdicts, in the paper's order, and whether it is the relation that helps, where families are known."""
+    found = _helps(analysis), _similar(analysis), _retrieval(analysis), _model_tuning(analysis)
+    groups = {group.name: group for group in analysis.starts}
+    return (*found, _relation(groups)) if groups else found
 
 
 def signed(found: Mean, unit: str = "") -> str:
@@ -225,6 +229,43 @@ def _model_tuning(analysis: Analysis) -> Verdict:
     close = prompt >= model - (0 if math.isnan(noise) else noise)
     answer = "reached" if close else "closer" if prompt > scratch and not in_noise else "no closer"
     return Verdict(question, answer, told)
+
+
+def _relation(groups: Mapping[str, StartGroup]) -> Verdict:
+    question = "Is it the relation that helps?"
+    told = [f"{name} {_effect(group.gain)}" for name, group in groups.items() if name != DIFFERENCE]
+    sentence = f"Change of the score by what a run starts from: {'; '.join(told)}."
+    related, difference = groups.get("related sources"), groups.get(DIFFERENCE)
+    if related is not None and math.isfinite(related.arrived.mean):
+        sentence += (
+            f" From related sources {related.arrived.mean:.0%} of runs reach the validation score that tuning from "
+            "scratch ends with"
+        )
+        sentence += (
+            f", after {related.steps.mean:.0%} of its steps" if math.isfinite(related.steps.mean) else ""
+        )
+        sentence += "."
+    if related is None or difference is None:
+        return Verdict(
+            question, "unknown", f"{sentence} No target has sources of its own family and of others."
+        )
+    ahead = _effect(difference.gain)
+    sentence += f" On targets that have both, related sources are ahead of unrelated ones by {ahead}."
+    bounds = difference.gain.interval
+    if not bounds.is_known:
+        lacking = f"{_targets(difference.gain.targets)} (at least {MIN_TARGETS})"
+        return Verdict(question, TOO_LITTLE, f"{sentence} That is too little for a verdict: {lacking}.")
+    answer = "yes" if bounds.low > 0 and related.gain.mean > 0 else "no" if bounds.high < 0 else "mixed"
+    return Verdict(question, answer, sentence)
+
+
+def _effect(found: Effect) -> str:
+    """A mean with its interval and how much it rests on."""
+    ends = (
+        f"95 %: {found.interval.low:+.1f} to {found.interval.high:+.1f}; " if found.interval.is_known else ""
+    )
+    runs = f"{found.runs} run{'' if found.runs == 1 else 's'}"
+    return f"{found.mean:+z.1f} points ({ends}{_targets(found.targets)}, {runs})"
 
 
 def _targets(n: int) -> str:

@@ -12,6 +12,7 @@ from spoton.study.report.provenance import definitions, provenance
 from spoton.study.report.retrieval_tables import halving, leaving_one_out, retrieval
 from spoton.study.report.similarity_tables import correlations, similarities
 from spoton.study.report.source_advice import sources_to_try
+from spoton.study.report.start_tables import starts
 from spoton.study.report.transfer_tables import gains, transfer
 
 
@@ -29,7 +30,7 @@ def sections(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
         figures: Names of the figures there are.
     """
     return [
-        findings(analysis), targets_alone(analysis), transfer(analysis), gains(analysis, figures),
+        findings(analysis), targets_alone(analysis), transfer(analysis), gains(analysis, figures), *starts(analysis),
         *similarities(analysis, figures), *correlations(analysis, figures), *retrieval(analysis, figures),
         *leaving_one_out(analysis), *halving(analysis), *model_tuning_sections(analysis),
         *sources_to_try(analysis), definitions(analysis), provenance(analysis),

@@ -16,6 +16,7 @@ from spoton.study.results.study_results import (
     MODEL_TUNING,
     NOISE,
     RESULTS_FILE,
+    SCRATCH,
     Matrix,
     Score,
     StudyResults,
@@ -24,6 +25,7 @@ from spoton.study.results.study_results import (
 )
 from spoton.study.run.scheduler import PLAN, read_plan
 from spoton.study.run.store import STUDY_FILE, Store
+from spoton.transfer.ranking.displacement import displacement
 
 _METHODS = ("weighted-average", "multi-task-mixture")
 
@@ -71,7 +73,8 @@ def collect(place: str | Path) -> StudyResults:
         by_kind.setdefault(cell["kind"], []).append(cell)
     tuned = [*by_kind.get("scratch", ()), *by_kind.get("transfer", ())]
     zero_shot = by_kind.get("zero-shot", ())
-    keys = {kind: _prompts(store, by_kind.get(kind, ()), "key") for kind in ("source", "scratch")}
+    keys = {kind: _prompts(store, by_kind.get(kind, ()), "key") for kind in ("source", SCRATCH)}
+    moved = {kind: _displacements(store, by_kind.get(kind, ())) for kind in ("source", SCRATCH)}
     targets = tuple(entry.task for entry in study.targets.tasks)
     sources = [entry.task for entry in study.sources.tasks]
     sources += [cell["task"] for cell in by_kind.get("source", ()) if "library" in cell]
@@ -81,21 +84,24 @@ def collect(place: str | Path) -> StudyResults:
         zero_shot={cell["task"]: cell["scores"]["test"] for cell in zero_shot},
         majority={cell["task"]: cell["majority"]["test"] for cell in zero_shot},
         source_keys=keys["source"],
-        target_keys={place: key for place, key in keys["scratch"].items() if place[0] in targets},
+        target_keys={place: key for place, key in keys[SCRATCH].items() if place[0] in targets},
+        source_displacements=moved["source"],
+        target_displacements={place: one for place, one in moved[SCRATCH].items() if place[0] in targets},
         source_values=_prompts(store, by_kind.get("source", ()), "value"),
         families={cell["task"]: cell["family"] for cell in cells},
         learned_sources=_learned(by_kind),
         metrics={cell["task"]: cell["metric"] for cell in cells if cell["kind"] != "source"},
         candidates=tuple(entry.task for entry in study.candidates),
         left_out=tuple((pair.source, pair.target, pair.why) for pair in study.leave_out),
-        runs={
-            (cell["source"], cell["task"], cell["seed"]): TransferRun(
-                cell["steps"], tuple(cell["looks"]), cell.get("dropped")
-            )
-            for cell in by_kind.get("transfer", ())
+        runs={(cell["source"], cell["task"], cell["seed"]): _run(cell) for cell in by_kind.get("transfer", ())},
+        other_runs={
+            (kind, cell["task"], cell["seed"]): _run(cell)
+            for kind in (SCRATCH, NOISE)
+            for cell in by_kind.get(kind, ())
+            if cell["task"] in targets
         },
         extra=_extra(by_kind, "validation"), extra_test=_extra(by_kind, "test"),
-        metadata=_metadata(_name_of(store), study, cells, len(planned)) | _tuned(by_kind, keys["scratch"]),
+        metadata=_metadata(_name_of(store), study, cells, len(planned)) | _tuned(by_kind, keys[SCRATCH]),
     )  # fmt: skip
 
 
@@ -162,6 +168,20 @@ def _prompts(store: Store, cells: Iterable[dict[str, Any]], which: str) -> dict[
         if tensor is not None:
             found[cell["task"], cell["seed"]] = tensor.numpy().astype(np.float32)
     return found
+
+
+def _displacements(store: Store, cells: Iterable[dict[str, Any]]) -> dict[tuple[str, int], Matrix]:
+    """Keys of cells minus their starts, by task and seed, of those that know both."""
+    found: dict[tuple[str, int], Matrix] = {}
+    for cell in cells:
+        moved = displacement(store.prompt(cell["name"]))
+        if moved is not None:
+            found[cell["task"], cell["seed"]] = moved.numpy().astype(np.float32)
+    return found
+
+
+def _run(cell: dict[str, Any]) -> TransferRun:
+    return TransferRun(cell["steps"], tuple(cell["looks"]), cell.get("dropped"))
 
 
 def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], planned: int) -> dict[str, Any]:

@@ -34,13 +34,15 @@ PROMPTS_FILE = "prompts.safetensors"
 MODEL_TUNING = "model-tuning"
 WEIGHTED_AVERAGE = "weighted-average"
 MIXTURE = "multi-task-mixture"
+SCRATCH = "scratch"
 NOISE = "noise"
 """Control: tuned from noise as large as a source's prompt."""
 
 _SPLITS = ("validation", "test")
 _TUPLES = ("sources", "targets", "candidates", "left_out")
 _MAPPINGS = ("families", "metrics", "zero_shot", "majority", "learned_sources", "metadata")
-_PROMPTS = ("source_keys", "target_keys", "source_values")
+_RUNS = ("runs", "other_runs")
+_PROMPTS = ("source_keys", "target_keys", "source_values", "source_displacements", "target_displacements")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Score:
 
 @dataclass(frozen=True)
 class TransferRun:
-    """How one transfer cell went.
+    """How one cell went that tuned a prompt.
 
     Attributes:
         steps: Steps taken.
@@ -94,6 +96,8 @@ class StudyResults:
         source_keys: Task embeddings of source prompts.
         target_keys: Task embeddings of targets, tuned from scratch.
         source_values: Source prompts as they are transferred.
+        source_displacements: Keys of source prompts minus the starts that they were tuned from, where those are known.
+        target_displacements: The same of targets.
         families: Kind of task by task.
         metrics: Main metric by target.
         learned_sources: Whether the prompt of a source had learned its own task, as far as that is known.
@@ -103,6 +107,7 @@ class StudyResults:
             `weighted-average:per_token_average@3`, `multi-task-mixture@12`: method, similarity metric, k.
         extra_test: The same on the test split.
         runs: How transfer cells went, by source, target and seed, as far as that is known.
+        other_runs: The same of cells without a source, by method (`scratch`, `noise`), target and seed.
         metadata: Provenance as plain values: model, recipe, protocol, data hashes, versions, seconds by cell.
 
     Raises:
@@ -118,6 +123,8 @@ class StudyResults:
     source_keys: Prompts = field(default_factory=dict)
     target_keys: Prompts = field(default_factory=dict)
     source_values: Prompts = field(default_factory=dict)
+    source_displacements: Prompts = field(default_factory=dict)
+    target_displacements: Prompts = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     learned_sources: Mapping[str, bool] = field(default_factory=dict)
@@ -126,6 +133,7 @@ class StudyResults:
     extra: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     extra_test: Mapping[str, tuple[Score, ...]] = field(default_factory=dict)
     runs: Mapping[tuple[str, str, int], TransferRun] = field(default_factory=dict)
+    other_runs: Mapping[tuple[str, str, int], TransferRun] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -205,7 +213,9 @@ class StudyResults:
                 name: {method: [asdict(one) for one in scores] for method, scores in getattr(self, name).items()}
                 for name in ("extra", "extra_test")
             },
-            "runs": [[*place, asdict(run)] for place, run in self.runs.items()],
+            **{
+                name: [[*place, asdict(run)] for place, run in getattr(self, name).items()] for name in _RUNS
+            },
             "prompts": bool(prompts),
         }  # fmt: skip
         path = folder / RESULTS_FILE
@@ -255,10 +265,11 @@ def parse_results(read: Callable[[str], bytes | None], place: str) -> StudyResul
         for name in ("sources", "targets", "candidates"):
             values[name] = tuple(document[name])
         values["left_out"] = tuple((source, target, why) for source, target, why in document["left_out"])
-        values["runs"] = {
-            (source, target, seed): TransferRun(run["steps"], tuple(run["looks"]), run["dropped"])
-            for source, target, seed, run in document.get("runs", ())
-        }
+        for name in _RUNS:
+            values[name] = {
+                (first, target, seed): TransferRun(run["steps"], tuple(run["looks"]), run["dropped"])
+                for first, target, seed, run in document.get(name, ())
+            }
         # Studies that were imported before sources could be marked have no such list.
         return StudyResults(**values, **{name: document.get(name, {}) for name in _MAPPINGS})
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.correlation import Correlation
 from spoton.study.analysis.gain import Change
+from spoton.study.analysis.similarities import Measure
 from spoton.study.report.figures.drawing import (
     LINE,
     SOFT,
@@ -24,7 +25,6 @@ from spoton.study.report.figures.drawing import (
 )
 from spoton.study.report.figures.heatmaps import source_order
 from spoton.study.report.parts import number, probability
-from spoton.transfer.similarity import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def _part(name: str, part: int) -> str:
 
 
 def _scatters(
-    analysis: Analysis, found: dict[Metric, dict[str, Correlation]], targets: Sequence[str], name: str
+    analysis: Analysis, found: dict[Measure, dict[str, Correlation]], targets: Sequence[str], name: str
 ) -> Drawing:
     drawing = canvas(name)
     width, height, gap_x, gap_y = 2.75, 1.55, 0.62, 0.72

@@ -1,0 +1,174 @@
+"""Is it the relation that helps? Gains in level and in speed by what a run started from.
+
+Starts are grouped: sources of the target's own family, sources of other families, and noise. All that starts from a
+tuned prompt could gain for reasons that have nothing to do with what the prompt knows: another scale, a longer way
+travelled. If only related sources gain, the knowledge does it.
+
+Everything is paired: each run against the run from scratch of its target and seed. A group has one value for each
+target and seed, the mean over its sources; intervals draw targets, and seeds within them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from spoton.evaluation.intervals import Interval, hierarchical
+from spoton.study.results.score_arrays import Array, ScoreArrays, known
+from spoton.study.results.study_results import NOISE, SCRATCH, StudyResults, TransferRun
+from spoton.transfer.speed import speed
+
+Group = Literal["related sources", "unrelated sources", "noise"]
+DIFFERENCE = "related minus unrelated"
+GROUPS: tuple[Group, ...] = ("related sources", "unrelated sources", "noise")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean over targets of means over seeds.
+
+    Attributes:
+        mean: NaN if there is nothing.
+        interval: 95 %, by a bootstrap over targets and seeds.
+        targets: How many targets it is over.
+        runs: How many targets and seeds.
+    """
+
+    mean: float
+    interval: Interval
+    targets: int
+    runs: int
+
+    @classmethod
+    def of(cls, values: Array) -> Effect:
+        """The effect of ``[T, N]`` values, NaN where there is none."""
+        rows = [row[np.isfinite(row)] for row in values if np.isfinite(row).any()]
+        mean = float(np.mean([row.mean() for row in rows])) if rows else np.nan
+        return cls(mean, hierarchical(values), len(rows), sum(row.size for row in rows))
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "mean": known(self.mean), "interval": self.interval.to_json(), "targets": self.targets, "runs": self.runs,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StartGroup:
+    """What runs of a group give against tuning from scratch.
+
+    Attributes:
+        name: Of the group, or `DIFFERENCE`.
+        gain: In points of the reported score.
+        area: Mean height of the learning curve above that from scratch, on the validation split.
+        arrived: Share of runs that reach what tuning from scratch ends with, on the validation split.
+        steps: Steps until then, as a share of the steps from scratch takes; of the runs that arrive.
+    """
+
+    name: str
+    gain: Effect
+    area: Effect
+    arrived: Effect
+    steps: Effect
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "name": self.name, "gain": self.gain.to_json(), "area": self.area.to_json(),
+            "arrived": self.arrived.to_json(), "steps": self.steps.to_json(),
+        }  # fmt: skip
+
+
+_Values = dict[str, Array]
+"""``gain``, ``area``, ``arrived`` and ``steps``, each ``[T, N]``."""
+
+
+def start_groups(results: StudyResults, grid: ScoreArrays) -> tuple[StartGroup, ...]:
+    """The groups that the study has, and the difference of related and unrelated sources on targets that have both.
+
+    Sources that had not learned their own task are in no group.
+
+    Args:
+        results: What was measured.
+        grid: The reported scores.
+    """
+    values = {group: _values(results, grid, group) for group in GROUPS}
+    found = [_group(group, one) for group, one in values.items() if np.isfinite(one["gain"]).any()]
+    related, unrelated = values["related sources"], values["unrelated sources"]
+    difference = {name: related[name] - unrelated[name] for name in related}
+    if np.isfinite(difference["gain"]).any():
+        found.append(_group(DIFFERENCE, difference))
+    return tuple(found)
+
+
+def _group(name: str, values: _Values) -> StartGroup:
+    return StartGroup(name, **{what: Effect.of(array) for what, array in values.items()})
+
+
+def _values(results: StudyResults, grid: ScoreArrays, group: Group) -> _Values:
+    """Of a group, the mean over its sources for each target and seed."""
+    shape = (len(grid.targets), len(grid.seeds))
+    found: _Values = {name: np.full(shape, np.nan) for name in ("gain", "area", "arrived", "steps")}
+    scores = _noise(results, grid) if group == "noise" else None
+    for t, target in enumerate(grid.targets):
+        sources = [] if group == "noise" else members(results, group, target)
+        for n, seed in enumerate(grid.seeds):
+            after = [grid.transfer[grid.row[s], t, n] for s in sources] if scores is None else [scores[t, n]]
+            found["gain"][t, n] = _mean([score - grid.scratch[t, n] for score in after])
+            runs = [results.runs.get((s, target, seed or 0)) for s in sources]
+            if group == "noise":
+                runs = [results.other_runs.get((NOISE, target, seed or 0))]
+            for name, value in _speeds(results.other_runs.get((SCRATCH, target, seed or 0)), runs).items():
+                found[name][t, n] = value
+    return found
+
+
+def members(results: StudyResults, group: Group, target: str) -> list[str]:
+    """Sources of a group for a target; none if the target's family is not known."""
+    family = results.families.get(target)
+    if not family or group == "noise":
+        return []
+    return [
+        source
+        for source in results.sources
+        if source != target
+        and results.families.get(source)
+        and (results.families[source] == family) == (group == "related sources")
+        and results.learned_sources.get(source) is not False
+    ]
+
+
+def _noise(results: StudyResults, grid: ScoreArrays) -> Array:
+    """``[T, N]`` reported scores of runs from noise."""
+    extra = results.extra_test if results.reported_split == "test" else results.extra
+    scores = np.full((len(grid.targets), len(grid.seeds)), np.nan)
+    places = {seed: n for n, seed in enumerate(grid.seeds)}
+    for one in extra.get(NOISE, ()):
+        if one.target in grid.column and one.seed in places:
+            scores[grid.column[one.target], places[one.seed]] = one.score
+    return scores
+
+
+def _speeds(scratch: TransferRun | None, runs: Sequence[TransferRun | None]) -> dict[str, float]:
+    """Means over the runs of one target and seed whose evaluations are known."""
+    found = [
+        one
+        for run in runs
+        if scratch is not None and run is not None and (one := speed([scratch.looks], [run.looks], 0))
+    ]
+    arrivals = [one for one in found if one.transfer_steps is not None and one.scratch_steps > 0]
+    return {
+        "area": _mean([one.area.mean for one in found]),
+        "arrived": _mean([float(one.reached) for one in found]),
+        "steps": _mean(
+            [one.transfer_steps.mean / one.scratch_steps for one in arrivals if one.transfer_steps]
+        ),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else np.nan

@@ -1,0 +1,65 @@
+"""The report's section on what transfer is to be told apart from: unrelated sources, and noise."""
+
+from __future__ import annotations
+
+import math
+
+from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.start_groups import DIFFERENCE, Effect
+from spoton.study.report.parts import UNKNOWN, Block, Cell, Section, Table, count, interval, number, percent
+
+
+def starts(analysis: Analysis) -> list[Section]:
+    """Level and speed by what a run started from; nothing where families are not known."""
+    groups = analysis.starts
+    if not groups:
+        return []
+    told = (
+        "Runs by what they started from, each against tuning from scratch on the same target with the same seed: "
+        "sources of the target's family, sources of other families (only those that had learned their own task, as far "
+        "as that is known), and noise as large as a source's prompt, if the study has that control. Means are over "
+        "targets; intervals are 95 % bootstraps that draw targets, and seeds within each."
+    )
+    blocks: list[Block] = [told]
+    columns = ("start", "gain", "95 %", "targets", "runs")
+    level: list[list[Cell]] = [
+        [
+            one.name,
+            number(one.gain.mean, sign=True),
+            _bounds(one.gain),
+            count(one.gain.targets),
+            count(one.gain.runs),
+        ]
+        for one in groups
+    ]
+    blocks.append(Table("starts_level", columns, level))
+    fast = [one for one in groups if one.name != DIFFERENCE and math.isfinite(one.area.mean)]
+    if fast:
+        blocks.append(
+            "Speed, on the validation split: the mean height of the learning curve above that from scratch; the share "
+            "of runs that reach what tuning from scratch ends with; and after which share of its steps they do."
+        )
+        rows: list[list[Cell]] = [
+            [
+                one.name, number(one.area.mean, sign=True), _bounds(one.area), percent(one.arrived.mean),
+                percent(one.steps.mean), count(one.area.targets), count(one.area.runs),
+            ]
+            for one in fast
+        ]  # fmt: skip
+        headings = (
+            "start",
+            "area (points)",
+            "95 %",
+            "runs that reach it",
+            "share of the steps",
+            "targets",
+            "runs",
+        )
+        blocks.append(Table("starts_speed", headings, rows))
+    return [Section("Is it the relation?", blocks)]
+
+
+def _bounds(effect: Effect) -> Cell:
+    if not effect.interval.is_known:
+        return UNKNOWN
+    return interval(effect.interval.low, effect.interval.high, digits=1)
