@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from spoton.errors import DataError
+from spoton.study.analysis.advice import caveats
 from spoton.study.analysis.analyse import analyse, method_of
 from spoton.study.analysis.analysis_json import analysis_json
 from spoton.study.analysis.verdicts import verdicts
@@ -176,3 +177,15 @@ def test_similarity_of_a_source_without_key_is_unknown() -> None:
     advice = analysis_json(analysis)["targets"]["cb"]["sources"]
     assert next(row for row in advice if row["source"] == "qqp")["similarity"] is None
     assert not math.isnan(analysis.rankings[0].ndcg.mean)
+
+
+def test_it_is_told_where_no_prompt_is_worth_its_cost() -> None:
+    best = max(
+        analyse(made()).reported.cell(source, "cb").mean for source in (None, "mnli", "qqp", "squad", "sst2")
+    )
+    found = analyse(made(classical={"cb": best + 0.1, "rte": 40.0}))
+    (told,) = [line for line in caveats(found) if "TF-IDF" in line]
+    assert f"cb ({best + 0.1:.1f} against {best:.1f})" in told and "rte" not in told
+    assert not [line for line in caveats(analyse(made(classical={"cb": best - 0.1}))) if "TF-IDF" in line]
+    rows = {row["task"]: row["classical"] for row in analysis_json(found)["candidates"]}
+    assert rows == {"cb": pytest.approx(best + 0.1), "rte": 40.0, "cr": None}

@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from spoton.errors import SpotonError, StudyError
+from spoton.evaluation.baseline import classical
 from spoton.events import silent
-from spoton.study.plan.cells import WeightedAverage
+from spoton.study.plan.cells import WeightedAverage, ZeroShot
 from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import InProcess
 from spoton.study.run.scheduler import read_plan, run_cells, status_of
+from spoton.tasks.majority import majority_scores
 from tests.study.small import MakeStudy
 
 
@@ -75,6 +77,18 @@ def test_averages_take_the_nearest_sources(make_study: MakeStudy) -> None:
     result = cell_runner.store.result(cell.name)
     assert result is not None
     assert {parent["name"] for parent in result["parents"]} == set(cell.source_cells)
+
+
+def test_what_needs_no_prompt_is_scored_with_the_bare_model(make_study: MakeStudy) -> None:
+    runner = CellRunner(make_study(seeds=[0]))
+    zero_shot = next(cell for cell in runner.cells() if isinstance(cell, ZeroShot))
+    runner.carry_out([zero_shot])
+    result = runner.store.result(zero_shot.name)
+    assert result is not None
+    task = runner.task("target", zero_shot.task)
+    assert result["majority"] == majority_scores(task)
+    assert result["classical"] == {split: classical(task).score(split) for split in ("validation", "test")}
+    assert result["classical"]["test"] > result["majority"]["test"]  # words decide these labels
 
 
 DAMAGES = {

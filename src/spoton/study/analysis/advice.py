@@ -27,6 +27,8 @@ def caveats(analysis: Analysis) -> list[str]:
             f"There are no keys of {_some(keyless)}. Targets without a key are left out of every retrieval figure, and "
             "sources without one are never retrieved."
         )
+    if told := _classical(analysis):
+        lines.append(told)
     no_scratch = [target for target in reported.targets if math.isnan(reported.cell(None, target).mean)]
     if no_scratch:
         lines.append(f"There is no score from scratch of {_some(no_scratch)}: no gain is known there.")
@@ -38,6 +40,23 @@ def caveats(analysis: Analysis) -> list[str]:
     return lines
 
 
+def _classical(analysis: Analysis) -> str:
+    """On which targets no prompt is worth its cost; empty if TF-IDF is behind everywhere, or not known."""
+    reported, ahead = analysis.reported, []
+    for target, score in analysis.results.classical.items():
+        if target in reported.column:
+            means = [reported.cell(source, target).mean for source in (None, *reported.sources)]
+            best = max((mean for mean in means if math.isfinite(mean)), default=math.nan)
+            if score >= best:
+                ahead.append(f"{target} ({score:.1f} against {best:.1f})")
+    if not ahead:
+        return ""
+    return (
+        f"TF-IDF with logistic regression, a second's work, is ahead of every prompt on {_some(ahead)}: no prompt is "
+        "worth its cost there."
+    )
+
+
 def targets_without_transfer(analysis: Analysis) -> list[dict[str, Any]]:
     """What each target, and each task that was not chosen as one, does without transfer."""
     results = analysis.results
@@ -47,6 +66,7 @@ def targets_without_transfer(analysis: Analysis) -> list[dict[str, Any]]:
             "task": task, "family": results.families.get(task), "metric": results.metrics.get(task),
             "target": task in results.targets,
             "majority": known(results.majority.get(task)), "zero_shot": known(results.zero_shot.get(task)),
+            "classical": known(results.classical.get(task)),
             "from_scratch": everything.cell(None, task).to_json(),
             "learned": learned(results, task, everything.cell(None, task)),
         }

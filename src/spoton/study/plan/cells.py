@@ -18,7 +18,10 @@ from spoton.tuning.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(CellBase):
-    """Scores of the bare model and of always giving the most frequent answer; of the recipe the input length counts."""
+    """What a target scores without a prompt: the bare model, the most frequent answer, TF-IDF with logistic regression.
+
+    Of the recipe the input length counts.
+    """
 
     kind = "zero-shot"
 

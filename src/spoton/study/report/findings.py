@@ -49,8 +49,8 @@ def targets_alone(analysis: Analysis) -> Section:
     rows = [
         (
             row["task"], row["family"] or UNKNOWN, row["metric"] or UNKNOWN, yes_or_no(row["target"] if both else None),
-            number(row["majority"]), number(row["zero_shot"]), spread(mean_of(row["from_scratch"])),
-            yes_or_no(row["learned"]),
+            number(row["majority"]), number(row["zero_shot"]), number(row["classical"]),
+            spread(mean_of(row["from_scratch"])), yes_or_no(row["learned"]),
         )
         for row in targets_without_transfer(analysis)
     ]  # fmt: skip
@@ -61,6 +61,7 @@ def targets_alone(analysis: Analysis) -> Section:
         "used as target",
         "majority",
         "zero-shot",
+        "TF-IDF",
         "from scratch",
         "learned",
     )

@@ -83,6 +83,7 @@ def collect(place: str | Path) -> StudyResults:
         validation=_scores(tuned, "validation"), test=_scores(tuned, "test"),
         zero_shot={cell["task"]: cell["scores"]["test"] for cell in zero_shot},
         majority={cell["task"]: cell["majority"]["test"] for cell in zero_shot},
+        classical={cell["task"]: cell["classical"]["test"] for cell in zero_shot if cell.get("classical")},
         source_keys=keys["source"],
         target_keys={place: key for place, key in keys[SCRATCH].items() if place[0] in targets},
         source_displacements=moved["source"],

@@ -40,7 +40,7 @@ NOISE = "noise"
 
 _SPLITS = ("validation", "test")
 _TUPLES = ("sources", "targets", "candidates", "left_out")
-_MAPPINGS = ("families", "metrics", "zero_shot", "majority", "learned_sources", "metadata")
+_MAPPINGS = ("families", "metrics", "zero_shot", "majority", "classical", "learned_sources", "metadata")
 _RUNS = ("runs", "other_runs")
 _PROMPTS = ("source_keys", "target_keys", "source_values", "source_displacements", "target_displacements")
 
@@ -93,6 +93,7 @@ class StudyResults:
         test: Scores on the test split, which are reported where there are any.
         zero_shot: Score of the bare model by target, on the reported split.
         majority: Score of the most frequent answer by target, on the reported split.
+        classical: Score of TF-IDF with logistic regression by target, on the reported split, where it is known.
         source_keys: Task embeddings of source prompts.
         target_keys: Task embeddings of targets, tuned from scratch.
         source_values: Source prompts as they are transferred.
@@ -120,6 +121,7 @@ class StudyResults:
     test: tuple[Score, ...] = ()
     zero_shot: Mapping[str, float] = field(default_factory=dict)
     majority: Mapping[str, float] = field(default_factory=dict)
+    classical: Mapping[str, float] = field(default_factory=dict)
     source_keys: Prompts = field(default_factory=dict)
     target_keys: Prompts = field(default_factory=dict)
     source_values: Prompts = field(default_factory=dict)

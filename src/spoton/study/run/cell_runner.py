@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import DivergenceError, SpotonError, StudyError
+from spoton.evaluation.baseline import classical
 from spoton.evaluation.form import form_for
 from spoton.evaluation.score import default_mode, evaluate
 from spoton.events import OnEvent, silent
@@ -262,7 +263,8 @@ class CellRunner:
         return Result(tuned.scores | {"test": test}, tuned, more)
 
     def _zero_shot(self, cell: ZeroShot, on_event: OnEvent) -> Result:
-        """The bare model, and always answering what is most frequent in the training split."""
+        """What there is without a prompt: the bare model, the most frequent answer, and TF-IDF with logistic
+        regression."""
         task = self.task(cell.role, cell.task)
         scores = {}
         for split, examples in (("validation", task.validation), ("test", task.test)):
@@ -271,7 +273,11 @@ class CellRunner:
                 on_event=on_event, phase=f"{cell.words}, {split}",
             )  # fmt: skip
             scores[split] = evaluation.scores
-        return Result(scores, more={"majority": majority_scores(task)})
+        more: dict[str, Any] = {"majority": majority_scores(task)}
+        if task.labels is not None and len({example.target for example in task.train}) > 1:
+            fitted = classical(task)
+            more["classical"] = {split: fitted.score(split) for split in fitted.scores}
+        return Result(scores, more=more)
 
     def _copy(self, cell: LibrarySource) -> None:
         """Keeps a copy of a library's prompt, and what its card says."""
