@@ -7,7 +7,6 @@ and on which machine, is the business of `scheduler.py` and the executors.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -30,6 +29,7 @@ from spoton.study.run.store import STUDY_FILE, Store
 from spoton.tasks.catalog import is_task
 from spoton.tasks.load import MIXTURE, has_forms, resolve_task
 from spoton.tasks.metrics import compute
+from spoton.tasks.stored.rows import target_counts
 from spoton.tasks.task import Task
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import tune_model
@@ -250,7 +250,7 @@ class CellRunner:
     def _zero_shot(self, cell: ZeroShot, on_event: OnEvent) -> Result:
         """The bare model, and always answering what is most frequent in the training split."""
         task = self.task(cell.role, cell.task)
-        most = Counter(example.target for example in task.train).most_common(1)[0][0]
+        most = target_counts(task.train).most_common(1)[0][0]
         scores, majority = {}, {}
         for split, examples in (("validation", task.validation), ("test", task.test)):
             evaluation = evaluate(
