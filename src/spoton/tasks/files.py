@@ -293,7 +293,7 @@ def json_lines(lines: Iterable[str], path: Path) -> Iterator[dict[str, Any]]:
         if not content.strip():
             continue
         try:
-            row = parse_json(content)
+            row = parse_json(content.removesuffix("\n"))
         except MalformedError as error:
             raise DataError(
                 f"{path}, line {line} is not JSON: {error}. Expected one object a line."
