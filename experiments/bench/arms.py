@@ -65,12 +65,12 @@ class SpotonArm:
 
     def __init__(self, name: str, model: FrozenModel, initial: Tensor) -> None:
         self.name, self.dtype = name, model.dtype
-        self._engine, self._initial = engine_for(model), initial
+        self._engine, self._initial, self._device = engine_for(model), initial, model.device
         self.reset()
 
     def reset(self) -> None:
         """See `Arm.reset`."""
-        self._prompt = self._initial.clone().requires_grad_()
+        self._prompt = self._initial.to(self._device, copy=True).requires_grad_()
         self._optimizer = torch.optim.AdamW([self._prompt], lr=LEARNING_RATE)
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -162,7 +162,7 @@ class PeftArm:
             columns = []
             for label in labels:
                 found = self._log_likelihoods([[*text, *label] for text in batch.inputs], len(label) + 1)
-                wanted = torch.tensor(label)[None, :, None].expand(len(batch), -1, 1)
+                wanted = torch.tensor(label, device=found.device)[None, :, None].expand(len(batch), -1, 1)
                 columns.append(found[:, :-1].gather(2, wanted)[..., 0].sum(1))
             rows.append(torch.stack(columns, dim=1))
         return torch.cat(rows)
@@ -182,8 +182,8 @@ class PeftArm:
         ids = pad_sequence([torch.tensor(list(row)) for row in rows], batch_first=True, padding_value=fill)
         mask = pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
         missing = 0 if width is None else width - ids.shape[1]
-        pad = torch.nn.functional.pad
-        return pad(ids, (0, missing), value=fill), pad(mask, (0, missing))
+        pad, device = torch.nn.functional.pad, self._prompt.device
+        return pad(ids, (0, missing), value=fill).to(device), pad(mask, (0, missing)).to(device)
 
 
 def arm_names(model: str) -> list[str]:
@@ -198,9 +198,9 @@ def can_compile() -> bool:
     return "compile" in inspect.signature(load_model).parameters
 
 
-def make_arm(name: str, model: str, length: int) -> Arm:
+def make_arm(name: str, model: str, length: int, device: str = "cpu") -> Arm:
     """An arm with a prompt of ``length`` tokens; models are loaded once and kept."""
-    held = frozen(name, model)
+    held = frozen(name, model, device)
     initial = initial_prompt(held, length)
     if name in (SPOTON, COMPILED):
         return SpotonArm(name, held, initial)
@@ -213,24 +213,24 @@ def make_arm(name: str, model: str, length: int) -> Arm:
 def initial_prompt(model: FrozenModel, length: int) -> Tensor:
     """``[P, D]`` embeddings of random tokens, rounded to bfloat16 so that models of both types start alike."""
     ids = torch.randint(5000, (length,), generator=torch.Generator().manual_seed(length))
-    return model.embeddings[ids].detach().to(torch.bfloat16).float()
+    return model.embeddings.detach().cpu()[ids].to(torch.bfloat16).float()
 
 
 @cache
-def frozen(arm: str, model: str) -> FrozenModel:
+def frozen(arm: str, model: str, device: str = "cpu") -> FrozenModel:
     """The model of an arm, its own copy."""
     if model == T5:
         held = _random_t5()
     elif arm == DOCUMENTED:
-        held = load_model(dtype="float32", device="cpu")
+        held = load_model(dtype="float32", device=device)
     elif arm == COMPILED:
         option: dict[str, Any] = {
             "compile": True
         }  # apart, since not every version has it (see `can_compile`)
-        held = load_model(device="cpu", **option)
+        held = load_model(device=device, **option)
     else:
-        held = load_model(device="cpu")
-    if arm == TUNED:
+        held = load_model(device=device)
+    if arm == TUNED and device == "cpu":
         # The fused attention of the CPU has a slow backward pass; plain products are faster at these lengths.
         held.network.set_attn_implementation("eager")
     return held

@@ -1,9 +1,11 @@
 """`spoton evaluate` and `spoton retrieve` with a tiny model and a file of reviews."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from spoton.models import load_model
 from spoton.prompts import PromptLibrary, SoftPrompt
 from spoton.tasks.files import read_rows
 from tests.cli.conftest import Run, a_prompt
@@ -71,6 +73,27 @@ def test_retrieve_by_a_prompt_needs_no_model(run: Run, prompts: PromptLibrary, t
     (first,) = ran.document["retrieved"]
     assert first["name"] == "quiz"
     assert first["similarity"] == pytest.approx(1.0)
+
+
+def test_retrieve_by_a_prompt_finds_prompts_with_older_fingerprints(
+    run: Run, prompts: PromptLibrary, tmp_path: Path, tiny_model: Path
+) -> None:
+    today, *_, older = load_model(str(tiny_model)).fingerprints
+    near = prompts.get("quiz")
+    assert near.card.model_fingerprint == today != older
+    prompts.add(replace(near, card=near.card.model_copy(update={"model_fingerprint": older})), name="old")
+    stranger = near.card.model_copy(update={"model_fingerprint": "2-f00d"})
+    prompts.add(replace(near, card=stranger), name="strange")
+    file = tmp_path / "p.safetensors"
+    replace(near, card=near.card.model_copy(update={"task": "mine"})).save(file)
+    ran = run("retrieve", file, "--library", prompts.folder, "--json")
+    assert {one["name"] for one in ran.document["retrieved"]} == {"news", "quiz", "old"}
+    gone = near.card.model_copy(update={"task": "mine", "model": str(tmp_path / "gone")})
+    replace(near, card=gone).save(file)
+    prompts.add(replace(near, card=gone.model_copy(update={"model_fingerprint": older})), name="gone")
+    ran = run("retrieve", file, "--library", prompts.folder, "--json")
+    assert {one["name"] for one in ran.document["retrieved"]} == {"news", "quiz"}
+    assert "1 prompts of" in ran.stderr and "have another fingerprint and are left out" in ran.stderr
 
 
 def test_retrieve_by_the_name_of_a_prompt_in_a_library(run: Run, prompts: PromptLibrary) -> None:

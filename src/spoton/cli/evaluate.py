@@ -249,7 +249,7 @@ def _input_of(card: Card) -> dict[str, str]:
 def _examples(task: Task, split: str) -> Sequence[Example]:
     """The examples of a split, or of all of them without those that stand in two."""
     if split != "all":
-        chosen: tuple[Example, ...] = getattr(task, split)
+        chosen: Sequence[Example] = getattr(task, split)
         return chosen
     held_out = task.validation if task.protocol == "paper" else (*task.validation, *task.test)
     return (*task.train, *held_out)

@@ -16,7 +16,7 @@ from spoton.cli.options import Json, K, Library, Metric, ModelOptions, Rank
 from spoton.cli.output import emit, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
-from spoton.errors import PromptError
+from spoton.errors import PromptError, SpotonError
 
 if TYPE_CHECKING:
     from spoton.prompts import PromptLibrary, SoftPrompt
@@ -44,8 +44,9 @@ def retrieve(
 ) -> None:
     """Rank learned prompts for a target, by how near their keys are to its key, or by a trial on its rows.
 
-    A prompt brings its key. That of a task is found by a probe: the first `--key-step` steps of tuning. A trial needs
-    a task, and no probe. A name that a bundled task and a prompt share means the task.
+    A prompt brings its key; its model is loaded only if prompts of that model have an older fingerprint. The key of a
+    task is found by a probe: the first `--key-step` steps of tuning. A trial needs a task, and no probe. A name that a
+    bundled task and a prompt share means the task.
     """
     libraries = open_libraries(library)  # first: the probe takes minutes
     prompt = _prompt(target, library)
@@ -86,8 +87,8 @@ def _near(
 
     if prompt is None:
         probe, fingerprints = _probe(target, model, recipe, library)
-    else:  # all that is known of its model
-        probe, fingerprints = prompt, (prompt.card.model_fingerprint,)
+    else:
+        probe, fingerprints = prompt, _fingerprints(prompt, model, libraries)
     card = probe.card
     if probe.key is None:
         raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
@@ -101,6 +102,29 @@ def _near(
     )
     start = probe.start if rank == "displacement" else None
     return (card.task, card.model), by_similarity(probe.key, sources, k, metric, start=start)
+
+
+def _fingerprints(
+    prompt: SoftPrompt, model: ModelOptions, libraries: Sequence[PromptLibrary]
+) -> tuple[str, ...]:
+    """Fingerprints of a prompt's model: that on its card; where prompts of a model of that name have another, all that
+    the model says are its own."""
+    own = prompt.card.model_fingerprint
+    others = sum(
+        entry.identity.fingerprint != own and entry.card.model == prompt.card.model
+        for library in libraries
+        for entry in library.list()
+    )
+    if not others:
+        return (own,)
+    try:
+        return model.load(prompt).fingerprints
+    except SpotonError as error:
+        note(
+            f"{others} prompts of {prompt.card.model} have another fingerprint and are left out, since the model could "
+            f"not be asked whether it is its own: {error}"
+        )
+        return (own,)
 
 
 def _tried(

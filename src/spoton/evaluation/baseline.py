@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from spoton.errors import DataError
 from spoton.tasks.metrics import compute
 from spoton.tasks.splits import stratified_sample
+from spoton.tasks.stored.rows import StoredRows
 from spoton.tasks.task import Example, Task
 
 STRENGTHS = (1.0, 10.0, 100.0)
@@ -92,7 +93,7 @@ def classical(task: Task, *, splits: Sequence[str] = ("validation", "test"), see
         raise DataError(
             f"{task.name} has open targets; TF-IDF and logistic regression need a closed set of labels."
         )
-    counts = Counter(task.train)
+    counts = _counted(task, seed)
     if len({example.target for example in counts}) < 2:
         raise DataError(f"All training rows of {task.name} have one label; there is nothing to fit.")
     rows = stratified_sample(list(counts), _MOST_ROWS, task.labels, seed)
@@ -100,7 +101,7 @@ def classical(task: Task, *, splits: Sequence[str] = ("validation", "test"), see
     fitted = _fit(rows, counts, c)
     scores, predictions, probabilities = {}, {}, {}
     for split in splits:
-        examples: tuple[Example, ...] = getattr(task, split)
+        examples: Sequence[Example] = getattr(task, split)
         if not examples:
             continue
         chances = _probabilities(fitted, examples, task.labels)
@@ -111,6 +112,13 @@ def classical(task: Task, *, splits: Sequence[str] = ("validation", "test"), see
     return Classical(
         task.metric, scores, predictions, probabilities, task.labels, c, folds, len(rows), time.monotonic() - began
     )  # fmt: skip
+
+
+def _counted(task: Task, seed: int) -> Mapping[Example, int]:
+    """The different training rows, and how often each is there; of rows in a store those that are fitted on."""
+    if isinstance(task.train, StoredRows):
+        return task.train.different(_MOST_ROWS, task.labels, seed)
+    return Counter(task.train)
 
 
 def _chosen(

@@ -78,7 +78,19 @@ def encode(
     targets = [model.encode_target(example.target, end=end) for example in examples]
     words = [model.encode_target(label, end=end) for label in labels or ()]
     _require_different(model, labels or (), words)
-    longest = max(map(len, [*targets, *words]), default=0)
+    room = room_for_input(model, [*targets, *words], prompt_length, max_input_tokens)
+    return encoded_in(model, examples, targets, room)
+
+
+def room_for_input(
+    model: FrozenModel, targets: Sequence[Sequence[int]], prompt_length: int, max_input_tokens: int
+) -> int:
+    """Tokens of the longest input that fits in front of any of some targets.
+
+    Raises:
+        DataError: There is hardly any.
+    """
+    longest = max(map(len, targets), default=0)
     room = max_input_tokens
     if model.max_length is not None:
         room = min(room, model.max_length - prompt_length - longest)
@@ -87,6 +99,17 @@ def encode(
             f"The longest target has {longest} tokens; with {prompt_length} prompt tokens that leaves {max(room, 0)} "
             f"of the {model.max_length} positions of {model.name} for an input. Shorten the labels or the prompt."
         )
+    return room
+
+
+def encoded_in(
+    model: FrozenModel, examples: Sequence[Example], targets: list[list[int]], room: int
+) -> Encoded:
+    """Examples whose targets are tokens already, with inputs of at most `room` tokens.
+
+    Raises:
+        DataError: An input has no token.
+    """
     inputs, cut = [], []
     for number, example in enumerate(examples, start=1):
         ids = model.encode_input(example.input)

@@ -33,6 +33,7 @@ from spoton.models.memory import batches_by_length
 from spoton.prompts.card import Calibration, Card
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.metrics import compute
+from spoton.tasks.stored.rows import StoredRows
 from spoton.tasks.task import Example, Task
 
 Mode = Literal["rank", "generate"]
@@ -308,8 +309,11 @@ def generate_texts(
 
 def _longest_answer(model: FrozenModel, task: Task, end: bool) -> int:
     """Tokens of the longest label, or of the longest target that a prompt was taught."""
-    taught = task.labels or {example.target for example in task.train}
-    longest = heapq.nlargest(64, taught, key=len)  # in characters, to tokenize no more than needed
+    if isinstance(task.train, StoredRows):
+        longest = list(task.labels or task.train.longest_targets(64))
+    else:
+        taught = task.labels or {example.target for example in task.train}
+        longest = heapq.nlargest(64, taught, key=len)  # in characters, to tokenize no more than needed
     return max(len(model.encode_target(target, end=end)) for target in longest)
 
 

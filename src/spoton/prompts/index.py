@@ -86,11 +86,11 @@ class LibraryIndex:
         name = sha256_of_text([str(library.resolve())])[:16]
         self.folder = (cache_folder() / "libraries" if folder is None else folder) / name
 
-    def heads(self, files: Mapping[str, Path]) -> list[Head]:
+    def heads(self, files: Mapping[str, str]) -> list[Head]:
         """What is known of every file, sorted by name, after new and changed ones have been read.
 
         Args:
-            files: The library's prompt files by name; others are forgotten.
+            files: Paths of the library's prompt files by name, sorted; others are forgotten.
         """
         try:
             return self._refreshed(files)
@@ -130,19 +130,19 @@ class LibraryIndex:
         """Removes the index; the next use makes it anew."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _refreshed(self, files: Mapping[str, Path]) -> list[Head]:
+    def _refreshed(self, files: Mapping[str, str]) -> list[Head]:
         stamps = {name: stamp for name, path in files.items() if (stamp := _stamp(path))}
         with self._opened() as database:
+            self._require_means(database)
             known = {head.name: head for head in _read(database)}
-            kept = {name for name, stamp in stamps.items() if name in known and known[name].stamp == stamp}
-            self._require_means([known[name] for name in kept if not known[name].damage])
             gone = [(name,) for name in known.keys() - stamps.keys()]
             with database:
                 database.executemany("DELETE FROM prompts WHERE name = ?", gone)
-            new = sorted(stamps.keys() - kept)
+            new = [name for name, stamp in stamps.items() if name not in known or known[name].stamp != stamp]
             for start in range(0, len(new), _AT_ONCE):
                 heads = [
-                    self._head(name, files[name], stamps[name]) for name in new[start : start + _AT_ONCE]
+                    self._head(name, Path(files[name]), stamps[name])
+                    for name in new[start : start + _AT_ONCE]
                 ]
                 known |= {head.name: head for head in heads}
                 with database:
@@ -150,14 +150,12 @@ class LibraryIndex:
                         "INSERT OR REPLACE INTO prompts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                         heads,
                     )
-        return [known[name] for name in sorted(stamps)]
+        return [known[name] for name in stamps]
 
-    def _require_means(self, heads: Sequence[Head]) -> None:
+    def _require_means(self, database: sqlite3.Connection) -> None:
         """Raises `ValueError` if a file of means is missing, cut short or no whole number of rows."""
-        last: dict[int, int] = {}
-        for head in heads:
-            last[head.dim] = max(last.get(head.dim, 0), head.place or 0)
-        for dim, place in last.items():
+        last = database.execute("SELECT dim, MAX(place) FROM prompts WHERE place IS NOT NULL GROUP BY dim")
+        for dim, place in last.fetchall():
             path = self._rows_of(dim)
             size = path.stat().st_size if path.is_file() else 0
             if size % (8 * dim) or size < (place + 1) * 8 * dim:
@@ -234,7 +232,7 @@ def _read(database: sqlite3.Connection) -> list[Head]:
     return heads
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str) -> str:
     """Size and time of change of a file; nothing if it has gone."""
     try:
         state = os.stat(path)  # noqa: PTH116  # a hundred thousand of them in half the time

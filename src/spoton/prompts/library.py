@@ -50,7 +50,7 @@ class Entry:
 
     Attributes:
         name: Its name in the library: the file's name without `.safetensors`.
-        path: The file.
+        file: The file's path, as a string; see `path`.
         length: P.
         dim: D.
         has_key: Whether it can be retrieved by similarity.
@@ -60,13 +60,18 @@ class Entry:
     """
 
     name: str
-    path: Path
+    file: str
     length: int
     dim: int
     has_key: bool
     size_bytes: int
     known_card: Card | str
     head: Head | None = None
+
+    @cached_property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.file)
 
     @cached_property
     def card(self) -> Card:
@@ -208,13 +213,15 @@ class PromptLibrary:
         """Returns all prompts, sorted by name. Damaged and badly named files are skipped and listed in its
         `damaged`."""
         entries: Entries = []
-        damaged, paths = self._badly_named(), self._files()
-        if len(paths) >= INDEXED_FROM:
-            listing = self._indexed(paths)
+        stems = self._stems()
+        names = [stem for stem in stems if _NAME.fullmatch(stem)]
+        damaged = {} if len(names) == len(stems) else self._badly_named(stems)
+        if len(names) >= INDEXED_FROM:
+            listing = self._indexed(names)
             listing.damaged |= damaged
             self.damaged = listing.damaged
             return listing
-        for path in paths:
+        for path in map(self.path, names):
             try:
                 entries.append(_entry(path))
             except PromptNotFoundError:
@@ -229,9 +236,11 @@ class PromptLibrary:
         """What is derived from the files of a large library."""
         return LibraryIndex(self.folder)
 
-    def _indexed(self, paths: Sequence[Path]) -> Listing:
+    def _indexed(self, names: Sequence[str]) -> Listing:
         """The prompts by the index, which is brought up to date."""
-        files = {path.stem: path for path in paths}
+        # Joined as text: a hundred thousand paths in a tenth of the time.
+        folder = f"{self.folder}{os.sep}"
+        files = {name: f"{folder}{name}{SUFFIX}" for name in names}
         heads = self.index.heads(files)
         entries = [
             Entry(
@@ -269,8 +278,9 @@ class PromptLibrary:
 
     def verify(self) -> Verification:
         """Reads every file in full and checks it against its checksum; names are checked too."""
-        found = Verification(ok=[], damaged=self._badly_named())
-        for path in self._files():
+        stems = self._stems()
+        found = Verification(ok=[], damaged=self._badly_named(stems))
+        for path in (self.path(stem) for stem in stems if stem not in found.damaged):
             try:
                 SoftPrompt.load(path)
             except PromptNotFoundError:
@@ -297,8 +307,16 @@ class PromptLibrary:
                 f"Cannot remove {name!r} from {self.folder}: {error.strerror}. Check its permissions."
             ) from error
 
-    def _files(self, *, well_named: bool = True) -> Sequence[Path]:
-        """The prompt files with a valid name; with False those that no name refers to.
+    def _files(self) -> Sequence[Path]:
+        """The prompt files with a valid name, sorted.
+
+        Raises:
+            LibraryError: The folder cannot be read.
+        """
+        return [self.folder / (stem + SUFFIX) for stem in self._stems() if _NAME.fullmatch(stem)]
+
+    def _stems(self) -> Sequence[str]:
+        """The names of all prompt files, valid or not, sorted.
 
         Raises:
             LibraryError: The folder cannot be read.
@@ -311,16 +329,16 @@ class PromptLibrary:
             raise LibraryError(
                 f"Cannot read the library {self.folder}: {reason(error)}. Check its permissions."
             ) from error
-        stems = sorted(
+        return sorted(
             name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and not name.startswith(".")
         )
-        return [self.folder / (stem + SUFFIX) for stem in stems if bool(_NAME.fullmatch(stem)) == well_named]
 
-    def _badly_named(self) -> dict[str, str]:
+    def _badly_named(self, stems: Iterable[str]) -> dict[str, str]:
         """Name to reason of the files that no name refers to."""
         return {
-            path.stem: f"{path.stem!r} cannot be a prompt's name; {_NAME_RULE}. Rename the file."
-            for path in self._files(well_named=False)
+            stem: f"{stem!r} cannot be a prompt's name; {_NAME_RULE}. Rename the file."
+            for stem in stems
+            if not _NAME.fullmatch(stem)
         }
 
     def _require_writable(self) -> None:
@@ -364,7 +382,7 @@ def _entry(path: Path) -> Entry:
     header = read_header(path)
     return Entry(
         name=path.stem,
-        path=path,
+        file=str(path),
         length=header.length,
         dim=header.dim,
         has_key=header.has_key,

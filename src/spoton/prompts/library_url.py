@@ -131,10 +131,9 @@ class RemoteLibrary(PromptLibrary):
         if there != known:
             atomic_write(self.folder / _STATE, json.dumps(there).encode())
 
-    def _files(self, *, well_named: bool = True) -> Sequence[Path]:
-        if well_named:  # the other half of a listing asks again, and needs no second look
-            self.refresh()
-        return super()._files(well_named=well_named)
+    def _stems(self) -> Sequence[str]:
+        self.refresh()
+        return super()._stems()
 
     def _unknown(self, name: str) -> LibraryError:
         return LibraryError(str(super()._unknown(name)).replace(str(self.folder), self.url))

@@ -13,6 +13,8 @@ from spoton.errors import DataError
 Row = Mapping[str, Any]
 
 _CONVERSATIONS = ("messages", "conversations")
+CONVERSATIONAL = frozenset({*_CONVERSATIONS, "prompt", "completion"})
+"""Columns that may hold conversations, and then stand for others."""
 _ANSWERS = ("assistant", "gpt", "model")
 
 
@@ -26,7 +28,7 @@ def plain_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
     Raises:
         DataError: A message has no text, such as a picture.
     """
-    return [_plain_row(row) for row in rows]
+    return [plain_row(row) for row in rows]
 
 
 def lookup(row: Row, column: str) -> Any:
@@ -91,7 +93,8 @@ def _refuse(cell: Any, column: str, role: str) -> None:
         )
 
 
-def _plain_row(row: Row) -> dict[str, Any]:
+def plain_row(row: Row) -> dict[str, Any]:
+    """One row as in `plain_rows`."""
     cells = {str(name): _plain(cell) for name, cell in row.items()}
     for column in _CONVERSATIONS:
         if column in cells and _is_conversation(cells[column]):

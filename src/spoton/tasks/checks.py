@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from spoton.tasks.metrics import number
+from spoton.tasks.stored.rows import target_counts
+from spoton.tasks.stored.split import Contradictions, stored_contradictions
 from spoton.tasks.task import Task
 
 _SHOWN = 3
@@ -31,9 +33,7 @@ def _near_labels(task: Task) -> list[str]:
     groups = [labels for labels in alike.values() if len(labels) > 1]
     if not groups:
         return []
-    counts: dict[str, int] = defaultdict(int)
-    for example in (*task.train, *task.validation, *task.test):
-        counts[example.target] += 1
+    counts = task.targets()
     told = "; ".join(
         " and ".join(f"{_visible(label, labels)} ({counts[label]} rows)" for label in labels)
         for labels in groups[:_SHOWN]
@@ -63,27 +63,30 @@ def _visible(label: str, others: Sequence[str]) -> str:
 
 def _contradictions(task: Task) -> list[str]:
     """Inputs that have one label in one row and another in the next."""
-    targets: dict[str, set[str]] = defaultdict(set)
-    for example in (*task.train, *task.validation, *task.test):
-        if not example.question and not example.references:
-            targets[example.input].add(example.target)
-    several = [(text, found) for text, found in targets.items() if len(found) > 1]
-    if not several:
+    found = stored_contradictions(task.train, task.validation, task.test)
+    if found is None:
+        targets: dict[str, set[str]] = defaultdict(set)
+        for example in (*task.train, *task.validation, *task.test):
+            if not example.question and not example.references:
+                targets[example.input].add(example.target)
+        several = [(text, labels) for text, labels in targets.items() if len(labels) > 1]
+        first = several[0] if several else ("", set[str]())
+        found = Contradictions(len(several), len(targets), first[0], sorted(first[1]))
+    if not found.several:
         return []
-    text, found = several[0]
-    line = " ".join(text.split())
+    line = " ".join(found.text.split())
     shown = line if len(line) <= 60 else f"{line[:57]}..."
     return [
-        f"{len(several)} of {len(targets)} different inputs have rows with different labels, such as {shown!r} "
-        f"({', '.join(sorted(found)[:5])}). No model can be right on all of these; correct or remove them."
+        f"{found.several} of {found.inputs} different inputs have rows with different labels, such as {shown!r} "
+        f"({', '.join(found.targets[:5])}). No model can be right on all of these; correct or remove them."
     ]
 
 
 def _without_training_rows(task: Task) -> list[str]:
     """Labels that are asked for and never taught."""
-    taught = {example.target for example in task.train}
+    taught = target_counts(task.train)
     missing = [label for label in task.labels or () if label not in taught]
-    asked = {example.target for example in (*task.validation, *task.test)}
+    asked = {*target_counts(task.validation), *target_counts(task.test)}
     wanted = [label for label in missing if label in asked]
     if not missing:
         return []

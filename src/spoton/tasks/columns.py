@@ -6,7 +6,7 @@ A guess is always told. Knows nothing of where rows come from.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from spoton.errors import DataError
 from spoton.tasks.template import column_template, nested_template
@@ -17,6 +17,15 @@ INPUT_NAMES = ("text", "input", "sentence", "question", "prompt", "content", "re
 TARGET_NAMES = ("label", "target", "answer", "class", "category", "labels", "completion", "output")
 _MOST_NAMED = 50  # columns, in an error
 _MOST_CLASSES = 20  # a guessed target has at most this many different cells, each at least twice on average
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Rows that know their columns, since to iterate them takes long."""
+
+    @property
+    def names(self) -> list[str]:
+        """All column names in the order of their first appearance."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Columns:
 
     @classmethod
     def choose(
-        cls, rows: Sequence[Row], *, input: str | None, target: str | None, template: str | None
+        cls, rows: Iterable[Row], *, input: str | None, target: str | None, template: str | None
     ) -> "Columns":
         """Settles the columns; those not named are looked for under their usual names, in any case, and then guessed.
 
@@ -45,7 +54,7 @@ class Columns:
         different cells.
 
         Args:
-            rows: The training rows.
+            rows: The training rows, which may be iterated several times.
             input: Column of the input, if it was named.
             target: Column of the target, if it was named.
             template: Template of the input, in place of `input`.
@@ -85,6 +94,8 @@ class Columns:
 
 def names_of(rows: Iterable[Row]) -> list[str]:
     """Returns all column names in the order of their first appearance; JSON rows need not agree."""
+    if isinstance(rows, Named):
+        return rows.names
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
@@ -98,7 +109,7 @@ def _template(column: str, there: Sequence[str]) -> str:
     return column_template(column) if column in there else nested_template(column.split("."))
 
 
-def _named(rows: Sequence[Row], wanted: str | None, option: str) -> str | None:
+def _named(rows: Iterable[Row], wanted: str | None, option: str) -> str | None:
     """A column as the user named it, also as `column.key`."""
     if wanted is None:
         return None
@@ -124,18 +135,26 @@ def _usual(there: Sequence[str], usual: Sequence[str]) -> str | None:
     return next((written[name] for name in usual if name in written), None)
 
 
-def _guessed_target(rows: Sequence[Row], names: Sequence[str]) -> str | None:
+def _guessed_target(rows: Iterable[Row], names: Sequence[str]) -> str | None:
     """The only column with few different cells; None if there is none, or more than one."""
-    fitting = []
-    for name in names:
-        cells = [str(row.get(name)).strip() for row in rows if row.get(name) not in (None, "")]
-        distinct = len(set(cells))
-        if 2 <= distinct <= _MOST_CLASSES and len(cells) >= 2 * distinct and 2 * len(cells) > len(rows):
-            fitting.append(name)
+    distinct: dict[str, set[str]] = {name: set() for name in names}
+    filled, total = Counter[str](), 0
+    for row in rows:
+        total += 1
+        for name in names:
+            if (cell := row.get(name)) not in (None, ""):
+                filled[name] += 1
+                if len(distinct[name]) <= _MOST_CLASSES:
+                    distinct[name].add(str(cell).strip())
+    fitting = [
+        name
+        for name, cells in distinct.items()
+        if 2 <= len(cells) <= _MOST_CLASSES and filled[name] >= 2 * len(cells) and 2 * filled[name] > total
+    ]
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _guessed_input(rows: Sequence[Row], names: Sequence[str]) -> str | None:
+def _guessed_input(rows: Iterable[Row], names: Sequence[str]) -> str | None:
     """The column of texts whose cells are at least twice as long as those of every other; None if there is none."""
     lengths = Counter[str]()
     for row in rows:

@@ -9,9 +9,11 @@ import io
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TextIO
 
 from spoton.errors import DataError
 from spoton.parsing import MalformedError, parse_json
@@ -20,15 +22,16 @@ from spoton.reading import read_bytes, reason
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xlsm")
 """What data files end in, each also with `.gz` behind it."""
 _LONGEST_CELL = 2**31 - 1  # csv refuses cells above 128 KB unless told otherwise; a C long may have 32 bits
+_PARQUET_ROWS = 10_000  # at once
 _DELIMITERS = ",;\t|"
-_BYTE_ORDER_MARKS = (
+BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\x00\x00", "utf-32"),  # before that of UTF-16, with which it begins
     (b"\x00\x00\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
 )
-_REFUSED = (
+REFUSED = (
     (b"%PDF", "a PDF. Copy its table into a spreadsheet and save that as CSV"),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file. Save it as .xlsx or CSV"),
     (b"SQLite format 3", "an SQLite database. Export a table of it as CSV"),
@@ -99,7 +102,7 @@ def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
     Raises:
         DataError: They are not of that encoding, or there is no such encoding.
     """
-    marked = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
+    marked = next((name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark)), None)
     chosen = encoding or marked or "utf-8"
     if marked is None and chosen.lower() in ("utf-16", "utf-32"):
         raise DataError(
@@ -108,20 +111,30 @@ def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
     try:
         text = data.decode(chosen)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not {chosen}: line {data[: error.start].count(10) + 1} has byte "
-            f"0x{data[error.start]:02x} at position {error.start} of the file. "
-            "Name its encoding, for example --encoding cp1252 or latin-1, or save it as UTF-8."
-        ) from error
+        line = data[: error.start].count(10) + 1
+        raise not_encoded(path, chosen, line, data[error.start], error.start) from error
     except (LookupError, UnicodeError):
         raise DataError(
             f"There is no encoding {chosen!r} of text files. Try --encoding latin-1, cp1252 or utf-16."
         ) from None
     if "\0" in text:
-        raise DataError(
-            f"{path} is not {chosen} text: it holds zero bytes. Try --encoding utf-16-le, or save it as UTF-8."
-        )
+        raise holds_zeros(path, chosen)
     return text.removeprefix("\ufeff")
+
+
+def not_encoded(path: Path, encoding: str, line: int, byte: int, position: int) -> DataError:
+    """The error of a byte that a text of an encoding cannot have."""
+    return DataError(
+        f"{path} is not {encoding}: line {line} has byte 0x{byte:02x} at position {position} of the file. "
+        "Name its encoding, for example --encoding cp1252 or latin-1, or save it as UTF-8."
+    )
+
+
+def holds_zeros(path: Path, encoding: str) -> DataError:
+    """The error of a text with zero bytes."""
+    return DataError(
+        f"{path} is not {encoding} text: it holds zero bytes. Try --encoding utf-16-le, or save it as UTF-8."
+    )
 
 
 def text_lines(text: str) -> list[str]:
@@ -134,7 +147,7 @@ def _read_table(
     data: bytes, suffix: str, path: Path, encoding: str | None, delimiter: str | None
 ) -> list[dict[str, Any]]:
     start = data[:64].lstrip().lower()
-    reason = next((why for mark, why in _REFUSED if start.startswith(mark.lower())), None)
+    reason = next((why for mark, why in REFUSED if start.startswith(mark.lower())), None)
     if reason is not None:
         raise DataError(f"{path} is {reason}.")
     if suffix not in SUFFIXES and delimiter is None:
@@ -149,27 +162,51 @@ def _read_table(
 
 
 def _parse_csv(text: str, path: Path, delimiter: str | None) -> list[dict[str, Any]]:
-    first, _, rest = text.partition("\n")
-    named = first.strip().strip('"')
+    return list(csv_table(io.StringIO(text, newline=""), path, delimiter)[1])
+
+
+def csv_table(lines: TextIO, path: Path, delimiter: str | None) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """The columns of a CSV file, and its rows as they are asked for.
+
+    Args:
+        lines: All of it, line ends as they are.
+        path: Of the file, for messages.
+        delimiter: Between cells. None: by the first line.
+
+    Raises:
+        DataError: A column is there twice; later, that a row cannot be parsed.
+    """
+    begin = [lines.readline()]
+    named = begin[0].strip().strip('"')
     if named.lower().startswith("sep=") and len(named) == 5:  # how Excel names its delimiter
-        text, delimiter = rest, delimiter or named[4]
-    delimiter = delimiter or _sniffed(text)
-    before = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        header = next(reader, None)
-        if header is None:
-            return []
+        begin, delimiter = [lines.readline()], delimiter or named[4]
+    while begin[-1] and not begin[-1].strip("\r\n"):
+        begin.append(lines.readline())
+    delimiter = delimiter or _sniffed(begin[-1])
+    reader = csv.reader(chain(filter(None, begin), lines), delimiter=delimiter, strict=True)
+    with _long_cells(path, reader):
+        header = next(reader, [])
         _check_header(header, path)
-        rows: list[list[str]] = []
+    return header, _aligned(header, _cells(reader, len(header), path), "")
+
+
+def _cells(reader: Any, columns: int, path: Path) -> Iterator[list[str]]:
+    with _long_cells(path, reader):
         for cells in reader:
-            if len(cells) > len(header):
+            if len(cells) > columns:
                 raise DataError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns. "
+                    f"{path}, line {reader.line_num}: {len(cells)} cells under {columns} columns. "
                     "Put cells that hold the delimiter into double quotes, or name it with --delimiter."
                 )
-            rows.append(cells)
-        return _aligned(header, rows, "")
+            yield cells
+
+
+@contextmanager
+def _long_cells(path: Path, reader: Any) -> Iterator[None]:
+    """While it is open, cells may be of any length, and what a reader stumbles over is told with its line."""
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
     except csv.Error as error:
         raise DataError(
             f"{path}, line {reader.line_num}: {error}. Check the quotation marks there."
@@ -191,16 +228,18 @@ def _sniffed(text: str) -> str:
     return max(_DELIMITERS, key=cells)
 
 
-def _aligned(header: Sequence[str], rows: Iterable[Sequence[Any]], empty: Any) -> list[dict[str, Any]]:
-    """Rows under their columns. A blank line is not a row, unless there is one column: then it is an empty cell."""
-    filled = list(rows)
-    while filled and _is_blank(filled[-1]):
-        filled.pop()
-    return [
-        dict(zip(header, [*cells, *[empty] * (len(header) - len(cells))], strict=True))
-        for cells in filled
-        if len(header) == 1 or not _is_blank(cells)
-    ]
+def _aligned(header: Sequence[str], rows: Iterable[Sequence[Any]], empty: Any) -> Iterator[dict[str, Any]]:
+    """Rows under their columns. A blank line is not a row, unless there is one column: then it is an empty cell,
+    but for those at the end."""
+    blank = 0
+    for cells in rows:
+        if _is_blank(cells):
+            blank += 1
+            continue
+        if len(header) == 1:
+            yield from ({header[0]: empty} for _ in range(blank))
+        blank = 0
+        yield dict(zip(header, [*cells, *[empty] * (len(header) - len(cells))], strict=True))
 
 
 def _is_blank(cells: Sequence[Any]) -> bool:
@@ -216,7 +255,7 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
     """Rows of one document, if the text is one that holds rows, else of a document a line."""
     start = text.lstrip()[:1]
-    if start == "[" or (start == "{" and not _is_json(text.lstrip().partition("\n")[0])):
+    if start == "[" or (start == "{" and not is_json(text.lstrip().partition("\n")[0])):
         whole = _document(text)
         if isinstance(whole, dict):
             lists = [value for value in whole.values() if isinstance(value, list)]
@@ -228,10 +267,11 @@ def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
                 f"{path} is one JSON object with {', '.join(map(repr, list(whole)[:5]))}; expected a list of "
                 "objects, one a row, or one object a line."
             )
-    return _parse_json_lines(text, path)
+    return list(json_lines(text.split("\n"), path))
 
 
-def _is_json(line: str) -> bool:
+def is_json(line: str) -> bool:
+    """Whether a line is a JSON document."""
     return _document(line) is not None
 
 
@@ -243,13 +283,17 @@ def _document(text: str) -> Any:
         return None
 
 
-def _parse_json_lines(text: str, path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for line, content in enumerate(text.split("\n"), start=1):
+def json_lines(lines: Iterable[str], path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a file with a JSON object a line, as they are asked for.
+
+    Raises:
+        DataError: A line is something else.
+    """
+    for line, content in enumerate(lines, start=1):
         if not content.strip():
             continue
         try:
-            row = parse_json(content)
+            row = parse_json(content.removesuffix("\n"))
         except MalformedError as error:
             raise DataError(
                 f"{path}, line {line} is not JSON: {error}. Expected one object a line."
@@ -258,26 +302,56 @@ def _parse_json_lines(text: str, path: Path) -> list[dict[str, Any]]:
             raise DataError(
                 f"{path}, line {line} is a JSON {type(row).__name__}; expected an object with columns."
             )
-        rows.append(row)
-    return rows
+        yield row
 
 
 def _read_parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
     import pyarrow
+
+    return list(parquet_table(pyarrow.BufferReader(data), path)[1])
+
+
+def parquet_table(source: Any, path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """The columns of a Parquet file, and its rows as they are asked for.
+
+    Args:
+        source: What pyarrow reads.
+        path: Of the file, for messages.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    import pyarrow
     import pyarrow.parquet
 
+    with _readable_parquet(path):
+        file = pyarrow.parquet.ParquetFile(source)
+        schema = file.schema_arrow
+    classes = _classes((schema.metadata or {}).get(b"huggingface", b""))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        with _readable_parquet(path):
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+                for row in batch.to_pylist():
+                    for name, words in classes.items():
+                        code = row.get(name)
+                        if isinstance(code, int):  # -1 stands for a hidden label
+                            row[name] = words[code] if 0 <= code < len(words) else None
+                    yield row
+
+    return list(schema.names), rows()
+
+
+@contextmanager
+def _readable_parquet(path: Path) -> Iterator[None]:
+    import pyarrow
+
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(data))
-        rows: list[dict[str, Any]] = table.to_pylist()
+        yield
+    except DataError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}. Write it anew.") from error
-    classes = _classes((table.schema.metadata or {}).get(b"huggingface", b""))
-    for name, words in classes.items():
-        for row in rows:
-            code = row.get(name)
-            if isinstance(code, int):  # -1 stands for a hidden label
-                row[name] = words[code] if 0 <= code < len(words) else None
-    return rows
 
 
 def _classes(metadata: bytes) -> dict[str, list[str]]:
@@ -311,4 +385,4 @@ def _read_excel(data: bytes, path: Path) -> list[dict[str, Any]]:
     width = max(place for place, name in enumerate(header, start=1) if name)
     names = [name or f"column {place}" for place, name in enumerate(header[:width], start=1)]
     _check_header(names, path)
-    return _aligned(names, [row[:width] for row in chosen[1:]], None)
+    return list(_aligned(names, [row[:width] for row in chosen[1:]], None))

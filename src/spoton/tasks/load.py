@@ -96,7 +96,7 @@ def _resolved(
         )
     if path.is_file():
         data.require_for("a file", spec)
-        return load_task_file(path, data)
+        return load_task_file(path, data, on_message=on_message)
     if is_task(spec, own):
         if path.is_dir() and on_message:
             on_message(f"{spec} is read as the task of that name; the folder is ./{spec}.")
@@ -104,7 +104,7 @@ def _resolved(
         return _bundled(spec, data, own, on_message)
     if path.is_dir():
         data.require_for("a folder", spec)
-        return load_task_folder(path, data)
+        return load_task_folder(path, data, on_message=on_message)
     if spec.startswith(HUB) or (_HUB_NAME.fullmatch(spec) and not path.suffix):
         data.require_for("a data set on the Hub", spec)
         return load_hub_task(spec.removeprefix(HUB), data)

@@ -4,7 +4,7 @@ Finds the files; their rows are read by `files`, and become a task in `tabular`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from spoton.errors import DataError
 from spoton.files import sha256_of_file, sha256_of_text
 from spoton.tasks.data_spec import DataSpec
 from spoton.tasks.files import SUFFIXES, read_rows
+from spoton.tasks.stored.load import load_stored
 from spoton.tasks.tabular import task_from_rows
 from spoton.tasks.task import Task
 
+LARGE = 64 * 2**20
+"""Bytes of a task's files from which on their rows are kept on disk and read when they are needed."""
 _SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
@@ -24,12 +27,19 @@ _SPLITS = {
 _NAMELESS = frozenset(name for names in _SPLITS.values() for name in names) | {"data", "dataset"}
 
 
-def load_task_file(path: Path | str, spec: DataSpec | None = None, **options: Any) -> Task:
+def load_task_file(
+    path: Path | str,
+    spec: DataSpec | None = None,
+    *,
+    on_message: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Task:
     """Loads a task from a file of examples, or from up to three.
 
     Args:
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel, also gzipped.
         spec: How its rows are read.
+        on_message: Told when large files have to be read, which takes minutes.
         **options: Fields of `DataSpec`, in place of or besides `spec`.
 
     Raises:
@@ -40,10 +50,18 @@ def load_task_file(path: Path | str, spec: DataSpec | None = None, **options: An
     """
     chosen = DataSpec.of(spec, options)
     given = {"train": Path(path), "validation": chosen.validation, "test": chosen.test}
-    return _load(Path(path), {split: [file] for split, file in given.items() if file is not None}, chosen)
+    return _load(
+        Path(path), {split: [file] for split, file in given.items() if file is not None}, chosen, on_message
+    )
 
 
-def load_task_folder(path: Path | str, spec: DataSpec | None = None, **options: Any) -> Task:
+def load_task_folder(
+    path: Path | str,
+    spec: DataSpec | None = None,
+    *,
+    on_message: Callable[[str], None] | None = None,
+    **options: Any,
+) -> Task:
     """Loads a task from a folder with `train.csv` and, optionally, `validation.csv` and `test.csv`.
 
     The files may be of any kind that `load_task_file` reads; `valid`, `val` and `dev` are names of the validation
@@ -52,6 +70,7 @@ def load_task_folder(path: Path | str, spec: DataSpec | None = None, **options: 
     Args:
         path: The folder.
         spec: How the rows are read.
+        on_message: As in `load_task_file`.
         **options: Fields of `DataSpec`, in place of or besides `spec`.
 
     Raises:
@@ -66,7 +85,10 @@ def load_task_folder(path: Path | str, spec: DataSpec | None = None, **options: 
             f"test, such as train.csv, or give the path of one file."
         )
     return _load(
-        folder, {split: parts for split, parts in files.items() if parts}, DataSpec.of(spec, options)
+        folder,
+        {split: parts for split, parts in files.items() if parts},
+        DataSpec.of(spec, options),
+        on_message,
     )
 
 
@@ -86,16 +108,24 @@ def _parts(folder: Path, names: Sequence[str]) -> list[Path]:
     return found
 
 
-def _load(path: Path, files: Mapping[str, Sequence[Path]], spec: DataSpec) -> Task:
+def _load(
+    path: Path,
+    files: Mapping[str, Sequence[Path]],
+    spec: DataSpec,
+    on_message: Callable[[str], None] | None = None,
+) -> Task:
+    name, source = spec.name or _name(path), f"file:{path.resolve().name}"
+    if sum(part.stat().st_size for parts in files.values() for part in parts if part.is_file()) > LARGE:
+        task = load_stored(files, spec, name=name, source=source, on_message=on_message)
+        if task is not None:
+            return task
     splits = {
         split: [row for part in parts for row in read_rows(part, spec.encoding, spec.delimiter)]
         for split, parts in files.items()
     }
     # The same rows are the same task whatever their files are called, and other rows are another one.
     content = sha256_of_text(sha256_of_file(part) for part in files["train"])[:12]
-    return task_from_rows(
-        splits, name=spec.name or _name(path), source=f"file:{path.resolve().name}@{content}", spec=spec
-    )
+    return task_from_rows(splits, name=name, source=f"{source}@{content}", spec=spec)
 
 
 def _name(path: Path) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from spoton.tasks.metrics import compute
+from spoton.tasks.stored.rows import target_counts
 from spoton.tasks.task import Task
 
 
@@ -13,7 +12,7 @@ def majority_scores(task: Task) -> dict[str, float]:
 
     Validation and test are scored where they have rows.
     """
-    most = Counter(example.target for example in task.train).most_common(1)[0][0]
+    most = target_counts(task.train).most_common(1)[0][0]
     scores = {}
     for split, examples in (("validation", task.validation), ("test", task.test)):
         if examples:

@@ -162,7 +162,7 @@ def _interleaved(parts: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
     return tuple(example for _, _, example in sorted(placed, key=lambda each: each[:2]))
 
 
-def _held_out(splits: Sequence[tuple[Example, ...]], seed: int) -> tuple[Example, ...]:
+def _held_out(splits: Sequence[Sequence[Example]], seed: int) -> tuple[Example, ...]:
     """As many examples of each split as the smallest has, at most `HELD_OUT`."""
     size = min(HELD_OUT, *map(len, splits))
     order = [

@@ -7,12 +7,13 @@ seed. Knows nothing of files or of tasks as a whole.
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
+from spoton.tasks.stored.rows import StoredRows
 
 FRACTIONS = (0.8, 0.1, 0.1)
 AT_MOST = (500, 1000)
@@ -47,11 +48,11 @@ def stratified_split(
         DataError: A label has too few different inputs to appear in each split.
     """
     groups = groups if groups is not None else [example.input for example in examples]
-    _require_enough(examples, labels, groups, sum(share > 0 for share in fractions))
+    require_enough(_inputs_of_labels(examples, labels, groups), sum(share > 0 for share in fractions), labels)
     strata = _strata(examples, labels, groups, seed)
     shares = [
-        _share(fractions[1], at_most[0], len(examples)),
-        _share(fractions[2], at_most[1], len(examples)),
+        share_of(fractions[1], at_most[0], len(examples)),
+        share_of(fractions[2], at_most[1], len(examples)),
     ]
     splits: list[list[Example]] = [[], [], []]
     for stratum in strata.values():
@@ -67,14 +68,16 @@ def stratified_split(
 
 def stratified_sample(
     examples: Sequence[Example], size: int, labels: Sequence[str] | None, seed: int
-) -> tuple[Example, ...]:
+) -> Sequence[Example]:
     """`size` examples (all, if there are fewer), each label in proportion."""
+    if isinstance(examples, StoredRows):
+        return examples.sample(size, labels, seed)
     return tuple(interleaved(examples, labels, seed)[:size])
 
 
 def k_per_label(
     examples: Sequence[Example], k: int, labels: Sequence[str] | None, seed: int
-) -> tuple[Example, ...]:
+) -> Sequence[Example]:
     """`k` examples of each label, or `k` in all where targets are open.
 
     Raises:
@@ -84,15 +87,17 @@ def k_per_label(
         raise DataError(f"k-shot sampling needs k of at least 1, found {k}. Choose a larger k.")
     chosen: list[Example] = []
     for label in labels if labels is not None else [None]:
-        ordered = _hashed(
-            (example for example in examples if label is None or example.target == label), "k-shot", seed
-        )
-        if len(ordered) < k:
-            what = "train examples" if label is None else f"train examples with label {label!r}"
-            raise DataError(
-                f"Asked for {k}, found {len(ordered)} {what}. Choose k of at most {len(ordered)}."
+        if isinstance(examples, StoredRows):
+            there, first = examples.first_of(label, k, seed)
+        else:
+            ordered = _hashed(
+                (example for example in examples if label is None or example.target == label), "k-shot", seed
             )
-        chosen += ordered[:k]
+            there, first = len(ordered), ordered[:k]
+        if there < k:
+            what = "train examples" if label is None else f"train examples with label {label!r}"
+            raise DataError(f"Asked for {k}, found {there} {what}. Choose k of at most {there}.")
+        chosen += first
     return tuple(interleaved(chosen, labels, seed))
 
 
@@ -121,11 +126,25 @@ def _strata(
     )
 
 
-def _require_enough(
-    examples: Sequence[Example], labels: Sequence[str] | None, groups: Sequence[str], wanted: int
-) -> None:
+def _inputs_of_labels(
+    examples: Sequence[Example], labels: Sequence[str] | None, groups: Sequence[str]
+) -> dict[str, int]:
+    """How many different inputs each label has; of open targets, how many there are."""
     pairs = zip((example.target if labels is not None else "" for example in examples), groups, strict=True)
-    counts = {label: len(set(same)) for label, same in _grouped(pairs).items()}
+    return {label: len(set(same)) for label, same in _grouped(pairs).items()}
+
+
+def require_enough(counts: Mapping[str, int], wanted: int, labels: Sequence[str] | None) -> None:
+    """Refuses rows of which a label could not appear in each split.
+
+    Args:
+        counts: How many different inputs each label has.
+        wanted: How many splits there shall be.
+        labels: The closed set of targets, or None for open ones.
+
+    Raises:
+        DataError: Names the labels.
+    """
     small = {label: count for label, count in sorted(counts.items()) if count < wanted}
     if small or not counts:
         found = ", ".join(f"{label!r} has {count}" if label else str(count) for label, count in small.items())
@@ -136,7 +155,8 @@ def _require_enough(
         )
 
 
-def _share(fraction: float, most: int, count: int) -> float:
+def share_of(fraction: float, most: int, count: int) -> float:
+    """The share of a split that may have at most so many of so many examples."""
     return min(fraction, most / count) if count else 0.0
 
 

@@ -1,7 +1,8 @@
 """What kind of task the targets make: a closed set of labels, numbers, or open text. The reason is always told."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from spoton.errors import DataError
 from spoton.tasks.data_spec import Labels
@@ -16,11 +17,44 @@ LONGEST_LABEL = 5
 """Words of the longest target that counts as short. Targets that occur `OFTEN` times may be longer."""
 
 
-def labels_of(targets: Sequence[str], wanted: Labels | None) -> tuple[tuple[str, ...] | None, str]:
+@dataclass(frozen=True)
+class TargetFacts:
+    """What there is to know of all targets.
+
+    Attributes:
+        rows: How many rows have one.
+        distinct: How many different ones there are.
+        numbers: Whether all are numbers.
+        short: Whether all have at most `LONGEST_LABEL` words.
+        words: The different ones, sorted; None where nobody has kept them, as they are too many.
+    """
+
+    rows: int
+    distinct: int
+    numbers: bool
+    short: bool
+    words: Sequence[str] | None
+
+    @classmethod
+    def of(cls, targets: Iterable[str]) -> "TargetFacts":
+        """Returns the facts of targets that are at hand; of a `Counter`, each counts as often as it says."""
+        counts = Counter(targets)
+        words = sorted(counts)
+        return cls(counts.total(), len(words), all(map(_is_number, words)), all(map(is_short, words)), words)
+
+
+def is_short(target: str) -> bool:
+    """Whether a target has few words, as labels do."""
+    return len(target.split()) <= LONGEST_LABEL
+
+
+def labels_of(
+    targets: Sequence[str] | TargetFacts, wanted: Labels | None
+) -> tuple[tuple[str, ...] | None, str]:
     """Returns the closed set of targets, or None if they are open, and a sentence on how that was decided.
 
     Args:
-        targets: Of all rows.
+        targets: Of all rows, or what is known of them.
         wanted: What the user asks for; None: a guess.
 
     Returns:
@@ -28,40 +62,40 @@ def labels_of(targets: Sequence[str], wanted: Labels | None) -> tuple[tuple[str,
     """
     if wanted == "none":
         return None, ""
-    counts = Counter(targets)
+    facts = targets if isinstance(targets, TargetFacts) else TargetFacts.of(targets)
     if wanted is not None and wanted != "auto":
         return wanted, ""
-    distinct, each = sorted(counts), len(targets) / max(1, len(counts))
+    distinct, each = facts.words, facts.rows / max(1, facts.distinct)
     if wanted == "auto":
-        return tuple(distinct), ""
-    numbers = all(number(target) is not None for target in distinct)
-    seen = f"{len(distinct)} different ones, {each:.1f} rows each"
-    short = all(len(target.split()) <= LONGEST_LABEL for target in distinct)
+        return tuple(distinct or ()), ""
+    seen = f"{facts.distinct} different ones, {each:.1f} rows each"
     often = each >= OFTEN
-    if (len(distinct) <= FEW and each >= 2 and (short or often)) or (
-        FEW < len(distinct) <= MANY and often and (not numbers or _without_gap(distinct))
+    if distinct is not None and (
+        (facts.distinct <= FEW and each >= 2 and (facts.short or often))
+        or (FEW < facts.distinct <= MANY and often and (not facts.numbers or _without_gap(distinct)))
     ):
         return tuple(distinct), (
             f"Targets are read as labels: {seen}. `--labels none` reads them as open text"
-            f"{' or numbers' if numbers and len(distinct) > FEW else ''}."
+            f"{' or numbers' if facts.numbers and facts.distinct > FEW else ''}."
         )
-    if numbers and len(distinct) > FEW:
+    if facts.numbers and facts.distinct > FEW:
         why = f"numbers, scored by correlation: {seen}"
     else:
-        why = f"open text, which is generated: {seen}{'' if short else ', some of more than 5 words'}"
+        why = f"open text, which is generated: {seen}{'' if facts.short else ', some of more than 5 words'}"
     return None, f"Targets are read as {why}. `--labels auto` reads each as a label."
 
 
-def metrics_of(targets: Sequence[str], labels: Sequence[str] | None) -> tuple[str, ...]:
+def metrics_of(targets: Sequence[str] | TargetFacts, labels: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the metrics of a task whose user names none, the main one first."""
     if labels is not None:
         return ("accuracy", "macro_f1")
-    if len(set(targets)) > FEW and all(number(target) is not None for target in targets):
+    facts = targets if isinstance(targets, TargetFacts) else TargetFacts.of(targets)
+    if facts.distinct > FEW and facts.numbers:
         return ("pearson", "spearman")
     return ("exact_match", "token_f1")
 
 
-def require_labels(targets: Sequence[str], labels: Sequence[str] | None, column: str) -> None:
+def require_labels(targets: Iterable[str], labels: Sequence[str] | None, column: str) -> None:
     """Refuses targets outside the labels.
 
     Raises:
@@ -77,17 +111,26 @@ def require_labels(targets: Sequence[str], labels: Sequence[str] | None, column:
         )
 
 
-def require_several(targets: Sequence[str], column: str) -> None:
+def require_several(targets: Iterable[str], column: str) -> None:
     """Refuses targets that are all the same.
+
+    Args:
+        targets: Of all rows; of a `Counter`, each counts as often as it says.
+        column: They are from.
 
     Raises:
         DataError: Names the only one.
     """
-    if len(set(targets)) == 1:
+    counts = Counter(targets)
+    if len(counts) == 1:
         raise DataError(
-            f"Column {column!r} holds one class only, {targets[0]!r} in all {len(targets)} rows. "
+            f"Column {column!r} holds one class only, {next(iter(counts))!r} in all {counts.total()} rows. "
             "There is nothing to learn; give rows of at least two."
         )
+
+
+def _is_number(text: str) -> bool:
+    return number(text) is not None
 
 
 def _without_gap(numbers: Sequence[str]) -> bool:

@@ -4,14 +4,17 @@ A plain value. It neither reads files (see `files`, `catalog`, `hub`) nor scores
 """
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
 from spoton.tasks.metrics import CORRELATIONS, number, require_known
 from spoton.tasks.splits import k_per_label, stratified_sample
+from spoton.tasks.stored.hashing import hash_of_stored
+from spoton.tasks.stored.rows import StoredRows, target_counts
 
 __all__ = ["Example", "Task"]
 
@@ -28,9 +31,10 @@ class Task:
     name: str
     family: str
     """What kind of task it is ("sentiment", "commonsense", ...); retrieval never reads it, people do."""
-    train: tuple[Example, ...]
-    validation: tuple[Example, ...]
-    test: tuple[Example, ...]
+    train: Sequence[Example]
+    """A tuple; `StoredRows` where the file is too large to be held as objects. So are the other splits."""
+    validation: Sequence[Example]
+    test: Sequence[Example]
     labels: tuple[str, ...] | None
     """The label words in their fixed order, or None if targets are open."""
     metrics: tuple[str, ...]
@@ -70,7 +74,13 @@ class Task:
         return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
 
     def data_hash(self) -> str:
-        """16 hex digits over every example of every split, in order."""
+        """16 hex digits over every example of every split, in order; worked out once."""
+        return self._data_hash
+
+    @cached_property
+    def _data_hash(self) -> str:
+        if (known := hash_of_stored(self.train, self.validation, self.test)) is not None:
+            return known
         parts: list[str] = []
         for name, split in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             parts += [name, str(len(split))]
@@ -113,16 +123,18 @@ class Task:
         A label's rows are repeated as often as the largest label has more rows, rounded: the same as a weight of the
         loss of each class, for a loop that takes rows in equal batches. Open targets are left as they are.
         """
-        counts = Counter(example.target for example in self.train)
+        counts = target_counts(self.train)
         if self.labels is None or not counts:
             return self
         most = max(counts.values())
+        if isinstance(self.train, StoredRows):
+            return replace(self, train=self.train.repeated(counts, most))
         return replace(
             self,
             train=tuple(row for row in self.train for _ in range(max(1, round(most / counts[row.target])))),
         )
 
-    def _sample(self, split: tuple[Example, ...], size: int | None, seed: int) -> tuple[Example, ...]:
+    def _sample(self, split: Sequence[Example], size: int | None, seed: int) -> Sequence[Example]:
         if size is None or size >= len(split):
             return split
         if size < 0:
@@ -135,7 +147,7 @@ class Task:
                 f"Task {self.name!r} has labels {list(labels)}; expected at least two, "
                 "all different, none empty."
             )
-        targets = self._targets()
+        targets = self.targets()
         if strange := targets.keys() - set(labels):
             raise DataError(
                 f"Task {self.name!r} has targets that are not among its labels {list(labels)}: "
@@ -144,18 +156,18 @@ class Task:
 
     def _check_correlations(self) -> None:
         wanted = [metric for metric in self.metrics if metric in CORRELATIONS]
-        targets = self._targets() if wanted else Counter[str]()
+        if isinstance(self.train, StoredRows) and self.train.store.facts["numbers"]:
+            return
+        targets = self.targets() if wanted else Counter[str]()
         if strange := {target for target in targets if number(target) is None}:
             raise DataError(
                 f"Task {self.name!r} has the metric {wanted[0]} and targets that are not numbers: "
                 f"{_shown(strange, targets)}. Choose other metrics or correct the rows."
             )
 
-    def _targets(self) -> Counter[str]:
+    def targets(self) -> Counter[str]:
         """How often each target occurs in all splits."""
-        return Counter(
-            example.target for split in (self.train, self.validation, self.test) for example in split
-        )
+        return sum(map(target_counts, (self.train, self.validation, self.test)), Counter[str]())
 
 
 def _shown(strange: Set[str], targets: Counter[str]) -> str:

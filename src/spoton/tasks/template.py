@@ -34,6 +34,8 @@ _environment.add_filter("plain", _plain)
 _environment.add_filter("fifths", _fifths)
 _environment.add_filter("sentence", _sentence)
 
+CUE = "Answer:"
+"""What the default template puts behind a column, on a line of its own."""
 _MOST_NAMED = 50  # columns, in an error
 
 
@@ -86,13 +88,13 @@ def _shortened(source: str) -> str:
     return repr(source if len(source) <= 200 else f"{source[:200]}...")
 
 
-def column_template(column: str, cue: str = "Answer:") -> str:
+def column_template(column: str, cue: str = CUE) -> str:
     """The default template of one column: its text, and the cue on a line of its own."""
     plain = column.isidentifier() and column not in _RESERVED
     return f"{{{{ {column if plain else f'row[{column!r}]'} }}}}\n{cue}"
 
 
-def nested_template(path: Sequence[str], cue: str = "Answer:") -> str:
+def nested_template(path: Sequence[str], cue: str = CUE) -> str:
     """The default template of a key in a nested column."""
     return f"{{{{ row{''.join(f'[{key!r}]' for key in path)} }}}}\n{cue}"
 

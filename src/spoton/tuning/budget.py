@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from spoton.evaluation.encoding import encode, needs_end
+from spoton.evaluation.encoding import needs_end
+from spoton.evaluation.late_encoding import encode_for_training
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.files import atomic_write
 from spoton.models.frozen import FrozenModel
@@ -89,7 +90,7 @@ def seconds_of(
 ) -> tuple[float, float]:
     """Measures the seconds of one step and of one evaluation, that of every candidate included."""
     prompt = starting_prompt(model, task, recipe)[0].to(model.device).requires_grad_()
-    train = encode(
+    train = encode_for_training(
         model, task.train, end=needs_end(model, task.labels), prompt_length=len(prompt),
         max_input_tokens=recipe.max_input_tokens, labels=task.labels,
     )  # fmt: skip

@@ -14,6 +14,8 @@ from spoton.evaluation.encoding import Encoded, encode, needs_end, unknown_in_la
 from spoton.events import OnEvent, Progress, silent
 from spoton.models.frozen import FrozenModel
 from spoton.tasks.checks import oddities
+from spoton.tasks.splits import stratified_sample
+from spoton.tasks.stored.rows import StoredRows, target_counts
 from spoton.tasks.task import Task
 from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
@@ -26,6 +28,7 @@ from spoton.tuning.tune import AUTO_RATES
 # Around the recipe's own rate, a factor of about four apart.
 _RATE_FACTORS = (0.25, 1.0, 4.0)
 _RATE_STEPS = 12
+_MOST_ROWS = 10_000  # tokenized, of a file that is too large for all
 _FITTED = 0.1  # of the first loss
 
 
@@ -80,12 +83,17 @@ def diagnose(
         DataError: An input is empty or a target does not fit the model's context.
     """
     recipe = recipe or PRESETS["decoder"]
+    some = (
+        stratified_sample(task.train, _MOST_ROWS, task.labels, 0)
+        if isinstance(task.train, StoredRows)
+        else task.train
+    )
     train = encode(
-        model, task.train, end=needs_end(model, task.labels), prompt_length=recipe.length,
+        model, some, end=needs_end(model, task.labels), prompt_length=recipe.length,
         max_input_tokens=recipe.max_input_tokens, labels=task.labels,
     )  # fmt: skip
-    lengths = [len(model.encode_input(example.input)) for example in task.train]
-    counts = Counter(example.target for example in task.train).most_common(20)
+    lengths = [len(model.encode_input(example.input)) for example in some]
+    counts = target_counts(task.train).most_common(20)
     balance = {target: count / len(task.train) for target, count in counts}
     label_tokens = {
         label: [str(model.tokenizer.decode([i])) for i in model.encode_target(label, end=False)]

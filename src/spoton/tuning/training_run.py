@@ -15,7 +15,8 @@ from torch import Tensor
 
 from spoton.errors import DataError
 from spoton.evaluation.calibration import ROWS, fit_calibration, gold_indices
-from spoton.evaluation.encoding import encode, needs_end
+from spoton.evaluation.encoding import needs_end
+from spoton.evaluation.late_encoding import LateEncoded, encode_for_training
 from spoton.evaluation.score import Evaluation, Mode, evaluate, label_log_likelihoods, ranked
 from spoton.events import OnEvent
 from spoton.models.frozen import FrozenModel
@@ -110,7 +111,7 @@ class TrainingRun:
             phase,
         )
         end = needs_end(learner.model, task.labels)
-        self.train = encode(
+        self.train = encode_for_training(
             learner.model, task.train, end=end, prompt_length=len(learner.prompt()),
             max_input_tokens=recipe.max_input_tokens, labels=task.labels,
         )  # fmt: skip
@@ -146,6 +147,10 @@ class TrainingRun:
         recipe = self.recipe
         chosen = rows_of_step(len(self.train), recipe.batch_size, self.course.step, recipe.seed)
         batch = self.train.batch(chosen)
+        if isinstance(self.train, LateEncoded) and self.course.step + 1 < recipe.steps:
+            self.train.prepare(
+                rows_of_step(len(self.train), recipe.batch_size, self.course.step + 1, recipe.seed)
+            )
         self._tokens = sum(map(len, batch.inputs))
         return StepRows.of(batch, recipe.loss, self._labels)
 

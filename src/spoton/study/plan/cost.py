@@ -22,7 +22,7 @@ from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
 from spoton.study.plan.cell_base import Role, Work
 from spoton.study.plan.cells import Cell, MultiTaskMixture, Source
-from spoton.tasks.task import Example, Task
+from spoton.tasks.task import Task
 from spoton.tuning.microbatches import count_kept
 
 _SAMPLE = 64
@@ -282,7 +282,7 @@ class Predictor:
         key = (cell.role, cell.task, limit)
         if key not in self._sizes:
             task = self._load(cell.role, cell.task)
-            examples: tuple[Example, ...] = task.train[:_SAMPLE]
+            examples = task.train[:_SAMPLE]
             encoded = encode(
                 self._model, examples, end=False, prompt_length=cell.recipe.length, max_input_tokens=limit,
                 labels=task.labels,

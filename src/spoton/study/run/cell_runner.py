@@ -32,6 +32,7 @@ from spoton.study.run.store import STUDY_FILE, Store
 from spoton.tasks.catalog import is_task
 from spoton.tasks.load import MIXTURE, has_forms, resolve_task
 from spoton.tasks.majority import majority_scores
+from spoton.tasks.stored.rows import target_counts
 from spoton.tasks.task import Task
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import tune_model
@@ -274,7 +275,7 @@ class CellRunner:
             )  # fmt: skip
             scores[split] = evaluation.scores
         more: dict[str, Any] = {"majority": majority_scores(task)}
-        if task.labels is not None and len({example.target for example in task.train}) > 1:
+        if task.labels is not None and len(target_counts(task.train)) > 1:
             fitted = classical(task)
             more["classical"] = {split: fitted.score(split) for split in fitted.scores}
         return Result(scores, more=more)

@@ -1,0 +1,149 @@
+"""`spoton.tasks.splits` and `spoton.tasks.checks` for rows of a store: over arrays, with the same results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spoton.tasks.example import Example
+from spoton.tasks.splits import require_enough, share_of
+from spoton.tasks.stored.rows import Rows, StoredRows, group_starts, interleaved_rows, label_places
+from spoton.tasks.stored.store import RowStore
+
+
+class Grouped:
+    """Rows in groups of equal inputs, the groups in the order of a seed.
+
+    Args:
+        store: Of the rows.
+        rows: `[N]` in the order of their file.
+        seed: Of the order.
+
+    Attributes:
+        rows: `[N]` group after group, each in the order of the file.
+        starts: `[G]` where each group begins.
+        sizes: `[G]`
+    """
+
+    def __init__(self, store: RowStore, rows: Rows, seed: int) -> None:
+        digests = store.digests("split", seed)[rows]
+        order = np.lexsort((digests[:, 1], digests[:, 0]))
+        self.starts = group_starts(digests[order])
+        self.rows = rows[order]
+        self.sizes = np.diff(np.append(self.starts, len(order)))
+
+    def of_rows(self) -> NDArray[np.int64]:
+        """`[N]` the group of each row."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+
+def divide(
+    store: RowStore,
+    rows: Rows,
+    *,
+    labels: Sequence[str] | None,
+    fractions: tuple[float, float, float],
+    at_most: tuple[int, int],
+    seed: int,
+) -> tuple[Rows, Rows, Rows]:
+    """`spoton.tasks.splits.stratified_split` of rows whose groups are their inputs.
+
+    Raises:
+        DataError: A label has too few different inputs to appear in each split.
+    """
+    grouped = Grouped(store, rows, seed)
+    places = np.zeros(len(rows), dtype=np.int64)
+    if labels is not None and store.codes is not None:
+        places = label_places(store, labels)[store.codes[grouped.rows]]
+    require_enough(_inputs_of_labels(grouped, places, labels), sum(share > 0 for share in fractions), labels)
+    shares = [share_of(fractions[number], at_most[number - 1], len(rows)) for number in (1, 2)]
+    split = np.zeros(len(grouped.sizes), dtype=np.int8)
+    strata = places[grouped.starts]
+    for stratum in np.unique(strata):
+        groups = np.flatnonzero(strata == stratum)
+        count = int(grouped.sizes[groups].sum())
+        for number, share in ((2, shares[1]), (1, shares[0])):
+            waiting = groups[split[groups] == 0]
+            split[_taken(waiting, grouped.sizes, math.floor(share * count), share > 0)] = number
+    of_rows = np.repeat(split, grouped.sizes)
+    train, validation, test = (
+        interleaved_rows(store, grouped.rows[of_rows == number], labels, seed) for number in (0, 1, 2)
+    )
+    return train, validation, test
+
+
+def shared_with(store: RowStore, rows: Rows, train: Rows, seed: int) -> int:
+    """How many rows have an input that also occurs in others."""
+    digests = store.digests("split", seed)
+    return int(np.isin(digests[rows][:, 0], digests[train][:, 0]).sum())
+
+
+@dataclass(frozen=True)
+class Contradictions:
+    """Inputs that have one target in one row and another in the next.
+
+    Attributes:
+        several: How many.
+        inputs: How many different inputs there are.
+        text: The first of them.
+        targets: Its targets, sorted.
+    """
+
+    several: int
+    inputs: int
+    text: str = ""
+    targets: list[str] = field(default_factory=list)
+
+
+def stored_contradictions(*splits: Sequence[Example]) -> Contradictions | None:
+    """Contradictions among the rows of one store with few different targets; None if these are other rows."""
+    stored = [split for split in splits if isinstance(split, StoredRows)]
+    if len(stored) < len(splits) or stored[0].store.words is None:
+        return None
+    store, rows = stored[0].store, np.concatenate([split.rows for split in stored])
+    words, all_codes = store.words or [], store.codes
+    assert all_codes is not None
+    grouped = Grouped(store, rows, store.seed)
+    codes = all_codes[grouped.rows]
+    differs = codes != np.repeat(codes[grouped.starts], grouped.sizes)
+    several = np.unique(grouped.of_rows()[differs])
+    if not len(several):
+        return Contradictions(0, len(grouped.sizes))
+    places = np.empty(len(store), dtype=np.int64)
+    places[rows] = np.arange(len(rows))
+    members = np.flatnonzero(np.isin(grouped.of_rows(), several))
+    first = members[np.argmin(places[grouped.rows[members]])]
+    group = grouped.of_rows()[first]
+    same = codes[grouped.starts[group] : grouped.starts[group] + grouped.sizes[group]]
+    targets = sorted({words[code] for code in same})
+    text = store.example(int(grouped.rows[first])).input
+    return Contradictions(len(several), len(grouped.sizes), text, targets)
+
+
+def _inputs_of_labels(
+    grouped: Grouped, places: NDArray[np.int64], labels: Sequence[str] | None
+) -> Mapping[str, int]:
+    """How many different inputs each label has."""
+    if labels is None:
+        return {"": len(grouped.sizes)} if len(grouped.sizes) else {}
+    pairs = np.unique(grouped.of_rows() * len(labels) + places)
+    counts = np.bincount(pairs % len(labels), minlength=len(labels))
+    return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
+
+
+def _taken(
+    groups: NDArray[np.int64], sizes: NDArray[np.int64], room: int, at_least_one: bool
+) -> NDArray[np.int64]:
+    """The first groups that fit into `room` rows."""
+    taken: list[int] = []
+    for group in groups:
+        if room <= 0 and (taken or not at_least_one):
+            break
+        if sizes[group] <= room or (at_least_one and not taken):
+            taken.append(int(group))
+            room -= int(sizes[group])
+    return np.array(taken, dtype=np.int64)

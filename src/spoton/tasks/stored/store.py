@@ -1,0 +1,208 @@
+"""Examples on disk: an Arrow file with an input and a target a row, mapped into memory and never read as a whole.
+
+Knows rows by their number. Which rows make a split is the business of `split`, how they are seen as a sequence of
+examples that of `rows`.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spoton.errors import DataError
+from spoton.files import writing
+from spoton.tasks.example import Example
+
+Purpose = Literal["split", "order", "k-shot"]
+"""What an order of rows is for; see `spoton.tasks.splits`."""
+Digests = NDArray[np.uint64]
+"""`[N, 2]` the first 16 bytes of a SHA-256, which sort as its hexadecimal digits do."""
+
+ROWS, FACTS, CODES = "rows.arrow", "facts.json", "codes.npy"
+_ROWS_AT_ONCE = 65_536
+_BYTES_AT_ONCE = 2**26  # of a batch, far below the 2 GB that the offsets of an Arrow text can count
+_SEEN = 20_000
+"""Rows that are looked up before the pages that were read are given back: they are in the system's cache, not ours."""
+
+
+class RowWriter:
+    """Writes a store row by row.
+
+    Args:
+        folder: Where; it is there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow
+
+        self._path = folder / ROWS
+        self._schema = pyarrow.schema([("input", pyarrow.utf8()), ("target", pyarrow.utf8())])
+        with writing(self._path):
+            self._file = pyarrow.OSFile(str(self._path), "wb")
+            self._writer = pyarrow.ipc.new_file(self._file, self._schema)
+        self._inputs, self._targets, self._bytes, self._written = list[str](), list[str](), 0, 0
+
+    def add(self, example: Example) -> None:
+        """Adds a row.
+
+        Raises:
+            DataError: The text holds half of a character.
+        """
+        self._inputs.append(example.input)
+        self._targets.append(example.target)
+        self._bytes += len(example.input) + len(example.target)
+        if len(self._inputs) == _ROWS_AT_ONCE or self._bytes >= _BYTES_AT_ONCE:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._inputs:
+            self._flush()
+        with writing(self._path):
+            self._writer.close()
+            self._file.close()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        try:
+            columns = [pyarrow.array(texts, pyarrow.utf8()) for texts in (self._inputs, self._targets)]
+        except UnicodeEncodeError:
+            raise self._half_of_a_character() from None
+        with writing(self._path):
+            self._writer.write_batch(pyarrow.record_batch(columns, schema=self._schema))
+        self._written += len(self._inputs)
+        self._inputs, self._targets, self._bytes = [], [], 0
+
+    def _half_of_a_character(self) -> DataError:
+        for number, texts in enumerate(zip(self._inputs, self._targets, strict=True), self._written + 1):
+            try:
+                " ".join(texts).encode()
+            except UnicodeEncodeError as error:
+                code = ord(" ".join(texts)[error.start])
+                return DataError(
+                    f"Example {number} holds half of a character (U+{code:04X}), such as a cut emoji leaves. Repair "
+                    "it, or remove its row."
+                )
+        return DataError(f"Examples {self._written + 1} and following hold text that is not Unicode.")
+
+
+class RowStore:
+    """A finished store.
+
+    Args:
+        folder: Holds the rows, their facts (`FACTS`), and the codes of their targets where these are few.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow
+
+        self.folder = folder
+        self.facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        with (folder / ROWS).open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = pyarrow.ipc.open_file(pyarrow.BufferReader(pyarrow.py_buffer(self._map)))
+        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        self._starts = [0, *accumulate(batch.num_rows for batch in batches)]
+        self._columns = [tuple(_texts(batch.column(place)) for batch in batches) for place in (0, 1)]
+        self._looked_up = 0
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __reduce__(self) -> tuple[type[RowStore], tuple[Path]]:
+        return RowStore, (self.folder,)
+
+    @cached_property
+    def words(self) -> list[str] | None:
+        """The different targets by code; None where there are too many."""
+        words: list[str] | None = self.facts["words"]
+        return words
+
+    @cached_property
+    def codes(self) -> NDArray[np.int32] | None:
+        """`[N]` the code of each row's target; None where there are too many different ones."""
+        return None if self.words is None else np.load(self.folder / CODES, mmap_mode="r")
+
+    def parts(self, row: int) -> tuple[bytes, bytes]:
+        """Input and target of a row in UTF-8."""
+        batch = bisect.bisect_right(self._starts, row) - 1
+        place = row - self._starts[batch]
+        self._looked_up += 1
+        if self._looked_up % _SEEN == 0:
+            self._forget()
+        inputs, targets = self._columns[0][batch], self._columns[1][batch]
+        return inputs(place), targets(place)
+
+    def example(self, row: int) -> Example:
+        """The example of a row."""
+        text, target = self.parts(row)
+        return Example(text.decode(), target.decode())
+
+    @property
+    def seed(self) -> int:
+        """A seed by which the inputs of the rows are told apart: one of which digests are there, where any are."""
+        there = sorted(self.folder.glob("digests-split-*.npy"))
+        return int(there[0].stem.rpartition("-")[2]) if there else 0
+
+    def digests(self, purpose: Purpose, seed: int) -> Digests:
+        """What the rows are ordered by, worked out once and kept.
+
+        Args:
+            purpose: `split` is of the inputs alone, the others of inputs and targets.
+            seed: Of the order.
+        """
+        path = self.folder / f"digests-{purpose}-{seed}.npy"
+        if not path.is_file():
+            with writing(path):
+                temporary = path.with_suffix(".part")
+                with temporary.open("wb") as file:
+                    np.save(file, self._digests(purpose, seed))
+                temporary.replace(path)
+        found: Digests = np.load(path, mmap_mode="r")
+        return found
+
+    def _digests(self, purpose: Purpose, seed: int) -> Digests:
+        start, whole = hashlib.sha256(), purpose != "split"
+        for name in (purpose, str(seed)):
+            start.update(sized(name.encode()))
+        found = bytearray(16 * len(self))
+        for row, (text, target) in enumerate(self._all_parts()):
+            digest = start.copy()
+            digest.update(sized(text) + sized(target) if whole else sized(text))
+            found[16 * row : 16 * row + 16] = digest.digest()[:16]
+        return np.frombuffer(found, dtype=">u8").astype(np.uint64).reshape(-1, 2)
+
+    def _all_parts(self) -> Iterator[tuple[bytes, bytes]]:
+        return map(self.parts, range(len(self)))
+
+    def _forget(self) -> None:
+        if hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def sized(encoded: bytes) -> bytes:
+    """A part of a hash as `sha256_of_text` has it: its length, then itself."""
+    return len(encoded).to_bytes(8, "big") + encoded
+
+
+def _texts(column: Any) -> Any:
+    """A function from a place in an Arrow column of texts to the bytes there."""
+    _, offsets, data = column.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int32)[column.offset :]
+    view = memoryview(data) if data is not None else memoryview(b"")
+
+    def text(place: int) -> bytes:
+        return bytes(view[ends[place] : ends[place + 1]])
+
+    return text
