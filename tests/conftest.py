@@ -6,6 +6,13 @@ import os
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+import tests.checked
+
+# Every call of a function in these rooms is checked: the shapes of tensors, and the types of all else.
+_ROOMS = [f"spoton.{room}" for room in ("prompts", "models", "evaluation", "transfer")]
+install_import_hook(_ROOMS, f"{tests.checked.__name__}.check")
 
 
 @pytest.fixture(autouse=True, scope="session")

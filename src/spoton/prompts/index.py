@@ -25,6 +25,7 @@ from torch import Tensor
 from spoton.errors import PromptError
 from spoton.files import cache_folder, sha256_of_text
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.shapes import Float
 
 _FORMAT = "1"
 _TABLES = """
@@ -205,7 +206,11 @@ class LibraryIndex:
 
 
 def cosines(
-    key: Tensor, index: LibraryIndex, heads: Sequence[Head], *, displacement: Tensor | None = None
+    key: Float[Tensor, "P D"],
+    index: LibraryIndex,
+    heads: Sequence[Head],
+    *,
+    displacement: Float[Tensor, "P D"] | None = None,
 ) -> NDArray[np.float64]:
     """Cosine of the mean token of ``key`` with those of the prompts: ``[N]``; NaN where one has no key.
 
