@@ -10,7 +10,7 @@ from jaxtyping import install_import_hook
 
 import tests.checked
 
-# Every call of a function in these rooms is checked: the shapes of tensors, and the types of all else.
+# Calls of functions in these rooms whose signature speaks of shapes are checked, see `spoton.shapes`.
 _ROOMS = [f"spoton.{room}" for room in ("prompts", "models", "evaluation", "transfer")]
 install_import_hook(_ROOMS, f"{tests.checked.__name__}.check")
 

@@ -11,14 +11,15 @@ import torch
 from jaxtyping import TypeCheckError
 
 from spoton.evaluation.calibration import calibrated, expected_calibration_error, fit_calibration
+from spoton.evaluation.encoding import encode
 from spoton.evaluation.ensemble import pooled
 from spoton.evaluation.score import label_log_likelihoods
 from spoton.models.choose_engine import engine_for
-from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.engine import Batch
 from spoton.models.target_loss import target_losses
 from spoton.prompts.initial import from_prompt, from_uniform
 from spoton.prompts.soft_prompt import resize_prompt
+from spoton.tasks import Example
 from spoton.transfer.combining.learned_mix import Mix
 from spoton.transfer.combining.multiplicative import factorise
 from spoton.transfer.combining.task_vectors import task_vectors
@@ -60,12 +61,11 @@ def test_a_wrong_result_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         from_uniform(3, 4, seed=0)
 
 
-@pytest.mark.parametrize(
-    "checked",
-    [engine_for, label_log_likelihoods, ConcatenationEngine.losses, ConcatenationEngine.label_scores],
-)
-def test_functions_of_every_room_are_checked(checked: Callable[..., object]) -> None:
-    assert hasattr(checked, "__wrapped__"), checked.__qualname__
+def test_what_a_label_is_worth_has_a_shape() -> None:
+    model = tiny("llama")
+    encoded = encode(model, [Example("The film", "")], end=False, prompt_length=2)
+    with pytest.raises(TypeCheckError, match=r"Expected type: .*P D"):
+        label_log_likelihoods(model, torch.zeros(1, 2, model.dim), encoded, ["good"])
 
 
 def test_outside_tests_nothing_is_imported_for_them() -> None:

@@ -10,10 +10,9 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING or "jaxtyping" not in sys.modules:
-    from typing import Annotated as Bool
     from typing import Annotated as Float
     from typing import Annotated as Int
 else:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
 
-__all__ = ["Bool", "Float", "Int"]
+__all__ = ["Float", "Int"]

@@ -50,7 +50,7 @@ class Head(NamedTuple):
         place: Row of its means among those of its width; None for a damaged file.
         length: P.
         dim: D.
-        has_key: Whether the file holds a key.
+        has_key: Whether the file holds a key: 1, else 0.
         size: Bytes.
         fingerprint: Of the model, as the card has it.
         task: As the card has it.
@@ -65,7 +65,7 @@ class Head(NamedTuple):
     place: int | None
     length: int
     dim: int
-    has_key: bool
+    has_key: int  # SQLite has no other
     size: int
     fingerprint: str
     task: str

@@ -8,7 +8,7 @@ Results are float32 on the CPU. All randomness comes from the seed: equal argume
 """
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ from spoton.prompts.soft_prompt import resize_prompt
 from spoton.shapes import Float
 
 
-@runtime_checkable
 class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that `common_token_ids` reads."""
 

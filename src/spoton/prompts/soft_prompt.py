@@ -59,10 +59,10 @@ class SoftPrompt:
         True
     """
 
-    value: Float[Tensor, "P D"]
+    value: Tensor
     card: Card
-    key: Float[Tensor, "_ D"] | None = None
-    start: Float[Tensor, "_ D"] | None = None
+    key: Tensor | None = None
+    start: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value", _matrix("value", self.value))
