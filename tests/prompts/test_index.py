@@ -51,6 +51,7 @@ def test_it_ranks_as_reading_every_prompt_does(
     assert len(ranked(library, k=2)) == 2 and len(read) == 2
     (one, *_) = library.list()
     assert one.head is not None and one.card == library.get(one.name).card
+    assert one.has_key is True  # as JSON says it, and not as SQLite does
 
 
 def test_new_changed_and_removed_prompts_are_seen(

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spoton.prompts.card import Calibration
+from spoton.shapes import Float, Int
 
 ROWS = 128
 """Training rows whose label scores a calibration is fitted on; measured in docs/experiments.md."""
@@ -24,7 +25,7 @@ _PRIOR = 1.0
 _BINS = 15  # of the expected calibration error, as Guo et al. 2017
 
 
-def calibrated(scores: Tensor, calibration: Calibration | None) -> Tensor:
+def calibrated(scores: Float[Tensor, "N C"], calibration: Calibration | None) -> Float[Tensor, "N C"]:
     """Returns label scores with bias and temperature applied: `[N, C]`, as they are without a calibration.
 
     Args:
@@ -36,7 +37,7 @@ def calibrated(scores: Tensor, calibration: Calibration | None) -> Tensor:
     return scores / calibration.temperature + torch.tensor(calibration.bias)
 
 
-def fit_calibration(scores: Tensor, gold: Tensor) -> Calibration:
+def fit_calibration(scores: Float[Tensor, "N C"], gold: Int[Tensor, " N"]) -> Calibration:
     """Fits bias and temperature by maximum a posteriori with L-BFGS (Guo et al. 2017, https://arxiv.org/abs/1706.04599,
     section 4.2, with a bias a label and a weak normal prior).
 
@@ -65,7 +66,7 @@ def fit_calibration(scores: Tensor, gold: Tensor) -> Calibration:
     return Calibration(bias=shift.tolist(), temperature=float(log_temperature.detach().exp()), rows=rows)
 
 
-def expected_calibration_error(probabilities: Tensor, gold: Tensor) -> float:
+def expected_calibration_error(probabilities: Float[Tensor, "N C"], gold: Int[Tensor, " N"]) -> float:
     """Returns the mean distance of confidence and accuracy in percent, over 15 bins of confidence, weighted by rows.
 
     Args:
@@ -83,7 +84,7 @@ def expected_calibration_error(probabilities: Tensor, gold: Tensor) -> float:
     return 100.0 * sum(gaps) / len(gold)
 
 
-def gold_indices(targets: Sequence[str], labels: Sequence[str]) -> Tensor:
+def gold_indices(targets: Sequence[str], labels: Sequence[str]) -> Int[Tensor, " {len(targets)}"]:
     """Returns `[N]` the index of each target among the labels."""
     place = {label: index for index, label in enumerate(labels)}
     return torch.tensor([place[target] for target in targets])

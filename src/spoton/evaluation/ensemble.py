@@ -14,9 +14,12 @@ from torch import Tensor
 
 from spoton.evaluation.calibration import calibrated
 from spoton.prompts.card import Calibration, Card
+from spoton.shapes import Float
 
 
-def pooled(scores: Tensor, calibrations: Sequence[Calibration | None]) -> Tensor:
+def pooled(
+    scores: Float[Tensor, "K N C"], calibrations: Sequence[Calibration | None]
+) -> Float[Tensor, "N C"]:
     """Returns the mean over prompts of the labels' log-probabilities: `[N, C]`.
 
     Args:

@@ -17,6 +17,7 @@ from spoton.models.choose_engine import engine_for
 from spoton.models.engine import Batch
 from spoton.models.frozen import FrozenModel
 from spoton.models.memory import batches_by_length
+from spoton.shapes import Float
 
 # Tokens of prompts whose keys and values are kept at a time: SmolLM2-135M takes 90 MB for them in bfloat16.
 _KEPT_TOKENS = 4096
@@ -56,7 +57,7 @@ class _Group:
     """
 
     first: int
-    values: list[Tensor]
+    values: list[Float[Tensor, "_ D"]]
     batches: list[list[tuple[int, int]]] = field(default_factory=list)
 
     @property
@@ -72,13 +73,13 @@ class _Group:
 @torch.no_grad()
 def label_scores_of(
     model: FrozenModel,
-    values: Sequence[Tensor],
+    values: Sequence[Float[Tensor, "_ D"]],
     encoded: Encoded,
     labels: Sequence[Sequence[int]],
     *,
     on_rows: OnRows | None = None,
     passes: Passes | None = None,
-) -> Tensor:
+) -> Float[Tensor, "{len(values)} {len(encoded)} {len(labels)}"]:
     """Returns `[K, N, C]` log-likelihood of each label behind each input for every prompt, in nats.
 
     Args:
@@ -106,12 +107,12 @@ def label_scores_of(
 @torch.no_grad()
 def target_losses_of(
     model: FrozenModel,
-    values: Sequence[Tensor],
+    values: Sequence[Float[Tensor, "_ D"]],
     encoded: Encoded,
     *,
     on_rows: OnRows | None = None,
     passes: Passes | None = None,
-) -> Tensor:
+) -> Float[Tensor, "{len(values)} {len(encoded)}"]:
     """Returns `[K, N]` negative log-likelihood of each row's own target for every prompt, in nats a token.
 
     Args:
@@ -153,7 +154,7 @@ def tokens_of(model: FrozenModel, prompts: Sequence[int], rows: Sequence[int]) -
 
 
 def _groups(
-    model: FrozenModel, values: Sequence[Tensor], lengths: Sequence[int], most: int
+    model: FrozenModel, values: Sequence[Float[Tensor, "_ D"]], lengths: Sequence[int], most: int
 ) -> Iterator[_Group]:
     """The prompts in groups of at most this many tokens, each with its batches of like length."""
     first = 0

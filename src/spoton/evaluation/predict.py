@@ -22,6 +22,7 @@ from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.shapes import Float
 from spoton.tasks.example import Example
 from spoton.tasks.fill import given_columns, inputs_of
 
@@ -124,7 +125,7 @@ def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str])
 
 
 def answers_from_scores(
-    card: Card, scores: Tensor, *, calibrate: bool = True
+    card: Card, scores: Float[Tensor, "K N C"], *, calibrate: bool = True
 ) -> list[tuple[str, dict[str, float]]]:
     """Returns the answer for each row, and the probability of every label: the one place where scores become answers.
 

@@ -32,6 +32,7 @@ from spoton.models.frozen import FrozenModel
 from spoton.models.memory import batches_by_length
 from spoton.prompts.card import Calibration, Card
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.shapes import Float
 from spoton.tasks.metrics import compute
 from spoton.tasks.stored.rows import StoredRows
 from spoton.tasks.task import Example, Task
@@ -65,7 +66,7 @@ class Evaluation:
     n: int
     truncated: int
     loss: float | None = None
-    label_scores: Tensor | None = field(default=None, repr=False, compare=False)
+    label_scores: Float[Tensor, "N C"] | None = field(default=None, repr=False, compare=False)
     calibration_error: float | None = None
     uncalibrated: Evaluation | None = field(default=None, repr=False)
 
@@ -93,7 +94,7 @@ def label_score_of(card: Card) -> LabelScore:
 
 def evaluate(
     model: FrozenModel,
-    prompt: SoftPrompt | Tensor | None,
+    prompt: SoftPrompt | Float[Tensor, "P D"] | None,
     examples: Sequence[Example],
     task: Task,
     mode: Mode | None = None,
@@ -173,14 +174,16 @@ class _Asked:
         members: Calibration of each prompt of an ensemble; empty for one prompt.
     """
 
-    values: list[Tensor]
+    values: list[Float[Tensor, "_ D"]]
     limit: int = MAX_INPUT_TOKENS
     label_score: LabelScore = "sum"
     calibration: Calibration | None = None
     members: Sequence[Calibration | None] = ()
 
 
-def _asked(model: FrozenModel, prompt: SoftPrompt | Tensor | None, task: Task, calibrate: bool) -> _Asked:
+def _asked(
+    model: FrozenModel, prompt: SoftPrompt | Float[Tensor, "P D"] | None, task: Task, calibrate: bool
+) -> _Asked:
     if prompt is None:
         return _Asked([torch.zeros(0, model.dim)])
     if not isinstance(prompt, SoftPrompt):
@@ -208,7 +211,7 @@ def _generated(task: Task, examples: Sequence[Example], texts: Sequence[str], tr
 def ranked(
     task: Task,
     examples: Sequence[Example],
-    label_scores: Tensor,
+    label_scores: Float[Tensor, "{len(examples)} C"],
     calibration: Calibration | None = None,
     truncated: int = 0,
 ) -> Evaluation:
@@ -243,7 +246,7 @@ def ranked(
 def _ranked_together(
     task: Task,
     examples: Sequence[Example],
-    scores: Tensor,
+    scores: Float[Tensor, "K {len(examples)} C"],
     members: Sequence[Calibration | None],
     truncated: int,
 ) -> Evaluation:
@@ -257,12 +260,12 @@ def _ranked_together(
 
 def member_scores(
     model: FrozenModel,
-    values: Sequence[Tensor],
+    values: Sequence[Float[Tensor, "_ D"]],
     encoded: Encoded,
     labels: Sequence[str],
     watch: Watch | None = None,
     label_score: LabelScore = "sum",
-) -> Tensor:
+) -> Float[Tensor, "{len(values)} {len(encoded)} {len(labels)}"]:
     """`label_log_likelihoods` of several prompts in shared passes: `[K, N, C]`."""
     ids = label_tokens(model, labels)
     scores = label_scores_of(model, values, encoded, ids, on_rows=None if watch is None else watch.advance)
@@ -271,12 +274,12 @@ def member_scores(
 
 def label_log_likelihoods(
     model: FrozenModel,
-    value: Tensor,
+    value: Float[Tensor, "P D"],
     encoded: Encoded,
     labels: Sequence[str],
     watch: Watch | None = None,
     label_score: LabelScore = "sum",
-) -> Tensor:
+) -> Float[Tensor, "{len(encoded)} {len(labels)}"]:
     """`[N, C]` log-likelihood of each label behind each input, over the label's tokens, in nats.
 
     Decoder-only models score labels without an end token, unless one label begins another.
@@ -293,7 +296,11 @@ def label_log_likelihoods(
 
 
 def generate_texts(
-    model: FrozenModel, value: Tensor, encoded: Encoded, max_tokens: int, watch: Watch | None = None
+    model: FrozenModel,
+    value: Float[Tensor, "P D"],
+    encoded: Encoded,
+    max_tokens: int,
+    watch: Watch | None = None,
 ) -> list[str]:
     """Returns the greedy continuation of each input, at most `max_tokens` tokens, as text."""
     generate = engine_for(model).generator(value[None])
@@ -324,7 +331,7 @@ def _as_label(text: str, labels: Sequence[str]) -> str | None:
 
 
 def _by_length(
-    model: FrozenModel, value: Tensor, inputs: Sequence[Sequence[int]], behind: int
+    model: FrozenModel, value: Float[Tensor, "P D"], inputs: Sequence[Sequence[int]], behind: int
 ) -> list[list[int]]:
     """Rows in batches of like length, so that little is padded, as large as memory allows.
 

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from spoton.models.engine import Batch, Choice, Generator, Scorer, label_scores_by_losses
+from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, label_scores_by_losses
 from spoton.models.frozen import FrozenModel
 from spoton.models.generation import generated
+from spoton.shapes import Float
 
 # Rotary positions whose frequencies depend on how long the longest row of a batch is.
 _CHANGING_ROPES = ("longrope", "dynamic")
@@ -61,7 +62,7 @@ class ConcatenationEngine:
         self.model = model
         self._rope_limit = _rope_limit(model.network.config.get_text_config())
 
-    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+    def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
         """See `Engine.losses`."""
         if len(batch) > 1 and self._changes_positions(prompts, batch):
             return torch.cat([self.losses(prompts, one) for one in _alone(batch)])
@@ -78,22 +79,24 @@ class ConcatenationEngine:
         return torch.stack(losses)
 
     def label_scores(
-        self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
-    ) -> Tensor:
+        self, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
+    ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
         """See `Engine.label_scores`."""
         return label_scores_by_losses(self, prompts, batch, labels)
 
-    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+    def scorer(self, prompts: Prompts) -> Scorer:
         """See `Engine.scorer`; every label is a pass of its own."""
 
         @torch.no_grad()
-        def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+        def score(
+            batch: Batch, labels: Sequence[Sequence[int]]
+        ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
             passes = [Batch(batch.inputs, [label] * len(batch), batch.prompt) for label in labels]
             return torch.stack([-self.losses(prompts, one) for one in passes], dim=1)
 
         return score
 
-    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+    def generator(self, prompts: Prompts) -> Generator:
         """See `Engine.generator`. Rows are padded on the left, where the mask hides it."""
 
         @torch.no_grad()
@@ -111,7 +114,7 @@ class ConcatenationEngine:
 
         return generate
 
-    def _changes_positions(self, prompts: Tensor | Sequence[Tensor], batch: Batch, extra: int = 0) -> bool:
+    def _changes_positions(self, prompts: Prompts, batch: Batch, extra: int = 0) -> bool:
         """Whether a row is so long that the positions of the others would change with it."""
         rows = zip(batch.rows, batch.inputs, batch.targets, strict=True)
         longest = max(len(prompts[row]) + len(text) + len(target) for row, text, target in rows) + extra
@@ -119,7 +122,7 @@ class ConcatenationEngine:
 
     def _concatenated(
         self,
-        prompts: Tensor | Sequence[Tensor],
+        prompts: Prompts,
         texts: Sequence[Sequence[int]],
         rows: Sequence[int],
         *,

@@ -18,12 +18,13 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from spoton.models.engine import Batch, Choice, Generator, Scorer, label_scores_by_losses
+from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, label_scores_by_losses
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import is_plain, tunes_weights
 from spoton.models.generation import generated
 from spoton.models.t5_layers import FAMILIES, Encoded, decode, encode, scales_outputs
 from spoton.models.target_loss import target_losses
+from spoton.shapes import Float
 
 
 class EncoderDecoderEngine:
@@ -40,29 +41,31 @@ class EncoderDecoderEngine:
     def __init__(self, model: FrozenModel) -> None:
         self.model = model
 
-    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+    def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
         """See `Engine.losses`."""
         encoded, mask = self._encode(prompts, batch)
         return self._target_losses(encoded, mask, batch.targets)
 
     def label_scores(
-        self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
-    ) -> Tensor:
+        self, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
+    ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
         """See `Engine.label_scores`."""
         return label_scores_by_losses(self, prompts, batch, labels)
 
-    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+    def scorer(self, prompts: Prompts) -> Scorer:
         """See `Engine.scorer`; the encoder runs once for all labels."""
 
         @torch.no_grad()
-        def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+        def score(
+            batch: Batch, labels: Sequence[Sequence[int]]
+        ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
             encoded, mask = self._encode(prompts, batch)
             columns = [-self._target_losses(encoded, mask, [label] * len(batch)) for label in labels]
             return torch.stack(columns, dim=1)
 
         return score
 
-    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+    def generator(self, prompts: Prompts) -> Generator:
         """See `Engine.generator`; transformers' own generation behind the encoder states."""
 
         @torch.no_grad()
@@ -86,7 +89,7 @@ class EncoderDecoderEngine:
             config.pad_token_id if config.decoder_start_token_id is None else config.decoder_start_token_id
         )
 
-    def _encode(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> tuple[ModelOutput, Tensor]:
+    def _encode(self, prompts: Prompts, batch: Batch) -> tuple[ModelOutput, Tensor]:
         """What the encoder makes of prompts and inputs, its states `[B, P + L, D]` and more, and their mask."""
         sequences = self._embedded(prompts, batch)
         embedded = pad_sequence(sequences, batch_first=True)
@@ -100,7 +103,7 @@ class EncoderDecoderEngine:
         """What the decoder of mixtures of experts (Switch Transformers) wants its encoder to have told."""
         return {"output_router_logits": True} if hasattr(self.model.network.config, "num_experts") else {}
 
-    def _embedded(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> list[Tensor]:
+    def _embedded(self, prompts: Prompts, batch: Batch) -> list[Tensor]:
         """`[P + L_b, D]` prompt and input of each row."""
         embed = self.model.network.get_input_embeddings()
         sequences = []
@@ -141,18 +144,20 @@ class T5Engine(EncoderDecoderEngine):
         hooks)."""
         return model.network.config.model_type in FAMILIES and is_plain(model.network)
 
-    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+    def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
         """See `Engine.losses`; in model tuning transformers' own layers run, whose weights get their gradient."""
         if tunes_weights(self.model.network):
             return super().losses(prompts, batch)
         encoded = encode(self.model.network.get_encoder(), self._embedded(prompts, batch))
         return self._losses_of(encoded, batch.targets)
 
-    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+    def scorer(self, prompts: Prompts) -> Scorer:
         """See `Engine.scorer`; the encoder runs once for all labels."""
 
         @torch.no_grad()
-        def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+        def score(
+            batch: Batch, labels: Sequence[Sequence[int]]
+        ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
             encoded = encode(self.model.network.get_encoder(), self._embedded(prompts, batch))
             return torch.stack([-self._losses_of(encoded, [label] * len(batch)) for label in labels], dim=1)
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+from spoton.shapes import Float
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,19 @@ class Choice:
     reason: str
 
 
-Scorer = Callable[[Batch, Sequence[Sequence[int]]], Tensor]
+Prompts = Float[Tensor, "K P D"] | Sequence[Float[Tensor, "_ D"]]
+"""A float32 stack of K prompts (P may be 0: the bare model), or a list of K matrices of different lengths."""
+
+Scorer = Callable[[Batch, Sequence[Sequence[int]]], Float[Tensor, "B C"]]
 """Log-likelihood of each label behind each input, summed over the label's tokens: `[B, C]` float32, in nats."""
 
 Generator = Callable[[Batch, int], list[list[int]]]
 """Greedy continuation of each input, at most that many tokens, cut before the end token."""
 
 
+@runtime_checkable
 class Engine(Protocol):
-    """Runs soft prompts through one frozen model.
-
-    `prompts` is a float32 stack `[K, P, D]` (P may be 0: the bare model) or a list of K matrices `[P_k, D]` of
-    different lengths.
-    """
+    """Runs soft prompts through one frozen model."""
 
     name: str
     repeats_prompts: bool
@@ -74,24 +76,24 @@ class Engine(Protocol):
     choice: Choice | None
     """Why it runs its model; None if it was not chosen."""
 
-    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+    def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
         """Negative log-likelihood of each row's target, summed over its tokens: `[B]` float32, in nats."""
 
     def label_scores(
-        self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
-    ) -> Tensor:
+        self, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
+    ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
         """Log-likelihood of each label behind each input, with gradients of the prompts: `[B, C]`, in nats."""
 
-    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+    def scorer(self, prompts: Prompts) -> Scorer:
         """Prepares scoring many batches with the same prompts; what does not depend on the batch is done once."""
 
-    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+    def generator(self, prompts: Prompts) -> Generator:
         """Prepares continuing many batches with the same prompts; what does not depend on the batch is done once."""
 
 
 def label_scores_by_losses(
-    engine: Engine, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
-) -> Tensor:
+    engine: Engine, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
+) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
     """Returns `Engine.label_scores` the plain way: every input once a label, `[B, C]`."""
     repeated = Batch(
         [text for text in batch.inputs for _ in labels],

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
+from spoton.shapes import Float
 
 # Texts of unlike lengths, so that packing, positions and masks all matter for the result.
 SHORT = ((4, 2), (1, 1), (6, 1))
@@ -29,7 +30,9 @@ _MOST_LAYERS = 12
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
-def check_rows(model: FrozenModel, lengths: Sequence[tuple[int, int]]) -> tuple[Tensor, Batch]:
+def check_rows(
+    model: FrozenModel, lengths: Sequence[tuple[int, int]]
+) -> tuple[Float[Tensor, "2 P D"], Batch]:
     """Two random prompts `[2, P, D]` and a batch of random rows, to compare two ways of computing the same.
 
     Args:

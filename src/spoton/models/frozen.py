@@ -16,6 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from spoton.errors import ModelError
 from spoton.models.fingerprint import fingerprints
+from spoton.shapes import Float
 
 # What inputs end with ("Answer:"), to tokenize targets behind it.
 _INPUT_END = ":"
@@ -66,7 +67,7 @@ class FrozenModel:
         return bool(self.network.config.is_encoder_decoder)
 
     @property
-    def embeddings(self) -> Tensor:
+    def embeddings(self) -> Float[Tensor, "V D"]:
         """`[V, D]` the input embedding matrix."""
         weight = self.network.get_input_embeddings().weight
         if not isinstance(weight, Tensor):
@@ -76,7 +77,7 @@ class FrozenModel:
         return weight
 
     @torch.no_grad()
-    def token_vectors(self) -> Tensor:
+    def token_vectors(self) -> Float[Tensor, "V D"]:
         """`[V, D]` what every token looks like where a prompt stands, float32 on the CPU.
 
         These are the rows of `embeddings`, times a constant in models that scale them (Gemma, some BARTs).

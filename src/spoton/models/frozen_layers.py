@@ -16,30 +16,34 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from spoton.shapes import Float
+
 # tanh-GELU is x * sigmoid(x * (_LINEAR + _CUBIC * x^2)), and a sigmoid costs a third of a tanh on a processor.
 _LINEAR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = _LINEAR * 0.044715
 
 
-def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+def rms_norm(x: Float[Tensor, "T D"], weight: Float[Tensor, " D"], epsilon: float) -> Float[Tensor, "T D"]:
     """`x / rms(x) * weight` over the last dimension, in float32 inside: `[T, D]` in the type of `weight`."""
     found: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return found
 
 
-def projected(x: Tensor, *layers: nn.Module) -> tuple[Tensor, ...]:
+def projected(x: Float[Tensor, "T D"], *layers: nn.Module) -> tuple[Float[Tensor, "T _"], ...]:
     """Returns what each of several frozen linear layers makes of `x`: from `[T, D]` to `[T, E]` each."""
     found: tuple[Tensor, ...] = _Projected.apply(x, layers)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotated(
+    x: Float[Tensor, "T H hd"], cos: Float[Tensor, "T 1 hd"], sin: Float[Tensor, "T 1 hd"]
+) -> Float[Tensor, "T H hd"]:
     """Rotary positions: `x * cos + rotate_half(x) * sin` for `[T, H, hd]` and `[T, 1, hd]`."""
     found: Tensor = _Rotated.apply(x, cos, sin)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
-def gated_gelu(gate: Tensor, up: Tensor) -> Tensor:
+def gated_gelu(gate: Float[Tensor, "*shape"], up: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """`gelu(gate) * up` with the tanh form of GELU, any shape."""
     found: Tensor = _GatedGelu.apply(gate, up)  # type: ignore[no-untyped-call]  # as above
     return found

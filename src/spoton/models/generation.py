@@ -22,6 +22,7 @@ from spoton.models.exactness import tolerance_of
 from spoton.models.frozen import FrozenModel
 from spoton.models.packed_rows import PromptCache
 from spoton.models.target_loss import head_of
+from spoton.shapes import Float, Int
 
 
 class Continuation:
@@ -47,7 +48,7 @@ class Continuation:
             keys, values = ([pairs[layer, row][which] for row in batch.rows] for which in (0, 1))
             self._cache.update(_stacked(keys, width), _stacked(values, width), layer)
 
-    def read(self, tokens: Tensor, real: Tensor) -> Tensor:
+    def read(self, tokens: Int[Tensor, "B N"], real: Int[Tensor, "B N"]) -> Float[Tensor, "B V"]:
         """Reads tokens `[B, N]`, of which `real` are not padding; logits `[B, V]` of what comes next."""
         self._mask = torch.cat([self._mask, real], dim=1)
         positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
@@ -61,7 +62,7 @@ class Continuation:
         # transformers would multiply the slice of a long text by a copy of the output matrix for every row.
         return self._head(network.base_model(**options).last_hidden_state[:, -1])
 
-    def read_texts(self, texts: Sequence[Sequence[int]]) -> Tensor:
+    def read_texts(self, texts: Sequence[Sequence[int]]) -> Float[Tensor, "{len(texts)} V"]:
         """`read` of a text for every row, padded on the left."""
         device = self._model.device
         rows = [torch.tensor(list(text), device=device) for text in texts]
@@ -76,7 +77,7 @@ class Continuation:
         self._cache.batch_select_indices(chosen)
 
 
-def generated(model: FrozenModel, **options: Any) -> Tensor:
+def generated(model: FrozenModel, **options: Any) -> Int[Tensor, "B N"]:
     """Returns what transformers' own generation makes of `options`: `[B, N]` tokens.
 
     Raises:
@@ -129,7 +130,9 @@ def continue_greedily(
 
 
 @torch.no_grad()
-def is_exact(model: FrozenModel, known: PromptCache, batch: Batch, expected: Tensor) -> bool:
+def is_exact(
+    model: FrozenModel, known: PromptCache, batch: Batch, expected: Float[Tensor, " {len(batch)}"]
+) -> bool:
     """Returns whether targets read token by token behind cached prompts have the losses `[B]` that a full pass
     gives them.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import is_plain, projected, rms_norm, rotated
 from spoton.models.packed_attention import attention
+from spoton.shapes import Float, Int
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -25,7 +26,9 @@ def runs_by_hand(model: FrozenModel) -> bool:
     return model.network.config.model_type in FAMILIES and is_plain(model.network)
 
 
-def last_hidden_states(body: Any, embedded: Tensor, positions: Tensor, places: Tensor) -> Tensor:
+def last_hidden_states(
+    body: Any, embedded: Float[Tensor, "T D"], positions: Int[Tensor, "1 T"], places: Int[Tensor, " N"]
+) -> Float[Tensor, "N D"]:
     """Returns the last hidden states at some places of a packed row: `[N, D]`. To be called within
     `packed_attention`.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spoton.models.concatenation import ConcatenationEngine, longest_exact
-from spoton.models.engine import Batch, Choice, Generator, Scorer
+from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer
 from spoton.models.exactness import check_rows
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import tunes_weights
@@ -32,6 +32,7 @@ from spoton.models.packed_rows import (
 )
 from spoton.models.target_loss import Head, head_of, log_likelihoods, target_losses
 from spoton.models.token_scores import TokenScores, token_scores
+from spoton.shapes import Float
 
 # What the check of generation reads and continues.
 _CHECK_LENGTHS = ((5, 3), (1, 3), (9, 3))
@@ -56,7 +57,7 @@ class PackedEngine:
         self._head = head_of(model.network)
         self._window = longest_exact(model.network)
 
-    def losses(self, prompts: Tensor | Sequence[Tensor], batch: Batch) -> Tensor:
+    def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
         """See `Engine.losses`."""
         texts = [[*i, *t[:-1]] for i, t in zip(batch.inputs, batch.targets, strict=True)]
         lengths = [len(prompt) for prompt in prompts]
@@ -91,17 +92,19 @@ class PackedEngine:
         return any(weight.requires_grad for weight in output.parameters())
 
     def label_scores(
-        self, prompts: Tensor | Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]]
-    ) -> Tensor:
+        self, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
+    ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
         """See `Engine.label_scores`."""
         return torch.stack(self.row_label_scores(prompts, batch, [labels] * len(batch)))
 
     @torch.no_grad()
-    def scorer(self, prompts: Tensor | Sequence[Tensor]) -> Scorer:
+    def scorer(self, prompts: Prompts) -> Scorer:
         """See `Engine.scorer`: the keys and values of the prompts are computed here, once."""
         known = self.remember(prompts)
 
-        def score(batch: Batch, labels: Sequence[Sequence[int]]) -> Tensor:
+        def score(
+            batch: Batch, labels: Sequence[Sequence[int]]
+        ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
             with torch.no_grad():
                 return torch.stack(self.row_label_scores(prompts, batch, [labels] * len(batch), known))
 
@@ -109,11 +112,11 @@ class PackedEngine:
 
     def row_label_scores(
         self,
-        prompts: Tensor | Sequence[Tensor],
+        prompts: Prompts,
         batch: Batch,
         labels: Sequence[Sequence[Sequence[int]]],
         known: PromptCache | None = None,
-    ) -> list[Tensor]:
+    ) -> list[Float[Tensor, " _"]]:
         """Log-likelihoods of each row's own labels behind its input: `[C_b]` float32 for every row, in nats.
 
         An input's tokens run once for all its labels, and only labels of several tokens add branches.
@@ -190,9 +193,7 @@ class PackedEngine:
         return list(torch.split(scores, [len(own) for own in labels]))
 
     @torch.no_grad()
-    def token_scores(
-        self, prompts: Tensor | Sequence[Tensor], batch: Batch, known: PromptCache, k: int
-    ) -> list[TokenScores]:
+    def token_scores(self, prompts: Prompts, batch: Batch, known: PromptCache, k: int) -> list[TokenScores]:
         """Log-likelihood of each token of the inputs behind those before it, and the k likeliest at its place.
 
         Args:
@@ -222,7 +223,7 @@ class PackedEngine:
         return token_scores(logits, wanted.long(), own, k, self.model.embeddings.shape[0])
 
     @torch.no_grad()
-    def generator(self, prompts: Tensor | Sequence[Tensor]) -> Generator:
+    def generator(self, prompts: Prompts) -> Generator:
         """See `Engine.generator`: the keys and values of the prompts are computed here, once."""
         lengths = [len(prompt) for prompt in prompts]
         plain = self._plain.generator(prompts)
@@ -248,9 +249,7 @@ class PackedEngine:
         cache = self.remember(unlike)
         return is_exact(self.model, cache, batch, self._plain.losses(unlike, batch))
 
-    def reads_by_token(
-        self, prompts: Sequence[Tensor], texts: Sequence[Sequence[int]], extra: int = 0
-    ) -> bool:
+    def reads_by_token(self, prompts: Prompts, texts: Sequence[Sequence[int]], extra: int = 0) -> bool:
         """Returns whether `token_scores` and a `Continuation` are exact for these prompts and texts.
 
         Args:
@@ -262,7 +261,7 @@ class PackedEngine:
         return self._continues_exactly and not self._exceeds_window(lengths, texts, extra)
 
     @torch.no_grad()
-    def remember(self, prompts: Tensor | Sequence[Tensor]) -> PromptCache:
+    def remember(self, prompts: Prompts) -> PromptCache:
         """Keys and values of the prompts in every layer."""
         record = PromptCache()
         lengths = [len(prompt) for prompt in prompts]
@@ -294,7 +293,7 @@ class PackedEngine:
 
     def _logits(
         self,
-        prompts: Tensor | Sequence[Tensor],
+        prompts: Prompts,
         texts: Sequence[Sequence[int]],
         layout: Layout,
         places: list[int],
@@ -311,7 +310,7 @@ class PackedEngine:
 
     def _hidden(
         self,
-        prompts: Tensor | Sequence[Tensor],
+        prompts: Prompts,
         texts: Sequence[Sequence[int]],
         layout: Layout,
         places: list[int],
@@ -329,7 +328,7 @@ class PackedEngine:
     def _run(
         self,
         network: nn.Module,
-        prompts: Tensor | Sequence[Tensor],
+        prompts: Prompts,
         texts: Sequence[Sequence[int]],
         layout: Layout,
         **options: Any,
@@ -340,9 +339,7 @@ class PackedEngine:
         with packed_attention(self.model.network, layout):
             return network(inputs_embeds=embedded[None], position_ids=positions, use_cache=False, **options)
 
-    def _embedded(
-        self, prompts: Tensor | Sequence[Tensor], texts: Sequence[Sequence[int]], layout: Layout
-    ) -> Tensor:
+    def _embedded(self, prompts: Prompts, texts: Sequence[Sequence[int]], layout: Layout) -> Tensor:
         """The packed row `[T, D]`: prompts, unless their keys are cached, and texts."""
         model = self.model
         (ids,) = send([torch.tensor([token for text in texts for token in text])], model.device)

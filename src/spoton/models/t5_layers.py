@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from spoton.models.frozen_layers import gated_gelu, projected, rms_norm
+from spoton.shapes import Float, Int
 
 FAMILIES = ("t5", "mt5", "umt5")
 
@@ -59,8 +60,8 @@ class Encoded:
     """
 
     groups: tuple[Group, ...]
-    states: tuple[Tensor, ...]
-    masks: tuple[Tensor | None, ...]
+    states: tuple[Float[Tensor, "_ _ D"], ...]
+    masks: tuple[Float[Tensor, "_ 1 _"] | None, ...]
 
 
 def grouped(lengths: Sequence[int]) -> tuple[Group, ...]:
@@ -84,7 +85,7 @@ def grouped(lengths: Sequence[int]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def encode(encoder: Any, rows: Sequence[Tensor]) -> Encoded:
+def encode(encoder: Any, rows: Sequence[Float[Tensor, "_ D"]]) -> Encoded:
     """Runs the encoder.
 
     Args:
@@ -119,7 +120,7 @@ def encode(encoder: Any, rows: Sequence[Tensor]) -> Encoded:
     return Encoded(groups, tuple(states), masks)
 
 
-def decode(decoder: Any, encoded: Encoded, tokens: Tensor) -> Tensor:
+def decode(decoder: Any, encoded: Encoded, tokens: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
     """Returns the decoder's last hidden states `[B, N, D]`, rows in the order of `encoded.groups`.
 
     Args:

@@ -15,10 +15,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from spoton.shapes import Float, Int
+
 # Logits made at once; about 16 MB in float32, and products of 85 rows with a vocabulary of 49,152.
 _LOGITS_AT_ONCE = 2**22
 
-Head = Callable[[Tensor], Tensor]
+Head = Callable[[Float[Tensor, "N D"]], Float[Tensor, "N V"]]
 """From hidden states `[N, D]` to logits `[N, V]`."""
 
 
@@ -31,7 +33,7 @@ def head_of(network: PreTrainedModel) -> Head | None:
         return None
     cap = getattr(config, "final_logit_softcapping", None)
 
-    def head(hidden: Tensor) -> Tensor:
+    def head(hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Logits, with Gemma 2's cap."""
         logits: Tensor = output(hidden)
         return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -39,7 +41,9 @@ def head_of(network: PreTrainedModel) -> Head | None:
     return head
 
 
-def target_losses(hidden: Tensor, wanted: Tensor, head: Head, vocabulary: int) -> Tensor:
+def target_losses(
+    hidden: Float[Tensor, "N D"], wanted: Int[Tensor, " N"], head: Head, vocabulary: int
+) -> Float[Tensor, " N"]:
     """Negative log-likelihood of each target token: `[N]` float32, in nats.
 
     Args:
@@ -54,7 +58,9 @@ def target_losses(hidden: Tensor, wanted: Tensor, head: Head, vocabulary: int) -
     return found
 
 
-def log_likelihoods(hidden: Tensor, tokens: Tensor, head: Head, vocabulary: int) -> Tensor:
+def log_likelihoods(
+    hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " C"], head: Head, vocabulary: int
+) -> Float[Tensor, "N C"]:
     """Log-likelihood of each of several tokens at each place: `[N, C]` float32, in nats.
 
     Args:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spoton.shapes import Float, Int
+
 # Logits made at once: some 16 MB in float32.
 _LOGITS_AT_ONCE = 2**22
 
@@ -22,13 +24,17 @@ class TokenScores:
         top_tokens: `[L - 1, k]` those tokens.
     """
 
-    log_likelihoods: Tensor
-    top: Tensor
-    top_tokens: Tensor
+    log_likelihoods: Float[Tensor, " N"]
+    top: Float[Tensor, "N k"]
+    top_tokens: Int[Tensor, "N k"]
 
 
 def token_scores(
-    logits: Callable[[slice], Tensor], wanted: Tensor, lengths: Sequence[int], k: int, vocabulary: int
+    logits: Callable[[slice], Float[Tensor, "n V"]],
+    wanted: Int[Tensor, " N"],
+    lengths: Sequence[int],
+    k: int,
+    vocabulary: int,
 ) -> list[TokenScores]:
     """Scores of the tokens of several texts.
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from spoton.errors import PromptError
 from spoton.files import cache_folder, sha256_of_text
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.shapes import Float
 
 _FORMAT = "1"
 _TABLES = """
@@ -49,7 +50,7 @@ class Head(NamedTuple):
         place: Row of its means among those of its width; None for a damaged file.
         length: P.
         dim: D.
-        has_key: Whether the file holds a key.
+        has_key: Whether the file holds a key: 1, else 0.
         size: Bytes.
         fingerprint: Of the model, as the card has it.
         task: As the card has it.
@@ -64,7 +65,7 @@ class Head(NamedTuple):
     place: int | None
     length: int
     dim: int
-    has_key: bool
+    has_key: int  # SQLite has no other
     size: int
     fingerprint: str
     task: str
@@ -203,7 +204,11 @@ class LibraryIndex:
 
 
 def cosines(
-    key: Tensor, index: LibraryIndex, heads: Sequence[Head], *, displacement: Tensor | None = None
+    key: Float[Tensor, "P D"],
+    index: LibraryIndex,
+    heads: Sequence[Head],
+    *,
+    displacement: Float[Tensor, "P D"] | None = None,
 ) -> NDArray[np.float64]:
     """Cosine of the mean token of ``key`` with those of the prompts: ``[N]``; NaN where one has no key.
 

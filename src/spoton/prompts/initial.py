@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spoton.errors import PromptError
 from spoton.prompts.soft_prompt import resize_prompt
+from spoton.shapes import Float
 
 
 class Tokenizer(Protocol):
@@ -29,7 +30,7 @@ class Tokenizer(Protocol):
         ...
 
 
-def from_uniform(length: int, dim: int, seed: int, scale: float = 0.5) -> Tensor:
+def from_uniform(length: int, dim: int, seed: int, scale: float = 0.5) -> Float[Tensor, "{length} {dim}"]:
     """Random numbers, evenly spread over [-scale, scale] (Lester et al. 2021, section 3.2).
 
     The authors' code draws from [0, scale) instead; this follows the paper.
@@ -50,7 +51,9 @@ def from_uniform(length: int, dim: int, seed: int, scale: float = 0.5) -> Tensor
     return (2 * torch.rand(length, dim, generator=_generator(seed)) - 1) * scale
 
 
-def from_vocabulary(embeddings: Tensor, common_ids: Sequence[int], length: int, seed: int) -> Tensor:
+def from_vocabulary(
+    embeddings: Float[Tensor, "V D"], common_ids: Sequence[int], length: int, seed: int
+) -> Float[Tensor, "{length} D"]:
     """Embeddings of randomly chosen common tokens (Lester et al. 2021, section 3.2).
 
     Args:
@@ -77,12 +80,12 @@ def from_vocabulary(embeddings: Tensor, common_ids: Sequence[int], length: int, 
 
 
 def from_label_words(
-    embeddings: Tensor,
+    embeddings: Float[Tensor, "V D"],
     label_ids: Sequence[Sequence[int]],
     common_ids: Sequence[int],
     length: int,
     seed: int,
-) -> Tensor:
+) -> Float[Tensor, "{length} D"]:
     """Embeddings of the label words first, then of common tokens (Lester et al. 2021, section 3.2).
 
     A label of several tokens becomes one row, their mean. Labels beyond `length` are left out.
@@ -109,7 +112,9 @@ def from_label_words(
     return torch.cat(labels + rest)
 
 
-def from_text(embeddings: Tensor, token_ids: Sequence[int], length: int) -> Tensor:
+def from_text(
+    embeddings: Float[Tensor, "V D"], token_ids: Sequence[int], length: int
+) -> Float[Tensor, "{length} D"]:
     """Embeddings of a text's tokens, repeated from the start or cut to `length`.
 
     Args:
@@ -128,7 +133,7 @@ def from_text(embeddings: Tensor, token_ids: Sequence[int], length: int) -> Tens
     return resize_prompt(_rows(embeddings, token_ids), length)
 
 
-def from_prompt(value: Tensor, length: int) -> Tensor:
+def from_prompt(value: Float[Tensor, "Q D"], length: int) -> Float[Tensor, "{length} D"]:
     """Another prompt, brought to `length` (see `resize_prompt`): soft prompt transfer from one source.
 
     Args:
@@ -144,7 +149,9 @@ def from_prompt(value: Tensor, length: int) -> Tensor:
     return resize_prompt(_plain(value), length)
 
 
-def from_combination(values: Sequence[Tensor], weights: Sequence[float], length: int) -> Tensor:
+def from_combination(
+    values: Sequence[Float[Tensor, "_ _"]], weights: Sequence[float], length: int
+) -> Float[Tensor, "{length} D"]:
     """Weighted average of prompts (Vu et al. 2022, section 3.3), each brought to `length` first.
 
     Args:
@@ -217,7 +224,7 @@ def _plain(value: Tensor) -> Tensor:
     return value.detach().to("cpu", torch.float32)
 
 
-def _rows(embeddings: Tensor, ids: Sequence[int]) -> Tensor:
+def _rows(embeddings: Float[Tensor, "V D"], ids: Sequence[int]) -> Float[Tensor, "{len(ids)} D"]:
     vocabulary = embeddings.shape[0]
     if min(ids) < 0 or max(ids) >= vocabulary:
         raise PromptError(

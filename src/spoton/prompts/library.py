@@ -244,7 +244,14 @@ class PromptLibrary:
         heads = self.index.heads(files)
         entries = [
             Entry(
-                head.name, files[head.name], head.length, head.dim, head.has_key, head.size, head.card, head
+                head.name,
+                files[head.name],
+                head.length,
+                head.dim,
+                bool(head.has_key),
+                head.size,
+                head.card,
+                head,
             )
             for head in heads
             if not head.damage

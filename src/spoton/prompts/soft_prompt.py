@@ -27,6 +27,7 @@ from spoton.parsing import MalformedError, parse_json
 from spoton.prompts.card import Card
 from spoton.prompts.prompt_header import FileHead, read_head
 from spoton.reading import opened, read_bytes, reason, size_of
+from spoton.shapes import Float
 
 FORMAT = "spoton-prompt-1"
 
@@ -83,7 +84,7 @@ class SoftPrompt:
                 )
 
     @property
-    def values(self) -> list[Tensor]:
+    def values(self) -> list[Float[Tensor, "_ {self.dim}"]]:
         """The prompts `[P_k, D]` that are asked: those of an ensemble, else the value alone."""
         lengths = [member.length for member in self.card.members]
         return list(torch.split(self.value, lengths)) if lengths else [self.value]
@@ -241,7 +242,7 @@ def read_header(path: Path) -> Header:
     return Header(card, length, dim, has_key="key" in head.tensors, size_bytes=size)
 
 
-def resize_prompt(value: Tensor, length: int) -> Tensor:
+def resize_prompt(value: Float[Tensor, "P D"], length: int) -> Float[Tensor, "{length} D"]:
     """Brings a prompt to another length, keeping every row as it was learned.
 
     A shorter prompt is the first `length` rows; a longer one repeats the rows from the start. No row is
@@ -262,7 +263,7 @@ def resize_prompt(value: Tensor, length: int) -> Tensor:
     return value[torch.arange(length, device=value.device) % value.shape[0]]
 
 
-def _matrix(name: str, tensor: Tensor) -> Tensor:
+def _matrix(name: str, tensor: Tensor) -> Float[Tensor, "P D"]:
     if tensor.dim() != 2 or 0 in tensor.shape or not tensor.is_floating_point():
         raise PromptError(
             f"The prompt's {name} has shape {list(tensor.shape)} and type {tensor.dtype}; expected floating "

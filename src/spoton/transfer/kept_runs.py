@@ -22,6 +22,7 @@ from spoton.prompts.card import Parent
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.reading import read_bytes
 from spoton.sealing import sealed_json, unsealed_json
+from spoton.shapes import Float
 from spoton.tasks.task import Task
 from spoton.tuning.halving import Halving
 from spoton.tuning.initial_prompt import starting_prompt
@@ -84,7 +85,7 @@ class KeptRuns:
         self,
         phase: str,
         recipe: Recipe,
-        initial: Tensor | None = None,
+        initial: Float[Tensor, "P D"] | None = None,
         parents: Sequence[Parent] = (),
         tuned_as: Collapsible | None = None,
     ) -> Run:
@@ -104,7 +105,11 @@ class KeptRuns:
         return self._kept(name) or self._keep(name, tune_to_end(self.model, job))
 
     def halved(
-        self, phase: str, recipe: Recipe, begun: Sequence[tuple[Tensor, Sequence[Parent]]], halving: Halving
+        self,
+        phase: str,
+        recipe: Recipe,
+        begun: Sequence[tuple[Float[Tensor, "_ D"], Sequence[Parent]]],
+        halving: Halving,
     ) -> Run:
         """The best of several runs that are tuned together, of which the worse end at rungs.
 
@@ -139,7 +144,9 @@ class KeptRuns:
                 job.checkpoint.unlink(missing_ok=True)
         return run
 
-    def untuned(self, phase: str, recipe: Recipe, value: Tensor, parents: Sequence[Parent]) -> Run:
+    def untuned(
+        self, phase: str, recipe: Recipe, value: Float[Tensor, "P D"], parents: Sequence[Parent]
+    ) -> Run:
         """A prompt as it is: calibrated and scored on the validation split, with a card of the task.
 
         Args:
@@ -167,7 +174,7 @@ class KeptRuns:
         self,
         phase: str,
         recipe: Recipe,
-        initial: Tensor | None,
+        initial: Float[Tensor, "P D"] | None,
         parents: Sequence[Parent],
         tuned_as: Collapsible | None = None,
     ) -> tuple[str, Job]:

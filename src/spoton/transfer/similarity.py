@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from spoton.errors import PromptError
+from spoton.shapes import Float
 
 Metric = Literal["average_tokens", "per_token_average", "maximum_token"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -47,16 +48,16 @@ def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float
     return float(_SIMILARITIES[metric](a.double(), b.double()).clamp(-1, 1))
 
 
-def _average_tokens(a: Tensor, b: Tensor) -> Tensor:
+def _average_tokens(a: Float[Tensor, "P D"], b: Float[Tensor, "Q D"]) -> Float[Tensor, ""]:
     return cosine_similarity(a.mean(dim=0), b.mean(dim=0), dim=0)
 
 
-def _per_token_average(a: Tensor, b: Tensor) -> Tensor:
+def _per_token_average(a: Float[Tensor, "P D"], b: Float[Tensor, "Q D"]) -> Float[Tensor, ""]:
     # The mean over all pairs is the product of the mean unit tokens: P + Q rows instead of P * Q pairs.
     return normalize(a, dim=1).mean(dim=0) @ normalize(b, dim=1).mean(dim=0)
 
 
-def _maximum_token(a: Tensor, b: Tensor) -> Tensor:
+def _maximum_token(a: Float[Tensor, "P D"], b: Float[Tensor, "Q D"]) -> Float[Tensor, ""]:
     cosines = normalize(a, dim=1) @ normalize(b, dim=1).T
     return torch.cat([cosines.amax(dim=1), cosines.amax(dim=0)]).mean()
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spoton.files import sha256_of_text
 from spoton.prompts.initial import from_prompt
+from spoton.shapes import Float
 from spoton.transfer.combining.start import Start
 from spoton.transfer.combining.weighted_average import names_of, parents_of
 from spoton.transfer.sources import Retrieved
@@ -48,8 +49,8 @@ class Mix:
         rate: Learning rate of the weights, in learning rates of the residual.
     """
 
-    sources: Tensor
-    weights: Tensor
+    sources: Float[Tensor, "K P D"]
+    weights: Float[Tensor, " K"]
     rate: float = WEIGHT_RATE
 
     def identity(self) -> str:
@@ -58,7 +59,7 @@ class Mix:
             ["mix", str(self.rate), str(self.weights.tolist()), str(self.sources.tolist())]
         )[:16]
 
-    def value(self) -> Tensor:
+    def value(self) -> Float[Tensor, "P D"]:
         """Returns the mixture ``[P, D]`` before the first step."""
         return torch.einsum("k,kpd->pd", self.weights, self.sources)
 
@@ -78,7 +79,7 @@ class _Mixing:
             "residual": torch.zeros(mix.sources.shape[1:], device=device, requires_grad=True),
         }
 
-    def prompt(self) -> Tensor:
+    def prompt(self) -> Float[Tensor, "P D"]:
         """See `Parameterized`."""
         weights = self._weights + self._rate * self.tensors["weights"]
         return torch.einsum("k,kpd->pd", weights, self._sources) + self.tensors["residual"]

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from spoton.errors import RecipeError
+from spoton.shapes import Float
 from spoton.transfer.combining.best_of_top_k import best_of_top_k
 from spoton.transfer.combining.learned_mix import learned_mix
 from spoton.transfer.combining.multiplicative import multiplicative
@@ -25,7 +26,10 @@ SEVERAL: tuple[Method, ...] = ("best-of-top-k", "halving")
 
 
 def starts(
-    retrieved: Sequence[Retrieved], method: Method, length: int, own: Callable[[], Tensor] | None = None
+    retrieved: Sequence[Retrieved],
+    method: Method,
+    length: int,
+    own: Callable[[], Float[Tensor, "P D"]] | None = None,
 ) -> list[Start]:
     """The starting points a method makes of retrieved prompts.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from spoton.files import sha256_of_text
 from spoton.prompts.initial import from_prompt
+from spoton.shapes import Float
 from spoton.transfer.combining.start import Start
 from spoton.transfer.combining.weighted_average import names_of, parents_of
 from spoton.transfer.sources import Retrieved
@@ -35,7 +36,9 @@ def multiplicative(retrieved: Sequence[Retrieved], length: int) -> list[Start]:
     return [Start(names_of(retrieved), masked.value(), parents_of(retrieved, weights), masked)]
 
 
-def factorise(prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def factorise(
+    prompts: Float[Tensor, "K P D"],
+) -> tuple[Float[Tensor, "P D"], Float[Tensor, "K P"], Float[Tensor, "K D"]]:
     """Fits P_k = P* o (u_k v_k^T) by alternating least squares, from all masks at one.
 
     Args:
@@ -59,7 +62,7 @@ def factorise(prompts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return shared.float(), u.float(), v.float()
 
 
-def _ratio(products: Tensor, squares: Tensor) -> Tensor:
+def _ratio(products: Float[Tensor, "*S"], squares: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """The least squares factor, and one where nothing decides it."""
     return torch.where(squares > 0, products / squares.clamp(min=1e-30), torch.ones_like(products))
 
@@ -75,9 +78,9 @@ class Masked:
         rate: Learning rate of the mask, in learning rates of the shared prompt.
     """
 
-    shared: Tensor
-    rows: Tensor
-    columns: Tensor
+    shared: Float[Tensor, "P D"]
+    rows: Float[Tensor, " P"]
+    columns: Float[Tensor, " D"]
     rate: float = MASK_RATE
 
     def identity(self) -> str:
@@ -85,7 +88,7 @@ class Masked:
         parts = (self.shared, self.rows, self.columns)
         return sha256_of_text(["masked", str(self.rate), *(str(part.tolist()) for part in parts)])[:16]
 
-    def value(self) -> Tensor:
+    def value(self) -> Float[Tensor, "P D"]:
         """Returns the prompt ``[P, D]`` before the first step."""
         return self.shared * torch.outer(self.rows, self.columns)
 
@@ -106,7 +109,7 @@ class _Masking:
             "columns": torch.zeros_like(self._columns).requires_grad_(),
         }
 
-    def prompt(self) -> Tensor:
+    def prompt(self) -> Float[Tensor, "P D"]:
         """See `Parameterized`."""
         own = self.tensors
         rows, columns = self._rows + self._rate * own["rows"], self._columns + self._rate * own["columns"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spoton.prompts.card import Parent
+from spoton.shapes import Float
 from spoton.tuning.parameterization import Collapsible
 
 
@@ -22,6 +23,6 @@ class Start:
     """
 
     name: str
-    value: Tensor
+    value: Float[Tensor, "P D"]
     parents: tuple[Parent, ...]
     tuned_as: Collapsible | None = None

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from spoton.errors import LibraryError
 from spoton.prompts.initial import from_prompt
+from spoton.shapes import Float
 from spoton.transfer.combining.start import Start
 from spoton.transfer.combining.weighted_average import by_similarity, names_of, parents_of
 from spoton.transfer.sources import Retrieved
 
 
-def task_vectors(retrieved: Sequence[Retrieved], own: Tensor) -> list[Start]:
+def task_vectors(retrieved: Sequence[Retrieved], own: Float[Tensor, "P D"]) -> list[Start]:
     """Returns the moved start, as one start.
 
     Args:
@@ -41,7 +42,7 @@ def task_vectors(retrieved: Sequence[Retrieved], own: Tensor) -> list[Start]:
     return [Start(names_of(sources), value, parents_of(sources, weights))]
 
 
-def _vector(source: Retrieved, length: int) -> Tensor:
+def _vector(source: Retrieved, length: int) -> Float[Tensor, "{length} D"]:
     """What a source learned, ``[P, D]``."""
     assert source.prompt.start is not None
     return from_prompt(source.prompt.value, length) - from_prompt(source.prompt.start, length)

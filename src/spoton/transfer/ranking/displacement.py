@@ -10,9 +10,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.shapes import Float
 
 
-def displacement(prompt: SoftPrompt) -> Tensor | None:
+def displacement(prompt: SoftPrompt) -> Float[Tensor, "Q {prompt.dim}"] | None:
     """Returns key minus start ``[Q, D]``; None for a prompt that does not know both, such as an imported one."""
     if prompt.key is None or prompt.start is None or prompt.key.shape != prompt.start.shape:
         return None

@@ -16,6 +16,7 @@ from torch import Tensor
 from spoton.errors import LibraryError, PromptError
 from spoton.prompts.index import LibraryIndex, cosines
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.shapes import Float
 from spoton.transfer.ranking.displacement import displacement
 from spoton.transfer.similarity import Metric, similarity
 from spoton.transfer.sources import Ranking, Retrieved, Source, no_source, reread
@@ -25,12 +26,12 @@ _ROUNDING = 1e-4
 
 
 def retrieve(
-    key: Tensor,
+    key: Float[Tensor, "P D"],
     sources: Sequence[Source],
     k: int,
     metric: Metric = "average_tokens",
     *,
-    start: Tensor | None = None,
+    start: Float[Tensor, "P D"] | None = None,
 ) -> Ranking:
     """The k sources whose keys are most similar to a target's key, most similar first.
 
@@ -99,7 +100,10 @@ def _cosines(key: Tensor, sources: Sequence[Source], start: Tensor | None) -> li
 
 
 def most_similar(
-    key: Tensor, prompts: Iterable[tuple[str, SoftPrompt]], k: int, metric: Metric = "average_tokens"
+    key: Float[Tensor, "P D"],
+    prompts: Iterable[tuple[str, SoftPrompt]],
+    k: int,
+    metric: Metric = "average_tokens",
 ) -> list[Retrieved]:
     """The k prompts whose keys are most similar to a key, most similar first; ties go by name (SPoT, section 3.2).
 

@@ -39,6 +39,7 @@ from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card
 from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.shapes import Float
 from spoton.tasks.task import Task
 from spoton.transfer.sources import Cost, Ranking, Retrieved, Source, no_source
 from spoton.tuning.initial_prompt import starting_prompt
@@ -74,7 +75,7 @@ class _Candidate:
 
     name: str
     prompt: SoftPrompt
-    value: Tensor
+    value: Float[Tensor, "P D"]
     is_source: bool = True
 
 
