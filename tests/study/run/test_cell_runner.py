@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from spoton.errors import SpotonError, StudyError
+from spoton.errors import Interrupted, SpotonError, StudyError
 from spoton.evaluation.baseline import classical
-from spoton.events import silent
-from spoton.study.plan.cells import WeightedAverage, ZeroShot
+from spoton.events import Progress, silent
+from spoton.study.analysis.analyse import analyse
+from spoton.study.plan.cells import Combination, ZeroShot
+from spoton.study.results.collect import collect
 from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import InProcess
 from spoton.study.run.scheduler import read_plan, run_cells, status_of
@@ -68,15 +70,56 @@ def test_a_device_that_is_not_there_is_told(make_study: MakeStudy) -> None:
         _ = CellRunner(make_study(), placement=Placement(device="cuda:77")).model
 
 
-def test_averages_take_the_nearest_sources(make_study: MakeStudy) -> None:
-    folder = make_study(seeds=[0], retrieval={"methods": ["weighted-average"], "k": [2]})
+COMBINED = ["weighted-average", "task-vectors", "learned-mix", "multiplicative"]
+
+
+def test_methods_combine_the_nearest_sources(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0], retrieval={"methods": COMBINED, "k": [1, 2]})
     cell_runner = CellRunner(folder)
     cells = cell_runner.cells()
-    run_cells(cell_runner.store, cells, InProcess(cell_runner, silent))
-    (cell,) = [cell for cell in cells if isinstance(cell, WeightedAverage)]
-    result = cell_runner.store.result(cell.name)
-    assert result is not None
-    assert {parent["name"] for parent in result["parents"]} == set(cell.source_cells)
+    combined = [cell for cell in cells if isinstance(cell, Combination)]
+    # Of one prompt only task vectors are more than a transfer.
+    assert [(cell.kind, cell.k) for cell in combined] == [
+        ("weighted-average", 2), ("task-vectors", 1), ("task-vectors", 2), ("learned-mix", 2), ("multiplicative", 2),
+    ]  # fmt: skip
+    status = run_cells(cell_runner.store, cells, InProcess(cell_runner, silent))
+    assert not status.left
+    hashes = set()
+    for cell in combined:
+        result = cell_runner.store.result(cell.name)
+        assert result is not None and len(result["parents"]) == cell.k
+        assert {parent["name"] for parent in result["parents"]} <= set(cell.source_cells)
+        assert result["looks"][0]["step"] == 0  # the start itself is scored
+        hashes.add(result["prompt_hash"])
+    assert len(hashes) == len(combined)
+    results = collect(folder)
+    assert {f"{cell.kind}:average_tokens@{cell.k}" for cell in combined} == set(results.extra)
+    rows = {(row.method, row.k) for row in analyse(results).rows if row.targets}
+    assert rows >= {(cell.kind, cell.k) for cell in combined}
+
+
+def test_a_learned_mix_resumes_as_itself(make_study: MakeStudy) -> None:
+    """What is tuned in place of the prompt is part of a run, also of one that was stopped in between."""
+    runner = CellRunner(make_study(seeds=[0], retrieval={"methods": ["learned-mix"], "k": [2]}))
+    cells = runner.cells()
+    (mix,) = [cell for cell in cells if isinstance(cell, Combination)]
+    run_cells(runner.store, [cell for cell in cells if cell is not mix], InProcess(runner, silent))
+
+    def stop(event: Progress) -> None:
+        if event.phase == mix.words and event.done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        runner.carry_out([mix], stop)
+    checkpoint = runner.store.checkpoint(mix.name)
+    assert checkpoint is not None and checkpoint.exists()
+    runner.carry_out([mix])
+    stopped = runner.store.result(mix.name)
+    runner.store.remove(f"cells/{mix.name}.json")
+    runner.carry_out([mix])
+    whole = runner.store.result(mix.name)
+    assert stopped is not None and whole is not None
+    assert stopped["prompt_hash"] == whole["prompt_hash"] and stopped["looks"] == whole["looks"]
 
 
 def test_what_needs_no_prompt_is_scored_with_the_bare_model(make_study: MakeStudy) -> None:

@@ -21,15 +21,9 @@ from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.recipe import Recipe
 
 Kind = Literal[
-    "zero-shot",
-    "source",
-    "scratch",
-    "transfer",
-    "noise",
-    "weighted-average",
-    "multi-task-mixture",
-    "model-tuning",
-]
+    "zero-shot", "source", "scratch", "transfer", "noise", "weighted-average", "task-vectors", "learned-mix",
+    "multiplicative", "multi-task-mixture", "model-tuning",
+]  # fmt: skip
 Role = Literal["source", "target"]
 
 # Fields of a recipe that every name contains, in the order of the first names. Later fields are part of a name

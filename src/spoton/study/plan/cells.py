@@ -212,10 +212,39 @@ class _Retrieving(CellBase):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightedAverage(_Retrieving):
-    """A prompt tuned on a target from the average of the k nearest source prompts (SPoT, section 3.3)."""
+class Combination(_Retrieving):
+    """A prompt tuned on a target from what a method of the transfer room makes of the k nearest source prompts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedAverage(Combination):
+    """From their average (SPoT, section 3.3)."""
 
     kind = "weighted-average"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskVectors(Combination):
+    """From the target's own start plus the sum of their displacements (arXiv 2408.01119)."""
+
+    kind = "task-vectors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedMix(Combination):
+    """As a mixture of them, whose weights and a residual prompt are tuned together."""
+
+    kind = "learned-mix"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiplicative(Combination):
+    """As a prompt that they share times a mask of rank one (arXiv 2303.02861)."""
+
+    kind = "multiplicative"
+
+
+COMBINATIONS: tuple[type[Combination], ...] = (WeightedAverage, TaskVectors, LearnedMix, Multiplicative)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +306,7 @@ Cell = (
     | Scratch
     | Transfer
     | Noise
-    | WeightedAverage
+    | Combination
     | MultiTaskMixture
     | ModelTuning
 )

@@ -13,7 +13,9 @@ from typing import NamedTuple, TypedDict
 from spoton.evaluation.score import Mode
 from spoton.study.plan.cell_base import Held, Role
 from spoton.study.plan.cells import (
+    COMBINATIONS,
     Cell,
+    Combination,
     LibrarySource,
     ModelTuning,
     MultiTaskMixture,
@@ -21,7 +23,6 @@ from spoton.study.plan.cells import (
     Scratch,
     Source,
     Transfer,
-    WeightedAverage,
     ZeroShot,
 )
 from spoton.study.plan.study_file import StudyFile, TaskEntry
@@ -177,7 +178,7 @@ class _Grid:
         if "noise" in self._study.controls:
             yield Noise(**self.target(entry, seed), like_cell=self.source(self._names[0], seed).name)
 
-    def methods(self, entry: TaskEntry, seed: int) -> Iterator[WeightedAverage | MultiTaskMixture]:
+    def methods(self, entry: TaskEntry, seed: int) -> Iterator[Combination | MultiTaskMixture]:
         """The retrieval methods that need runs of their own, for every k."""
         retrieval = self._study.retrieval
         if not retrieval.methods:
@@ -193,10 +194,9 @@ class _Grid:
                         **common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity,
                         source_recipe=self._mixture_recipe(seed),
                     )  # fmt: skip
-                elif k > 1:  # the average of one prompt is a transfer from it
-                    yield WeightedAverage(
-                        **common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity
-                    )
+                elif k > 1 or method == "task-vectors":  # all else of one prompt is a transfer from it
+                    kind = next(kind for kind in COMBINATIONS if kind.kind == method)
+                    yield kind(**common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity)
 
     def model_tuning(self) -> Iterator[ModelTuning]:
         """Model tuning of every target, with the seeds that the study file names."""

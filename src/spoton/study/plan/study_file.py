@@ -23,7 +23,7 @@ from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.halving import Halving
 from spoton.tuning.recipe import Recipe
 
-Method = Literal["weighted-average", "multi-task-mixture"]
+Method = Literal["weighted-average", "task-vectors", "learned-mix", "multiplicative", "multi-task-mixture"]
 """Ways to use several sources that need runs of their own; best-of-top-k is read off the transfer runs."""
 Control = Literal["noise"]
 """Starts that no source prompt gave, tuned on every target: what any warm start is worth."""

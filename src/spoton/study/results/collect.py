@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from spoton.errors import StudyError
 from spoton.evaluation.intervals import wilson
-from spoton.study.plan.study_file import StudyFile, parse_study_file
+from spoton.study.plan.study_file import Method, StudyFile, parse_study_file
 from spoton.study.results.study_results import (
     MODEL_TUNING,
     NOISE,
@@ -27,7 +27,7 @@ from spoton.study.run.scheduler import PLAN, read_plan
 from spoton.study.run.store import STUDY_FILE, Store
 from spoton.transfer.ranking.displacement import displacement
 
-_METHODS = ("weighted-average", "multi-task-mixture")
+_METHODS: tuple[str, ...] = get_args(Method)
 
 
 def results_in(place: str | Path) -> StudyResults:

@@ -295,7 +295,7 @@ class CellRunner:
             discard_if_damaged(checkpoint)
         return Job(
             self.task(cell.role, cell.task), cell.recipe, start.value, start.parents, cell.mode, checkpoint,
-            resume=True, on_event=on_event, phase=cell.words,
+            resume=True, on_event=on_event, phase=cell.words, tuned_as=start.tuned_as,
         )  # fmt: skip
 
     def _write(self, cell: Cell, result: Result, began: float) -> None:

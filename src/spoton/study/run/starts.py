@@ -19,24 +19,34 @@ from spoton.prompts.card import Parent
 from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.study.plan.cell_base import Role
-from spoton.study.plan.cells import Cell, MultiTaskMixture, Noise, Transfer, WeightedAverage
+from spoton.study.plan.cells import Cell, Combination, MultiTaskMixture, Noise, Transfer
 from spoton.study.run.store import Store
 from spoton.tasks.mixture import mix
 from spoton.tasks.task import Task
-from spoton.transfer.combining.methods import starts
+from spoton.transfer.combining.methods import METHODS, starts
 from spoton.transfer.ranking.similarity import most_similar
 from spoton.transfer.sources import Retrieved
+from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.kept import tune_to_end
+from spoton.tuning.parameterization import Collapsible
 from spoton.tuning.prompt_run import Job
 
 
 @dataclass(frozen=True)
 class CellStart:
-    """Where a cell's prompt starts: None means as its recipe says."""
+    """Where a cell's prompt starts: None means as its recipe says.
+
+    Attributes:
+        value: `[P, D]`.
+        parents: What it was made of.
+        notes: What a reader should know.
+        tuned_as: What is tuned in place of the prompt.
+    """
 
     value: Tensor | None = None
     parents: tuple[Parent, ...] = ()
     notes: tuple[str, ...] = ()
+    tuned_as: Collapsible | None = None
 
 
 class Starts:
@@ -66,9 +76,8 @@ class Starts:
             return self._from(self._store.prompt(cell.from_cell), cell.from_cell, cell.recipe.length)
         if isinstance(cell, Noise):
             return self._noise(cell)
-        if isinstance(cell, WeightedAverage):
-            (start,) = starts(self._retrieved(cell), "weighted-average", cell.recipe.length)
-            return CellStart(start.value, start.parents, (f"Average of {start.name}.",))
+        if isinstance(cell, Combination):
+            return self._combination(cell)
         if isinstance(cell, MultiTaskMixture):
             return self._mixture(cell, on_event)
         return CellStart()
@@ -77,6 +86,16 @@ class Starts:
         prompt.require_model(self._model.fingerprints, self._model.name)
         parent = Parent(name=name, weight=1.0, hash=prompt.content_hash())
         return CellStart(from_prompt(prompt.value, length), (parent,))
+
+    def _combination(self, cell: Combination) -> CellStart:
+        """What the cell's method makes of the k nearest source prompts."""
+        assert cell.kind in METHODS
+
+        def own() -> Tensor:
+            return starting_prompt(self._model, self._task("target", cell.task), cell.recipe)[0]
+
+        (start,) = starts(self._retrieved(cell), cell.kind, cell.recipe.length, own)
+        return CellStart(start.value, start.parents, (f"{cell.kind} of {start.name}.",), start.tuned_as)
 
     def _noise(self, cell: Noise) -> CellStart:
         """Normal noise `[P, D]`, as large as a source's prompt by the root mean square of its numbers."""
@@ -88,7 +107,7 @@ class Starts:
             noise * like.value.pow(2).mean().sqrt(), (), (f"Noise as large as {cell.like_cell}.",)
         )
 
-    def _retrieved(self, cell: WeightedAverage | MultiTaskMixture) -> list[Retrieved]:
+    def _retrieved(self, cell: Combination | MultiTaskMixture) -> list[Retrieved]:
         """The k source prompts, of all tasks and seeds, whose keys are nearest to the target's (SPoT, section 3.3)."""
         key = self._store.prompt(cell.key_cell).key
         if key is None:
