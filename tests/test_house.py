@@ -58,6 +58,8 @@ TESTED_IN = {
     "study/run/result.py": "study/run/test_scheduler.py",
     "tasks/archives.py": "tasks/test_catalog.py",
     "tasks/load_files.py": "tasks/test_load.py",
+    # A store gives the task that a small file gives, which is what its tests compare.
+    "tasks/stored/*": "tasks/stored/test_load.py",
     "tasks/tabular.py": "tasks/test_files.py",
     "tasks/template_limits.py": "faults/test_hostile.py",
     # Methods of transfer are tested side by side.
