@@ -63,7 +63,7 @@ def test_a_wrong_result_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_a_label_is_worth_has_a_shape() -> None:
     model = tiny("llama")
-    encoded = encode(model, [Example("The film", "")], end=False, prompt_length=2)
+    encoded = encode(model, [Example("The film", "")], end=False, prompt_length=2, max_input_tokens=64)
     with pytest.raises(TypeCheckError, match=r"Expected type: .*P D"):
         label_log_likelihoods(model, torch.zeros(1, 2, model.dim), encoded, ["good"])
 

@@ -14,7 +14,7 @@ Every kind begins exactly at the given start, so that transfer works with all of
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ _VOCABULARY_ROWS = 128  # as the paper samples
 _RANK = 64  # the largest that the paper reports
 
 
+@runtime_checkable
 class Parameterized(Protocol):
     """Tensors that are tuned, and the prompt they make."""
 
@@ -38,6 +39,7 @@ class Parameterized(Protocol):
         """Returns the prompt `[P, D]` that the tensors make now, with their gradient."""
 
 
+@runtime_checkable
 class Collapsible(Protocol):
     """What may be tuned in place of a prompt besides the kinds of a recipe, such as a mixture of other prompts."""
 
