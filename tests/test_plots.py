@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from spoton import plots
 from spoton.errors import SpotonError
-from spoton.plots import draw_curve, figure, looks, losses, save_figure, smooth
+from spoton.plots import draw_curve, evaluations, figure, losses, save_figure, smooth
 
 HISTORY = [
     {"step": 0.0, "validation": 40.0, "validation_loss": 1.5},
@@ -23,8 +23,8 @@ HISTORY = [
 
 def test_a_history_holds_losses_and_looks() -> None:
     assert losses(HISTORY) == ([1, 2], [3, 1])
-    assert looks(HISTORY) == ([0, 2], [40, 60])
-    assert losses([]) == looks([]) == ([], [])
+    assert evaluations(HISTORY) == ([0, 2], [40, 60])
+    assert losses([]) == evaluations([]) == ([], [])
 
 
 def test_smoothing_is_the_mean_of_the_last_five() -> None:

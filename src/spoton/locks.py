@@ -1,7 +1,7 @@
-"""Who may write: one process at a time to an output, and nobody's temporary file is removed while its writer lives.
+"""Locks on outputs: one process writes an output at a time, and the temporary file of a live process is never removed.
 
-The system itself ends the lock of a process that dies, however it dies, so a lock that can be taken belongs to nobody.
-Where there are no such locks (Windows, some network disks), outputs are not protected and leftovers are told by age.
+The system releases the lock of a process that dies, however it dies, so a lock that can be taken has no owner. Where
+such locks do not exist (Windows, some network disks), outputs are not protected, and leftovers are recognised by age.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DAY = 24 * 3600
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps a second process from writing the same output meanwhile. Its folder is created if need be.
+    """Keeps other processes from writing the same output inside the block. Creates its folder if it is missing.
 
     Raises:
         SpotonError: Another process is writing it, or its folder cannot be written.
@@ -52,7 +52,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the release: who opened the file meanwhile finds that it has lost its name, and opens it again.
+        # Before the release: a process that has opened the file sees that it has no name any more, and opens it again.
         with contextlib.suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()
@@ -60,7 +60,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_file(folder: Path) -> Iterator[tuple[Path, int]]:
-    """A new file of a hidden name, with its descriptor. It is removed at the end unless it has another name by then.
+    """Yields a new file with a hidden name, and its descriptor. Removes it at the end unless it has been renamed.
 
     Raises:
         OSError: The folder cannot be written.
@@ -70,7 +70,7 @@ def scratch_file(folder: Path) -> Iterator[tuple[Path, int]]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         if _held(descriptor):
             break
-        os.close(descriptor)  # swept in the moment between its making and its lock
+        os.close(descriptor)  # another process removed it before it was locked
     try:
         yield path, descriptor
     finally:
@@ -80,7 +80,7 @@ def scratch_file(folder: Path) -> Iterator[tuple[Path, int]]:
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
-    """A new folder of a hidden name, removed at the end with all that is in it.
+    """Yields a new folder with a hidden name, and removes it with its content at the end.
 
     Raises:
         OSError: The folder cannot be written.
@@ -127,7 +127,7 @@ def _remove_if_dead(path: Path, *, is_folder: bool) -> None:
 def _is_nobodys(descriptor: int) -> bool:
     try:
         return _flock(descriptor)
-    except OSError:  # no locks here; a day is longer than any write takes
+    except OSError:  # no locks here; no write takes a day
         return time.time() - os.fstat(descriptor).st_mtime > _DAY
 
 
@@ -140,7 +140,7 @@ def _held(descriptor: int) -> bool:
 
 
 def _open_folder(path: Path) -> int | None:
-    """A descriptor of a folder, where folders can be opened (Windows cannot)."""
+    """Returns a descriptor of a folder; None where folders cannot be opened (Windows)."""
     with contextlib.suppress(PermissionError):
         return os.open(path, os.O_RDONLY)
     return None

@@ -1,8 +1,8 @@
-"""The one place where JSON and YAML that others may have written become values: in bounded depth, size and time.
+"""Parses JSON and YAML that may come from elsewhere, in bounded depth, size and time.
 
-Both parsers call themselves for every level of nesting, and what reads their values does so again; a YAML file of a
-kilobyte can stand for more values than fit into memory. So depth and number of values are limited here, and every way
-in which such text can fail is one `MalformedError`.
+Both parsers recurse at every level of nesting, and so does code that reads their values; aliases let a YAML file of one
+kilobyte expand to more values than fit into memory. So this module limits depth and number of values, and every failure
+is a `MalformedError`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 import yaml
 
 MOST_LEVELS = 60
-"""How deep lists and mappings may be nested; no file of ours has more than ten levels."""
+"""Deepest nesting of lists and mappings; spoton's own files have at most ten levels."""
 
 MOST_YAML_VALUES = 100_000
-"""How many values a YAML file may stand for, repetitions by alias counted."""
+"""Most values in a YAML file, counting those that aliases repeat."""
 
 _LONGEST_NUMBER = 4_300
-"""Digits of a whole number; Python converts no more to or from text."""
+"""Most digits of a whole number; Python refuses to convert more to or from text."""
 
 
 class MalformedError(ValueError):
-    """Text is not JSON or YAML, or more than is read from a stranger; the message says why, and where if known."""
+    """Text is not JSON or YAML, or exceeds a limit; the message says why, and where if known."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """Returns the value of a JSON text.
 
     Raises:
         MalformedError: It is not JSON, or nested too deeply.
@@ -49,7 +49,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML text, built of plain values alone.
+    """Returns the value of a YAML text, built of plain values only.
 
     Raises:
         MalformedError: It is not YAML, is nested too deeply, or its aliases stand for too many values.
@@ -70,8 +70,8 @@ def parse_yaml(text: str) -> Any:
     except (MalformedError, MemoryError):
         raise
     except Exception as error:
-        # That wide, since the constructors of PyYAML fail on a value that is not of its tag in every way that there is
-        # (`!!bool x` is a KeyError, `!!timestamp x` an AttributeError).
+        # Broad, since PyYAML's constructors raise many types for a value that does not fit its tag (`!!bool x` is a
+        # KeyError, `!!timestamp x` an AttributeError).
         raise MalformedError(_in_words(error)) from error
 
 
@@ -91,7 +91,7 @@ def _require_shallow(value: Any) -> None:
 
 
 def _require_shallow_yaml(text: str) -> None:
-    """Reads the events of a text, which unlike its values come without recursion."""
+    """Checks depth on the parser's events, which need no recursion."""
     depth = 0
     for event in yaml.parse(text, Loader=_loader()):
         if isinstance(event, yaml.CollectionStartEvent):
@@ -103,7 +103,7 @@ def _require_shallow_yaml(text: str) -> None:
 
 
 def _values_of(node: yaml.Node, known: dict[int, int], inside: set[int]) -> int:
-    """How many values a node stands for, those behind aliases included."""
+    """Returns the number of values in a node, including those behind aliases."""
     if id(node) in known:
         return known[id(node)]
     if id(node) in inside:

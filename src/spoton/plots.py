@@ -1,4 +1,4 @@
-"""Learning curves as pictures: of one run, and of both arms of a comparison; and the look that all pictures share."""
+"""Learning curves as pictures: of one run, and of both arms of a comparison; in the style that all pictures share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMOOTHING = 5
 
 
 def figure(panels: int) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with panels side by side. No display is needed and none is touched."""
+    """Returns a figure with panels side by side; needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -28,11 +28,11 @@ def figure(panels: int) -> tuple[Figure, list[Axes]]:
     drawing = Figure(figsize=(4.8 * panels, 3.4), layout="constrained", dpi=120)
     FigureCanvasAgg(drawing)
     axes = [drawing.add_subplot(1, panels, i + 1) for i in range(panels)]
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-        one.grid(alpha=0.25)
-        one.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half step
-        one.title.set_parse_math(False)  # a dollar in the name of a task begins no formula
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(alpha=0.25)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half step
+        panel.title.set_parse_math(False)  # a dollar in a task's name does not start a formula
     return drawing, axes
 
 
@@ -55,19 +55,19 @@ def save_figure(drawing: Figure, path: Path) -> Path:
 
 
 def losses(history: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
-    """Steps and training losses of a history."""
-    found = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
-    return [step for step, _ in found], [loss for _, loss in found]
+    """Returns steps and training losses of a history."""
+    entries = [(entry["step"], entry["loss"]) for entry in history if "loss" in entry]
+    return [step for step, _ in entries], [loss for _, loss in entries]
 
 
-def looks(history: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
-    """Steps and validation scores of a history."""
-    found = [(entry["step"], entry["validation"]) for entry in history if "validation" in entry]
-    return [step for step, _ in found], [score for _, score in found]
+def evaluations(history: Sequence[dict[str, float]]) -> tuple[list[float], list[float]]:
+    """Returns steps and validation scores of a history."""
+    entries = [(entry["step"], entry["validation"]) for entry in history if "validation" in entry]
+    return [step for step, _ in entries], [score for _, score in entries]
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """Mean over the last few values at each place."""
+    """Returns the mean of the last few values at each place."""
     return [float(np.mean(values[max(0, i - _SMOOTHING + 1) : i + 1])) for i in range(len(values))]
 
 
@@ -81,7 +81,7 @@ def draw_curve(history: Sequence[dict[str, float]], metric: str, task: str, path
     log_losses(axes)
     score = axes.twinx()
     score.spines[["top"]].set_visible(False)
-    score.plot(*looks(history), color=COLORS[1], linewidth=2, marker="o", label=f"validation {metric}")
+    score.plot(*evaluations(history), color=COLORS[1], linewidth=2, marker="o", label=f"validation {metric}")
     score.set_ylabel(f"validation {metric}")
     lines = [*axes.get_lines()[1:], *score.get_lines()]
     axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False, fontsize=8)
@@ -119,7 +119,7 @@ def draw_arms(
         (scratch, COLORS[0], "from scratch", 0),
         (transfer, COLORS[1], f"transfer (after a {probe}-step probe)", probe),
     ):
-        _mean_line(left, [looks(history) for history in histories], color, words, shift)
+        _mean_line(left, [evaluations(history) for history in histories], color, words, shift)
         curves = [(steps, smooth(values)) for steps, values in map(losses, histories)]
         _mean_line(right, curves, color, words, shift)
     if zero_shot is not None:

@@ -1,7 +1,7 @@
-"""The one place where files that others may have written are opened: regular files, read once, up to a size.
+"""Opens files that may come from elsewhere: regular files only, read once, up to a size.
 
-Whatever is wrong with a file is an `OSError` whose `strerror` says it in words, so a caller has one thing to catch and
-only adds what the file was meant to be. A pipe or a device is refused before a byte is read: it may have no end.
+Every problem with a file is an `OSError` whose `strerror` says it in words, so a caller catches one type and adds only
+what the file was meant to be. A pipe or a device is refused before a byte is read, since it may never end.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _KINDS = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """A regular file, open for reading. Several reads of it see one file, even if another takes its name meanwhile.
+    """Yields a regular file, open for reading. All reads see the same file, even if another one takes its name.
 
     Raises:
-        OSError: It is not there, may not be read, or is a folder, pipe, socket or device.
+        OSError: It does not exist, may not be read, or is a folder, pipe, socket or device.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe waits until somebody writes into it.
+        # Without O_NONBLOCK, opening a pipe blocks until a process writes into it.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except ValueError as error:  # a null byte in the path
         raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from error
@@ -45,11 +45,11 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
 
 def read_bytes(path: Path, *, most: int | None = None) -> bytes:
-    """The content of a regular file.
+    """Returns the content of a regular file.
 
     Args:
         path: The file.
-        most: How many bytes it may have.
+        most: Largest size in bytes.
 
     Raises:
         OSError: See `opened`; or it is larger than `most`.
@@ -69,7 +69,7 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
 
 
 def read_text(path: Path, *, most: int | None = None, encoding: str = "utf-8") -> str:
-    """The text of a regular file.
+    """Returns the text of a regular file.
 
     Raises:
         OSError: See `read_bytes`.
@@ -79,12 +79,12 @@ def read_text(path: Path, *, most: int | None = None, encoding: str = "utf-8") -
 
 
 def size_of(file: BufferedReader) -> int:
-    """Bytes of an open file."""
+    """Returns the size of an open file in bytes."""
     return os.fstat(file.fileno()).st_size
 
 
 def reason(error: OSError) -> str:
-    """What went wrong with a file, in words that continue a sentence."""
+    """Returns what went wrong with a file, in words that continue a sentence."""
     words = error.strerror or str(error)
     return words[:1].lower() + words[1:]
 

@@ -100,8 +100,8 @@ def predict(
         "out": None if out is None else str(out),
     }
     columns = ("row", "answer", "probability", "input")
-    told = f"{len(predictions)} answers are in {out}" if out is not None else None
-    emit(document, told or table(columns, map(_cells, predictions), numbers=("row",)), as_json=json)
+    summary = f"{len(predictions)} answers are in {out}" if out is not None else None
+    emit(document, summary or table(columns, map(_cells, predictions), numbers=("row",)), as_json=json)
 
 
 # Progress is shown from this many rows on.

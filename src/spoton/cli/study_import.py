@@ -84,8 +84,8 @@ def import_(
     for word, names in (("scores of", document["missing_pairs"]), ("keys of", document["missing_keys"])):
         if names:
             note(f"Missing {word} {_listed(names)}")
-    told = f"{len(results.sources)} sources, {len(results.targets)} targets, {len(results.reported)} scores: {path}"
-    emit(document, told, as_json=json)
+    summary = f"{len(results.sources)} sources, {len(results.targets)} targets, {len(results.reported)} scores: {path}"
+    emit(document, summary, as_json=json)
 
 
 def _document(results: StudyResults) -> dict[str, Any]:

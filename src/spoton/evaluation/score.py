@@ -167,7 +167,7 @@ class _Asked:
     """What is asked, and how it was tuned to be asked.
 
     Attributes:
-        values: ``[P, D]`` each: one, or the prompts of an ensemble.
+        values: `[P, D]` each: one, or the prompts of an ensemble.
         limit: Tokens of the longest input.
         label_score: How a label's tokens make its score.
         calibration: Of the one prompt.

@@ -1,6 +1,6 @@
-"""How much memory is free where a model lies, and what to do when it was not enough.
+"""Free memory on a model's device, and batches of an evaluation that fit into it.
 
-Not here: what a step keeps (``spoton.tuning.microbatches``).
+Not here: what a training step keeps (`spoton.tuning.microbatches`).
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ import torch
 
 from spoton.models.frozen import FrozenModel
 
-# Rows of an evaluation that go through the model together: as many as this share of the free memory holds, and at most
-# so many; beyond that a processor gains nothing (docs/performance.md).
+# An evaluation batch takes at most this share of the free memory, and at most this many rows: more of them gain
+# nothing (docs/performance.md).
 _SHARE_OF_FREE = 0.25
 _MOST_ROWS = 32
 _MOST_ROWS_ELSEWHERE = 256
-# Numbers that a layer makes of one token at once, in widths of its input: queries, keys, values, the feed-forward
-# layer's three, norms and sums.
+# Activations of one layer for one token, in multiples of the model's width: queries, keys, values, the three of the
+# feed-forward layer, norms and sums.
 _WIDTHS = 24
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device; on a CPU no more than what the process' container may still take."""
+    """Returns the free memory of a device in bytes; on a CPU at most what the process' container may still use."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return min(int(psutil.virtual_memory().available), *_free_in_groups())
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: CUDA's own, Python's, or that of PyTorch's allocator for CPUs."""
+    """Returns whether memory ran out: an error of CUDA, of Python, or of PyTorch's CPU allocator."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def batches_by_length(model: FrozenModel, lengths: Sequence[int], repeated: int = 0) -> list[list[int]]:
-    """Rows in batches of like length for an evaluation, as large as memory allows.
+    """Groups rows of similar length into evaluation batches, as large as memory allows.
 
     Args:
-        model: Through which they go.
-        lengths: Tokens of each row, with all that stands behind it.
-        repeated: Tokens of a prompt that stands before every row.
+        model: The model that evaluates them.
+        lengths: Tokens of each row, its target or labels included.
+        repeated: Tokens of a prompt that is repeated in front of every row.
     """
     most = _MOST_ROWS if model.device.type == "cpu" else _MOST_ROWS_ELSEWHERE
     width = model.dim * _WIDTHS * model.embeddings.element_size()
@@ -62,11 +62,11 @@ def batches_by_length(model: FrozenModel, lengths: Sequence[int], repeated: int 
 
 
 def _free_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """What each control group of this process with a limit may still take; files in the cache can be given back.
+    """Returns what each control group with a limit may still use; cached files count as free.
 
     Args:
         root: Where control groups are mounted.
-        own: Where the kernel lists those of this process, one a line: ``0::/path`` (version 2) or ``N:memory:/path``.
+        own: Where the kernel lists those of this process, one a line: `0::/path` (version 2) or `N:memory:/path`.
     """
     found: list[int] = []
     for line in _text(own).splitlines():
@@ -95,7 +95,7 @@ def _free_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
 
 
 def _text(path: Path) -> str:
-    """The content of a file of the kernel, or nothing where there is none."""
+    """Returns the content of a kernel file; an empty string if it does not exist."""
     try:
         return path.read_text()
     except OSError:

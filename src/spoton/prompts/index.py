@@ -1,8 +1,8 @@
 """The index of a large library: heads, mean keys and mean displacements of its prompts, derived from their files.
 
-It lies in the cache folder, one folder a library: an SQLite file of heads, and for every width D a plain file of
-float32 rows that only grows. A prompt is read again when its file's size or time of change is another. Whatever is
-missing or damaged is made anew; the prompts themselves are the truth, and nothing here is needed to use them.
+It is kept in the cache folder, in one folder for each library: an SQLite file of heads, and for every width D a plain
+file of float32 rows, which only grows. A prompt is read again when its file's size or modification time changes.
+Missing or damaged parts are rebuilt from the prompt files, which can be used without an index.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ CREATE TABLE prompts (
     size INTEGER, fingerprint TEXT, task TEXT, data_hash TEXT, source TEXT, card TEXT, damage TEXT
 );
 """
-# Prompts read between two commits, so that a killed first indexing loses little.
+# Prompts between two commits, so that little is lost when the first indexing is killed.
 _AT_ONCE = 2000
-# Means read between two products: some tens of megabytes.
+# Rows of means in memory at once: some tens of megabytes.
 _ROWS_AT_ONCE = 4096
 
 
@@ -46,18 +46,18 @@ class Head(NamedTuple):
 
     Attributes:
         name: Its name in the library.
-        stamp: Size and time of change of the file that was read.
+        stamp: Size and modification time of the file when it was read.
         place: Row of its means among those of its width; None for a damaged file.
         length: P.
         dim: D.
         has_key: Whether the file holds a key: 1, else 0.
         size: Bytes.
-        fingerprint: Of the model, as the card has it.
-        task: As the card has it.
-        data_hash: As the card has it.
-        source: As the card has it.
+        fingerprint: The model's fingerprint on the card.
+        task: Task on the card.
+        data_hash: Hash of the data on the card.
+        source: Source on the card.
         card: Its card as JSON.
-        damage: Why it cannot be used; nothing if it can.
+        damage: Why it cannot be used; empty if it can.
     """
 
     name: str
@@ -79,8 +79,8 @@ class LibraryIndex:
     """The index of one library.
 
     Args:
-        library: Its folder, or whatever else names it.
-        folder: Where the index is kept; None: in the cache folder.
+        library: The library's folder, or another path that names it.
+        folder: Folder of the index; None: in the cache folder.
     """
 
     def __init__(self, library: Path, folder: Path | None = None) -> None:
@@ -88,10 +88,10 @@ class LibraryIndex:
         self.folder = (cache_folder() / "libraries" if folder is None else folder) / name
 
     def heads(self, files: Mapping[str, str]) -> list[Head]:
-        """What is known of every file, sorted by name, after new and changed ones have been read.
+        """Returns the head of every file, sorted by name, after it has read new and changed files.
 
         Args:
-            files: Paths of the library's prompt files by name, sorted; others are forgotten.
+            files: Paths of the library's prompt files by name, sorted; heads of other files are removed.
         """
         try:
             return self._refreshed(files)
@@ -100,22 +100,22 @@ class LibraryIndex:
             ValueError,
             KeyError,
             TypeError,
-        ):  # damaged: whatever SQLite reads of other bytes
+        ):  # damaged: SQLite and the row types fail in any of these ways
             self.clear()
             return self._refreshed(files)
 
     def means(
         self, heads: Sequence[Head]
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]]:
-        """Mean tokens of keys ``[n, D]``, and of keys minus their starts; NaN where a file holds no key or no start.
+        """Yields mean tokens `[n, D]` of keys, and of keys minus their starts; NaN where a file has no key or no start.
 
-        They come in parts, read and not mapped, so that memory does not grow with the library.
+        The means come in parts, which are read and not mapped, so that memory does not grow with the library.
 
         Args:
-            heads: Whole prompts of one width, from `heads`.
+            heads: Heads of undamaged prompts of one width, as `heads` returns them.
 
         Yields:
-            Which of the heads a part is of, and both matrices.
+            The places `[n]` of a part in `heads`, and both matrices.
         """
         dim, places = heads[0].dim, np.array([head.place for head in heads], dtype=np.intp)
         order = np.argsort(places)
@@ -128,7 +128,7 @@ class LibraryIndex:
                 yield part, found[:, 0], found[:, 1]
 
     def clear(self) -> None:
-        """Removes the index; the next use makes it anew."""
+        """Removes the index; the next use rebuilds it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _refreshed(self, files: Mapping[str, str]) -> list[Head]:
@@ -154,7 +154,7 @@ class LibraryIndex:
         return [known[name] for name in stamps]
 
     def _require_means(self, database: sqlite3.Connection) -> None:
-        """Raises `ValueError` if a file of means is missing, cut short or no whole number of rows."""
+        """Raises `ValueError` if a file of means is missing, cut short, or does not hold whole rows."""
         last = database.execute("SELECT dim, MAX(place) FROM prompts WHERE place IS NOT NULL GROUP BY dim")
         for dim, place in last.fetchall():
             path = self._rows_of(dim)
@@ -163,7 +163,7 @@ class LibraryIndex:
                 raise ValueError("a file of means is not what the table says")
 
     def _head(self, name: str, path: Path, stamp: str) -> Head:
-        """Reads a prompt file in full, and writes its means behind those of the others."""
+        """Reads a prompt file in full and appends its means."""
         try:
             prompt = SoftPrompt.load(path)
         except PromptError as error:
@@ -185,7 +185,7 @@ class LibraryIndex:
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
-        """The table of heads; one process at a time writes it and the means."""
+        """Opens the table of heads under a lock, so that one process at a time writes it and the means."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (
             FileLock(self.folder / "lock"),
@@ -210,13 +210,13 @@ def cosines(
     *,
     displacement: Float[Tensor, "P D"] | None = None,
 ) -> NDArray[np.float64]:
-    """Cosine of the mean token of ``key`` with those of the prompts: ``[N]``; NaN where one has no key.
+    """Returns the cosines `[N]` of the mean token of `key` with those of the prompts; NaN for a prompt without a key.
 
     Args:
-        key: ``[P, D]`` of the target.
-        index: Where the heads come from.
-        heads: Whole prompts of width D.
-        displacement: ``[P, D]`` start of the target's key: what both have moved by is compared instead.
+        key: The target's key `[P, D]`.
+        index: The index that returned the heads.
+        heads: Heads of undamaged prompts of width D.
+        displacement: Start `[P, D]` of the target's key, to compare displacements (key minus start) instead of keys.
     """
     wanted = (key if displacement is None else key - displacement).double().mean(0).numpy()
     found = np.empty(len(heads))
@@ -230,17 +230,15 @@ def cosines(
 
 def _read(database: sqlite3.Connection) -> list[Head]:
     heads = list(map(Head._make, database.execute("SELECT * FROM prompts")))
-    for head in heads[
-        :1
-    ]:  # a page of other bytes shows in any row; one is enough to see another kind of file
+    for head in heads[:1]:  # one row is enough to recognise a file of another kind
         json.loads(head.card or "{}")
     return heads
 
 
 def _stamp(path: str) -> str:
-    """Size and time of change of a file; nothing if it has gone."""
+    """Returns size and modification time of a file; an empty string if it no longer exists."""
     try:
-        state = os.stat(path)  # noqa: PTH116  # a hundred thousand of them in half the time
+        state = os.stat(path)  # noqa: PTH116  # half the time for a hundred thousand files
     except OSError:
         return ""
     return f"{state.st_size} {state.st_mtime_ns} {state.st_ino}"

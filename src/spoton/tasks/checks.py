@@ -34,13 +34,13 @@ def _near_labels(task: Task) -> list[str]:
     if not groups:
         return []
     counts = task.targets()
-    told = "; ".join(
+    listed = "; ".join(
         " and ".join(f"{_visible(label, labels)} ({counts[label]} rows)" for label in labels)
         for labels in groups[:_SHOWN]
     )
     more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
     return [
-        f"Labels that differ only in case, space, invisible characters or encoding count as different: {told}{more}. "
+        f"Labels that differ only in case, space, invisible characters or encoding count as different: {listed}{more}. "
         "Write each in one way."
     ]
 

@@ -40,7 +40,7 @@ _MOST_NAMED = 50  # columns, in an error
 
 
 def compile_template(source: str) -> Template:
-    """Compile a template.
+    """Compiles a template.
 
     Raises:
         DataError: It is not valid Jinja, or more of Jinja than a template may have.
@@ -54,7 +54,7 @@ def compile_template(source: str) -> Template:
             f"The template {_shortened(source)} is not valid Jinja: {error}. Columns are written {{{{ column }}}}."
         ) from error
     except (RecursionError, SyntaxError, MemoryError, ValueError, ArithmeticError) as error:
-        # What Python says of the code that a template becomes: nested too deeply, or numbers of 5,000 digits.
+        # Python refuses the compiled code: nested too deeply, or numbers of 5,000 digits.
         raise DataError(
             f"The template {_shortened(source)} is refused: it is nested too deeply or has too large numbers. "
             "Simplify it."
@@ -62,7 +62,7 @@ def compile_template(source: str) -> Template:
 
 
 def render(template: Template, row: Mapping[str, Any]) -> str:
-    """Fill a template from a row, without white space at the ends.
+    """Fills a template from a row, and strips white space at the ends.
 
     Columns are variables of their own; `row` holds them all, for names that are not identifiers:
     `{{ row['star rating'] }}`.
@@ -89,18 +89,18 @@ def _shortened(source: str) -> str:
 
 
 def column_template(column: str, cue: str = CUE) -> str:
-    """The default template of one column: its text, and the cue on a line of its own."""
+    """Returns the default template of one column: its text, and the cue on a line of its own."""
     plain = column.isidentifier() and column not in _RESERVED
     return f"{{{{ {column if plain else f'row[{column!r}]'} }}}}\n{cue}"
 
 
 def nested_template(path: Sequence[str], cue: str = CUE) -> str:
-    """The default template of a key in a nested column."""
+    """Returns the default template of a key in a nested column."""
     return f"{{{{ row{''.join(f'[{key!r}]' for key in path)} }}}}\n{cue}"
 
 
 def template_columns(source: str) -> list[str]:
-    """The columns a template reads, by name or through `row[...]`, in the order of their first use.
+    """Returns the columns that a template reads, by name or as `row[...]`, in the order of their first use.
 
     Raises:
         DataError: It is not valid Jinja.

@@ -1,9 +1,9 @@
-"""Losses and gradients of a step, in as many passes through the model as memory asks for.
+"""Losses and gradients of a step, split into as many passes through the model as memory requires.
 
-What a step keeps for its backward pass grows with the tokens that go through the model, and where attention keeps its
-weights with their pairs too; so it is measured on two rows of the first step and scaled. Everything else (weights, one
-layer's temporaries, the optimizer) does not grow with the batch. What wants the gradient (prompts, or all weights of a
-model) is the caller's affair.
+What a step keeps for its backward pass grows with the number of tokens, and with pairs of tokens where attention keeps
+its weights, so it is measured on two rows of the first step and scaled. Everything else (weights, one layer's
+temporaries, the optimizer) does not grow with the batch. Which tensors require a gradient (prompts, or all weights of a
+model) is up to the caller.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spoton.models.memory import free_bytes, is_out_of_memory
 from spoton.models.packed_rows import send
 from spoton.tuning.recipe import Loss
 
-# Activations may take this share of what is free: the backward pass needs temporaries as well.
+# Activations may take this share of the free memory, since the backward pass needs temporaries too.
 SHARE_OF_FREE = 0.5
 
 
@@ -38,29 +38,29 @@ class Kept:
 
 @contextmanager
 def count_kept(network: nn.Module) -> Iterator[Kept]:
-    """Counts what forward passes inside the block keep for their backward pass, the model's weights left out.
+    """Counts the bytes that forward passes in the block keep for their backward pass, without the model's weights.
 
-    The number is there after the block.
+    The count is available after the block.
     """
     kept, weights = Kept(), {weight.untyped_storage().data_ptr() for weight in network.parameters()}
     saved: list[ReferenceType[Tensor]] = []
 
     def pack(tensor: Tensor) -> Tensor:
-        """Notes what is saved. The tensor itself would make a cycle that keeps the graph alive, so it is detached."""
+        """Records a saved tensor, detached: the tensor itself would form a cycle that keeps the graph alive."""
         alias = tensor.detach()
         saved.append(ref(alias))
         return alias
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield kept
-    # What is still alive; storages count once, however many views of them are kept.
+    # A storage counts once, however many views of it are still alive.
     alive = [tensor.untyped_storage() for one in saved if (tensor := one()) is not None]
     sizes = {storage.data_ptr(): storage.nbytes() for storage in alive}
     kept.bytes = sum(size for place, size in sizes.items() if place not in weights)
 
 
 def split(costs: Sequence[float], limit: float) -> list[list[int]]:
-    """Rows in passes whose costs stay within ``limit``, in order; a row that is too large alone goes alone.
+    """Groups rows, in order, into passes that cost at most `limit`; a row that costs more gets a pass of its own.
 
     Args:
         costs: Cost of each row.
@@ -83,11 +83,11 @@ def split(costs: Sequence[float], limit: float) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class StepRows:
-    """Rows of one step of one run, and what is minimised over them: the weighted sum of the rows' losses.
+    """Rows of one step of one run, whose weighted sum of losses is minimised.
 
     Attributes:
         batch: The rows.
-        weights: Of each row's loss.
+        weights: Weight of each row's loss.
         labels: Tokens of the label words, where a row's loss is the cross-entropy over them; empty where it is the
             negative log-likelihood of its target.
     """
@@ -98,7 +98,7 @@ class StepRows:
 
     @classmethod
     def of(cls, batch: Batch, loss: Loss, labels: Sequence[Sequence[int]] = ()) -> StepRows:
-        """Returns rows with the weights that a recipe's loss gives them."""
+        """Returns the rows with the weights that a recipe's loss gives them."""
         rows, lengths = len(batch), list(map(len, batch.targets))
         if loss == "labels":
             return cls(batch, (1.0 / rows,) * rows, tuple(map(tuple, labels)))
@@ -108,39 +108,39 @@ class StepRows:
 
 
 class Microbatches:
-    """Splits steps and counts what they keep.
+    """Splits steps into passes and counts the memory they keep.
 
     Args:
-        model: Through which the passes go.
-        limit: Bytes that a pass may keep for its backward pass; None: half of what is free at the first step.
+        model: The model that runs the passes.
+        limit: Bytes that a pass may keep for its backward pass; None: half of the free memory at the first step.
 
     Attributes:
         most_bytes: Most bytes that a pass has kept so far.
         most_passes: Most passes that a step has taken so far.
-        messages: In words, each once, that memory ran out, or is so short that every row goes alone.
+        messages: What users should know, each once: memory ran out, or every row needs a pass of its own.
     """
 
     def __init__(self, model: FrozenModel, limit: float | None = None) -> None:
         self._model, self._engine, self._limit = model, engine_for(model), limit
         self._per_token, self._per_pair, self._most_tokens = 0.0, 0.0, 0
         self._alone = True
-        """Whether every row of the last step went alone."""
+        """Whether every row of the last step had a pass of its own."""
         self.most_bytes, self.most_passes = 0, 1
         self.messages: list[str] = []
 
     def gradients(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> list[float]:
-        """`gradients_on_device`, waiting for the losses: those of each run, in nats."""
+        """Does what `gradients_on_device` does, and returns the loss of each run in nats once it is known."""
         losses: list[float] = self.gradients_on_device(prompts, steps).tolist()
         return losses
 
     def gradients_on_device(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> Tensor:
-        """Adds the gradient of every run's loss to what wants one; these losses ``[K]``, float32 on the device.
+        """Adds the gradients of every run's loss to the leaves, and returns the losses `[K]`, float32 on the device.
 
-        Nothing here waits for the device. When memory runs out, the gradients of this step are dropped, and it runs
-        again in smaller passes.
+        Nothing here waits for the device. When memory runs out, the step drops its gradients and runs again in smaller
+        passes.
 
         Args:
-            prompts: ``[P_k, D]`` in front of the rows of run k; of no token for model tuning.
+            prompts: `[P_k, D]` in front of the rows of run k; `[0, D]` for model tuning.
             steps: Rows of one step, one a run.
 
         Raises:
@@ -171,7 +171,7 @@ class Microbatches:
     def _shared(
         self, prompts: Sequence[Tensor], steps: Sequence[StepRows], labels: Sequence[Sequence[int]]
     ) -> tuple[Tensor, int]:
-        """Losses ``[K]`` of runs that minimise the same kind of loss, and into how many passes they were split."""
+        """Returns the losses `[K]` of runs that minimise the same kind of loss, and the number of passes they took."""
         inputs = [row for step in steps for row in step.batch.inputs]
         targets = [row for step in steps for row in step.batch.targets]
         weights = [weight for step in steps for weight in step.weights]
@@ -201,7 +201,7 @@ class Microbatches:
         return losses, len(parts)
 
     def _cost(self, length: int, prompt: int) -> float:
-        """Bytes that a row keeps."""
+        """Returns the bytes that a row keeps."""
         tokens = length + (prompt if self._engine.repeats_prompts else 0)
         seen = tokens if self._engine.repeats_prompts else length + prompt
         return self._per_token * tokens + self._per_pair * tokens * seen
@@ -209,7 +209,7 @@ class Microbatches:
     def _losses(
         self, prompts: Sequence[Tensor], batch: Batch, labels: Sequence[Sequence[int]], tokens: int
     ) -> Tensor:
-        """Losses of the rows ``[B]``; what they keep is counted whenever a pass is larger than all before it."""
+        """Returns the rows' losses `[B]`, and counts what they keep if no earlier pass was as large."""
         if tokens <= self._most_tokens:
             return self._row_losses(prompts, batch, labels)
         with count_kept(self._model.network) as kept:
@@ -226,7 +226,7 @@ class Microbatches:
         return functional.cross_entropy(scores, gold, reduction="none")
 
     def _measure(self, prompt: Tensor, batch: Batch) -> None:
-        """Finds out, at the first step, what a token keeps and what a pair of tokens that see each other does."""
+        """Measures, at the first step, the bytes kept for a token and for a pair of tokens in attention."""
         if self._per_token:
             return
         row, target = max(zip(batch.inputs, batch.targets, strict=True), key=lambda one: len(one[0]))
@@ -242,7 +242,7 @@ class Microbatches:
             sizes.append(all_)
             pairs.append(all_**2 if self._engine.repeats_prompts else own * all_ + len(prompt) ** 2)
             kept.append(one.bytes)
-        # kept = per_token * size + per_pair * pairs, through both points.
+        # Solves kept = per_token * size + per_pair * pairs for the two measurements.
         determinant = sizes[0] * pairs[1] - sizes[1] * pairs[0]
         if determinant > 0:
             self._per_pair = max(0.0, (sizes[0] * kept[1] - sizes[1] * kept[0]) / determinant)
@@ -251,7 +251,7 @@ class Microbatches:
             self._limit = SHARE_OF_FREE * free_bytes(self._model.device)
 
     def _retreat(self, prompts: Sequence[Tensor], reason: str) -> None:
-        """Halves what a pass may keep, after memory ran out, and forgets what the step has done so far.
+        """Halves what a pass may keep after memory ran out, and drops the gradients of the step.
 
         Raises:
             ModelError: The passes had one row each.
@@ -270,6 +270,6 @@ class Microbatches:
         self._say(f"Memory ran out ({reason}): steps continue in smaller passes.")
 
     def _say(self, message: str) -> None:
-        """Keeps a message, once."""
+        """Adds a message unless it is there already."""
         if message not in self.messages:
             self.messages.append(message)

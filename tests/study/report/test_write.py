@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import html
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fontTools.ttLib import TTFont
 
 from spoton.errors import StudyError
 from spoton.study.analysis.analyse import analyse
@@ -138,7 +141,42 @@ def test_final_prompts_are_named_where_they_stand_for_keys(tmp_path: Path) -> No
     assert "final prompts, not keys" in markdown.split("## Targets")[0]
 
 
-def test_a_name_that_is_no_page(tmp_path: Path) -> None:
+def test_labels_are_text_in_a_font_that_the_page_carries(tmp_path: Path) -> None:
+    page, *_ = write_report(
+        analyse(made(targets=("cb", "rte & co", "kürzung"))), tmp_path / "report.html", files=False
+    )
+    text = page.read_text()
+    figure = re.search(r'<figure id="figure-transfer">(.*?)</figure>', text, re.DOTALL)
+    assert figure is not None
+    labels = {html.unescape(label) for label in re.findall(r"<text[^>]*>([^<]+)</text>", figure[1])}
+    assert {"cb", "rte & co", "kürzung", "mnli", "target", "source"} <= labels
+    font = re.search(r"data:font/woff;base64,([^\"]+)", text)
+    assert font is not None
+    letters = TTFont(io.BytesIO(base64.b64decode(font[1]))).getBestCmap()
+    assert set(map(ord, "".join(labels))) <= set(letters) and len(letters) < 100
+
+
+def test_all_that_a_figure_refers_to_is_in_it(tmp_path: Path) -> None:
+    page, *_ = write_report(analyse(made()), tmp_path / "report.html", files=False)
+    text = page.read_text()
+    for figure in re.findall(r"<figure .*?</figure>", text, re.DOTALL):
+        ids = re.findall(r' id="(f\d+)"', figure)
+        wanted = re.findall(r'href="#([^"]+)"', figure) + re.findall(r"url\(#([^)]+)\)", figure)
+        assert wanted and set(wanted) == set(ids) and len(ids) == len(set(ids))
+    styles = set(re.findall(r"\.(s\d+) \{", text))
+    assert styles == set(re.findall(r'class="(s\d+)"', text))
+
+
+def test_a_study_of_forty_targets_is_a_page_of_less_than_three_megabytes(tmp_path: Path) -> None:
+    names = [f"task_number_{i}" for i in range(40)]
+    results = replace(
+        made(names[:20], names), families={name: f"family {i % 6}" for i, name in enumerate(names)}
+    )
+    page, *_ = write_report(analyse(results), tmp_path / "report.html", files=False)
+    assert page.stat().st_size < 3e6
+
+
+def test_a_name_that_is_not_a_page(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"ends in \.html"):
         write_report(analyse(made()), tmp_path / "report.pdf")
 

@@ -281,6 +281,14 @@ def test_a_matrix_is_read_if_it_is_called_one(csv_of: Any) -> None:
         imported(csv_of("source,x,y\nnone,50,high\n"), options={"wide": True})
 
 
+@pytest.mark.parametrize("heading", ["source,target,score", "source,target,seed,mean", "from,to,accuracy"])
+def test_a_long_table_is_not_read_as_a_matrix(csv_of: Any, heading: str) -> None:
+    """Of numbered tasks and seeds every cell is a number: target, seed and score would be the targets."""
+    seed = ",0" if "seed" in heading else ""
+    with pytest.raises(DataError, match="Leave out --wide"):
+        imported(csv_of(f"{heading}\nnone,1{seed},50\n2,1{seed},60\n"), options={"wide": True})
+
+
 def test_a_baseline_under_any_name(csv_of: Any) -> None:
     assert imported(csv_of("source,target,score\nrandom,x,50\na,x,60\n")).sources == ("a",)
     with pytest.raises(DataError) as caught:

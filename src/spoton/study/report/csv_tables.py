@@ -1,4 +1,4 @@
-"""The report's tables as CSV files: whole numbers, with deviations and counts in columns of their own."""
+"""The report's tables as CSV files: unrounded numbers, with deviations and counts in columns of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spoton.study.report.parts import UNKNOWN, Cell, Section, Table, Value
 
 
 def tables_of(sections: Sequence[Section]) -> Iterator[Table]:
-    """Every table of a report."""
+    """Yields every table of a report that has rows."""
     for section in sections:
         for block in section.blocks:
             if isinstance(block, Table) and block.rows:
@@ -18,7 +18,7 @@ def tables_of(sections: Sequence[Section]) -> Iterator[Table]:
 
 
 def as_csv(table: Table) -> str:
-    """A table with a column for each number of a cell: ``gain``, ``gain_std``, ``gain_n``; unknown ones are empty."""
+    """Returns a table as CSV, with a column for each number of a cell: `gain`, `gain_std`, `gain_n`. Unknown: empty."""
     parts = [_parts([row[i] for row in table.rows]) for i in range(len(table.columns))]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -33,7 +33,7 @@ def as_csv(table: Table) -> str:
 
 
 def _parts(cells: Sequence[Cell]) -> list[str]:
-    """Names of the numbers in a column, those in which none is known left out; one unnamed part for words."""
+    """Returns the names of the numbers that are known in a column; one unnamed part for words."""
     known = {
         part: any(isinstance(cell, Value) and cell.numbers.get(part) is not None for cell in cells)
         for cell in cells

@@ -9,15 +9,15 @@ from spoton.study.report.parts import UNKNOWN, Block, Section, Table, mean_of, n
 
 
 def findings(analysis: Analysis) -> Section:
-    """How large the study is, what is missing in it, and the four verdicts."""
+    """Returns the size of the study, what is missing in it, and the four verdicts."""
     results = analysis.results
     seeds = [seed for seed in analysis.reported.seeds if seed is not None]
-    told = f"{len(results.sources)} source tasks, {len(results.targets)} target tasks, "
+    text = f"{len(results.sources)} source tasks, {len(results.targets)} target tasks, "
     if len(seeds) == 1:
-        told += f"one seed ({seeds[0]}): every score is that of a single run."
+        text += f"one seed ({seeds[0]}): every score is that of a single run."
     else:
-        told += f"seeds {', '.join(map(str, seeds))}." if seeds else "scores that are means over seeds."
-    told += (
+        text += f"seeds {', '.join(map(str, seeds))}." if seeds else "scores that are means over seeds."
+    text += (
         " Sources, k and checkpoints are chosen by validation scores; test scores are reported."
         if results.reported_split == "test"
         else " There are no test scores: validation scores are both chosen by and reported, which flatters whatever is "
@@ -26,25 +26,25 @@ def findings(analysis: Analysis) -> Section:
     missing = analysis.reported.missing({(source, target) for source, target, _ in results.left_out})
     if missing:
         cells = "1 cell is" if len(missing) == 1 else f"{len(missing)} cells are"
-        told += f" {cells} missing; all numbers are of what is there."
+        text += f" {cells} missing; all numbers are of what is there."
     if results.dropped:
         cells = (
             "1 transfer cell was"
             if len(results.dropped) == 1
             else f"{len(results.dropped)} transfer cells were"
         )
-        told += (
+        text += (
             f" {cells} dropped by successive halving, with the best score reached by then, which more steps might have "
             "raised: what is said of weak sources is a lower bound."
         )
     rows = [(one.question, one.answer, one.sentence) for one in verdicts(analysis)]
-    blocks: list[Block] = [told, Table("findings", ("question", "answer", "numbers"), rows)]
+    blocks: list[Block] = [text, Table("findings", ("question", "answer", "numbers"), rows)]
     blocks += [f"Note: {line}" for line in caveats(analysis)]
     return Section("Findings", blocks)
 
 
 def targets_alone(analysis: Analysis) -> Section:
-    """What each task does without transfer."""
+    """Returns what each task scores without transfer."""
     both = bool(analysis.results.candidates)
     rows = [
         (
@@ -66,20 +66,20 @@ def targets_alone(analysis: Analysis) -> Section:
         "learned",
     )
     table = Table("targets", columns, rows).filled
-    told = (
+    text = (
         f"What each task scores without transfer, with a prompt tuned from scratch ({deviations(analysis)})"
     )
     if "majority" in table.columns or "zero-shot" in table.columns:
-        told += (
+        text += (
             ", and what there is to beat: always the most frequent answer, and the bare model. A "
             "task is learned if tuning "
             "from scratch is ahead of both by more than its standard deviation"
         )
-    return Section("Targets without transfer", [f"{told}.", table])
+    return Section("Targets without transfer", [f"{text}.", table])
 
 
 def deviations(analysis: Analysis) -> str:
-    """What stands behind a score, in words: single runs are not called means."""
+    """Returns what a score is, in words: a single run is not called a mean."""
     if analysis.reported.is_seeded.any() and sum(analysis.reported.is_seeded) == 1:
         return "scores of single runs"
     return "mean ± standard deviation over seeds, and their number"

@@ -13,7 +13,7 @@ _SPECIAL = re.compile(r"[\\`*\[\]|]")
 
 
 def as_markdown(title: str, sections: Sequence[Section], pictures: Mapping[str, Path]) -> str:
-    """The whole report; figures for which there is no file are left out.
+    """Returns the whole report, without figures that have no file.
 
     Args:
         title: Its heading.
@@ -45,6 +45,6 @@ def _table(table: Table) -> str:
 
 
 def _plain(text: Cell) -> str:
-    """Text that Markdown shows as it is: names of tasks and labels come from files, and may hold tags or links."""
+    """Escapes text for Markdown: names of tasks and labels come from files, and may hold tags or links."""
     escaped = _SPECIAL.sub(r"\\\g<0>", " ".join(str(text).splitlines()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

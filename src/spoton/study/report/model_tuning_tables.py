@@ -1,4 +1,4 @@
-"""The report's section on model tuning; there is none if no model was tuned."""
+"""The report's section on model tuning, for studies that tuned the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WORDS = {"prompt": "a prompt", "model": "the model"}
 
 
 def model_tuning_sections(analysis: Analysis) -> list[Section]:
-    """A table of scores by target, and one of what is tuned."""
+    """Returns a table of scores by target and one of tuned parameters; nothing if no model was tuned."""
     found = model_tuning(analysis)
     if found is None:
         return []
@@ -21,16 +21,16 @@ def model_tuning_sections(analysis: Analysis) -> list[Section]:
         (row["target"], number(row["zero_shot"]), *(spread(mean_of(row[name])) for name in _SCORES))
         for row in found["targets"]
     ]
-    told = (
+    text = (
         f"Scores on the {found['split']} split; where there are several seeds, mean ± standard "
         "deviation and their number. "
         "Transfer: the source that is best by validation, in each seed."
     )
     if found["similarity"]:
-        told += (
+        text += (
             f" Retrieval: the best by validation of the {k} most similar sources by {found['similarity']}."
         )
-    told += " Model tuning: all weights, on the same rows, evaluated as often on the validation split."
+    text += " Model tuning: all weights, on the same rows, evaluated as often on the validation split."
     costs = [
         (_WORDS[name], count(size["parameters"]), count(size["bytes"]))
         for name, size in found["tuned"].items()
@@ -42,7 +42,7 @@ def model_tuning_sections(analysis: Analysis) -> list[Section]:
         Section(
             "Model tuning",
             [
-                told, Table("model_tuning", columns, rows), f"{sizes}.",
+                text, Table("model_tuning", columns, rows), f"{sizes}.",
                 Table("tuned_numbers", ("tuned", "numbers", "bytes"), costs),
             ],
         )

@@ -1,4 +1,4 @@
-"""A report as one HTML file: figures are SVG in the page, so that neither a network nor a script is needed."""
+"""A report as one HTML file with its figures as SVG, which needs neither a network nor a script."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 from spoton.study.report.figures.drawing import Drawing
+from spoton.study.report.figures.page_svg import PageFigures
 from spoton.study.report.parts import Block, Cell, Picture, Section, Table
 
 _STYLE = """
@@ -23,7 +24,7 @@ h2 { margin-top: 2.6rem; font-size: 1.3rem; border-bottom: 1px solid var(--line)
 h3 { margin-top: 1.9rem; font-size: 1.05rem; } p { max-width: 62rem; }
 table { border-collapse: collapse; font-size: 13.5px; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { background: var(--back); font-weight: 600; } td.number, th.number { text-align: right; white-space: nowrap; }
+th { background: var(--back); font-weight: 600; }
 td.helps, td.yes { color: #1a6b3c; font-weight: 600; } td.hurts, td.no { color: #a8321f; font-weight: 600; }
 .wide { overflow-x: auto; } figure { margin: 1.2rem 0; }
 figure svg { display: block; max-width: none; }
@@ -37,18 +38,19 @@ summary { cursor: pointer; color: var(--link); } td { overflow-wrap: break-word;
 
 
 def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, Drawing]) -> str:
-    """The whole page.
+    """Returns the whole page.
 
     Args:
-        title: Its heading.
-        sections: What is in it.
-        figures: What to draw in the places of pictures.
+        title: Heading of the page.
+        sections: Sections of the report.
+        figures: Figures by name.
     """
     links = "\n".join(
         f'<a href="#{section.anchor}"{" class=part" if section.level > 2 else ""}>{html.escape(section.title)}</a>'
         for section in sections
     )
-    body = "\n".join(_section(section, figures) for section in sections)
+    drawn = PageFigures()
+    body = "\n".join(_section(section, figures, drawn) for section in sections)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -56,7 +58,7 @@ def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, Drawi
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="icon" href="data:,">
 <title>{html.escape(title)}</title>
-<style>{_STYLE}</style>
+<style>{_STYLE}{_alignment(sections)}{drawn.css()}</style>
 </head>
 <body>
 <nav aria-label="Contents">{links}</nav>
@@ -69,44 +71,45 @@ def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, Drawi
 """
 
 
-def _section(section: Section, figures: Mapping[str, Drawing]) -> str:
+def _alignment(sections: Sequence[Section]) -> str:
+    """Rules for columns of numbers. A class on the table, not on each cell: large reports are mostly cells."""
+    tables = [block.filled for section in sections for block in section.blocks if isinstance(block, Table)]
+    most = max((len(table.columns) for table in tables), default=0)
+    columns = ", ".join(f".n{i} {tag}:nth-child({i})" for i in range(1, most + 1) for tag in ("th", "td"))
+    return f"{columns} {{ text-align: right; white-space: nowrap; }}\n" if most else ""
+
+
+def _section(section: Section, figures: Mapping[str, Drawing], drawn: PageFigures) -> str:
     heading = f'<h{section.level} id="{section.anchor}">{html.escape(section.title)}</h{section.level}>'
-    return "\n".join([heading, *(_block(block, figures) for block in section.blocks)])
+    return "\n".join([heading, *(_block(block, figures, drawn) for block in section.blocks)])
 
 
-def _block(block: Block, figures: Mapping[str, Drawing]) -> str:
+def _block(block: Block, figures: Mapping[str, Drawing], drawn: PageFigures) -> str:
     if isinstance(block, str):
         return f"<p>{html.escape(block)}</p>"
     if isinstance(block, Picture):
-        drawn = figures[block.name].element(block.caption)
+        drawing = figures[block.name]
+        element = drawn.element(drawing.write_for_page(), drawing.words, block.caption)
         return (
-            f'<figure id="figure-{block.name}"><div class="wide" tabindex="0">{drawn}</div>'
+            f'<figure id="figure-{block.name}"><div class="wide" tabindex="0">{element}</div>'
             f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"
         )
     return _table(block.filled)
 
 
 def _table(table: Table) -> str:
-    numeric = [' class="number"' if is_number else "" for is_number in table.numeric]
-    head = "".join(
-        f"<th{kind}>{html.escape(text)}</th>" for kind, text in zip(numeric, table.columns, strict=True)
-    )
-    rows = "\n".join(
-        "<tr>" + "".join(map(_cell, table.columns, numeric, row)) + "</tr>" for row in table.rows
-    )
-    text = f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
+    numeric = " ".join(f"n{i}" for i, is_number in enumerate(table.numeric, start=1) if is_number)
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in table.columns)
+    rows = "\n".join("<tr>" + "".join(map(_cell, table.columns, row)) + "</tr>" for row in table.rows)
+    kind = f' class="{numeric}"' if numeric else ""
+    text = f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
     return (
         f"<details><summary>{html.escape(table.folded)}</summary>{text}</details>" if table.folded else text
     )
 
 
-def _cell(column: str, kind: str, cell: Cell) -> str:
+def _cell(column: str, cell: Cell) -> str:
     text = str(cell)
-    if column in ("answer", "outcome", "learned", "learned its own task") and text in (
-        "helps",
-        "hurts",
-        "yes",
-        "no",
-    ):
-        kind = f' class="{text}"'
+    judged = column in ("answer", "outcome", "learned", "learned its own task")
+    kind = f' class="{text}"' if judged and text in ("helps", "hurts", "yes", "no") else ""
     return f"<td{kind}>{html.escape(text)}</td>"

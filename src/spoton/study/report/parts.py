@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as: sections of paragraphs, tables and pictures."""
+"""The parts of a report in every format: sections of paragraphs, tables and pictures."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any, TypeAlias
 from spoton.study.results.score_arrays import Mean
 
 UNKNOWN = "\N{EN DASH}"
-"""What stands for a number that is not known."""
+"""Shown for an unknown number."""
 
 DROPPED = "\N{DAGGER}"
-"""What marks a score of a cell that successive halving ended early."""
+"""Marks the score of a cell that successive halving ended early."""
 
 _MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
 class Value:
-    """A number in a table: how a reader sees it, and what a CSV file holds.
+    """A number in a table, as text for readers and as numbers for CSV files.
 
     Attributes:
-        text: Such as ``97.0 ± 1.1 (3)``.
-        numbers: The number itself under "", and perhaps ``std`` and ``n``; None: unknown.
+        text: Text such as `97.0 ± 1.1 (3)`.
+        numbers: The number itself under "", and `std` and `n` if known; None: unknown.
     """
 
     text: str
@@ -34,7 +34,7 @@ class Value:
         return self.text
 
     def marked(self, mark: str) -> Value:
-        """The same with a mark behind the text."""
+        """Returns the value with a mark after its text."""
         return Value(self.text + mark, self.numbers)
 
 
@@ -46,10 +46,10 @@ class Table:
     """A table, the same in every format.
 
     Attributes:
-        name: What its CSV file is called.
+        name: Name of its CSV file.
         columns: Headings.
         rows: Cells.
-        folded: What a long table is called that a reader opens; None: it stands open.
+        folded: Heading of a long table, which readers unfold; None: the table is always visible.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Table:
 
     @property
     def filled(self) -> Table:
-        """The table without columns in which nothing is known."""
+        """The table without its empty columns."""
         full = [
             i
             for i in range(len(self.columns))
@@ -87,8 +87,8 @@ class Picture:
     """The place of a figure.
 
     Attributes:
-        name: Which one.
-        caption: What it shows.
+        name: Name of the figure.
+        caption: What the figure shows.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what is under it.
+    """A heading and its content.
 
     Attributes:
         title: The heading.
@@ -111,7 +111,7 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """A name for links."""
+        """The id of the section, for links."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower()).strip("-")
 
 
@@ -119,7 +119,7 @@ Block: TypeAlias = str | Table | Picture
 
 
 def number(value: float | None, digits: int = 1, *, sign: bool = False) -> Value:
-    """A number; a dash for what is not known."""
+    """Returns a number; a dash if it is unknown."""
     if value is None or not math.isfinite(value):
         return Value(UNKNOWN, {"": None})
     text = f"{value:{'+' if sign else ''}z.{digits}f}"  # z: no minus before zeros
@@ -127,12 +127,12 @@ def number(value: float | None, digits: int = 1, *, sign: bool = False) -> Value
 
 
 def count(value: int | None) -> Value:
-    """A whole number."""
+    """Returns a whole number; a dash if it is unknown."""
     return Value(UNKNOWN if value is None else f"{value:,}", {"": value})
 
 
 def spread(mean: Mean, digits: int = 1, *, sign: bool = False, seeds: bool = True) -> Value:
-    """Mean ± standard deviation (n)."""
+    """Returns mean ± standard deviation (n)."""
     if not math.isfinite(mean.mean):
         return Value(UNKNOWN, {"": None})
     deviation = "" if math.isnan(mean.std) else f" ± {mean.std:.{digits}f}"
@@ -142,21 +142,21 @@ def spread(mean: Mean, digits: int = 1, *, sign: bool = False, seeds: bool = Tru
 
 
 def probability(value: float | None) -> Value:
-    """A p-value."""
+    """Returns a p-value."""
     if value is None or not math.isfinite(value):
         return Value(UNKNOWN, {"": None})
     return Value(f"{value:.3f}" if value >= 0.001 else f"{value:.0e}", {"": value})
 
 
 def percent(share: float) -> Value:
-    """A share, which a CSV file holds as such."""
+    """Returns a share as a percentage; a CSV file holds the share."""
     if not math.isfinite(share):
         return Value(UNKNOWN, {"": None})
     return Value(f"{100 * share:z.0f} %".replace("-", _MINUS), {"": share})
 
 
 def interval(low: float, high: float, digits: int = 1) -> Value:
-    """Both ends of an interval."""
+    """Returns both ends of an interval."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return Value(UNKNOWN, {"low": None, "high": None})
     return Value(
@@ -165,11 +165,11 @@ def interval(low: float, high: float, digits: int = 1) -> Value:
 
 
 def mean_of(document: Mapping[str, Any]) -> Mean:
-    """A mean from its plain values."""
+    """Returns a mean from its plain values."""
     mean, std = (math.nan if document[name] is None else float(document[name]) for name in ("mean", "std"))
     return Mean(mean, std, document["n"] or 0)
 
 
 def yes_or_no(value: bool | None) -> str:
-    """A word; a dash for what is not known."""
+    """Returns yes or no; a dash if it is unknown."""
     return {True: "yes", False: "no", None: UNKNOWN}[value]

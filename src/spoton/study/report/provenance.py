@@ -17,7 +17,7 @@ _MISSING_SHOWN = 40
 
 
 def definitions(analysis: Analysis) -> Section:
-    """What each number means."""
+    """Returns what each number means."""
     blocks = [
         "Relative error reduction: 100 · (score - base) / (100 - base), where base is the score from scratch; of means "
         "over seeds. The deviation is over seeds, each against its own run from scratch. Undefined where base is 100.",
@@ -46,7 +46,7 @@ def definitions(analysis: Analysis) -> Section:
 
 
 def provenance(analysis: Analysis) -> Section:
-    """Facts about the study, what was left out, and what is missing."""
+    """Returns facts about the study, what it leaves out, and what is missing."""
     facts = dict(_flat("", {k: v for k, v in analysis.results.metadata.items() if k != "notes"}))
     facts |= {f"analysed with {name}": version for name, version in versions().items()}
     blocks: list[Block] = [Table("provenance", ("what", "value"), sorted(facts.items()))]
@@ -66,7 +66,7 @@ def provenance(analysis: Analysis) -> Section:
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
-    """Nested facts as lines; a long list of numbers as its sum and median."""
+    """Returns nested facts as lines, and a long list of numbers as its sum and median."""
     if isinstance(value, Mapping):
         numbers = [
             one for one in value.values() if isinstance(one, int | float) and not isinstance(one, bool)

@@ -26,7 +26,7 @@ _EVERY_K = ("best-of-top-k", "random")
 
 
 def retrieval(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
-    """Table 3 of the paper, and how well each similarity orders sources."""
+    """Returns Table 3 of the paper, and how well each similarity ranks sources."""
     blocks: list[Block] = []
     ranked, everything = analysis.ranked_targets(), analysis.results.targets
     if analysis.correlations:
@@ -48,8 +48,7 @@ def retrieval(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
         "As Table 3 of the paper: changes against tuning from scratch of the same seed, averaged "
         "over targets. Only the "
         "oracle chooses by the reported scores. Random: the expected result of choosing by validation among k random "
-        "sources. Sources that validation cannot tell apart are told apart by validation loss, if known, and averaged "
-        "over otherwise."
+        "sources. Ties in validation scores are broken by validation loss if it is known, and averaged over otherwise."
     )
     blocks.append(_methods("methods", shown))
     if len(shown) < len(analysis.rows):
@@ -96,7 +95,7 @@ def _noise(row: MethodResult) -> str:
 
 
 def leaving_one_out(analysis: Analysis) -> list[Section]:
-    """What each target gets if the others choose."""
+    """Returns what each target gets from a choice made on the other targets."""
     if not analysis.held_out:
         return []
     columns = ("choice", "chosen for", "change", "picked on the answer", "change of that", "difference")
@@ -109,7 +108,7 @@ def leaving_one_out(analysis: Analysis) -> list[Section]:
         ]
         for one in analysis.held_out
     ]  # fmt: skip
-    told = (
+    text = (
         "Each target gets what the other targets choose by validation. The difference to the one "
         "choice that is best on "
         "all targets by reported scores is how much picking on the answer would have flattered."
@@ -119,14 +118,14 @@ def leaving_one_out(analysis: Analysis) -> list[Section]:
         for row in rows
         if not str(row[0]).startswith("similarity for k") or int(str(row[0]).split()[-1]) in _SOME_K
     ]
-    blocks: list[Block] = [told, Table("leaving_one_target_out", columns, some)]
+    blocks: list[Block] = [text, Table("leaving_one_target_out", columns, some)]
     if len(some) < len(rows):
         blocks.append(Table("leaving_one_target_out_every_k", columns, rows, "The same for every k"))
     return [Section("Leaving one target out", blocks)]
 
 
 def halving(analysis: Analysis) -> list[Section]:
-    """What halving did, or what it would have done."""
+    """Returns what successive halving did, or would have done."""
     blocks: list[Block] = []
     if dropped := analysis.results.dropped:
         rows = [
@@ -161,5 +160,5 @@ def halving(analysis: Analysis) -> list[Section]:
 
 
 def _short(option: str) -> str:
-    """An option without the method that all of best-of-top-k share."""
+    """Returns the name of an option without the method, if it is best-of-top-k."""
     return option.removeprefix("best-of-top-k, ")

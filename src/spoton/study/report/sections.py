@@ -1,4 +1,4 @@
-"""What the report says, section by section, as text that every format shows alike."""
+"""The report section by section, the same in every format."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from spoton.study.report.transfer_tables import gains, transfer
 
 
 def title(analysis: Analysis) -> str:
-    """The report's heading."""
+    """Returns the report's heading."""
     name = analysis.results.metadata.get("name")
     return f"Transfer study: {name}" if name else "Transfer study"
 
 
 def sections(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
-    """The whole report.
+    """Returns all sections of the report.
 
     Args:
-        analysis: What to report.
-        figures: Names of the figures there are.
+        analysis: Analysis to report.
+        figures: Names of the figures that were drawn.
     """
     return [
         findings(analysis), targets_alone(analysis), transfer(analysis), gains(analysis, figures), *starts(analysis),

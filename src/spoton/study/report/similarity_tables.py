@@ -25,20 +25,20 @@ FINAL = "These are similarities of final prompts, not of keys: no early checkpoi
 
 
 def similarities(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
-    """A map for each similarity, all in one order."""
+    """Returns a map for each similarity, with tasks in the same order."""
     if not analysis.similarities:
         return []
     first = next(iter(analysis.similarities))
     blocks: list[Block] = [] if analysis.results.has_keys else [FINAL]
     for metric, found in analysis.similarities.items():
         if f"similarity-{metric}" in figures:
-            told = f"Similarity of tasks by {metric}, mean over all pairs of seeds."
+            text = f"Similarity of tasks by {metric}, mean over all pairs of seeds."
             if found.tree is not None:
-                told += (
+                text += (
                     f" Tasks stand in the order of their clusters by {first} (average linkage), in every map."
                 )
-            told += " Colours span what different tasks reach; a task with itself may lie beyond."
-            blocks.append(Picture(f"similarity-{metric}", f"{told} {_what_to_see(analysis, found)}".strip()))
+            text += " Colours span what different tasks reach; a task with itself may lie beyond."
+            blocks.append(Picture(f"similarity-{metric}", f"{text} {_what_to_see(analysis, found)}".strip()))
         tasks = [found.tasks[place] for place in found.order]
         rows: list[list[Cell]] = [
             [a, *(number(float(found.values[i, j]), 3) for j in found.order)]
@@ -51,8 +51,8 @@ def similarities(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
 
 
 def _what_to_see(analysis: Analysis, found: TaskSimilarities) -> str:
-    """Whether families stand together, and whether keys remember the start they had in common."""
-    told = []
+    """Returns whether families form clusters, and whether keys remember their common start."""
+    text = []
     families = [analysis.results.families.get(task) for task in found.tasks]
     alike = np.array([[a is not None and a == b for b in families] for a in families])
     known = np.array([family is not None for family in families])
@@ -60,7 +60,7 @@ def _what_to_see(analysis: Analysis, found: TaskSimilarities) -> str:
     inside, outside = found.values[different & alike], found.values[different & ~alike]
     if inside.size and outside.size:
         more = inside.mean() > outside.mean()
-        told.append(
+        text.append(
             f"Look for bright blocks along the diagonal where the strip has one colour: tasks of one family are at "
             f"{number(float(inside.mean()), 3)} on average, of different families at "
             f"{number(float(outside.mean()), 3)}, so "
@@ -68,29 +68,29 @@ def _what_to_see(analysis: Analysis, found: TaskSimilarities) -> str:
         )
     if found.remember_start is not None:
         word = "keys" if analysis.results.has_keys else "prompts"
-        told.append(
+        text.append(
             f"Do {word} remember their start? Different tasks of one seed, which start alike, are at "
             f"{number(found.same_seed, 3)}; of different seeds at {number(found.other_seed, 3)}: "
             + (f"yes, so compare {word} of one seed only." if found.remember_start else "no, or hardly.")
         )
-    return " ".join(told)
+    return " ".join(text)
 
 
 def correlations(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
-    """Similarity against error reduction."""
+    """Returns how similarity and error reduction correlate."""
     if not analysis.correlations:
         return []
     blocks: list[Block] = [] if analysis.results.has_keys else [FINAL]
-    told = "Each point is a source prompt."
+    text = "Each point is a source prompt."
     if sum(analysis.reported.is_seeded) > 1:
-        told += (
+        text += (
             " p-values take prompts as independent, which those of one task from several seeds are "
             "not, so these p-values "
             "are too small; the interval is a 95 % bootstrap over source tasks."
         )
     else:
-        told += " The interval is a 95 % bootstrap over source tasks."
-    blocks.append(told)
+        text += " The interval is a 95 % bootstrap over source tasks."
+    blocks.append(text)
     caption = (
         "Similarity and relative error reduction, a row for each target and a column for each similarity. If similar "
         "tasks transfer better, points rise to the right."

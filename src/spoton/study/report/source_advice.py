@@ -8,7 +8,7 @@ from spoton.study.report.parts import UNKNOWN, Cell, Section, Table, mean_of, nu
 
 
 def sources_to_try(analysis: Analysis) -> list[Section]:
-    """For each target its sources, best by validation first."""
+    """Returns the sources of each target, the best by validation first."""
     split = analysis.results.reported_split
     similar = "similarity" if analysis.results.has_keys else "similarity of final prompts"
     columns = (

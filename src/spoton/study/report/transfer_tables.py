@@ -29,11 +29,11 @@ from spoton.study.report.parts import (
 from spoton.study.results.score_arrays import Mean
 
 _LEAST = 10
-"""From which error reduction on a pair is in the list, as in Table 7 of SPoT."""
+"""Least error reduction of a pair in the list, as in Table 7 of SPoT."""
 
 
 def transfer(analysis: Analysis) -> Section:
-    """The map of error reductions, and their means by source."""
+    """Returns the map of error reductions, and their means by source."""
     targets = analysis.results.targets
     caption = (
         "Relative error reduction in percent, sources by their mean over targets, the best first. Blue cells gain, red "
@@ -85,16 +85,16 @@ def _largest(analysis: Analysis) -> Table:
         )
         for one in analysis.above(_LEAST)
     ]
-    told = (
+    text = (
         f"{len(rows)} of {len(analysis.changes)} pairs reduce the error by more than {_LEAST} %, as Table 7"
     )
     return Table(
-        "error_reduction_above_10", ("source", "target", "error reduction %", "gain", "outcome"), rows, told
+        "error_reduction_above_10", ("source", "target", "error reduction %", "gain", "outcome"), rows, text
     )
 
 
 def gains(analysis: Analysis, figures: Sequence[str]) -> Section:
-    """Gains with their intervals, by target, and pair by pair."""
+    """Returns gains with their intervals, by target and pair by pair."""
     kinds = {one.interval.method for one in analysis.changes if one.interval.is_known}
     words = {"paired t": "paired over seeds (Student's t)", "Welch": "of two independent means (Welch)"}
     caption = (

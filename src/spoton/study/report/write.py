@@ -1,4 +1,4 @@
-"""Writing a report's files."""
+"""Writes the files of a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spoton.study.report.sections import sections, title
 
 
 def write_report(analysis: Analysis, out: Path, *, files: bool = True) -> list[Path]:
-    """Writes ``out``, the same as ``.md`` next to it, figures in ``<name>_figures`` and tables in ``<name>_tables``.
+    """Writes `out`, the same as `.md` next to it, figures in `<name>_figures` and tables in `<name>_tables`.
 
     Args:
         analysis: What to report.
@@ -27,7 +27,7 @@ def write_report(analysis: Analysis, out: Path, *, files: bool = True) -> list[P
         The files written, the HTML first.
 
     Raises:
-        StudyError: The name does not end in ``.html``.
+        StudyError: The name does not end in `.html`.
         SpotonError: A file cannot be written.
     """
     if out.suffix != ".html":

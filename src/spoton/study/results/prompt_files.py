@@ -81,15 +81,15 @@ def require_known(prompts: Mapping[tuple[str, int], Matrix], tasks: Collection[s
     unknown = sorted({task for task, _ in prompts} - set(tasks))
     if not unknown:
         return
-    told = (
+    message = (
         f"There are prompts of {', '.join(unknown)}, but the scores name only {', '.join(sorted(tasks))}. "
         "Name the files as the tasks are named in the table: TASK.npy or TASK.SEED.npy."
     )
     guess = next((name for name in unknown if _without_number(name) in tasks), None)
     if guess is not None:
         task, _, seed = guess.rpartition("_")
-        told += f" If {seed} in {guess} is a seed, call the file {task}.{seed}."
-    raise DataError(told)
+        message += f" If {seed} in {guess} is a seed, call the file {task}.{seed}."
+    raise DataError(message)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

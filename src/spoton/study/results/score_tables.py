@@ -159,7 +159,9 @@ def read_families(path: Path) -> tuple[dict[str, str], dict[str, bool]]:
     """
     table = read_table(path)
     if not {"task", "family"} <= set(table.names):
-        raise DataError(f"{path} has the columns {_told(table)}; expected task, family and perhaps learned.")
+        raise DataError(
+            f"{path} has the columns {_headings(table)}; expected task, family and perhaps learned."
+        )
     families, learned = {}, {}
     for row in table.rows:
         families[row.cells["task"]] = row.cells["family"]
@@ -192,6 +194,7 @@ def require_one_scale(first: ScoreTable, second: ScoreTable, names: tuple[Path, 
 def _rows(path: Path, options: ReadOptions, needed: Sequence[str]) -> Iterable[TableRow]:
     table = read_table(path)
     if options.wide and "source" in needed:
+        _require_matrix(table)
         return unfold(table)
     columns = {role: _column(table, role) for role in _NAMES}
     absent = [role for role in needed if columns[role] is None]
@@ -201,13 +204,23 @@ def _rows(path: Path, options: ReadOptions, needed: Sequence[str]) -> Iterable[T
                 f"{path} looks like a matrix, one row a source and one column a target. Use --wide if it is."
             )
         raise DataError(
-            f"{path} has the columns {_told(table)}; expected {', '.join(needed)}, and seed and std if there are "
+            f"{path} has the columns {_headings(table)}; expected {', '.join(needed)}, and seed and std if there are "
             "any. Name them so in its first line."
         )
     return [
         TableRow(row.where, {role: row.cells[name] for role, name in columns.items() if name is not None})
         for row in table.rows
     ]
+
+
+def _require_matrix(table: TableFile) -> None:
+    """Refuses a long table as a matrix: its seeds and scores would count as targets where all cells are numbers."""
+    roles = {role: next((name for name in _NAMES[role] if name in table.names), None) for role in _NAMES}
+    if all(roles[role] for role in ("source", "target", "score")):
+        raise DataError(
+            f"{table.path} looks like a table with one row a score: it has the columns {roles['source']}, "
+            f"{roles['target']} and {roles['score']}. Leave out --wide."
+        )
 
 
 def _column(table: TableFile, role: str) -> str | None:
@@ -220,7 +233,7 @@ def _column(table: TableFile, role: str) -> str | None:
     return there[0] if there else None
 
 
-def _told(table: TableFile) -> str:
+def _headings(table: TableFile) -> str:
     return ", ".join(table.columns) or "(none)"
 
 
@@ -285,10 +298,10 @@ def _twice(
     source, target, seed = cell
     start = "from scratch" if source is None else f"from {source}"
     which = "" if seed is None else f", seed {seed}"
-    told = f"{target} {start}{which} has more than one score: {first}, and {second}. Keep one."
+    message = f"{target} {start}{which} has more than one score: {first}, and {second}. Keep one."
     if name != other:
-        told += f" If {name!r} and {other!r} are not the same, say which is from scratch: --scratch-name {name!r}."
-    return DataError(told)
+        message += f" If {name!r} and {other!r} are not the same, say which is from scratch: --scratch-name {name!r}."
+    return DataError(message)
 
 
 def _check_scale(

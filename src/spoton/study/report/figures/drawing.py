@@ -7,11 +7,9 @@ the page scrolls in its box.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from spoton.study.analysis.analyse import Analysis
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
 Format = Literal["svg", "pdf", "png"]
 FORMATS: tuple[Format, ...] = ("svg", "pdf", "png")
+FONT_FAMILY = "DejaVu Sans"
 
 INK, SOFT, LINE = "#1d2733", "#5c6b7a", "#9aa5b1"
 COLORS = (
@@ -32,6 +31,7 @@ UNCOLORED = "#8c8c8c"
 FONT = 8.5  # points; a page shows them as 11 pixels
 
 _DPI = 200
+_LEGEND_ACROSS = 5
 
 
 @dataclass
@@ -68,14 +68,14 @@ class Drawing:
             self._written[file_format] = self._write(file_format)
         return self._written[file_format]
 
-    def _write(self, file_format: Format) -> bytes:
+    def _write(self, file_format: Format, letters: Literal["path", "none"] = "path") -> bytes:
         dates: dict[Format, dict[str, Any]] = {
             "svg": {"Date": None},
             "pdf": {"CreationDate": None},
             "png": {},
         }
         data = io.BytesIO()
-        with style(self.name):
+        with style(self.name, letters):
             self.figure.savefig(
                 data,
                 format=file_format,
@@ -86,29 +86,25 @@ class Drawing:
             )
         return data.getvalue()
 
-    def element(self, caption: str) -> str:
-        """The figure as an SVG element for a page, with its words as titles."""
-        text = self.write("svg").decode()
-        text = text[text.index("<svg") :]
-        text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-        text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(caption, quote=True)}" ', 1)
-
-        def titled(match: re.Match[str]) -> str:
-            words = self.words.get(match[1])
-            return match[0] if words is None else f"{match[0]}<title>{escape(words)}</title>"
-
-        return re.sub(r'<g id="([^"]+)">', titled, text)
+    def write_for_page(self) -> bytes:
+        """The figure as SVG whose letters are text, for a page that carries the font."""
+        return self._write("svg", letters="none")
 
 
 @contextmanager
-def style(salt: str) -> Iterator[None]:
-    """How all figures look; ids in SVG files follow from the salt, so that files are the same each time."""
+def style(salt: str, letters: Literal["path", "none"] = "path") -> Iterator[None]:
+    """How all figures look; ids in SVG files follow from the salt, so that files are the same each time.
+
+    Args:
+        salt: The figure's name.
+        letters: Letters of SVG as shapes, so that a file needs no font and nothing moves; or "none": as text.
+    """
     import matplotlib
 
     with matplotlib.rc_context(
         {
-            "svg.fonttype": "path",  # letters as shapes: no page lacks the font, and nothing moves
-            "svg.hashsalt": salt, "pdf.fonttype": 42, "font.size": FONT, "text.parse_math": False,
+            "svg.fonttype": letters, "svg.hashsalt": salt, "pdf.fonttype": 42, "font.family": [FONT_FAMILY],
+            "font.size": FONT, "text.parse_math": False,
             "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": LINE, "xtick.labelcolor": INK,
             "ytick.labelcolor": INK, "axes.titlesize": FONT + 0.5, "axes.labelsize": FONT,
         }
@@ -161,8 +157,11 @@ def family_legend(drawing: Drawing, axes: Axes, colors: dict[str, str], drop: fl
     if not colors:
         return
     height = axes.get_position().height * drawing.figure.get_size_inches()[1]
+    across = min(_LEGEND_ACROSS, len(colors))
+    # Matplotlib fills columns; read row by row, families are then in their order.
+    shown = [item for column in range(across) for item in list(colors.items())[column::across]]
     axes.legend(
-        [Patch(color=color) for color in colors.values()], [name.replace("_", " ") for name in colors],
-        loc="upper left", bbox_to_anchor=(0, -drop / height), ncols=min(5, len(colors)), frameon=False,
+        [Patch(color=color) for _, color in shown], [name.replace("_", " ") for name, _ in shown],
+        loc="upper left", bbox_to_anchor=(0, -drop / height), ncols=across, frameon=False,
         fontsize=FONT, handlelength=1.0, borderaxespad=0,
     )  # fmt: skip

@@ -55,10 +55,10 @@ def transfer_map(analysis: Analysis) -> Drawing:
         for t, target in enumerate(targets):
             change = analysis.change(source, target)
             if change is None or not math.isfinite(change.error_reduction):
-                _cell(drawing, axes, (t, s), "#f0f2f4", _told(change, source, target))
+                _cell(drawing, axes, (t, s), "#f0f2f4", _words(change, source, target))
                 continue
             value = change.error_reduction
-            _cell(drawing, axes, (t, s), colors((value / CLIP + 1) / 2), _told(change, source, target))
+            _cell(drawing, axes, (t, s), colors((value / CLIP + 1) / 2), _words(change, source, target))
             axes.text(
                 t, s, f"{number(value, sign=True)}{mark(analysis, change)}", ha="center", va="center",
                 fontsize=FONT - 1, color="white" if abs(value) > 0.7 * CLIP else INK,
@@ -124,7 +124,7 @@ def mark(analysis: Analysis, change: Change) -> str:
     return ("*" if change.beyond_noise else "") + (DROPPED if dropped else "")
 
 
-def _told(change: Change | None, source: str, target: str) -> str:
+def _words(change: Change | None, source: str, target: str) -> str:
     if change is None:
         return f"{source} to {target}: no score"
     return (
