@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from spoton import plots
 from spoton.errors import SpotonError
-from spoton.plots import draw_curve, figure, evaluations, losses, save_figure, smooth
+from spoton.plots import draw_curve, evaluations, figure, losses, save_figure, smooth
 
 HISTORY = [
     {"step": 0.0, "validation": 40.0, "validation_loss": 1.5},
