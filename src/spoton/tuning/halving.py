@@ -1,7 +1,7 @@
 """Successive halving: of several prompts tuned together, those that are behind at a rung go no further.
 
 Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943, with the rungs and the share to keep given. What a rung
-decides follows from the looks up to it alone, so a resumed run drops what the killed one dropped.
+decides follows from the evaluations up to it alone, so a resumed run drops what the killed one dropped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Halving(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rungs: list[int] = Field(min_length=1)
-    """Steps after which prompts are compared; each has to be a step at which the validation split is looked at."""
+    """Steps after which prompts are compared; each has to be a step with an evaluation on the validation split."""
     keep: float = Field(default=0.5, gt=0, lt=1)
     """Share of the prompts that continues, rounded up; at least one does."""
     select: Literal["score", "loss"] = "score"
@@ -45,7 +45,7 @@ class Halving(BaseModel):
         """Returns how many of `prompts` continue after the rung of that index."""
         return max(1, math.ceil(prompts * self.keep ** (rung + 1) - 1e-9))
 
-    def require_looks(self, steps: int, evaluate_every: int) -> None:
+    def require_evaluations(self, steps: int, evaluate_every: int) -> None:
         """Refuses rungs at steps without an evaluation.
 
         Raises:
@@ -94,15 +94,15 @@ class Halving(BaseModel):
 
 
 def _reached(history: Sequence[Look], rung: int) -> bool:
-    return any("validation" in look and look["step"] >= rung for look in history)
+    return any("validation" in entry and entry["step"] >= rung for entry in history)
 
 
 def _rank(history: Sequence[Look], rung: int, select: Literal["score", "loss"]) -> tuple[float, float]:
     """The best evaluation up to a rung: score and negative loss, or the other way round."""
     pairs = [
-        (look["validation"], -look.get("validation_loss", math.inf))
-        for look in history
-        if "validation" in look and look["step"] <= rung
+        (entry["validation"], -entry.get("validation_loss", math.inf))
+        for entry in history
+        if "validation" in entry and entry["step"] <= rung
     ]
     if select == "loss":
         pairs = [(loss, score) for score, loss in pairs]

@@ -117,7 +117,7 @@ def tune_together(
     """
     if halving is not None:
         for job in jobs:
-            halving.require_looks(job.recipe.steps, job.recipe.evaluate_every)
+            halving.require_evaluations(job.recipe.steps, job.recipe.evaluate_every)
     runs = [PromptRun(model, job) for job in jobs]
     train_together(
         model, [run.run for run in runs], [run.begin for run in runs], activation_limit, halving, rivals

@@ -166,7 +166,7 @@ def test_halving_stays_within_its_budget(prompts: int, budget: int, every: int) 
     taken = steps_of(halving, prompts, longest.steps)
     assert budget - halving.left(prompts, len(halving.rungs) - 1) < taken <= budget
     assert halving.left(prompts, len(halving.rungs) - 1) == 1
-    halving.require_looks(longest.steps, every)
+    halving.require_evaluations(longest.steps, every)
 
 
 def test_halving_says_how_many_steps_it_needs() -> None:

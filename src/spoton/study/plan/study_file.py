@@ -290,7 +290,7 @@ def parse_study_file(text: str, name: str) -> StudyFile:
             if study.model_tuning is not None:
                 study.model_tuning.recipe_of(recipe)
             if study.halving is not None and group is study.targets and entry in group.tasks:
-                study.halving.require_looks(recipe.steps, recipe.evaluate_every)
+                study.halving.require_evaluations(recipe.steps, recipe.evaluate_every)
     return study
 
 
