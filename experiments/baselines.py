@@ -1,12 +1,12 @@
 """SPoT beside its baselines: ZeroShot, PromptTuning, SPoT, ModelTuning and multi-task ModelTuning, at equal data.
 
 All arms of a task and seed see the same rows in the same order and are validated and tested by the same code, on
-one model in float32. SPoT starts from the prompt of ``--library`` whose key is nearest to that of the PromptTuning
-arm; multi-task ModelTuning tunes all weights on ``--mixture`` first, once a seed, then on the target, and is left out
+one model in float32. SPoT starts from the prompt of `--library` whose key is nearest to that of the PromptTuning
+arm; multi-task ModelTuning tunes all weights on `--mixture` first, once a seed, then on the target, and is left out
 without a mixture. The mixture should not hold the target.
 
 Every cell is a JSON file of its own, written last; finished cells are never run again, and killed ones go on from
-their last look at the validation split. ``--table`` prints what is there as Markdown, with what is tuned per task.
+their last look at the validation split. `--table` prints what is there as Markdown, with what is tuned per task.
 
     python experiments/baselines.py --tasks movie_sentiment --seeds 0,1,2 --mixture tweet_sentiment,product_sentiment
     python experiments/baselines.py --table

@@ -1,7 +1,7 @@
 """Does a source of one length still help a target of another? Sources of 20 tokens, targets of 5 to 80.
 
 Three starter prompts of the sentiment family, resized by `resize_prompt`, are scored on the validation split of
-``news_sentiment`` without any tuning, beside a prompt of sampled vocabulary of the same length.
+`news_sentiment` without any tuning, beside a prompt of sampled vocabulary of the same length.
 
     python experiments/length_mismatch.py
 """

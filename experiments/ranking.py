@@ -1,6 +1,6 @@
 """Which ranking finds the best source? Leave-one-out over a library: each prompt's task is the target of all others.
 
-The truth of a pair is what the source gives on the target's validation split: untuned, calibrated (``--steps 0``), or
+The truth of a pair is what the source gives on the target's validation split: untuned, calibrated (`--steps 0`), or
 after some steps of tuning. Its price is paid once a pair; every ranking is then judged by it:
 
 - nDCG over the whole ranking, relevance being the score above the worst source's;

@@ -1,7 +1,7 @@
 """Which recipe should be the default for decoder-only models? One factor at a time around a base recipe.
 
 Seven tasks of seven kinds in their natural form, each with at most 1,000 training and 200 validation rows. Every cell
-(task, variant, steps, seed) is a JSON file under ``docs/experiments/recipe_sweep/``; finished cells never run
+(task, variant, steps, seed) is a JSON file under `docs/experiments/recipe_sweep/`; finished cells never run
 again, a killed cell resumes from its checkpoint, and several processes may work at the same time. Rows come from a
 folder, as for the catalog.
 

@@ -3,7 +3,7 @@
 Inference targets of at most 256 training rows, tuned with the default recipe from four starts at equal steps: from
 scratch (the task in words), from the MNLI prompt, from the SST-2 prompt (a control that has learned something else) and
 from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSON file under
-``docs/experiments/related_source/``; finished cells never run again, and killed ones go on from their last
+`docs/experiments/related_source/`; finished cells never run again, and killed ones go on from their last
 evaluation. The seed draws the rows, too. The first seed also scores the untuned starts.
 
     python -m experiments.related_source --data-dir data --threads 1
@@ -42,7 +42,7 @@ TRAIN, VALIDATION, TEST, CALIBRATION = 256, 100, 250, 128
 
 
 def start_of(name: str, library: PromptLibrary, seed: int) -> tuple[Tensor | None, list[Parent]]:
-    """The matrix ``[P, D]`` of a start, and its parents; None: the recipe's own."""
+    """The matrix `[P, D]` of a start, and its parents; None: the recipe's own."""
     if name == "scratch":
         return None, []
     prompt = library.get(STARTS[name] or "mnli")

@@ -4,9 +4,9 @@ Every source has the default recipe with batches of 16 and its own number of ste
 again, a killed one goes on from its last evaluation, and several processes may work at the same time. Rows of tasks
 that no package index carries come from a folder, as for the catalog. A prompt goes into the package if it beats the
 majority answer of the test rows by at least five points and the terms of its data allow it; the record of every source,
-kept or not, goes to ``docs/experiments/starter_library/``.
+kept or not, goes to `docs/experiments/starter_library/`.
 
-``news_sentiment`` and ``disambiguation_qa`` are left out on purpose: they are the targets of the demo and of the
+`news_sentiment` and `disambiguation_qa` are left out on purpose: they are the targets of the demo and of the
 transfer experiment.
 
     python -m experiments.starter_library --data-dir data --threads 1

@@ -5,7 +5,7 @@ whose prompt is scored by both. A sketch of the catalog at work and no benchmark
 and so few test rows that chance alone moves a score by several points (the cells hold the intervals).
 
 Every cell is a JSON file of its own, written last; finished cells are never run again, a killed prompt goes on from
-its last look at the validation split, and tasks of short texts come first. ``--table`` prints what is there as
+its last look at the validation split, and tasks of short texts come first. `--table` prints what is there as
 Markdown.
 
     SPOTON_DATA_DIR=data python -m experiments.task_table --threads 1

@@ -1,11 +1,11 @@
 """Which way of ranking and combining sources is best? Every method on the same rows, at one total budget.
 
-All arms of a task, size and seed share rows, recipe and validation. Tuning from scratch takes ``--steps`` steps; every
+All arms of a task, size and seed share rows, recipe and validation. Tuning from scratch takes `--steps` steps; every
 other arm takes out of as many what its ranking costs (a key, or the passes of a trial) and shares the rest among what
-it tunes. ``ensemble`` gives each of its three prompts a third. The test split is scored once an arm.
+it tunes. `ensemble` gives each of its three prompts a third. The test split is scored once an arm.
 
 Every cell is a JSON file of its own, written last. Finished cells are not run again; a killed one goes on from its
-last evaluation. ``--table`` prints what is there.
+last evaluation. `--table` prints what is there.
 
     python experiments/transfer_methods.py --tasks news_sentiment,disambiguation_qa --sizes 100,250 --seeds 0,1,2
     python experiments/transfer_methods.py --table

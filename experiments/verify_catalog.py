@@ -1,7 +1,7 @@
 """Checks the catalog against the Hugging Face Hub: data set, configuration, revision, splits, columns and labels.
 
 Streams the first rows of every split that a task's YAML names and renders them. One line for each task; the end
-says which failed and at what. Exits with 1 if any did. ``make verify-catalog`` runs this; it needs a network.
+says which failed and at what. Exits with 1 if any did. `make verify-catalog` runs this; it needs a network.
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ UNTIED = ("t5_v1_1", "mt5", "umt5")
 
 @cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that knows the words of the toy task: ``</s>`` is 0, ``<pad>`` 1, ``<s>`` 2."""
+    """A byte-level BPE tokenizer that knows the words of the toy task: `</s>` is 0, `<pad>` 1, `<s>` 2."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()

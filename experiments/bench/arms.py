@@ -54,7 +54,7 @@ class Arm(Protocol):
         """One training step: forward, backward, AdamW on the prompt."""
 
     def scores(self, batches: Sequence[Batch], labels: Sequence[Sequence[int]]) -> Tensor:
-        """``[N, C]`` log-likelihood of each label behind each input of all batches."""
+        """`[N, C]` log-likelihood of each label behind each input of all batches."""
 
 
 class SpotonArm:
@@ -100,7 +100,7 @@ class PeftArm:
     Args:
         name: As in the tables.
         network: The model that PEFT wraps.
-        initial: ``[P, D]`` the prompt to start from.
+        initial: `[P, D]` the prompt to start from.
         pads_to: Pad every text to this length; None: to the longest of its batch.
         expert: Read labels of one token from one forward pass, and keep no cache in training.
     """
@@ -168,7 +168,7 @@ class PeftArm:
         return torch.cat(rows)
 
     def _log_likelihoods(self, texts: Sequence[Sequence[int]], places: int) -> Tensor:
-        """``[B, places, V]`` log-probabilities of the next token at the last places of each text."""
+        """`[B, places, V]` log-probabilities of the next token at the last places of each text."""
         ids, mask = self._padded(texts, self.pads_to)
         logits = self._model(input_ids=ids, attention_mask=mask).logits
         ends = torch.tensor([len(self._initial) + len(text) for text in texts])
@@ -178,7 +178,7 @@ class PeftArm:
     def _padded(
         self, rows: Sequence[Sequence[int]], width: int | None, *, fill: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Ids and mask ``[B, L]``, padded on the right: PEFT drops position ids, so left padding would be wrong."""
+        """Ids and mask `[B, L]`, padded on the right: PEFT drops position ids, so left padding would be wrong."""
         ids = pad_sequence([torch.tensor(list(row)) for row in rows], batch_first=True, padding_value=fill)
         mask = pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
         missing = 0 if width is None else width - ids.shape[1]
@@ -199,7 +199,7 @@ def can_compile() -> bool:
 
 
 def make_arm(name: str, model: str, length: int, device: str = "cpu") -> Arm:
-    """An arm with a prompt of ``length`` tokens; models are loaded once and kept."""
+    """An arm with a prompt of `length` tokens; models are loaded once and kept."""
     held = frozen(name, model, device)
     initial = initial_prompt(held, length)
     if name in (SPOTON, COMPILED):
@@ -211,7 +211,7 @@ def make_arm(name: str, model: str, length: int, device: str = "cpu") -> Arm:
 
 
 def initial_prompt(model: FrozenModel, length: int) -> Tensor:
-    """``[P, D]`` embeddings of random tokens, rounded to bfloat16 so that models of both types start alike."""
+    """`[P, D]` embeddings of random tokens, rounded to bfloat16 so that models of both types start alike."""
     ids = torch.randint(5000, (length,), generator=torch.Generator().manual_seed(length))
     return model.embeddings.detach().cpu()[ids].to(torch.bfloat16).float()
 

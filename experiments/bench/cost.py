@@ -1,6 +1,6 @@
 """How time and memory of a step grow with P, text length, batch, K, labels and model size, checked at a dozen points.
 
-Time: ``FLOP / rate + layers * (blocks + 1) * overhead``, with the FLOP of the unavoidable products. Memory: what a
+Time: `FLOP / rate + layers * (blocks + 1) * overhead`, with the FLOP of the unavoidable products. Memory: what a
 layer keeps of every token (by its widths) plus its attention weights. Rate and overhead are fitted to all points but
 one and tried on that one, in turn; memory has nothing to fit.
 
@@ -36,7 +36,7 @@ RESULT = Path(__file__).parents[2] / "docs" / "experiments" / "cost_model.json"
 
 @dataclass(frozen=True)
 class Point:
-    """One kind of step: ``labels`` of one token each are scored; 0 means a training step."""
+    """One kind of step: `labels` of one token each are scored; 0 means a training step."""
 
     name: str
     length: int

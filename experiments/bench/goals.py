@@ -1,4 +1,4 @@
-"""What the engine is meant to reach, and whether a result does. Works on the plain values of ``result.json``."""
+"""What the engine is meant to reach, and whether a result does. Works on the plain values of `result.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from experiments.bench.ratios import pairwise_ratio
 
 @dataclass(frozen=True)
 class Goal:
-    """``slow`` takes at least ``times`` the time of ``fast``."""
+    """`slow` takes at least `times` the time of `fast`."""
 
     model: str
     work: str

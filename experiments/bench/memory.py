@@ -3,12 +3,12 @@
 Saved activations alone would flatter whoever makes large temporaries, so this is what the system sees: the highest
 resident size during the steps, minus the resident size before them. Before means: model loaded, every weight touched, a
 step on two short rows taken (libraries and kernels are in), free memory given back. The mark is Linux's VmHWM, reset in
-between through ``/proc/self/clear_refs``, since loading a model may need more than a step does.
+between through `/proc/self/clear_refs`, since loading a model may need more than a step does.
 
 The allocator is left as the system has it, unlike where time is measured: keeping freed memory is faster, but leaves
 holes, and would charge PEFT a third more than it needs.
 
-Run by the benchmark as ``python -m experiments.bench.memory ARM LENGTH BATCH THREADS``; prints bytes.
+Run by the benchmark as `python -m experiments.bench.memory ARM LENGTH BATCH THREADS`; prints bytes.
 """
 
 from __future__ import annotations

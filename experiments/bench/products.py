@@ -44,7 +44,7 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class Product:
-    """``[batch, rows, inner] @ [batch, inner, columns]``, so many times in a row."""
+    """`[batch, rows, inner] @ [batch, inner, columns]`, so many times in a row."""
 
     batch: int
     rows: int

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 Round = dict[str, dict[str, float]]
-"""Name of an arm -> ``wall`` and ``cpu`` seconds for one batch, mean over the round's batches."""
+"""Name of an arm -> `wall` and `cpu` seconds for one batch, mean over the round's batches."""
 
 # Relative difference of a loss from the first arm's, by the type an arm computes in.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02, "float16": 0.02}
@@ -23,7 +23,7 @@ class Spread:
 
 
 def pairwise_ratio(rounds: Sequence[Round], slow: str, fast: str, clock: str = "wall") -> Spread | None:
-    """How many times the time of ``fast`` the arm ``slow`` takes, round by round; None if one did not run."""
+    """How many times the time of `fast` the arm `slow` takes, round by round; None if one did not run."""
     found = [r[slow][clock] / r[fast][clock] for r in rounds if slow in r and fast in r]
     return Spread(statistics.median(found), min(found), max(found)) if found else None
 

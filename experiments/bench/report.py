@@ -1,6 +1,6 @@
 """The result as people read it: Markdown tables, one picture, and the block in docs/performance.md.
 
-Works on the plain values of ``result.json`` and runs no model, so that an old result can be told again.
+Works on the plain values of `result.json` and runs no model, so that an old result can be told again.
 """
 
 from __future__ import annotations

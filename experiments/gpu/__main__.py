@@ -4,7 +4,7 @@
     python -m experiments.gpu --minutes 10 --out build/gpu
 
 It needs the repository and the embedded model, and nothing of a network once that is there. Every stage is a process of
-its own with a time limit, and what is known so far is written after each: ``result.json``, and ``result.md`` as tables.
+its own with a time limit, and what is known so far is written after each: `result.json`, and `result.md` as tables.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     python -m experiments.scale.rows --rows 10000000        # ten times as many: 4 GB of disk, a quarter of an hour
 
 Rows have about 30 words. Indexing, and a start with the index there, run in fresh processes; the second tunes three
-steps of the embedded model. Writes ``docs/experiments/scale/rows.json`` and its table in ``docs/performance.md``.
+steps of the embedded model. Writes `docs/experiments/scale/rows.json` and its table in `docs/performance.md`.
 """
 
 from __future__ import annotations

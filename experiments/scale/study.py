@@ -1,7 +1,7 @@
 """Processor time of a study's own work against the number of its cells: planning, running, status.
 
 The cells do nothing but leave a result of usual size, so what is measured is what spoton adds to every cell. Writes
-``docs/experiments/scale/study.json`` and its table in ``docs/performance.md``.
+`docs/experiments/scale/study.json` and its table in `docs/performance.md`.
 
     python -m experiments.scale.study                 # 1,000, 10,000 and 100,000 cells; some minutes
     python -m experiments.scale.study --cells 1000

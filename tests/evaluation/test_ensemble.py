@@ -40,7 +40,7 @@ def members(
 
 
 def probabilities(model: FrozenModel, prompts: list[SoftPrompt], calibrate: bool = True) -> torch.Tensor:
-    """``[N, C]`` by the formula, from each prompt alone: the geometric mean of probabilities, made to sum to 1."""
+    """`[N, C]` by the formula, from each prompt alone: the geometric mean of probabilities, made to sum to 1."""
     alone = torch.stack(
         [
             torch.tensor(

@@ -1,7 +1,7 @@
 """kill -9 at random moments: what is there is whole, what resumes ends as if nothing had happened, no litter stays.
 
 Every test counts the kills that met a living process: at least 14 of `tune`, 7 of `adapt`, 80 of a library's writer and
-8 of a study in this file; workers of Ray in ``test_ray_kills.py``.
+8 of a study in this file; workers of Ray in `test_ray_kills.py`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def saved(family: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models on disk, ``llama`` and ``t5``."""
+    """Two models on disk, `llama` and `t5`."""
     root = tmp_path_factory.mktemp("models")
     for family in ("llama", "t5"):
         saved(family, root / family)

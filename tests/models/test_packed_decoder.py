@@ -134,7 +134,7 @@ def test_one_scorer_serves_many_batches() -> None:
 
 
 def _is_packed(model: FrozenModel, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Notes every packed forward pass of ``model``."""
+    """Notes every packed forward pass of `model`."""
     passes: list[str] = []
     packed = PackedEngine._run
 

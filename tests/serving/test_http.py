@@ -45,7 +45,7 @@ def client(url: str) -> openai.OpenAI:
 
 
 def naive_likelihoods(model: FrozenModel, value: torch.Tensor, ids: list[int]) -> torch.Tensor:
-    """``[L, V]`` log-likelihoods of what follows every token, by concatenation."""
+    """`[L, V]` log-likelihoods of what follows every token, by concatenation."""
     network = model.network
     embedded = torch.cat([value, network.get_input_embeddings()(torch.tensor(ids))])
     with torch.no_grad():

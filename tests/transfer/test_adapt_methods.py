@@ -30,7 +30,7 @@ def model() -> FrozenModel:
 
 @pytest.fixture(scope="module")
 def moved(model: FrozenModel) -> torch.Tensor:
-    """``[P, D]`` what the first steps on the target do to its prompt."""
+    """`[P, D]` what the first steps on the target do to its prompt."""
     probe = tune(model, toy_task(), RECIPE.changed(steps=2)).prompt
     assert probe.key is not None and probe.start is not None
     return probe.key - probe.start

@@ -1,6 +1,6 @@
 """A subset of Jinja that ends: every loop, text and list of a template is paid for from a budget of its row.
 
-A template may come from a stranger's card, and a sandbox alone does not stop ``'a' * 2_000_000_000`` or two nested
+A template may come from a stranger's card, and a sandbox alone does not stop `'a' * 2_000_000_000` or two nested
 loops over 100,000 numbers. So statements and functions are those listed here, and the tree of a template is rewritten
 before it is compiled: loops, comparisons, lists and joined texts charge the budget by what they cost. A text of n
 characters costs n; a turn of a loop costs what stands in its body. Time, memory and output are thus all bounded.

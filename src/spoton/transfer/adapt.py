@@ -1,7 +1,7 @@
 """Adapting a frozen model to a task by prompt transfer: rank sources, transfer, tune, compare, test once.
 
-The comparison is at equal budget. Tuning from scratch takes ``recipe.steps`` steps. Transfer takes out of as many what
-its ranking costs: ``recipe.key_step`` steps for the key of the target, or what a trial is worth. It shares the rest
+The comparison is at equal budget. Tuning from scratch takes `recipe.steps` steps. Transfer takes out of as many what
+its ranking costs: `recipe.key_step` steps for the key of the target, or what a trial is worth. It shares the rest
 among its candidates. The key is nothing else than the first steps of tuning from scratch, so it is read off there and
 the same steps are counted for both.
 """
@@ -48,9 +48,9 @@ class Adapted:
 
     Attributes:
         prompt: The best prompt by validation, over arms and seeds, with its test score on its card.
-        chosen: The arm it comes from: ``transfer`` or ``prompt_tuning``.
+        chosen: The arm it comes from: `transfer` or `prompt_tuning`.
         runs: One entry a seed; none where nothing was tuned.
-        document: All of it as plain values: what ``--json`` prints and the record holds.
+        document: All of it as plain values: what `--json` prints and the record holds.
     """
 
     prompt: SoftPrompt
@@ -81,7 +81,7 @@ def adapt(
     overwrite: bool = False,
     on_event: OnEvent = silent,
 ) -> Adapted:
-    """Adapts ``model`` to ``task`` with the most transferable prompts of ``libraries`` (SPoT, section 3).
+    """Adapts `model` to `task` with the most transferable prompts of `libraries` (SPoT, section 3).
 
     Args:
         model: The frozen model.
@@ -92,14 +92,14 @@ def adapt(
         rank: What sources are ranked by: similarity of keys, of displacements, or a trial on the target's rows.
         k: How many are retrieved.
         metric: By which similarity.
-        rows_of: Gives the rows of a source, for ``mixture``; None: of tasks of the catalog.
-        seeds: How many seeds each arm is run with, from ``recipe.seed`` on.
+        rows_of: Gives the rows of a source, for `mixture`; None: of tasks of the catalog.
+        seeds: How many seeds each arm is run with, from `recipe.seed` on.
         ensemble: Whether the prompts of all seeds of the better arm are kept together, and answer together, instead of
             the best of them.
-        evaluation: ``rank`` or ``generate``; None: by the task.
-        out: Where to save the prompt, with its record (``.json``) and learning curves (``.png``) next to it. Finished
-            parts are kept in a ``.work`` folder next to it until the end, so a killed call resumes by itself.
-        overwrite: Whether a prompt at ``out`` is replaced, once the new one is finished.
+        evaluation: `rank` or `generate`; None: by the task.
+        out: Where to save the prompt, with its record (`.json`) and learning curves (`.png`) next to it. Finished
+            parts are kept in a `.work` folder next to it until the end, so a killed call resumes by itself.
+        overwrite: Whether a prompt at `out` is replaced, once the new one is finished.
         on_event: Watches the progress.
 
     Raises:
@@ -107,7 +107,7 @@ def adapt(
         LibraryError: There is no source; says how many prompts were left out, and why.
         SpotonError: `out` is no name for a prompt, cannot be written, exists, or is being written by another process;
             all of it is found out first.
-        Interrupted: Ctrl-C. The best prompt so far is saved at ``out`` and the message says so.
+        Interrupted: Ctrl-C. The best prompt so far is saved at `out` and the message says so.
 
     Examples:
         >>> adapted = adapt(model, task, [starter_library()], out=Path("reviews.safetensors"))  # doctest: +SKIP

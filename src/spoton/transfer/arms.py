@@ -1,7 +1,7 @@
 """The two arms of one seed: tuning from scratch, and transfer with what is left of as many steps after its ranking.
 
 Which sources, which starts, how they are tuned, what each part takes of the budget. Means over seeds, the test split
-and the document are the business of ``adapt.py``.
+and the document are the business of `adapt.py`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Transfer:
         rank: What they are ranked by.
         k: How many are retrieved.
         metric: By which similarity, where similarities rank.
-        rows_of: Gives the rows of a source, for ``mixture``; None: of tasks of the catalog.
+        rows_of: Gives the rows of a source, for `mixture`; None: of tasks of the catalog.
     """
 
     method: Method = "best-of-top-k"
@@ -93,7 +93,7 @@ class SeedRuns:
     ranking: Ranking
 
     def arm(self, name: str) -> Run:
-        """The run of an arm: ``transfer`` or ``prompt_tuning``."""
+        """The run of an arm: `transfer` or `prompt_tuning`."""
         return self.transfer if name == "transfer" else self.scratch
 
     def steps(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What `adapt` tells of a comparison, as plain values: what ``--json`` prints and the record holds.
+"""What `adapt` tells of a comparison, as plain values: what `--json` prints and the record holds.
 
 Numbers come in finished; nothing is run here but the arithmetic of means and verdicts.
 """

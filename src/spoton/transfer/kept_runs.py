@@ -89,13 +89,13 @@ class KeptRuns:
         parents: Sequence[Parent] = (),
         tuned_as: Collapsible | None = None,
     ) -> Run:
-        """The finished run of ``recipe`` from ``initial``, tuned now or found in the folder.
+        """The finished run of `recipe` from `initial`, tuned now or found in the folder.
 
         Args:
             phase: What to call it in progress events.
             recipe: How to tune.
-            initial: ``[P', D]`` to start from; None: as the recipe says.
-            parents: What ``initial`` was made of.
+            initial: `[P', D]` to start from; None: as the recipe says.
+            parents: What `initial` was made of.
             tuned_as: What is tuned in place of the prompt.
 
         Raises:
@@ -116,7 +116,7 @@ class KeptRuns:
         Args:
             phase: What to call it in progress events.
             recipe: How to tune each.
-            begun: ``[P', D]`` to start from and its parents, for each.
+            begun: `[P', D]` to start from and its parents, for each.
             halving: The rungs.
 
         Raises:
@@ -152,7 +152,7 @@ class KeptRuns:
         Args:
             phase: What to call it in progress events.
             recipe: Decides how labels are scored and how long inputs are.
-            value: ``[P, D]``; it keeps its length.
+            value: `[P, D]`; it keeps its length.
             parents: What it was made of.
         """
         # No step is taken, so a rate that is still to be chosen has to be any number.

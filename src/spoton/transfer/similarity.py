@@ -19,14 +19,14 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float:
     """Similarity of two prompts, in [-1, 1]; symmetric; lengths may differ.
 
-    - ``average_tokens``: cosine of the mean token of each (SPoT, section 3.2).
-    - ``per_token_average``: mean cosine over all pairs of tokens (SPoT, section 3.2). Not 1 for a prompt with itself.
-    - ``maximum_token``: each token's highest cosine in the other prompt, averaged over the tokens of both (the
+    - `average_tokens`: cosine of the mean token of each (SPoT, section 3.2).
+    - `per_token_average`: mean cosine over all pairs of tokens (SPoT, section 3.2). Not 1 for a prompt with itself.
+    - `maximum_token`: each token's highest cosine in the other prompt, averaged over the tokens of both (the
       pairwise maximum of Lin et al. 2024, arXiv 2407.16245, made symmetric).
 
     Args:
-        a: ``[P, D]``.
-        b: ``[Q, D]``.
+        a: `[P, D]`.
+        b: `[Q, D]`.
         metric: Which similarity.
 
     Raises:

@@ -1,6 +1,6 @@
 """Which prompts can be sources of a target, and what a ranking says of them.
 
-How they are ranked is in ``ranking/``, what is made of them in ``combining/``.
+How they are ranked is in `ranking/`, what is made of them in `combining/`.
 """
 
 from __future__ import annotations

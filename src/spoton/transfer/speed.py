@@ -105,8 +105,8 @@ def steps_to_reach(steps: np.ndarray, scores: np.ndarray, level: float) -> float
     """Returns the step at which a rising curve reaches a level, interpolated; None if it never does.
 
     Args:
-        steps: ``[N]`` rising.
-        scores: ``[N]`` never falling.
+        steps: `[N]` rising.
+        scores: `[N]` never falling.
         level: The score to reach.
     """
     above = np.flatnonzero(scores >= level)

@@ -53,16 +53,16 @@ def adapt_untuned(
         libraries: Where sources are tried from.
         recipe: Its seed, input length, label scores, and the length of the own text. None: the default.
         k: How many of the best are scored on the validation split, which chooses between them.
-        evaluation: ``rank`` or ``generate``; None: by the task.
-        out: Where to save the prompt, with its record (``.json``) next to it.
-        overwrite: Whether a prompt at ``out`` is replaced.
+        evaluation: `rank` or `generate`; None: by the task.
+        out: Where to save the prompt, with its record (`.json`) next to it.
+        overwrite: Whether a prompt at `out` is replaced.
         on_event: Watches the progress.
 
     Raises:
         LibraryError: There is no source.
         RecipeError: k is below 1.
         SpotonError: `out` is no name for a prompt, cannot be written, or exists.
-        Interrupted: Ctrl-C; finished parts are kept next to ``out``.
+        Interrupted: Ctrl-C; finished parts are kept next to `out`.
 
     Example:
         >>> adapt_untuned(model, task, [starter_library()]).to_json()["scores"]["transfer"]  # doctest: +SKIP

@@ -43,7 +43,7 @@ def sources(model: FrozenModel, tmp_path: Path) -> list[Source]:
 
 
 def label_scores(model: FrozenModel, value: torch.Tensor, task: Task, rows: int) -> torch.Tensor:
-    """``[rows, C]`` by concatenating the prompt to every row and label, one at a time."""
+    """`[rows, C]` by concatenating the prompt to every row and label, one at a time."""
     assert task.labels is not None
     order = rows_of_step(len(task.train), len(task.train), 0, RECIPE.seed)[:rows]
     examples = [task.train[row] for row in order]

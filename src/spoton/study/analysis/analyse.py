@@ -88,7 +88,7 @@ class Analysis:
         return next(iter(self.similarities), None)
 
     def reductions(self) -> Array:
-        """``[S, T]`` relative error reductions on the reported split."""
+        """`[S, T]` relative error reductions on the reported split."""
         return matrix(self.reported, list(self.changes), "error_reduction")
 
     def change(self, source: str, target: str) -> Change | None:
@@ -185,8 +185,8 @@ def _correlations(
     """Points as in figure 5 of SPoT: every source prompt, against the mean score from scratch.
 
     Args:
-        keys: Gives the similarity of a source prompt; None: it is read off ``measured``.
-        measured: ``[S, T, N]``.
+        keys: Gives the similarity of a source prompt; None: it is read off `measured`.
+        measured: `[S, T, N]`.
         grid: The reported scores.
     """
     points: dict[int, list[tuple[str, int | None, float, float]]] = {t: [] for t in range(len(grid.targets))}
@@ -240,7 +240,7 @@ def _held_out(
 
 
 def _extra(results: StudyResults, grid: ScoreArrays) -> dict[Option, tuple[Array, Array]]:
-    """Validation and reported scores ``[T, N]`` of the other methods, in the order of the reported grid's seeds."""
+    """Validation and reported scores `[T, N]` of the other methods, in the order of the reported grid's seeds."""
     found = {}
     for name, scores in results.extra.items():
         validation = ScoreArrays.of(scores, results.sources, results.targets)
@@ -254,7 +254,7 @@ def _extra(results: StudyResults, grid: ScoreArrays) -> dict[Option, tuple[Array
 
 
 def method_of(name: str) -> Option:
-    """Method, similarity metric and k of a name such as ``weighted-average:average_tokens@3``.
+    """Method, similarity metric and k of a name such as `weighted-average:average_tokens@3`.
 
     Raises:
         DataError: k is no number or the metric is unknown.

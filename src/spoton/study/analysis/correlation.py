@@ -98,7 +98,7 @@ def _interval(x: Array, y: Array, task: Array) -> tuple[float, float]:
 
 
 def _pearson(x: Array, y: Array, weights: Array) -> Array:
-    """Weighted r for each row of weights ``[R, n]``."""
+    """Weighted r for each row of weights `[R, n]`."""
     share = weights / weights.sum(axis=1, keepdims=True)
     dx, dy = x - (share @ x)[:, None], y - (share @ y)[:, None]
     xy, xx, yy = ((share * product).sum(axis=1) for product in (dx * dy, dx * dx, dy * dy))

@@ -20,9 +20,9 @@ _DRAWS = 100_000
 
 
 def error_reduction(score: Array | float, base: Array | float) -> Any:
-    """Relative error reduction in percent: the share of the error of ``base`` that ``score`` is without.
+    """Relative error reduction in percent: the share of the error of `base` that `score` is without.
 
-    ``100 * ((100 - base) - (100 - score)) / (100 - base)``; it reproduces Table 7 of SPoT from Table 6. Where base
+    `100 * ((100 - base) - (100 - score)) / (100 - base)`; it reproduces Table 7 of SPoT from Table 6. Where base
     is 100 there is no error to reduce: NaN, so that means leave it out.
 
     Examples:
@@ -66,7 +66,7 @@ class Change:
 
     @property
     def outcome(self) -> str:
-        """``helps``, ``hurts``, ``within noise``, or ``noise unknown`` where there is no noise to compare with."""
+        """`helps`, `hurts`, `within noise`, or `noise unknown` where there is no noise to compare with."""
         if self.beyond_noise is None:
             return "noise unknown"
         return ("helps" if self.gain > 0 else "hurts") if self.beyond_noise else "within noise"
@@ -100,7 +100,7 @@ def changes(grid: ScoreArrays) -> list[Change]:
 
 
 def matrix(grid: ScoreArrays, found: list[Change], field: str) -> Array:
-    """A number of every pair as ``[S, T]``; NaN where there is none."""
+    """A number of every pair as `[S, T]`; NaN where there is none."""
     values = np.full((len(grid.sources), len(grid.targets)), np.nan)
     for one in found:
         values[grid.row[one.source], grid.column[one.target]] = getattr(one, field)
@@ -133,7 +133,7 @@ def chance_beyond_noise(n: int) -> float:
 
 
 def _change(pair: tuple[str, str], score: Mean, scratch: Mean, after: Array, before: Array) -> Change:
-    """The change of a pair, from its means and its scores by seed ``[N]``."""
+    """The change of a pair, from its means and its scores by seed `[N]`."""
     gain = score.mean - scratch.mean
     noise = max(score.std, scratch.std)
     spread = Mean.of(error_reduction(after, before)).std

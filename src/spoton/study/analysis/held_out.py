@@ -55,7 +55,7 @@ def metric_for_k(choices: SourceChoices, baseline: Array, k: int) -> HeldOut | N
 
     Args:
         choices: The study.
-        baseline: ``[T, N]`` validation scores from scratch.
+        baseline: `[T, N]` validation scores from scratch.
         k: How many sources are tried.
     """
     return leave_one_target_out(choices, f"similarity for k = {k}", _best_of_top(choices, [k]), baseline)
@@ -81,8 +81,8 @@ def leave_one_target_out(
     Args:
         choices: The study.
         question: What is chosen.
-        options: ``[T, N]`` validation and reported scores of every option.
-        baseline: ``[T, N]`` validation scores from scratch.
+        options: `[T, N]` validation and reported scores of every option.
+        baseline: `[T, N]` validation scores from scratch.
         frugal: Choose the smallest k that keeps `KEEP` of the gain of the largest k, instead of the largest gain.
 
     Returns:
@@ -124,7 +124,7 @@ def _best_of_top(choices: SourceChoices, sizes: Iterable[int]) -> dict[Option, t
 
 
 def _changes(scores: Array, baseline: Array, targets: list[int]) -> Array:
-    """``[T, 2]`` sum and number of the changes of each target, so that leaving one out is a subtraction."""
+    """`[T, 2]` sum and number of the changes of each target, so that leaving one out is a subtraction."""
     change = (scores - baseline)[targets]
     return np.stack([np.nansum(change, axis=1), np.isfinite(change).sum(axis=1)], axis=1)
 

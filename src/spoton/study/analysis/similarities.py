@@ -33,9 +33,9 @@ class TaskSimilarities:
     Attributes:
         metric: Which measure.
         tasks: K names, sources first.
-        values: ``[K, K]`` mean over all pairs of seeds (SPoT, section 3.2), on the diagonal like everywhere.
+        values: `[K, K]` mean over all pairs of seeds (SPoT, section 3.2), on the diagonal like everywhere.
         order: The tasks' places when similar ones stand together.
-        tree: The clusters as scipy's linkage matrix ``[K - 1, 4]``; None for fewer than three tasks.
+        tree: The clusters as scipy's linkage matrix `[K - 1, 4]`; None for fewer than three tasks.
         same_seed: Mean similarity of different tasks of one seed.
         other_seed: Mean similarity of different tasks of different seeds. Where this is much lower, keys remember the
             start they had in common.
@@ -106,7 +106,7 @@ class KeySimilarities:
         return self._mean(self._of_source.get(source, {}), self._of_target.get(target, {}))
 
     def by_seed(self, grid: ScoreArrays) -> Array:
-        """``[S, T, N]``: similarity of source and target key of one seed; of the tasks where a key of it is missing.
+        """`[S, T, N]`: similarity of source and target key of one seed; of the tasks where a key of it is missing.
 
         A source with one key, such as a library's prompt, has it for every seed.
         """
@@ -158,7 +158,7 @@ class KeySimilarities:
 
 
 def untuned_losses(runs: Mapping[tuple[str, str, int], TransferRun], grid: ScoreArrays) -> Array:
-    """``[S, T, N]``: minus the validation loss of each source on each target before any step; NaN where unknown."""
+    """`[S, T, N]`: minus the validation loss of each source on each target before any step; NaN where unknown."""
     values = np.full(grid.transfer.shape, np.nan)
     places = {seed: n for n, seed in enumerate(grid.seeds)}
     for (source, target, seed), run in runs.items():
@@ -175,10 +175,10 @@ def cluster_tree(values: Array) -> Array | None:
     Only pairs of different tasks are read: a task with itself joins nothing.
 
     Args:
-        values: ``[K, K]``, symmetric.
+        values: `[K, K]`, symmetric.
 
     Returns:
-        scipy's linkage matrix ``[K - 1, 4]``; None for fewer than three tasks.
+        scipy's linkage matrix `[K - 1, 4]`; None for fewer than three tasks.
     """
     if len(values) < 3:
         return None

@@ -32,7 +32,7 @@ class MethodResult:
     """What one way of using sources gives: a row of Table 3.
 
     Attributes:
-        method: ``baseline``, ``best-of-top-k``, ``random``, ``oracle``, ``best-by-validation``, or another name.
+        method: `baseline`, `best-of-top-k`, `random`, `oracle`, `best-by-validation`, or another name.
         metric: The similarity that ranks, if any.
         k: How many sources are tried or combined, if that matters.
         absolute: Change of the score in points, averaged over targets.
@@ -70,14 +70,14 @@ class SourceChoices:
     """What can be chosen from, and what comes of it.
 
     Attributes:
-        chosen_by: ``[S, T, N]`` validation scores.
-        reported: ``[S, T, N]`` scores of the reported split.
-        scratch: ``[T, N]`` reported scores from scratch, or their mean where a seed has none.
-        similarity: ``[S, T, N]`` by metric; NaN where a key is missing.
+        chosen_by: `[S, T, N]` validation scores.
+        reported: `[S, T, N]` scores of the reported split.
+        scratch: `[T, N]` reported scores from scratch, or their mean where a seed has none.
+        similarity: `[S, T, N]` by metric; NaN where a key is missing.
         seeds: N seeds; (None,) if there are means over seeds only.
         targets: Places of targets to average over: those with a score from scratch and a source in every seed; where
             there is no such target, those with both in some seed.
-        loss: ``[S, T, N]`` validation losses, which break ties; NaN where unknown.
+        loss: `[S, T, N]` validation losses, which break ties; NaN where unknown.
     """
 
     chosen_by: Array
@@ -102,7 +102,7 @@ class SourceChoices:
         Args:
             validation: Scores by which everything is chosen.
             reported: Scores that are reported.
-            similarity: ``[S, T, N]`` by metric, laid out like the reported scores.
+            similarity: `[S, T, N]` by metric, laid out like the reported scores.
             losses: Validation loss by source, target and seed.
         """
         chosen_by = aligned(validation, reported, validation.transfer)
@@ -142,7 +142,7 @@ class SourceChoices:
         return tuple(t for t in self.targets if all(one[t] for one in ranked))
 
     def each(self, choose: Callable[[Places, int, int], float]) -> Array:
-        """``[T, N]``: what a choice gives for each target and seed; NaN where there is no source.
+        """`[T, N]`: what a choice gives for each target and seed; NaN where there is no source.
 
         Args:
             choose: Takes the places of the sources that are there, the target's and the seed's.
@@ -164,12 +164,12 @@ class SourceChoices:
         return bool(np.isfinite(self.similarity[metric]).any())
 
     def best_of_top(self, metric: Measure, k: int, *, on_validation: bool = False) -> Array:
-        """``[T, N]`` scores of the best by validation among the k most similar sources; NaN where none has a key."""
+        """`[T, N]` scores of the best by validation among the k most similar sources; NaN where none has a key."""
         curves = self._best_of_every_top(metric)[0 if on_validation else 1]
         return curves[min(k, len(curves)) - 1] if len(curves) else np.full(self.scratch.shape, np.nan)
 
     def _best_of_every_top(self, metric: Measure) -> tuple[Array, Array]:
-        """``[K, T, N]`` validation and reported scores for every k, each target's sources gone through once."""
+        """`[K, T, N]` validation and reported scores for every k, each target's sources gone through once."""
         if metric not in self._curves:
             shape = (len(self.sizes), *self.scratch.shape)
             validation, reported = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -190,22 +190,22 @@ class SourceChoices:
         return self._curves[metric]
 
     def best_by_validation(self, *, on_validation: bool = False) -> Array:
-        """``[T, N]`` scores of the best by validation among all sources."""
+        """`[T, N]` scores of the best by validation among all sources."""
         scores = self.chosen_by if on_validation else self.reported
         return self.each(lambda there, t, n: float(scores[self.best(there, t, n), t, n].mean()))
 
     def oracle(self) -> Array:
-        """``[T, N]`` the highest reported score of all sources."""
+        """`[T, N]` the highest reported score of all sources."""
         return self.each(lambda there, t, n: float(self.reported[there, t, n].max()))
 
     def random(self, k: int) -> Array:
-        """``[T, N]`` expected score of the best by validation among k random sources; exact, by order statistics."""
+        """`[T, N]` expected score of the best by validation among k random sources; exact, by order statistics."""
         curve: Array = self._random_curves[min(k, len(self.sizes)) - 1]
         return curve
 
     @cached_property
     def _random_curves(self) -> Array:
-        """``[K, T, N]`` what `random` gives for every k."""
+        """`[K, T, N]` what `random` gives for every k."""
         result = np.full((len(self.sizes), *self.scratch.shape), np.nan)
         for t, n in np.ndindex(*self.scratch.shape):
             groups: dict[tuple[float, float], list[float]] = {}  # sources that validation cannot tell apart
@@ -229,7 +229,7 @@ class SourceChoices:
         scores: Array,
         among: tuple[int, ...] | None = None,
     ) -> MethodResult:
-        """The row of Table 3 for ``[T, N]`` scores.
+        """The row of Table 3 for `[T, N]` scores.
 
         Args:
             method: What to call it.
@@ -274,7 +274,7 @@ class SourceChoices:
 
 
 def aligned(grid: ScoreArrays, like: ScoreArrays, values: Array) -> Array:
-    """``[..., N]`` of one grid in the order of another's seeds; NaN for seeds that it lacks."""
+    """`[..., N]` of one grid in the order of another's seeds; NaN for seeds that it lacks."""
     result = np.full((*values.shape[:-1], len(like.seeds)), np.nan)
     for n, seed in enumerate(like.seeds):
         if seed in grid.seeds:
@@ -285,7 +285,7 @@ def aligned(grid: ScoreArrays, like: ScoreArrays, values: Array) -> Array:
 def ndcg(choices: SourceChoices, metric: Measure | None) -> Mean:
     """How well a similarity orders the sources: normalised discounted cumulative gain over the whole ranking.
 
-    A source's relevance for a target is its reported score above the worst source's, discounted by ``log2(rank + 1)``;
+    A source's relevance for a target is its reported score above the worst source's, discounted by `log2(rank + 1)`;
     1 is the best order. Only sources with a key are ordered. Without a metric: what a random order is expected to
     reach, which is what sources that are all alike in similarity get.
     """
@@ -306,7 +306,7 @@ def ndcg(choices: SourceChoices, metric: Measure | None) -> Mean:
 def regret(choices: SourceChoices, metric: Measure | None, k: int) -> Mean:
     """Percent of the best source's score that is lost by trying the k most similar ones only.
 
-    ``100 * (best of all - best by validation of the k) / best of all``. Without a metric: k random sources.
+    `100 * (best of all - best by validation of the k) / best of all`. Without a metric: k random sources.
     """
     scores = choices.random(k) if metric is None else choices.best_of_top(metric, k)
     oracle = choices.oracle()

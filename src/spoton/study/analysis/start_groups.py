@@ -44,7 +44,7 @@ class Effect:
 
     @classmethod
     def of(cls, values: Array) -> Effect:
-        """The effect of ``[T, N]`` values, NaN where there is none."""
+        """The effect of `[T, N]` values, NaN where there is none."""
         rows = [row[np.isfinite(row)] for row in values if np.isfinite(row).any()]
         mean = float(np.mean([row.mean() for row in rows])) if rows else np.nan
         return cls(mean, hierarchical(values), len(rows), sum(row.size for row in rows))
@@ -83,7 +83,7 @@ class StartGroup:
 
 
 _Values = dict[str, Array]
-"""``gain``, ``area``, ``arrived`` and ``steps``, each ``[T, N]``."""
+"""`gain`, `area`, `arrived` and `steps`, each `[T, N]`."""
 
 
 def start_groups(results: StudyResults, grid: ScoreArrays) -> tuple[StartGroup, ...]:
@@ -142,7 +142,7 @@ def members(results: StudyResults, group: Group, target: str) -> list[str]:
 
 
 def _noise(results: StudyResults, grid: ScoreArrays) -> Array:
-    """``[T, N]`` reported scores of runs from noise."""
+    """`[T, N]` reported scores of runs from noise."""
     extra = results.extra_test if results.reported_split == "test" else results.extra
     scores = np.full((len(grid.targets), len(grid.seeds)), np.nan)
     places = {seed: n for n, seed in enumerate(grid.seeds)}

@@ -40,8 +40,8 @@ class Verdict:
 
     Attributes:
         question: The claim as a question.
-        answer: ``yes``, ``no``, ``mixed``, ``unknown`` or ``too little to say``; of model tuning ``reached``,
-            ``closer`` or ``no closer``.
+        answer: `yes`, `no`, `mixed`, `unknown` or `too little to say`; of model tuning `reached`,
+            `closer` or `no closer`.
         sentence: The numbers it rests on.
     """
 
@@ -62,7 +62,7 @@ def verdicts(analysis: Analysis) -> tuple[Verdict, ...]:
 
 
 def signed(found: Mean, unit: str = "") -> str:
-    """A change with its deviation and seeds, such as ``+2.3 ± 0.4 (n = 3)``."""
+    """A change with its deviation and seeds, such as `+2.3 ± 0.4 (n = 3)`."""
     if math.isnan(found.mean):
         return "unknown"
     spread = "" if math.isnan(found.std) else f" ± {found.std:.1f}"

@@ -1,7 +1,7 @@
 """What every cell of a study has: what decides its result, the name made of it, and the work it is.
 
 The hash of a cell that starts from other cells contains theirs, so a changed source recipe renames all that follows
-from it, and nothing else. The kinds of cells are in ``cells.py``.
+from it, and nothing else. The kinds of cells are in `cells.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The cells of a study: one class for each kind of run.
 
-What all have in common, and how they are named, is in ``cell_base.py``; which cells a study has in ``grid.py``; how
-they are carried out in ``cell_runner.py``.
+What all have in common, and how they are named, is in `cell_base.py`; which cells a study has in `grid.py`; how
+they are carried out in `cell_runner.py`.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ class ModelTuning(CellBase):
     """All weights of a copy of the model, tuned on a target.
 
     Attributes:
-        model_recipe: How; ``recipe`` is that of the target's prompts, at whose data it is tuned.
+        model_recipe: How; `recipe` is that of the target's prompts, at whose data it is tuned.
     """
 
     kind = "model-tuning"

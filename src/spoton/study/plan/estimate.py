@@ -1,7 +1,7 @@
 """What a study costs by published sizes alone: cells, steps, tokens, FLOP, and hours of named devices.
 
 Neither weights nor rows are read and nothing is asked of a network. What is not known is counted at its bound, and
-named. Seconds of this machine are measured in ``cost.py``; hours here are arithmetic.
+named. Seconds of this machine are measured in `cost.py`; hours here are arithmetic.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Model(BaseModel):
 
 
 class _Published(BaseModel):
-    """All of ``published.yaml``."""
+    """All of `published.yaml`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,6 +1,6 @@
 """Which cells a study has: its sources, targets and seeds, and what is made of them.
 
-Nothing is run here, and no row is read but through ``facts``, so that a study can be planned from published sizes, too.
+Nothing is run here, and no row is read but through `facts`, so that a study can be planned from published sizes, too.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def own_cores() -> list[int]:
 
 
 def share_of(workers: int, *, on_gpu: bool) -> Share:
-    """What each of some workers gets, as ``run --workers`` divides it.
+    """What each of some workers gets, as `run --workers` divides it.
 
     Args:
         workers: How many are asked for.

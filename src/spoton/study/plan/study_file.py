@@ -1,6 +1,6 @@
 """The study file: which sources, targets, seeds and recipes; a YAML in the study's folder, checked when it is read.
 
-It says what shall be computed, and knows nothing of how: the cells are in ``cells.py``.
+It says what shall be computed, and knows nothing of how: the cells are in `cells.py`.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class ModelTuning(BaseModel):
     """With which of the study's seeds; null: all of them."""
 
     def recipe_of(self, target: Recipe) -> ModelRecipe:
-        """How the model is tuned on a target whose prompts are tuned by ``target``: at equal data.
+        """How the model is tuned on a target whose prompts are tuned by `target`: at equal data.
 
         Raises:
             RecipeError: A value does not fit, or there is no such preset.
@@ -266,7 +266,7 @@ def read_study_file(path: Path) -> StudyFile:
 
 
 def parse_study_file(text: str, name: str) -> StudyFile:
-    """Checks the text of a study file; ``name`` is what errors call it.
+    """Checks the text of a study file; `name` is what errors call it.
 
     Raises:
         StudyError: See `read_study_file`.

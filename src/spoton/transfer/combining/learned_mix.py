@@ -44,8 +44,8 @@ class Mix:
     """Sources and the weights they begin with.
 
     Attributes:
-        sources: ``[K, P, D]``.
-        weights: ``[K]``.
+        sources: `[K, P, D]`.
+        weights: `[K]`.
         rate: Learning rate of the weights, in learning rates of the residual.
     """
 
@@ -60,7 +60,7 @@ class Mix:
         )[:16]
 
     def value(self) -> Float[Tensor, "P D"]:
-        """Returns the mixture ``[P, D]`` before the first step."""
+        """Returns the mixture `[P, D]` before the first step."""
         return torch.einsum("k,kpd->pd", self.weights, self.sources)
 
     def begin(self, device: torch.device) -> Parameterized:

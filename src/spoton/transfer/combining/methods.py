@@ -35,9 +35,9 @@ def starts(
 
     Args:
         retrieved: Best first.
-        method: Which way. ``mixture`` begins with the average, and is tuned on the sources' rows before.
+        method: Which way. `mixture` begins with the average, and is tuned on the sources' rows before.
         length: P of the target prompt; sources of another length are resized.
-        own: Gives the target's own start ``[P, D]``, which task vectors are added to.
+        own: Gives the target's own start `[P, D]`, which task vectors are added to.
 
     Raises:
         LibraryError: The sources do not give what the method needs; says what and what else to do.

@@ -1,6 +1,6 @@
 """One start in all: a prompt that the sources share, times a rank-one mask of the target's own.
 
-P_k = P* o (u_k v_k^T), with P* ``[P, D]`` shared by the sources; the target starts at P* and the mean of their u and v,
+P_k = P* o (u_k v_k^T), with P* `[P, D]` shared by the sources; the target starts at P* and the mean of their u and v,
 and all three are tuned, u and v at a rate of their own (MPT, Wang et al. 2023, https://arxiv.org/abs/2303.02861,
 section 3). There P* is distilled from teachers on the sources' rows; here it is fitted to the sources' prompts by
 alternating least squares, which needs no rows. Collapsed into P wherever it is evaluated or kept.
@@ -42,10 +42,10 @@ def factorise(
     """Fits P_k = P* o (u_k v_k^T) by alternating least squares, from all masks at one.
 
     Args:
-        prompts: ``[K, P, D]``.
+        prompts: `[K, P, D]`.
 
     Returns:
-        P* ``[P, D]``, u ``[K, P]`` and v ``[K, D]``.
+        P* `[P, D]`, u `[K, P]` and v `[K, D]`.
     """
     prompts = prompts.double()
     count, length, dim = prompts.shape
@@ -72,9 +72,9 @@ class Masked:
     """A shared prompt and a mask.
 
     Attributes:
-        shared: ``[P, D]``.
-        rows: ``[P]`` u.
-        columns: ``[D]`` v.
+        shared: `[P, D]`.
+        rows: `[P]` u.
+        columns: `[D]` v.
         rate: Learning rate of the mask, in learning rates of the shared prompt.
     """
 
@@ -89,7 +89,7 @@ class Masked:
         return sha256_of_text(["masked", str(self.rate), *(str(part.tolist()) for part in parts)])[:16]
 
     def value(self) -> Float[Tensor, "P D"]:
-        """Returns the prompt ``[P, D]`` before the first step."""
+        """Returns the prompt `[P, D]` before the first step."""
         return self.shared * torch.outer(self.rows, self.columns)
 
     def begin(self, device: torch.device) -> Parameterized:

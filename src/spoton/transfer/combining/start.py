@@ -17,7 +17,7 @@ class Start:
 
     Attributes:
         name: The sources in words.
-        value: ``[P, D]``.
+        value: `[P, D]`.
         parents: The sources, with their weights.
         tuned_as: What is tuned in place of the prompt, and collapses into it; None: as the recipe says.
     """

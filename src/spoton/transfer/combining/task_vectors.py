@@ -25,7 +25,7 @@ def task_vectors(retrieved: Sequence[Retrieved], own: Float[Tensor, "P D"]) -> l
 
     Args:
         retrieved: Sources; those that do not know their start are left out.
-        own: ``[P, D]`` the target's own start.
+        own: `[P, D]` the target's own start.
 
     Raises:
         LibraryError: No source knows its start, or none of those has a positive similarity.
@@ -43,6 +43,6 @@ def task_vectors(retrieved: Sequence[Retrieved], own: Float[Tensor, "P D"]) -> l
 
 
 def _vector(source: Retrieved, length: int) -> Float[Tensor, "{length} D"]:
-    """What a source learned, ``[P, D]``."""
+    """What a source learned, `[P, D]`."""
     assert source.prompt.start is not None
     return from_prompt(source.prompt.value, length) - from_prompt(source.prompt.start, length)

@@ -14,7 +14,7 @@ from spoton.shapes import Float
 
 
 def displacement(prompt: SoftPrompt) -> Float[Tensor, "Q {prompt.dim}"] | None:
-    """Returns key minus start ``[Q, D]``; None for a prompt that does not know both, such as an imported one."""
+    """Returns key minus start `[Q, D]`; None for a prompt that does not know both, such as an imported one."""
     if prompt.key is None or prompt.start is None or prompt.key.shape != prompt.start.shape:
         return None
     return prompt.key - prompt.start

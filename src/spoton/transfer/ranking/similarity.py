@@ -1,7 +1,7 @@
-"""Ranking sources by the similarity of keys, or of what keys have moved by (``displacement.py``).
+"""Ranking sources by the similarity of keys, or of what keys have moved by (`displacement.py`).
 
 The key of a prompt is its early checkpoint; the key of a new task is the prompt after as many steps of a probe
-(SPoT, section 3.2). Which of the retrieved prompts is used, and how, is the business of ``combining/``.
+(SPoT, section 3.2). Which of the retrieved prompts is used, and how, is the business of `combining/`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def retrieve(
     from its index, and only what is returned is read; else every prompt is read once, and k of them are kept.
 
     Args:
-        key: ``[P, D]`` of the target task.
+        key: `[P, D]` of the target task.
         sources: From `sources_for`.
         k: How many; fewer come back if there are fewer.
         metric: Which similarity.
-        start: ``[P, D]`` that the target's key was tuned from: displacements are compared instead of keys. Sources
+        start: `[P, D]` that the target's key was tuned from: displacements are compared instead of keys. Sources
             that do not know their start are compared by key, and the ranking's notes say so.
 
     Raises:
@@ -110,7 +110,7 @@ def most_similar(
     No more than k prompts are kept at a time.
 
     Args:
-        key: ``[P, D]`` of the target task.
+        key: `[P, D]` of the target task.
         prompts: Names and prompts, each with a key.
         k: How many; fewer come back if there are fewer.
         metric: Which similarity.

@@ -69,7 +69,7 @@ class _Candidate:
     Attributes:
         name: Its name in its library.
         prompt: As there.
-        value: ``[P, D]`` what is tried.
+        value: `[P, D]` what is tried.
         is_source: False for the target's own text.
     """
 
@@ -224,7 +224,7 @@ class _Trial:
         return math.ceil(tokens / step)
 
     def _scored(self, places: Sequence[int], rows: range) -> list[Tensor]:
-        """Scores ``[rows, C]`` (losses ``[rows, 1]`` of open targets) of some candidates, made now or kept."""
+        """Scores `[rows, C]` (losses `[rows, 1]` of open targets) of some candidates, made now or kept."""
         found: list[Tensor] = []
         for first in range(0, len(places), _KEPT_TOGETHER):
             values = [self.candidates[place].value for place in places[first : first + _KEPT_TOGETHER]]
