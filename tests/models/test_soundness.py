@@ -89,6 +89,6 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(
         '{"model_type": "of-a-stranger", "auto_map": {"AutoConfig": "code.Config"}}'
     )
-    with pytest.raises(ModelError, match="could not be read as a model"):
+    with pytest.raises(ModelError, match="needs code that comes with it"):
         load_model(str(tmp_path))
     assert not marker.exists()

@@ -31,6 +31,7 @@ from spoton.models.bundled import list_models, pull_model
 from spoton.models.compiled import compile_layers
 from spoton.models.frozen import FrozenModel
 from spoton.models.soundness import read_weights, require_soundness
+from spoton.parsing import parse_json
 
 DEFAULT_MODEL = "smollm2-135m"
 # Left out, transformers asks whether to run the code of a model folder, and takes a yes from any stdin.
@@ -216,6 +217,11 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def _not_loaded(name: str, source: Path, error: Exception) -> str:
     """What to tell a user whose model did not load."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if _brings_code(source):
+        return (
+            f"{source} needs code that comes with it (auto_map in its config.json), and spoton runs no code of a model. "
+            "Use a model of an architecture that transformers has itself."
+        )
     if source.exists():
         return f"{source} could not be read as a model: {reason}. Expected a folder with config.json or a .gguf file."
     known = ", ".join(info.name for info in list_models())
@@ -223,6 +229,15 @@ def _not_loaded(name: str, source: Path, error: Exception) -> str:
         f"No model {name!r} here, and it could not be fetched from the Hugging Face hub: {reason}. "
         f"Give a folder, a .gguf file, a hub id, or an embedded model ({known})."
     )
+
+
+def _brings_code(folder: Path) -> bool:
+    """Whether a model's config asks for Python code of its own."""
+    try:
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "auto_map" in config
 
 
 def parameters_of(config: PreTrainedConfig) -> int:
