@@ -219,8 +219,8 @@ def _not_loaded(name: str, source: Path, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if _brings_code(source):
         return (
-            f"{source} needs code that comes with it (auto_map in its config.json), and spoton runs no code of a model. "
-            "Use a model of an architecture that transformers has itself."
+            f"{source} needs code that comes with it (auto_map in its config.json), and spoton runs no code of a "
+            "model. Use a model of an architecture that transformers has itself."
         )
     if source.exists():
         return f"{source} could not be read as a model: {reason}. Expected a folder with config.json or a .gguf file."
