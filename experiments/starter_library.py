@@ -83,7 +83,7 @@ def tuned_source(
         scores["test_uncalibrated"] = test.uncalibrated.scores
     card = card.model_copy(update={"scores": scores, "license": task.license})
     targets = [example.target for example in task.test]
-    interval = score_intervals([task.metric], test.predictions, task.test, task.labels)[task.metric]
+    interval = score_intervals(task.metrics, test.predictions, task.test, task.labels)[task.metric]
     record = {
         "task": task.name, "family": task.family, "rows": task.source, "license": task.license, "metric": task.metric,
         "splits": task.splits(), "labels": task.labels, "steps": tuned.steps, "best_step": card.best_step,
