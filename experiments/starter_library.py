@@ -19,7 +19,6 @@ import argparse
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from spoton.evaluation.intervals import score_intervals
 from spoton.models import FrozenModel
 from spoton.tasks import Task
 from spoton.tasks.catalog import load_task
+from spoton.tasks.majority import majority_scores
 from spoton.tuning.record import write_record
 
 ROOT = Path(__file__).parents[1]
@@ -82,12 +82,11 @@ def tuned_source(
     if test.uncalibrated is not None:
         scores["test_uncalibrated"] = test.uncalibrated.scores
     card = card.model_copy(update={"scores": scores, "license": task.license})
-    targets = [example.target for example in task.test]
     interval = score_intervals(task.metrics, test.predictions, task.test, task.labels)[task.metric]
     record = {
         "task": task.name, "family": task.family, "rows": task.source, "license": task.license, "metric": task.metric,
         "splits": task.splits(), "labels": task.labels, "steps": tuned.steps, "best_step": card.best_step,
-        "majority": 100 * Counter(targets).most_common(1)[0][1] / len(targets), "bare": bare.scores[task.metric],
+        "majority": majority_scores(task)["test"], "bare": bare.scores[task.metric],
         "test": test.scores[task.metric], "interval": interval.to_json(),
         "uncalibrated": None if test.uncalibrated is None else test.uncalibrated.scores[task.metric],
         "all_scores": scores, "evaluations": [entry for entry in tuned.history if "validation" in entry],
@@ -101,7 +100,7 @@ def tuned_source(
 def shipped(source: Source, record: dict[str, Any]) -> str:
     """Why the prompt of a source stays out of the package; empty if it goes in."""
     gain = record["test"] - record["majority"]
-    if record["metric"] == "accuracy" and gain < LEARNED:
+    if gain < LEARNED:
         return f"{gain:+.1f} points to the majority answer"
     return source.forbids
 
