@@ -8,7 +8,6 @@ from typing import Literal, get_args
 from torch import Tensor
 
 from spoton.errors import RecipeError
-from spoton.shapes import Float
 from spoton.transfer.combining.best_of_top_k import best_of_top_k
 from spoton.transfer.combining.learned_mix import learned_mix
 from spoton.transfer.combining.multiplicative import multiplicative
@@ -29,7 +28,7 @@ def starts(
     retrieved: Sequence[Retrieved],
     method: Method,
     length: int,
-    own: Callable[[], Float[Tensor, "P D"]] | None = None,
+    own: Callable[[], Tensor] | None = None,
 ) -> list[Start]:
     """The starting points a method makes of retrieved prompts.
 
