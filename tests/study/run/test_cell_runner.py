@@ -84,14 +84,16 @@ def test_methods_combine_the_nearest_sources(make_study: MakeStudy) -> None:
     ]  # fmt: skip
     status = run_cells(cell_runner.store, cells, InProcess(cell_runner, silent))
     assert not status.left
-    ways = set()
+    ways = {}
     for cell in combined:
         result = cell_runner.store.result(cell.name)
         assert result is not None and len(result["parents"]) == cell.k
         assert {parent["name"] for parent in result["parents"]} <= set(cell.source_cells)
         assert result["looks"][0]["step"] == 0  # the start itself is scored
-        ways.add(str(result["looks"]))
-    assert len(ways) == len(combined)  # each is tuned in a way of its own
+        ways[cell.kind] = str(result["looks"])
+    # All of these sources are best where they started, so vectors add nothing; the other three differ in what is tuned.
+    assert ways.pop("task-vectors") == ways["weighted-average"]
+    assert len(set(ways.values())) == len(ways) == 3
     results = collect(folder)
     assert {f"{cell.kind}:average_tokens@{cell.k}" for cell in combined} == set(results.extra)
     rows = {(row.method, row.k) for row in analyse(results).rows if row.targets}
