@@ -23,7 +23,7 @@ _LINEAR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = _LINEAR * 0.044715
 
 
-def rms_norm(x: Float[Tensor, "T D"], weight: Float[Tensor, " D"], epsilon: float) -> Float[Tensor, "T D"]:
+def rms_norm(x: Float[Tensor, "*T D"], weight: Float[Tensor, " D"], epsilon: float) -> Float[Tensor, "*T D"]:
     """`x / rms(x) * weight` over the last dimension, in float32 inside: `[T, D]` in the type of `weight`."""
     found: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return found

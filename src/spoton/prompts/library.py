@@ -243,18 +243,9 @@ class PromptLibrary:
         files = {name: f"{folder}{name}{SUFFIX}" for name in names}
         heads = self.index.heads(files)
         entries = [
-            Entry(
-                head.name,
-                files[head.name],
-                head.length,
-                head.dim,
-                bool(head.has_key),
-                head.size,
-                head.card,
-                head,
-            )
-            for head in heads
-            if not head.damage
+            Entry(h.name, files[h.name], h.length, h.dim, bool(h.has_key), h.size, h.card, h)
+            for h in heads
+            if not h.damage
         ]
         return Listing(entries, {head.name: head.damage for head in heads if head.damage})
 
