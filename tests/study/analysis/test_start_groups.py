@@ -110,6 +110,12 @@ def test_two_targets_are_too_little() -> None:
     assert verdict.answer == TOO_LITTLE and "2 targets (at least 3)" in verdict.sentence
 
 
+def test_one_seed_is_too_little() -> None:
+    scores = tuple(one for one in results().test if one.seed == 0)
+    verdict = verdicts(analyse(results(test=scores, validation=scores)))[-1]
+    assert verdict.answer == TOO_LITTLE and "3 runs (at least 2 seeds a target)" in verdict.sentence
+
+
 def test_a_target_without_relatives_makes_no_difference() -> None:
     scores = tuple(one for one in results().test if one.source in (None, "trec"))
     verdict = verdicts(analyse(results(sources=("trec",), test=scores, validation=scores, runs={})))[-1]

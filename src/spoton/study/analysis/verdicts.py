@@ -252,9 +252,13 @@ def _relation(groups: Mapping[str, StartGroup]) -> Verdict:
     ahead = _effect(difference.gain)
     sentence += f" On targets that have both, related sources are ahead of unrelated ones by {ahead}."
     bounds = difference.gain.interval
-    if not bounds.is_known:
-        lacking = f"{_targets(difference.gain.targets)} (at least {MIN_TARGETS})"
-        return Verdict(question, TOO_LITTLE, f"{sentence} That is too little for a verdict: {lacking}.")
+    few = [] if bounds.is_known else [f"{_targets(difference.gain.targets)} (at least {MIN_TARGETS})"]
+    if difference.gain.runs < MIN_SEEDS * difference.gain.targets:
+        few.append(f"{difference.gain.runs} runs (at least {MIN_SEEDS} seeds a target)")
+    if few:
+        return Verdict(
+            question, TOO_LITTLE, f"{sentence} That is too little for a verdict: {', '.join(few)}."
+        )
     answer = "yes" if bounds.low > 0 and related.gain.mean > 0 else "no" if bounds.high < 0 else "mixed"
     return Verdict(question, answer, sentence)
 
