@@ -112,6 +112,19 @@ def test_what_a_killed_download_left_is_cleared(cache: Path, tmp_path: Path) -> 
     assert not left.exists()
 
 
+def test_setuptools_is_not_asked_for_pip(cache: Path, tmp_path: Path) -> None:
+    """Its finder answers for pip, and warns when a library of this process has imported distutils before."""
+    file = make_wheel(tmp_path / "index")
+    program = (
+        "import distutils, warnings\n"
+        "from spoton.pypi_archives import PackageFile, fetch_package\n"
+        "warnings.simplefilter('error')\n"
+        f"print(fetch_package({file!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(cache / file.archive), done.stderr
+
+
 def _fetch(file: PackageFile) -> str:
     return sha256_of_file(fetch_package(file))
 

