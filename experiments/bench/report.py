@@ -5,16 +5,15 @@ Works on the plain values of `result.json` and runs no model, so that an old res
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import pages
 from experiments.bench.goals import goal_rows
 from experiments.bench.names import COMPILED, DOCUMENTED, EXACT, LIMIT, SPOTON, TUNED
 from experiments.bench.ratios import Spread, median_seconds, pairwise_ratio
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 _COLOURS = {DOCUMENTED: "#b0b0b0", TUNED: "#6f8fb0", SPOTON: "#d1662c", COMPILED: "#8c3a0f", LIMIT: "#202020"}
 
 
@@ -99,12 +98,7 @@ def filled(page: str, block: str) -> str:
     Raises:
         ValueError: The page does not have the marks.
     """
-    text, count = re.subn(
-        rf"{re.escape(BEGIN)}.*?{re.escape(END)}", lambda _: f"{BEGIN}\n{block}\n{END}", page, flags=re.DOTALL
-    )
-    if count != 1:
-        raise ValueError(f"expected {BEGIN} ... {END} once in the page, found it {count} times")
-    return text
+    return pages.filled(page, "bench", block)
 
 
 def _agreement(result: dict[str, Any]) -> list[str]:

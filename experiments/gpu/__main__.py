@@ -114,20 +114,8 @@ def command_of(stage: str, out: Path) -> list[list[str]]:
     """What a stage runs."""
     python, spoton = sys.executable, [sys.executable, "-m", "spoton"]
     if stage == "tests":
-        return [
-            [
-                python,
-                "-m",
-                "pytest",
-                "-m",
-                "gpu",
-                "-q",
-                "-o",
-                "timeout=0",
-                f"--junitxml={out / 'tests.xml'}",
-                "tests",
-            ]
-        ]
+        report = f"--junitxml={out / 'tests.xml'}"
+        return [[python, "-m", "pytest", "-m", "gpu", "-q", "-o", "timeout=0", report, "tests"]]
     if stage == "bench":
         return [[python, "-m", "experiments.gpu", "--stage", "bench", "--out", str(out)]]
     study = str(out / "study")

@@ -22,11 +22,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from experiments.pages import filled
 from spoton.files import cache_folder
 
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "docs" / "experiments" / "scale" / "rows.json"
-BEGIN, END = "<!-- scale-rows:begin -->", "<!-- scale-rows:end -->"
 WORDS, LABELS, STEPS = 30, 4, 3
 
 
@@ -152,9 +152,7 @@ def main() -> None:
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     page = ROOT / "docs" / "performance.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{table(record)}\n{END}{after}")
+    page.write_text(filled(page.read_text(), "scale-rows", table(record)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from experiments.pages import filled
 from spoton.sealing import sealed_json
 from spoton.study.plan.cell_base import Held, Role
 from spoton.study.plan.grid import TaskFacts, cells_of
@@ -30,7 +31,6 @@ from spoton.study.run.store import Store
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 RECORD = DOCS / "experiments" / "scale" / "study.json"
-BEGIN, END = "<!-- scale-study:begin -->", "<!-- scale-study:end -->"
 SIZES = (1_000, 10_000, 100_000)
 TARGETS, SEEDS = 50, 3
 
@@ -140,9 +140,7 @@ def main() -> None:
     record = {"python": platform.python_version(), "machine": platform.machine(), "rows": rows}
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
     page = DOCS / "performance.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}")
+    page.write_text(filled(page.read_text(), "scale-study", table(rows)))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 
 from experiments.bench import machine
+from experiments.pages import filled
 from experiments.serving.prompts import fill_library, name_of, texts, varied
 from spoton.evaluation.encoding import encode
 from spoton.models import FrozenModel, load_model
@@ -44,7 +45,6 @@ PAGE = CHECKOUT / "docs" / "performance.md"
 PROMPTS = 100
 REQUESTS = {1: 24, 8: 64, 32: 128}  # at once: of a round
 TOLERANCE = 1e-3
-BEGIN, END = "<!-- serving:begin -->", "<!-- serving:end -->"
 
 Ask = Callable[[int, str], Awaitable[torch.Tensor]]
 """Probabilities of the labels of one text behind the prompt of a number."""
@@ -289,9 +289,7 @@ def main() -> int:
         write_record(OUT, result)
         print(table(result))
         return 0
-    page = PAGE.read_text()
-    head, tail = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(f"{head}{BEGIN}\n{table(json.loads(OUT.read_text()))}\n{END}{tail}")
+    PAGE.write_text(filled(PAGE.read_text(), "serving", table(json.loads(OUT.read_text()))))
     return 0
 
 

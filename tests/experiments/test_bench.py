@@ -12,8 +12,10 @@ from experiments.bench.goals import goal_rows
 from experiments.bench.names import COMPILED, DOCUMENTED, EXACT, LIMIT, SMOLLM, SPOTON, TUNED
 from experiments.bench.products import DecoderShape, Product, runner, unavoidable_products
 from experiments.bench.ratios import disagreeing, median_seconds, pairwise_ratio
-from experiments.bench.report import BEGIN, END, filled, machine_text, tables
+from experiments.bench.report import filled, machine_text, tables
+from experiments.pages import marks
 
+BEGIN, END = marks("bench")
 TINY = DecoderShape(layers=2, dim=4, heads=2, kv_heads=1, head_dim=2, feed_forward=6, vocabulary=10)
 
 

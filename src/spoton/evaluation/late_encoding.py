@@ -75,7 +75,7 @@ class LateEncoded:
             model, few, end=end, prompt_length=prompt_length, max_input_tokens=max_input_tokens, labels=labels
         )  # fmt: skip
         self._known = {one.target: model.encode_target(one.target, end=end) for one in few}
-        self._room = room_for_input(model, list(self._known.values()), prompt_length, max_input_tokens)
+        self._longest = max(self._known.values(), key=len)
         self._cut: set[int] = set()
         self._ahead: tuple[tuple[int, ...], Future[Encoded]] | None = None
         self._worker: ThreadPoolExecutor | None = None
@@ -115,11 +115,8 @@ class LateEncoded:
     def _encoded(self, rows: Sequence[int]) -> Encoded:
         examples = [self._examples[row] for row in rows]
         targets = [self._target(example.target) for example in examples]
-        room = self._room
-        if max(map(len, targets)) > max(
-            map(len, self._known.values())
-        ):  # longer in tokens, not in characters
-            room = room_for_input(self._model, targets, *self._limits)
+        # A target of these may be the longest in tokens without being among the longest in characters.
+        room = room_for_input(self._model, [self._longest, *targets], *self._limits)
         return encoded_in(self._model, examples, targets, room)
 
     def _target(self, target: str) -> list[int]:

@@ -66,7 +66,7 @@ class _Group:
         return [len(value) for value in self.values]
 
     def cost(self, model: FrozenModel, rows: Sequence[int]) -> Passes:
-        """What it takes to score these prompts on rows of so many tokens."""
+        """What it takes to score these prompts on rows of these lengths in tokens."""
         return Passes(len(self.batches), tokens_of(model, self.lengths, rows))
 
 

@@ -156,7 +156,7 @@ def require_enough(counts: Mapping[str, int], wanted: int, labels: Sequence[str]
 
 
 def share_of(fraction: float, most: int, count: int) -> float:
-    """The share of a split that may have at most so many of so many examples."""
+    """The fraction of `count` examples that a split gets, which may have `most` of them at most."""
     return min(fraction, most / count) if count else 0.0
 
 

@@ -23,10 +23,10 @@ def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
     `RETRIEVED` most similar ones. All are means over seeds.
     """
     results = analysis.results
-    split = results.extra_test if results.reported_split == "test" else results.extra
-    if not split.get(MODEL_TUNING):
+    scores = results.reported_extra.get(MODEL_TUNING)
+    if not scores:
         return None
-    model = ScoreArrays.of(split[MODEL_TUNING], results.sources, results.targets)
+    model = ScoreArrays.of(scores, results.sources, results.targets)
     metric = analysis.metric
     transfer = analysis.choices.best_by_validation()
     retrieval = None if metric is None else analysis.choices.best_of_top(metric, RETRIEVED)

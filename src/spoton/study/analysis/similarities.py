@@ -71,12 +71,12 @@ class KeySimilarities:
         self.measure: Measure = measure
         self._metric: Metric = "average_tokens" if measure == "displacement" else measure
         self._tasks = dict.fromkeys((*results.sources, *results.targets))
-        self._sources, targets = results.source_keys, results.target_keys
+        sources, targets = results.source_keys, results.target_keys
         if measure == "displacement":
-            self._sources, targets = results.source_displacements, results.target_displacements
+            sources, targets = results.source_displacements, results.target_displacements
         self._known: dict[tuple[int, int], float] = {}
         self._tensors: dict[int, torch.Tensor] = {}
-        self._of_source = _by_task(self._sources)
+        self._of_source = _by_task(sources)
         self._of_target = _by_task(targets)
 
     def between(self, a: Matrix, b: Matrix) -> float:
@@ -94,12 +94,14 @@ class KeySimilarities:
         return self._known[pair]
 
     def to_target(self, source: str, seed: int | None, target: str) -> float:
-        """Similarity of a source prompt to a target, averaged over the target's seeds; of the source task where there
-        is no prompt of that seed; NaN without keys."""
-        key = None if seed is None else self._sources.get((source, seed))
-        if key is None:
-            return self.tasks(source, target)
-        return self._mean({0: key}, self._of_target.get(target, {}))
+        """Similarity of a source's prompt of a seed to a target, averaged over the target's seeds; NaN without keys.
+
+        A source without a prompt of that seed counts with all its prompts.
+        """
+        prompts = self._of_source.get(source, {})
+        if seed is not None and seed in prompts:
+            prompts = {seed: prompts[seed]}
+        return self._mean(prompts, self._of_target.get(target, {}))
 
     def tasks(self, source: str, target: str) -> float:
         """Similarity of a source task to a target task, averaged over all pairs of seeds; NaN without keys."""
@@ -159,14 +161,14 @@ class KeySimilarities:
 
 def untuned_losses(runs: Mapping[tuple[str, str, int], TransferRun], grid: ScoreArrays) -> Array:
     """`[S, T, N]`: minus the validation loss of each source on each target before any step; NaN where unknown."""
-    values = np.full(grid.transfer.shape, np.nan)
-    places = {seed: n for n, seed in enumerate(grid.seeds)}
-    for (source, target, seed), run in runs.items():
-        first = run.looks[0] if run.looks else {}
-        known_place = source in grid.row and target in grid.column and seed in places
-        if known_place and first.get("step") == 0 and "validation_loss" in first:
-            values[grid.row[source], grid.column[target], places[seed]] = -first["validation_loss"]
-    return values
+    first = {place: run.looks[0] for place, run in runs.items() if run.looks}
+    return grid.laid_out(
+        {
+            place: -look["validation_loss"]
+            for place, look in first.items()
+            if look.get("step") == 0 and "validation_loss" in look
+        }
+    )
 
 
 def cluster_tree(values: Array) -> Array | None:

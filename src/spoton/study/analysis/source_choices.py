@@ -112,14 +112,11 @@ class SourceChoices:
             both.any(axis=(0, 1))
         )  # a seed that has runs from scratch alone is no study of transfer
         whole = np.flatnonzero(usable[:, tried].all(axis=1)) if tried.any() else np.array([], dtype=np.intp)
-        loss = np.full(reported.transfer.shape, np.nan)
-        for (source, target, seed), value in (losses or {}).items():
-            if seed in reported.seeds and source in reported.row and target in reported.column:
-                loss[reported.row[source], reported.column[target], reported.seeds.index(seed)] = value
         return cls(
             np.where(both, chosen_by, np.nan), np.where(both, reported.transfer, np.nan),
             np.where(tried[None, :], reported.scratch_or_mean, np.nan), similarity, reported.seeds,
-            tuple(int(t) for t in (whole if whole.size else np.flatnonzero(usable.any(axis=1)))), loss,
+            tuple(int(t) for t in (whole if whole.size else np.flatnonzero(usable.any(axis=1)))),
+            reported.laid_out(losses or {}),
         )  # fmt: skip
 
     @property

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from spoton.evaluation.intervals import Interval, hierarchical
+from spoton.study.analysis.source_choices import aligned
 from spoton.study.results.score_arrays import Array, ScoreArrays, known
 from spoton.study.results.study_results import NOISE, SCRATCH, StudyResults, TransferRun
 from spoton.transfer.speed import speed
@@ -143,13 +144,8 @@ def members(results: StudyResults, group: Group, target: str) -> list[str]:
 
 def _noise(results: StudyResults, grid: ScoreArrays) -> Array:
     """`[T, N]` reported scores of runs from noise."""
-    extra = results.extra_test if results.reported_split == "test" else results.extra
-    scores = np.full((len(grid.targets), len(grid.seeds)), np.nan)
-    places = {seed: n for n, seed in enumerate(grid.seeds)}
-    for one in extra.get(NOISE, ()):
-        if one.target in grid.column and one.seed in places:
-            scores[grid.column[one.target], places[one.seed]] = one.score
-    return scores
+    scores = ScoreArrays.of(results.reported_extra.get(NOISE, ()), grid.sources, grid.targets)
+    return aligned(scores, grid, scores.scratch)
 
 
 def _speeds(scratch: TransferRun | None, runs: Sequence[TransferRun | None]) -> dict[str, float]:

@@ -6,7 +6,7 @@ import math
 
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.start_groups import DIFFERENCE, Effect
-from spoton.study.report.parts import UNKNOWN, Block, Cell, Section, Table, count, interval, number, percent
+from spoton.study.report.parts import Block, Cell, Section, Table, count, interval, number, percent
 
 
 def starts(analysis: Analysis) -> list[Section]:
@@ -60,6 +60,4 @@ def starts(analysis: Analysis) -> list[Section]:
 
 
 def _bounds(effect: Effect) -> Cell:
-    if not effect.interval.is_known:
-        return UNKNOWN
-    return interval(effect.interval.low, effect.interval.high, digits=1)
+    return interval(effect.interval.low, effect.interval.high)

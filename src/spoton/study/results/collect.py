@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
-import torch
 
 from spoton.errors import StudyError
 from spoton.evaluation.intervals import wilson
@@ -73,8 +72,8 @@ def collect(place: str | Path) -> StudyResults:
         by_kind.setdefault(cell["kind"], []).append(cell)
     tuned = [*by_kind.get("scratch", ()), *by_kind.get("transfer", ())]
     zero_shot = by_kind.get("zero-shot", ())
-    keys = {kind: _prompts(store, by_kind.get(kind, ()), "key") for kind in ("source", SCRATCH)}
-    moved = {kind: _displacements(store, by_kind.get(kind, ())) for kind in ("source", SCRATCH)}
+    prompts = {kind: _Embeddings.of(store, by_kind.get(kind, ())) for kind in ("source", SCRATCH)}
+    own, theirs = prompts["source"], prompts[SCRATCH]
     targets = tuple(entry.task for entry in study.targets.tasks)
     sources = [entry.task for entry in study.sources.tasks]
     sources += [cell["task"] for cell in by_kind.get("source", ()) if "library" in cell]
@@ -84,11 +83,10 @@ def collect(place: str | Path) -> StudyResults:
         zero_shot={cell["task"]: cell["scores"]["test"] for cell in zero_shot},
         majority={cell["task"]: cell["majority"]["test"] for cell in zero_shot},
         classical={cell["task"]: cell["classical"]["test"] for cell in zero_shot if cell.get("classical")},
-        source_keys=keys["source"],
-        target_keys={place: key for place, key in keys[SCRATCH].items() if place[0] in targets},
-        source_displacements=moved["source"],
-        target_displacements={place: one for place, one in moved[SCRATCH].items() if place[0] in targets},
-        source_values=_prompts(store, by_kind.get("source", ()), "value"),
+        source_keys=own.keys,
+        target_keys=theirs.among(targets).keys,
+        source_displacements=own.displacements, target_displacements=theirs.among(targets).displacements,
+        source_values=own.values,
         families={cell["task"]: cell["family"] for cell in cells},
         learned_sources=_learned(by_kind),
         metrics={cell["task"]: cell["metric"] for cell in cells if cell["kind"] != "source"},
@@ -102,7 +100,7 @@ def collect(place: str | Path) -> StudyResults:
             if cell["task"] in targets
         },
         extra=_extra(by_kind, "validation"), extra_test=_extra(by_kind, "test"),
-        metadata=_metadata(_name_of(store), study, cells, len(planned)) | _tuned(by_kind, keys[SCRATCH]),
+        metadata=_metadata(_name_of(store), study, cells, len(planned)) | _tuned(by_kind, theirs.keys),
     )  # fmt: skip
 
 
@@ -161,24 +159,29 @@ def _extra(by_kind: Mapping[str, Sequence[dict[str, Any]]], split: str) -> dict[
     return {name: tuple(scores) for name, scores in found.items()}
 
 
-def _prompts(store: Store, cells: Iterable[dict[str, Any]], which: str) -> dict[tuple[str, int], Matrix]:
-    """Keys or values of cells, by task and seed."""
-    found: dict[tuple[str, int], Matrix] = {}
-    for cell in cells:
-        tensor: torch.Tensor | None = getattr(store.prompt(cell["name"]), which)
-        if tensor is not None:
-            found[cell["task"], cell["seed"]] = tensor.numpy().astype(np.float32)
-    return found
+class _Embeddings(NamedTuple):
+    """Prompts of cells and what identifies their tasks, `[P, D]` each, by task and seed, as far as they are known."""
 
+    keys: dict[tuple[str, int], Matrix]
+    values: dict[tuple[str, int], Matrix]
+    displacements: dict[tuple[str, int], Matrix]
 
-def _displacements(store: Store, cells: Iterable[dict[str, Any]]) -> dict[tuple[str, int], Matrix]:
-    """Keys of cells minus their starts, by task and seed, of those that know both."""
-    found: dict[tuple[str, int], Matrix] = {}
-    for cell in cells:
-        moved = displacement(store.prompt(cell["name"]))
-        if moved is not None:
-            found[cell["task"], cell["seed"]] = moved.numpy().astype(np.float32)
-    return found
+    @classmethod
+    def of(cls, store: Store, cells: Iterable[dict[str, Any]]) -> _Embeddings:
+        """Reads the prompt of every cell, once."""
+        found = cls({}, {}, {})
+        for cell in cells:
+            prompt = store.prompt(cell["name"])
+            for kind, tensor in zip(found, (prompt.key, prompt.value, displacement(prompt)), strict=True):
+                if tensor is not None:
+                    kind[cell["task"], cell["seed"]] = tensor.numpy().astype(np.float32)
+        return found
+
+    def among(self, tasks: Sequence[str]) -> _Embeddings:
+        """Returns those of some tasks."""
+        return _Embeddings(
+            *({place: one for place, one in kind.items() if place[0] in tasks} for kind in self)
+        )
 
 
 def _run(cell: dict[str, Any]) -> TransferRun:

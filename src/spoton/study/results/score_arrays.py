@@ -6,7 +6,7 @@ deviation and the number of seeds that came with it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -119,6 +119,15 @@ class ScoreArrays:
     def is_seeded(self) -> NDArray[np.bool_]:
         """`[N]` whether a layer is a seed, and not a mean over seeds."""
         return np.array([seed is not None for seed in self.seeds], dtype=bool)
+
+    def laid_out(self, values: Mapping[tuple[str, str, int], float]) -> Array:
+        """`[S, T, N]` of numbers by source, target and seed; NaN where there is none. Other places are left out."""
+        layer = _places(self.seeds)
+        array = np.full(self.transfer.shape, np.nan)
+        for (source, target, seed), value in values.items():
+            if source in self.row and target in self.column and seed in layer:
+                array[self.row[source], self.column[target], layer[seed]] = value
+        return array
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Places of every source and target that are a pair, source by source."""

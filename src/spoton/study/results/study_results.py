@@ -187,6 +187,11 @@ class StudyResults:
         return absent + [target for target in self.targets if target not in targets and target not in absent]
 
     @property
+    def reported_extra(self) -> Mapping[str, tuple[Score, ...]]:
+        """Scores of other methods on the reported split."""
+        return self.extra_test if self.reported_split == "test" else self.extra
+
+    @property
     def reported(self) -> tuple[Score, ...]:
         """The scores of the reported split."""
         return self.test if self.reported_split == "test" else self.validation

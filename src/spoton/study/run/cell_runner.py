@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import DivergenceError, SpotonError, StudyError
-from spoton.evaluation.baseline import classical
 from spoton.evaluation.form import form_for
 from spoton.evaluation.score import default_mode, evaluate
 from spoton.events import OnEvent, silent
@@ -32,8 +31,8 @@ from spoton.study.run.store import STUDY_FILE, Store
 from spoton.tasks.catalog import is_task
 from spoton.tasks.load import MIXTURE, has_forms, resolve_task
 from spoton.tasks.majority import majority_scores
-from spoton.tasks.stored.rows import target_counts
 from spoton.tasks.task import Task
+from spoton.transfer.adapt import neighbour
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import tune_model
 from spoton.tuning.kept import require_end, score_test_split
@@ -275,8 +274,7 @@ class CellRunner:
             )  # fmt: skip
             scores[split] = evaluation.scores
         more: dict[str, Any] = {"majority": majority_scores(task)}
-        if task.labels is not None and len(target_counts(task.train)) > 1:
-            fitted = classical(task)
+        if fitted := neighbour(task):
             more["classical"] = {split: fitted.score(split) for split in fitted.scores}
         return Result(scores, more=more)
 
@@ -285,9 +283,7 @@ class CellRunner:
         assert self._given
         prompt, found = self._given.copied(cell, self.model)
         self.store.write(f"prompts/{cell.name}.safetensors", prompt.to_bytes())
-        document = document_of_source(cell, found, model_name=self.model.name)
-        self.store.write(f"cells/{cell.name}.json", sealed_json(document))
-        self.store.remove(f"failures/{cell.name}.json")
+        self._finish(cell, document_of_source(cell, found, model_name=self.model.name))
 
     def _job(self, cell: Cell, start: CellStart, on_event: OnEvent) -> Job:
         checkpoint = self.store.checkpoint(cell.name)
@@ -304,8 +300,7 @@ class CellRunner:
             cell, self.task(cell.role, cell.task), result,
             seconds=time.monotonic() - began, model_name=self.model.name,
         )  # fmt: skip
-        self.store.write(f"cells/{cell.name}.json", sealed_json(document))
-        self.store.remove(f"failures/{cell.name}.json")
+        self._finish(cell, document)
         checkpoint = self.store.checkpoint(cell.name)
         if checkpoint is not None and isinstance(cell, ModelTuning):
             remove_model_checkpoint(checkpoint)
@@ -313,6 +308,11 @@ class CellRunner:
         for left in (checkpoint, first_stage(checkpoint)):
             if left is not None:
                 left.unlink(missing_ok=True)
+
+    def _finish(self, cell: Cell, document: dict[str, Any]) -> None:
+        """Writes the document of a cell, which ends it."""
+        self.store.write(f"cells/{cell.name}.json", sealed_json(document))
+        self.store.remove(f"failures/{cell.name}.json")
 
     def _require_same(self, cell: Cell) -> None:
         held: list[tuple[str, object, object]] = [("model", tuple(self.held), tuple(cell.held))]

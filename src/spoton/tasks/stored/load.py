@@ -24,7 +24,7 @@ from spoton.tasks.splits import AT_MOST
 from spoton.tasks.stored.index import target_facts, word_counts, write_store
 from spoton.tasks.stored.rows import Rows, StoredRows
 from spoton.tasks.stored.split import divide, shared_with
-from spoton.tasks.stored.store import FACTS, RowStore
+from spoton.tasks.stored.store import RowStore, save_whole
 from spoton.tasks.stored.stream import RowStream, row_stream
 from spoton.tasks.tabular import described, held_out, shared_inputs
 from spoton.tasks.targets import labels_of, metrics_of, require_labels, require_several
@@ -82,11 +82,11 @@ def load_stored(
 def _kept(folder: Path, stamps: object) -> RowStore | None:
     """The store of these files as they are; None if there is none, or it is damaged."""
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        store = RowStore(folder) if facts["stamps"] == stamps else None
+        store = RowStore(folder)
+        is_whole = store.facts["stamps"] == stamps and len(store) == store.facts["rows"]
     except (OSError, ValueError, KeyError):
         return None
-    return store if store is not None and len(store) == facts["rows"] else None
+    return store if is_whole else None
 
 
 def _made(
@@ -147,11 +147,7 @@ def _splits(store: RowStore, labels: tuple[str, ...] | None, spec: DataSpec) -> 
             seed=spec.split_seed,
         )  # fmt: skip
         rows = [carved[0], *(rows[n] if len(rows[n]) else carved[n] for n in (1, 2))]
-    with writing(path):
-        temporary = path.with_suffix(".part")
-        with temporary.open("wb") as file:
-            np.savez(file, train=rows[0], validation=rows[1], test=rows[2])
-        temporary.replace(path)
+    save_whole(path, lambda file: np.savez(file, train=rows[0], validation=rows[1], test=rows[2]))
     return rows[0], rows[1], rows[2]
 
 

@@ -10,17 +10,17 @@ import bisect
 import hashlib
 import json
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spoton.errors import DataError
-from spoton.files import writing
+from spoton.files import atomic_save, writing
 from spoton.tasks.example import Example
 
 Purpose = Literal["split", "order", "k-shot"]
@@ -164,13 +164,10 @@ class RowStore:
         """
         path = self.folder / f"digests-{purpose}-{seed}.npy"
         if not path.is_file():
-            with writing(path):
-                temporary = path.with_suffix(".part")
-                with temporary.open("wb") as file:
-                    np.save(file, self._digests(purpose, seed))
-                temporary.replace(path)
-        found: Digests = np.load(path, mmap_mode="r")
-        return found
+            found = self._digests(purpose, seed)
+            save_whole(path, lambda file: np.save(file, found))
+        kept: Digests = np.load(path, mmap_mode="r")
+        return kept
 
     def _digests(self, purpose: Purpose, seed: int) -> Digests:
         start, whole = hashlib.sha256(), purpose != "split"
@@ -189,6 +186,16 @@ class RowStore:
     def _forget(self) -> None:
         if hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+
+def save_whole(path: Path, save: Callable[[BinaryIO], None]) -> None:
+    """`atomic_save` for what numpy writes, which would add an ending to a path of ours."""
+
+    def into(place: Path) -> None:
+        with place.open("wb") as file:
+            save(file)
+
+    atomic_save(path, into)
 
 
 def sized(encoded: bytes) -> bytes:
