@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,8 @@ def agreement(
         if same == expected:
             equal += 1
             continue
-        apart = len(os.path.commonprefix([same, expected]))
+        pairs = enumerate(zip(same, expected, strict=False))
+        apart = next((place for place, (a, b) in pairs if a != b), min(len(same), len(expected)))
         if found[:apart] == expected[:apart]:
             margin = llama.margin(ids + expected[:apart])
             assert margin < TIE, f"{text}: {found} instead of {expected}, {margin} ahead"
