@@ -82,7 +82,9 @@ class LlamaCpp:
     """A GGUF file in llama.cpp's own server, keys and values in float32."""
 
     def __init__(self, path: Path) -> None:
-        llama_cpp = pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: pip install xllamacpp")
+        llama_cpp = pytest.importorskip(
+            "xllamacpp", reason="llama.cpp is not installed: pip install xllamacpp"
+        )
         given = llama_cpp.CommonParams()
         given.model.path = str(path)
         given.n_ctx, given.n_parallel, given.port, given.warmup, given.verbosity = 256, 1, 0, False, 0
