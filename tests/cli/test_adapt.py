@@ -209,7 +209,7 @@ def test_retrieve_ranks_by_trial_and_by_displacement(
     refused = run("retrieve", name, "--library", prompts.folder, "--rank", "trial", "--json")
     assert refused.code == 2 and "a trial needs rows" in refused.document["error"]
     refused = run("retrieve", name, "--library", prompts.folder, "--rank", "displacement", "--json")
-    assert refused.code == 2 and "does not know the start" in refused.document["error"]
+    assert refused.code == 2 and "does not hold the start" in refused.document["error"]
 
 
 def test_on_a_terminal_adapt_asks_for_columns(

@@ -17,7 +17,7 @@ def test_new_writes_a_study_that_plan_can_read(run: Run, tmp_path: Path) -> None
     done = run("study", "new", tmp_path / "mine", "--json")
     assert done.code == 0 and done.document == {"study": str(tmp_path / "mine" / "study.yaml")}
     again = run("study", "new", tmp_path / "mine")
-    assert again.code == 2 and "is there already" in again.stderr
+    assert again.code == 2 and "already exists" in again.stderr
     assert "quick, spot-paper" in run("study", "new", tmp_path / "other", "--preset", "quik").stderr
 
 

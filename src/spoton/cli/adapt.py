@@ -1,4 +1,4 @@
-"""`spoton adapt`: learn a prompt for one task from the prompts of others, and say whether that helped."""
+"""`spoton adapt`: tune a prompt for one task from prompts of other tasks, and report whether that helped."""
 
 from __future__ import annotations
 
@@ -59,23 +59,21 @@ def adapt(
             "multiplicative",
             "mixture",
         ],
-        typer.Option(help="How the retrieved prompts are used.", rich_help_panel="Retrieval"),
+        typer.Option(help="How the retrieved prompts are combined.", rich_help_panel="Retrieval"),
     ] = "best-of-top-k",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds to run each arm with, from --seed on.")] = 1,
     ensemble: Annotated[
         bool,
-        typer.Option(
-            "--ensemble", help="Keep the prompts of all seeds; they answer together. Needs --seeds."
-        ),
+        typer.Option("--ensemble", help="Keep the prompts of all seeds as one ensemble. Needs --seeds."),
     ] = False,
     evaluation: Evaluation = None,
     overwrite: Overwrite = False,
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Retrieve related prompts, transfer, tune, and compare with tuning from scratch at equal budget.
+    """Retrieve related prompts, tune from them, and compare with tuning from scratch at equal budget.
 
-    With `--steps 0` nothing is tuned: the source that does best in a trial is calibrated and tested, in seconds.
+    With `--steps 0` nothing is tuned: the best source in a trial is calibrated and tested.
     """
     from spoton.transfer import adapt as transfer
 
@@ -103,10 +101,10 @@ def adapt(
 
 
 def _require_nothing_tuned(rank: str, method: str, seeds: int, ensemble: bool, minutes: float | None) -> None:
-    """Refuses options that speak of tuning.
+    """Refuses options that need tuning.
 
     Raises:
-        RecipeError: There is one.
+        RecipeError: Such an option is given.
     """
     given = [f"--rank {rank}"] if rank == "displacement" else []
     given += [f"--method {method}"] if method != "best-of-top-k" else []
@@ -165,7 +163,7 @@ def _report(document: dict[str, Any]) -> RenderableType:
 
 
 def _source(one: dict[str, Any]) -> str:
-    """A source and what speaks for it."""
+    """The name of a source with its loss or similarity."""
     if "loss" in one:
         return f"{one['name']} (loss {one['loss']:.3f})"
     return f"{one['name']} ({one['similarity']:.3f})"

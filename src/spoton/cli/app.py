@@ -1,4 +1,4 @@
-"""The `spoton` command: the tree of commands, and nothing they do."""
+"""The `spoton` command: the tree of commands, without what they do."""
 
 from typing import Annotated
 
@@ -31,9 +31,9 @@ app = typer.Typer(
     cls=SpotonGroup,
     help="Adapt a frozen language model to a new task by reusing soft prompts learned on other tasks.",
     epilog="Environment: SPOTON_CACHE (downloads), SPOTON_LIBRARY (your own prompts), SPOTON_DATA_DIR (rows of tasks), "
-    "SPOTON_DEBUG=1 (tracebacks, as --debug). Exit codes: 0; 2: something you can correct; 1: a fault of spoton, with "
-    "a report file; 128 + n: ended by signal n. The code that ends a message, such as E-DATA, is explained in the "
-    "documentation under Errors.",
+    "SPOTON_DEBUG=1 (tracebacks, as --debug). Exit codes: 0: done; 2: something you can correct; 1: a bug in spoton, "
+    "with a report file; 128 + n: ended by signal n. A message ends in a code such as E-DATA; the page Errors of the "
+    "documentation explains it.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -59,7 +59,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Print the traceback of an error; may stand anywhere.")
+        bool, typer.Option("--debug", help="Print the traceback of an error; allowed anywhere.")
     ] = False,  # taken by SpotonGroup, and declared here for --help
 ) -> None:
     pass

@@ -27,18 +27,18 @@ DEBUG = "SPOTON_DEBUG"
 
 
 class SpotonGroup(TyperGroup):
-    """The root of the command tree: the one net in which every error becomes a message and an exit code.
+    """The root of the command tree: the one place that turns every error into a message and an exit code.
 
-    Each message ends in a short code, which docs/reference/errors.md explains.
-    2: the user can correct it. 1: a fault of spoton, with a report file. 128 + n: signal n ended it. With `--json` the
-    message is also the JSON document on stdout, `{"error": ..., "kind": ..., "code": ...}`. With `--debug`, or the
+    Each message ends in a short code, which docs/reference/errors.md explains. The exit code is 2 if the user can
+    correct the error, 1 for a bug in spoton (with a report file), and 128 + n if signal n ended the run. With `--json`
+    the message is also the JSON document on stdout, `{"error": ..., "kind": ..., "code": ...}`. With `--debug`, or the
     environment variable `SPOTON_DEBUG=1`, the traceback is printed as well.
     """
 
     def parse_args(
         self, ctx: Any, args: list[str]
     ) -> list[str]:  # the class that typer passes is private to it
-        """Takes `--debug` wherever it stands, and the rest as any group does."""
+        """Accepts `--debug` anywhere on the command line, and parses the rest like any group."""
         options = args[: args.index("--")] if "--" in args else args
         if "--debug" in options:
             os.environ[DEBUG] = "1"
@@ -47,7 +47,7 @@ class SpotonGroup(TyperGroup):
         return parsed
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; turn errors into messages and exit codes."""
+        """Runs the command; turns errors into messages and exit codes."""
         as_json = "--json" in ctx.args
         try:
             return super().invoke(ctx)
@@ -74,15 +74,15 @@ class SpotonGroup(TyperGroup):
 def command(
     app: typer.Typer, *examples: str, name: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command of `app`.
+    """Registers a function as a command of `app`.
 
     Parameters whose type is a dataclass of options become one option per field, so a group of options is
-    declared once and every command that takes it has the same flags, defaults and help.
+    declared once, and every command that uses it has the same flags, defaults and help.
 
     Args:
         app: Where to register.
         examples: Command lines shown at the end of `--help`.
-        name: The command's name; the function's if not given.
+        name: The command's name. Default: the name of the function.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -94,7 +94,7 @@ def command(
 
 
 def _flattened(function: Callable[..., None]) -> Callable[..., None]:
-    """A function like the given one that takes the fields of its option groups one by one."""
+    """Returns a function like the given one that takes the fields of its option groups as separate parameters."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, type] = {}
     parameters: list[inspect.Parameter] = []

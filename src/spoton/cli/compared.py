@@ -1,4 +1,4 @@
-"""Answers of several prompts to the same rows, row by row: what `spoton evaluate` says of one against another."""
+"""Compares the answers of several prompts to the same rows, row by row, for `spoton evaluate`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Answers = Sequence[str | None]
 def comparison(
     names: Sequence[str], before: Answers, after: Answers, examples: Sequence[Example], task: Task
 ) -> dict[str, Any]:
-    """What the second answers score above the first on the same rows, with paired intervals, as plain values.
+    """Returns how far the second answers are ahead of the first on the same rows, with paired intervals.
 
     Args:
-        names: What to call the first and the second.
-        before: The first answers, one an example.
+        names: Names of the first and the second answers.
+        before: The first answers, one per example.
         after: The second answers.
-        examples: What was asked.
+        examples: The examples that were answered.
         task: Gives metrics and labels.
     """
     from spoton.evaluation.intervals import agreement, difference_intervals, mcnemar
@@ -46,14 +46,14 @@ def comparison(
             }
             for name, interval in intervals.items()
         },
-        # Right answers are equal to their targets for label words alone.
+        # Only for label words is a correct answer equal to its target.
         "only_this_right": gained if task.labels else None, "only_other_right": lost if task.labels else None,
         "mcnemar_p": mcnemar(gained, lost) if task.labels and independent else None,
     }  # fmt: skip
 
 
 def told(found: Mapping[str, Any]) -> str:
-    """A difference of accuracy or another metric in words: `+3.2 (95 % Newcombe: -0.4 to 6.8)`."""
+    """Returns a difference in a metric as text: `+3.2 (95 % Newcombe: -0.4 to 6.8)`."""
     ends = found["interval"]
     bounds = (
         f"95 % {found['method']}: {ends[0]:+.1f} to {ends[1]:+.1f}"
@@ -64,7 +64,7 @@ def told(found: Mapping[str, Any]) -> str:
 
 
 def compared_table(compared: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """A line for each prompt and metric."""
+    """Returns a table with one row per prompt and metric."""
     columns = (
         "prompt",
         "metric",
@@ -79,7 +79,7 @@ def compared_table(compared: Sequence[Mapping[str, Any]]) -> RenderableType:
         for place, (name, difference) in enumerate(one["differences"].items()):
             p = one["mcnemar_p"]
             ends = (one["only_this_right"], one["only_other_right"], None if p is None else f"{p:.3f}")
-            # Which rows are right decides accuracy alone.
+            # The counts of correct rows belong to accuracy only.
             shown = ends if name == "accuracy" else (None, None, None)
             rows.append(
                 (one["prompt"] if place == 0 else "", name, one["scores"][name], told(difference), *shown)

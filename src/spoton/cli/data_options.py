@@ -1,4 +1,4 @@
-"""The options of data, declared once for every command that takes some: the fields of `DataSpec` as flags."""
+"""The options that describe data, declared once for all commands: the fields of `DataSpec` as flags."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DATA = "Data"
 class TaskOptions:
     """Which examples: a file with its columns, a task of the catalog, or a data set of the Hub.
 
-    The fields are those of `DataSpec`, and `label`, `task_file` and `data` besides.
+    The fields are those of `DataSpec`, plus `label`, `task_file` and `data`.
     """
 
     data: Annotated[
@@ -78,7 +78,7 @@ class TaskOptions:
     ] = None
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the task. Default: that of the file.", rich_help_panel=_DATA),
+        typer.Option(help="Name of the task. Default: the name of the file.", rich_help_panel=_DATA),
     ] = None
     config: Annotated[
         str | None, typer.Option(help="Configuration of a data set on the Hub.", rich_help_panel=_DATA)
@@ -93,14 +93,12 @@ class TaskOptions:
     validation_split: Annotated[
         str | None,
         typer.Option(
-            help="Split of the Hub to choose by. Default: taken out of train.", rich_help_panel=_DATA
+            help="Split of the Hub to validate on. Default: taken out of train.", rich_help_panel=_DATA
         ),
     ] = None
     test_split: Annotated[
         str | None,
-        typer.Option(
-            help="Split of the Hub to score on. Default: taken out of train.", rich_help_panel=_DATA
-        ),
+        typer.Option(help="Split of the Hub to test on. Default: taken out of train.", rich_help_panel=_DATA),
     ] = None
     encoding: Annotated[
         str | None, typer.Option(help="Text encoding of the file. Default: UTF-8.", rich_help_panel=_DATA)
@@ -108,14 +106,14 @@ class TaskOptions:
     delimiter: Annotated[
         str | None,
         typer.Option(
-            help="Delimiter of a CSV file; tab for a tab. Default: by its first line.",
+            help="Delimiter of a CSV file; `tab` means a tab. Default: detected from its first line.",
             rich_help_panel=_DATA,
         ),
     ] = None
     task_file: Annotated[
         list[Path] | None,
         typer.Option(
-            help="YAML file of a task of your own, named like those of the catalog; repeatable.",
+            help="YAML file of a task of your own, used by name like those of the catalog; repeatable.",
             rich_help_panel=_DATA,
         ),
     ] = None
@@ -138,15 +136,15 @@ class TaskOptions:
     prefix: Annotated[
         Literal["task", "none"] | None,
         typer.Option(
-            help="Whether inputs begin with the task's name, where T5 has it. Default: task.",
+            help="Whether inputs begin with the task's name, as in T5. Default: task.",
             rich_help_panel=_DATA,
         ),
     ] = None
     form: Annotated[
         Literal["auto", "t5", "natural"],
         typer.Option(
-            help="Form of a task of the catalog. t5: the paper's; natural: that for decoder-only models; "
-            "auto: as the prompt was tuned, else by the kind of model.",
+            help="Form of a task of the catalog. t5: the paper's; natural: for decoder-only models; "
+            "auto: the form the prompt was tuned in, else by the kind of model.",
             rich_help_panel=_DATA,
         ),
     ] = "auto"
@@ -154,20 +152,20 @@ class TaskOptions:
         bool,
         typer.Option(
             "--chat",
-            help="Put the input into the model's own chat template, after the prompt.",
+            help="Put the input into the model's chat template, after the prompt.",
             rich_help_panel=_DATA,
         ),
     ] = False
     max_rows: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Largest number of rows of a split to take from the Hub.", rich_help_panel=_DATA
+            min=1, help="Read at most this many rows of a split from the Hub.", rich_help_panel=_DATA
         ),
     ] = None
     mixing_sizes: Annotated[
         Literal["rows", "published"] | None,
         typer.Option(
-            help="Size of a member of a mixture: its rows here, or as published. Default: rows.",
+            help="Size of a member of a mixture: the number of its rows, or the published size. Default: rows.",
             rich_help_panel=_DATA,
         ),
     ] = None
@@ -191,7 +189,7 @@ class TaskOptions:
     ] = False
     split_seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the split and of the samples below.", rich_help_panel=_DATA),
+        typer.Option(help="Seed of the splits and of the samples below.", rich_help_panel=_DATA),
     ] = None
     k_shot: Annotated[
         int | None, typer.Option(min=1, help="Training examples per label.", rich_help_panel=_DATA)
@@ -209,20 +207,20 @@ class TaskOptions:
     ] = None
 
     def described(self) -> TaskInfo | None:
-        """What the catalog, or a task file, says of the task; None for files, data sets and mixtures.
+        """Returns the entry of the task in the catalog or a task file; None for files, data sets and mixtures.
 
         Raises:
-            DataError: a task file cannot be used.
+            DataError: A task file cannot be used.
         """
         from spoton.tasks import described_task
 
         return described_task(self.data, task_files=self.task_file or ())
 
     def spec(self) -> DataSpec:
-        """What these options ask of the rows.
+        """Returns how these options read the rows.
 
         Raises:
-            DataError: a value does not fit, or labels are given twice.
+            DataError: A value is not valid, or labels are given twice.
         """
         from spoton.errors import DataError
         from spoton.tasks import DataSpec
@@ -244,16 +242,16 @@ class TaskOptions:
         prompt: SoftPrompt | None = None,
         known: DataSpec | None = None,
     ) -> Task:
-        """The task these options describe; on a terminal, asks for columns that cannot be guessed.
+        """Returns the task these options describe; on a terminal, asks for columns that cannot be guessed.
 
         Args:
-            model: What will read it, which decides the form; None: the default model.
-            prompt: What it will be scored with, whose form it takes.
-            known: What holds where no option says otherwise.
+            model: The model that will read the task, which decides its form; None: the default model.
+            prompt: The prompt that will be scored on it, whose form it takes.
+            known: Values for options that are not given.
 
         Raises:
-            DataError: the file, columns, labels or splits cannot be used.
-            ModelError: the model's kind cannot be found out.
+            DataError: The file, columns, labels or splits cannot be used.
+            ModelError: The kind of the model is not known.
         """
         from spoton.errors import DataError
         from spoton.tasks import DataSpec, resolve_task
@@ -276,7 +274,7 @@ class TaskOptions:
         return self._in_chat(task, model or ModelOptions(), prompt)
 
     def _form(self, model: ModelOptions | None, prompt: SoftPrompt | None) -> Form | None:
-        """The form to read the task in; None where it has one only."""
+        """Returns the form to read the task in; None if it has only one."""
         from spoton.tasks.load import has_forms
 
         if self.form != "auto":
@@ -290,7 +288,7 @@ class TaskOptions:
         return model.form if model is not None else "natural"
 
     def _in_chat(self, task: Task, model: ModelOptions, prompt: SoftPrompt | None) -> Task:
-        """The task as a chat, if that is asked for or the prompt was tuned so."""
+        """Returns the task as a chat, if an option or the prompt's card says so."""
         if not self.chat and prompt is None:
             return task
         from spoton.errors import DataError
@@ -303,8 +301,8 @@ class TaskOptions:
             return task
         if self.data.startswith(MIXTURE):
             raise DataError(
-                f"--chat applies to a task, and {self.data} is a mixture, whose members have cues of their own. "
-                "Leave it out."
+                f"--chat applies to a single task, and {self.data} is a mixture, whose members have different cues. "
+                "Leave --chat out."
             )
         name = model.model or (prompt.card.model if prompt is not None else DEFAULT_MODEL)
         with quiet_stdout():
@@ -313,7 +311,7 @@ class TaskOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions(TaskOptions):
-    """A task, or a prompt that was learned on it."""
+    """A task, or a prompt that was tuned on it."""
 
     data: Annotated[
         str,
@@ -322,7 +320,7 @@ class TargetOptions(TaskOptions):
 
 
 def is_path(text: str) -> bool:
-    """Whether a text names something that exists; text of any length and content may be asked about."""
+    """Whether a text is an existing path; the text may have any length and content."""
     try:
         return Path(text).exists()
     except (OSError, ValueError):  # too long for a name, or with a zero byte
@@ -330,7 +328,7 @@ def is_path(text: str) -> bool:
 
 
 def note_unknown(model: FrozenModel, labels: Sequence[str] | None) -> None:
-    """Warns of labels that the model cannot read whole."""
+    """Warns of labels with parts that are not in the model's vocabulary."""
     from spoton.evaluation.encoding import unknown_in_labels, unknown_sentence
 
     unknown = unknown_in_labels(model, labels)
@@ -339,7 +337,7 @@ def note_unknown(model: FrozenModel, labels: Sequence[str] | None) -> None:
 
 
 def _asked(option: str, columns: Sequence[str]) -> str:
-    """The column that a person at the terminal chooses, by number or name."""
+    """Asks for a column on the terminal, by number or name."""
     for number, column in enumerate(columns, start=1):
         note(f"  {number}  {column}")
     while True:
@@ -352,7 +350,7 @@ def _asked(option: str, columns: Sequence[str]) -> str:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    """The labels in a file, one a line."""
+    """Returns the labels in a file with one label per line."""
     from spoton.tasks.files import decoded, file_content, text_lines
 
     lines = text_lines(decoded(file_content(path)[0], path))

@@ -1,4 +1,4 @@
-"""`spoton evaluate`: how good a prompt is on a task, or the model alone."""
+"""`spoton evaluate`: scores a prompt, or the model alone, on a task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 OPEN_TOKENS = 32
-"""Longest answer to an open target where no training rows say how long they are, as in `predict`."""
+"""Longest answer to an open target if no training rows show how long targets are, as in `predict`."""
 _PANEL = "Evaluation"
 
 
@@ -54,7 +54,7 @@ def evaluate(
     split: Annotated[
         Literal["train", "validation", "test", "all"],
         typer.Option(
-            help="Which examples; all: every row, for a file that nothing was tuned on.",
+            help="Which examples; all: every row, for a file that was not used in tuning.",
             rich_help_panel=_PANEL,
         ),
     ] = "test",
@@ -105,8 +105,8 @@ def evaluate(
 ) -> None:
     """Score a prompt, or the model without one, on a split of a task.
 
-    A data file is read as the prompt's was: template, target column and labels are those of its card, unless options
-    say otherwise.
+    A data file is read like the file that the prompt was tuned on: template, target column and labels come from the
+    prompt's card, unless options say otherwise.
     """
     from spoton.errors import DataError
     from spoton.evaluation import evaluate as score
@@ -156,7 +156,7 @@ def evaluate(
 
 
 def _document(scored: Evaluated, examples: Sequence[Example], task: Task) -> dict[str, Any]:
-    """What was asked and answered, as plain values."""
+    """Returns the task and its scores as plain values."""
     raw = scored.uncalibrated
     return {
         "task": task.name, "form": task.form, "protocol": task.protocol, "source": task.source, "examples": scored.n,
@@ -170,10 +170,10 @@ def _document(scored: Evaluated, examples: Sequence[Example], task: Task) -> dic
 
 
 def _require_same_reading(task: TaskOptions, prompts: Mapping[str, SoftPrompt]) -> None:
-    """Refuses prompts that read the same data in different ways: their answers are to different questions.
+    """Refuses prompts that read the same data in different ways, since they would answer different inputs.
 
     Raises:
-        DataError: Names two of them and what differs.
+        DataError: Two prompts read the data differently; names both and what differs.
     """
     from spoton.errors import DataError
 
@@ -190,7 +190,7 @@ def _require_same_reading(task: TaskOptions, prompts: Mapping[str, SoftPrompt]) 
 
 
 def _reading(task: TaskOptions, card: Card) -> dict[str, Any]:
-    """How a prompt of this card reads the data, as far as no option says so."""
+    """Returns how a prompt of this card reads the data, for options that are not given."""
     from spoton.evaluation.form import form_of, is_chat
     from spoton.tasks.load import has_forms
 
@@ -204,7 +204,7 @@ def _reading(task: TaskOptions, card: Card) -> dict[str, Any]:
 
 
 def _loaded(task: TaskOptions, model: ModelOptions, prompt: SoftPrompt | None, split: str) -> Task:
-    """The task, a file read as the prompt's own was."""
+    """Returns the task; a file is read like the file that the prompt was tuned on."""
     from spoton.tasks import DataSpec
 
     if not is_path(task.data) or task.described() is not None:
@@ -216,7 +216,7 @@ def _loaded(task: TaskOptions, model: ModelOptions, prompt: SoftPrompt | None, s
 
 
 def _known(task: TaskOptions, card: Card) -> dict[str, Any]:
-    """How the card of a prompt says to read a file, as far as no option does."""
+    """Returns how the card of a prompt says to read a file, for options that are not given."""
     if not is_path(task.data) or task.described() is not None:
         return {}
     if not card.template or card.source.startswith("bundled:"):
@@ -236,7 +236,7 @@ def _known(task: TaskOptions, card: Card) -> dict[str, Any]:
 
 
 def _input_of(card: Card) -> dict[str, str]:
-    """The template of a card; of a chat, whose template has the turns in it already, the one column it reads."""
+    """Returns the template of a card; for a chat, whose template already has the turns, the column that it reads."""
     from spoton.evaluation.form import is_chat
     from spoton.tasks.template import template_columns
 
@@ -247,7 +247,7 @@ def _input_of(card: Card) -> dict[str, str]:
 
 
 def _examples(task: Task, split: str) -> Sequence[Example]:
-    """The examples of a split, or of all of them without those that stand in two."""
+    """Returns the examples of a split, or of all splits, each example once."""
     if split != "all":
         chosen: Sequence[Example] = getattr(task, split)
         return chosen
@@ -268,7 +268,7 @@ def _by_label(predictions: Sequence[str | None], examples: Sequence[Example], ta
 
 
 def _classical(task: Task, split: str, answers: Answers) -> dict[str, Any] | None:
-    """Scores of TF-IDF and logistic regression on the same examples, and what answers gain on it."""
+    """Returns scores of TF-IDF with logistic regression on the same examples, and how far the answers are ahead."""
     from spoton.errors import DataError
     from spoton.evaluation.baseline import classical
 
@@ -327,7 +327,7 @@ def _report(document: dict[str, Any], intervals: dict[str, Interval]) -> Rendera
 
 
 def _taken_for(confusion: dict[str, Any], place: int) -> str | None:
-    """The wrong answer that a label gets most often, and how often."""
+    """Returns the most frequent wrong answer for a label, and how often it was given."""
     names = [*confusion["labels"], "no label"]
     wrong = {names[i]: n for i, n in enumerate(confusion["counts"][place]) if i != place and n}
     worst = max(wrong, key=lambda name: wrong[name], default=None)

@@ -44,7 +44,7 @@ def export(
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Write prompts in the form that another system reads."""
+    """Write prompts in the format of another system."""
     from spoton.exchange.formats import NEED_NO_MODEL, export_prompts
 
     found = [find_prompt(prompt, library) for prompt in prompts]
@@ -76,11 +76,11 @@ def import_prompt(
     ],
     out: Annotated[Path, typer.Option(help="Prompt file to write (.safetensors).")],
     model: ModelOptions,
-    name: Annotated[str | None, typer.Option(help="Its name. Default: that of the file.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the prompt. Default: the file's.")] = None,
     task: Annotated[str | None, typer.Option(help="The task it was tuned on. Default: its name.")] = None,
-    family: Annotated[str | None, typer.Option(help="Kind of that task.")] = None,
-    template: Annotated[str | None, typer.Option(help="Jinja template of its inputs.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Its label words, separated by commas.")] = None,
+    family: Annotated[str | None, typer.Option(help="Kind of the task.")] = None,
+    template: Annotated[str | None, typer.Option(help="Jinja template of the task's inputs.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Label words of the task, separated by commas.")] = None,
     license: Annotated[str | None, typer.Option(help="Licence of the prompt.")] = None,
     model_fingerprint: Annotated[
         str | None,
@@ -90,12 +90,12 @@ def import_prompt(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Read a prompt that another system wrote into a prompt file."""
+    """Convert a prompt of another system to a prompt file."""
     from spoton.errors import PromptError
     from spoton.exchange import read_foreign
 
     if out.suffix != ".safetensors":
-        raise PromptError(f"{out} does not end in .safetensors, as prompt files do. Choose such a name.")
+        raise PromptError(f"{out} does not end in .safetensors, as prompt files do. Choose a name that does.")
     foreign = read_foreign(path, origin)
     given = {
         "name": name,
@@ -125,7 +125,7 @@ def import_prompt(
 
 
 def _model_of(foreign: ForeignPrompt, model: ModelOptions, fingerprint: str | None) -> dict[str, str]:
-    """The card's model and its fingerprint: as given, as the file says, or of the model itself, which is loaded."""
+    """Returns the model and its fingerprint for the card: as given, from the file, or from the loaded model."""
     from spoton.errors import PromptError
 
     named = model.model or foreign.facts.get("model")
@@ -138,7 +138,7 @@ def _model_of(foreign: ForeignPrompt, model: ModelOptions, fingerprint: str | No
     frozen = replace(model, model=named).load()
     if frozen.dim != foreign.value.shape[1]:
         raise PromptError(
-            f"The prompt has rows of {foreign.value.shape[1]} numbers and {named} embeddings of {frozen.dim}, so they "
-            "do not belong together. Give the prompt's model (--model)."
+            f"The prompt has rows of {foreign.value.shape[1]} numbers and {named} has embeddings of {frozen.dim}, so "
+            "they do not belong together. Give the prompt's model (--model)."
         )
     return {"model": frozen.name, "model_fingerprint": frozen.fingerprint}

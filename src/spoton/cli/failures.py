@@ -1,6 +1,7 @@
-"""What is left when a command fails: a message for the user, and a report for whoever mends it.
+"""What remains when a command fails: a message for the user, and a report for the developers.
 
-Errors of the user say what to do. This is for what no command foresees: a fault of spoton, or of what it stands on.
+Errors that a user can correct say what to do. This module is for the errors that no command expects: a bug in spoton,
+or in a library that it uses.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _PACKAGES = ("spoton", "torch", "transformers", "safetensors", "numpy", "typer",
 
 
 def describe(error: Exception) -> tuple[str, int]:
-    """What to tell of an error that no command has foreseen, and the exit code.
+    """Returns the message for an error that no command expects, and the exit code.
 
     Returns:
         The message, and 2 if the user can correct it (files, permissions, space), else 1.
@@ -49,7 +50,7 @@ def describe(error: Exception) -> tuple[str, int]:
     if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
         what = (
             "There is not enough memory. Use a smaller --batch-size, --max-input-tokens or model, or give the process "
-            "more."
+            "more memory."
         )
     else:
         words = str(error).strip().splitlines()
@@ -61,7 +62,7 @@ def describe(error: Exception) -> tuple[str, int]:
 
 
 def _write_report(error: Exception) -> Path | None:
-    """A file with the traceback, versions and command; None where none can be written."""
+    """Writes a file with the traceback, versions and command; returns None if no file can be written."""
     now = datetime.datetime.now(datetime.UTC)
     name = f"{now:%Y%m%d-%H%M%S}-{os.getpid()}.txt"
     versions = []

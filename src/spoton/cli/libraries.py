@@ -1,6 +1,6 @@
 """Which libraries a command reads from, and how a prompt is named on the command line.
 
-A prompt is a file, or a name in one of the libraries. Heavy rooms are imported when a library is opened.
+A prompt is a file, or a name in one of the libraries. Heavy packages are imported when a library is opened.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 def own_library(place: str | None) -> PromptLibrary:
-    """The library at `place`, a folder or a URL, or the user's own."""
+    """Returns the library at `place`, a folder or a URL, or the user's own library."""
     from spoton.prompts import PromptLibrary, default_library_path
 
     return PromptLibrary(place or default_library_path())
 
 
 def open_libraries(places: Sequence[str] | None) -> list[PromptLibrary]:
-    """The libraries at `places`; not given: the user's own, if there is one, and the starter library.
+    """Returns the libraries at `places`; by default the user's own, if there is one, and the starter library.
 
     Args:
         places: Folders, URLs, or `starter`.
 
     Raises:
-        LibraryError: a folder does not exist.
+        LibraryError: A folder does not exist.
     """
     from spoton.prompts import PromptLibrary, default_library_path, starter_library
     from spoton.prompts.places import open_library
@@ -42,15 +42,15 @@ def open_libraries(places: Sequence[str] | None) -> list[PromptLibrary]:
 
 
 def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
-    """A prompt by file or by name.
+    """Returns a prompt by file or by name.
 
     Args:
-        spec: A path, or a name in one of the libraries, of which the first that has it wins.
+        spec: A path, or a name in one of the libraries; the first library that has the name wins.
         places: See `open_libraries`.
 
     Raises:
-        PromptError: the file cannot be used.
-        LibraryError: no library has the name.
+        PromptError: The file cannot be used.
+        LibraryError: No library has the name.
     """
     from spoton.prompts import SoftPrompt
 
@@ -58,7 +58,7 @@ def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
         return SoftPrompt.load(Path(spec))
     library = find_library(spec, places)
     if library is not None:
-        return library.get(spec)  # of a damaged one this says what is wrong with it
+        return library.get(spec)  # for a damaged prompt this says what is wrong with it
     folders = ", ".join(library.place for library in open_libraries(places))
     raise LibraryError(
         f"{spec!r} is neither a prompt file nor a name in {folders}. "
@@ -67,7 +67,7 @@ def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
 
 
 def find_library(name: str, places: Sequence[str] | None = None) -> PromptLibrary | None:
-    """The first of the libraries that has a prompt of that name, damaged or not; None if none has."""
+    """Returns the first library that has a prompt of that name, damaged or not; None if there is no such library."""
     for library in open_libraries(places):
         if name in {entry.name for entry in library.list()} or name in library.damaged:
             return library
@@ -75,11 +75,11 @@ def find_library(name: str, places: Sequence[str] | None = None) -> PromptLibrar
 
 
 def is_file(spec: str) -> bool:
-    """Whether a word on the command line means a file; a folder of that name does not make it one."""
+    """Whether an argument on the command line means a file; a folder of that name does not count."""
     return Path(spec).is_file() or "/" in spec or spec.endswith(".safetensors")
 
 
 def note_damaged(library: PromptLibrary) -> None:
-    """Name the damaged files that a listing left out."""
+    """Names the damaged files that a listing left out."""
     for name, reason in library.damaged.items():
         note(f"Skipped {name} in {library.place}: {reason}")

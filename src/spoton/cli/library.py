@@ -74,7 +74,9 @@ def show(prompt: PromptSpec, library: Library = None, json: Json = False) -> Non
 )
 def add(
     prompt: Annotated[Path, typer.Argument(help="The prompt file to add.")],
-    name: Annotated[str | None, typer.Option(help="Name in the library. Default: the card's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name in the library. Default: the name on its card.")
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite a prompt of that name.")] = False,
     library: OwnLibrary = None,
     json: Json = False,
@@ -123,14 +125,14 @@ def push(
     names: Annotated[list[str] | None, typer.Argument(help="Which prompts. Default: all.")] = None,
     license: Annotated[
         str | None,
-        typer.Option(help="Licence of the collection. Default: that of the prompts, if they share one."),
+        typer.Option(help="Licence of the collection. Default: the prompts' licence, if they share one."),
     ] = None,
     message: Annotated[str, typer.Option(help="Message of the commit on the Hub.")] = "Prompts from spoton",
     private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
     library: OwnLibrary = None,
     json: Json = False,
 ) -> None:
-    """Copy prompts to another place, with a model card of what is there."""
+    """Copy prompts to another place, with a model card that lists them."""
     from spoton.exchange.hub import push_library
 
     with quiet_stdout():

@@ -1,4 +1,4 @@
-"""`spoton models`: the frozen models that spoton provides itself."""
+"""`spoton models`: the frozen models that spoton provides."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from spoton.cli.command import command
 from spoton.cli.options import Json
 from spoton.cli.output import emit, note, quiet_stdout, table
 
-app = typer.Typer(help="List embedded models, or make one ready for use offline.", no_args_is_help=True)
+app = typer.Typer(help="List embedded models, or download one for use offline.", no_args_is_help=True)
 
 
 @command(app, "spoton models list", name="list")

@@ -1,7 +1,7 @@
 """Every option and argument that more than one command takes, declared once.
 
-A flag has the name of the field or parameter it sets. A group is a dataclass; `spoton.cli.command` spreads it
-into single options. Nothing here has a default of its own where its room has one: None means "not given".
+A flag has the name of the field or parameter it sets. A group is a dataclass; `spoton.cli.command` turns it
+into separate options. If the package that takes a value has a default, the default here is None: "not given".
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ModelOptions:
         str | None,
         typer.Option(
             help="Embedded model, Hugging Face id, folder, or GGUF file. "
-            f"Default: that of the prompt, else {DEFAULT_MODEL}.",
+            f"Default: the prompt's model, else {DEFAULT_MODEL}.",
             rich_help_panel=_MODEL,
         ),
     ] = None
@@ -94,7 +94,7 @@ class ModelOptions:
         bool,
         typer.Option(
             "--compile",
-            help="Compile the layers: for long runs of models that are not like Llama.",
+            help="Compile the layers. For long runs of models other than the Llama and T5 families.",
             rich_help_panel=_MODEL,
         ),
     ] = False
@@ -105,10 +105,10 @@ class ModelOptions:
     ] = False
 
     def in_float32(self) -> ModelOptions:
-        """The same for model tuning, which holds all weights in float32: small steps would be lost in bfloat16.
+        """Returns the options for model tuning, in float32: bfloat16 would lose small steps of the weights.
 
         Raises:
-            ModelError: another type was asked for, or compiled layers, which a copy of the model has not.
+            ModelError: Another type was asked for, or compiled layers, which a copy of the model does not have.
         """
         from spoton.errors import ModelError
 
@@ -123,10 +123,10 @@ class ModelOptions:
 
     @property
     def form(self) -> Form:
-        """The form of tasks that suits the model, by its configuration alone.
+        """The form of tasks that suits the model, from its configuration alone.
 
         Raises:
-            ModelError: it cannot be found or read.
+            ModelError: The model cannot be found or read.
         """
         from spoton.models.loading import is_encoder_decoder
 
@@ -134,15 +134,15 @@ class ModelOptions:
             return "t5" if is_encoder_decoder(self.model or DEFAULT_MODEL) else "natural"
 
     def load(self, prompt: SoftPrompt | None = None) -> FrozenModel:
-        """The model these options describe; says on stderr what was chosen.
+        """Loads the model these options describe; prints the choices on stderr.
 
         Args:
-            prompt: What will be used with it.
+            prompt: The prompt that will be used with it.
 
         Raises:
-            ModelError: it cannot be found, read, or held in that type, or there is no such device.
-            DownloadError: an embedded model could not be fetched.
-            PromptError: the prompt belongs to another model.
+            ModelError: The model cannot be found, read, or held in that type, or there is no such device.
+            DownloadError: An embedded model could not be downloaded.
+            PromptError: The prompt belongs to another model.
         """
         from spoton.models import engine_for, load_model
 

@@ -1,7 +1,7 @@
 """Where the command line writes: results to stdout, everything else to stderr.
 
 With `--json` stdout holds exactly one JSON document, and nothing else. This module formats and writes; it
-knows no room and no result type.
+knows no other package and no type of results.
 """
 
 import contextlib
@@ -19,27 +19,27 @@ from spoton.cli.terminal_text import SafeConsole, printable
 from spoton.errors import SpotonError
 from spoton.reading import reason
 
-# Wide enough that no cell of our tables is cut in a file or a pipe, where there is no terminal to ask.
+# Wide enough that no cell of our tables is truncated in a file or a pipe, which has no terminal width.
 _WIDTH_WITHOUT_TERMINAL = 160
 
 
 def stdout() -> Console:
-    """The console of results."""
+    """Returns the console for results."""
     return _console(stderr=False)
 
 
 def stderr() -> Console:
-    """The console of progress, notes and errors."""
+    """Returns the console for progress, notes and errors."""
     return _console(stderr=True)
 
 
 def emit(document: object, text: RenderableType, *, as_json: bool) -> None:
-    """Write a command's result to stdout.
+    """Writes a command's result to stdout.
 
     Args:
         document: What `--json` prints: dicts, lists, strings, numbers, None; paths are written as strings.
-        text: What a person reads instead.
-        as_json: Which of the two.
+        text: What is printed without `--json`.
+        as_json: Whether to print the document.
 
     Raises:
         SpotonError: Stdout cannot be written, for example on a full disk.
@@ -51,7 +51,7 @@ def emit(document: object, text: RenderableType, *, as_json: bool) -> None:
             stdout().print(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        raise  # whoever read has read enough, which is not an error
+        raise  # the reader of the pipe has closed it, which is not an error
     except OSError as error:
         _abandon_stdout()
         raise SpotonError(
@@ -60,7 +60,7 @@ def emit(document: object, text: RenderableType, *, as_json: bool) -> None:
 
 
 def use_real_streams() -> None:
-    """Makes stdout and stderr take any text, and stderr never fail: a run shall not end with the terminal it told."""
+    """Makes stdout and stderr accept any text, and stderr never fail: a run continues if its terminal closes."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -69,7 +69,7 @@ def use_real_streams() -> None:
 
 
 class _BestEffort:
-    """A stream whose lost words are lost."""
+    """A stream that ignores errors in writing."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -88,7 +88,7 @@ class _BestEffort:
 
 
 def _abandon_stdout() -> None:
-    """Sends what is left in the buffer of stdout nowhere; Python would fail on it again when the process ends."""
+    """Discards what is left in the buffer of stdout; Python would fail on it again when the process ends."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -96,19 +96,19 @@ def _abandon_stdout() -> None:
 
 
 def note(message: str) -> None:
-    """Write one line to stderr: a choice made, a warning, a path written."""
+    """Writes one line to stderr: a choice, a warning, or the path of a file that was written."""
     stderr().print(message, style="dim")
 
 
 @contextmanager
 def quiet_stdout() -> Iterator[None]:
-    """Send what libraries print while they work to stderr, so stdout stays the result's."""
+    """Sends what libraries print to stderr, so that stdout has results only."""
     with redirect_stdout(sys.stderr):
         yield
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[str] = ()) -> Table:
-    """A plain table.
+    """Returns a plain table.
 
     Args:
         columns: The headings.
@@ -124,7 +124,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: 
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> Table:
-    """Names and values, one pair a line."""
+    """Returns a table of names and values, one pair per line."""
     result = Table(box=None, pad_edge=False, show_header=False)
     result.add_column(style="bold", no_wrap=True)
     result.add_column(overflow="fold")

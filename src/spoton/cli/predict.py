@@ -50,7 +50,7 @@ def predict(
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Text encoding of the file. Default: UTF-8.")] = None,
     delimiter: Annotated[
-        str | None, typer.Option(help="Delimiter of a CSV file. Default: by its first line.")
+        str | None, typer.Option(help="Delimiter of a CSV file. Default: detected from its first line.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -71,7 +71,7 @@ def predict(
 ) -> None:
     """Answer new texts with a tuned prompt: labels with probabilities, or generated text.
 
-    Every row gets one answer, in order; an empty row gets none, and its number says where it is.
+    Every row has one entry in the output, in order; the answer to an empty row is empty.
     """
     from spoton.evaluation import predict as answer
     from spoton.tasks import DataSpec
@@ -111,7 +111,7 @@ _MANY = 32
 def _given(
     texts: Sequence[str], file: Path | None, encoding: str | None, delimiter: str | None
 ) -> list[str | Mapping[str, Any]]:
-    """The rows to answer. An argument that names a file means the file, never its name."""
+    """Returns the rows to answer. An argument that is the path of a file means the rows of the file, not the text."""
     files = [one for one in texts if is_path(one)]
     if files and (len(texts) > 1 or file is not None):
         raise DataError(f"{files[0]} is a file. Give it alone, with --file; its rows are then answered.")
@@ -127,7 +127,7 @@ def _rows(file: Path | None, encoding: str | None, delimiter: str | None) -> lis
     if file is None:
         if sys.stdin.isatty():
             note("Reading texts from stdin, one per line; end with Ctrl-D.")
-        # Its bytes: Python would end lines at a lone carriage return, too.
+        # Reads bytes, since Python would also end lines at a lone carriage return.
         return [_row(line) for line in text_lines(decoded(sys.stdin.buffer.read(), Path("stdin"), encoding))]
     if file.suffix.lower() in ("", ".txt") and delimiter is None and file.is_file():
         return [_row(line) for line in text_lines(decoded(file_content(file)[0], file, encoding))]
@@ -135,7 +135,7 @@ def _rows(file: Path | None, encoding: str | None, delimiter: str | None) -> lis
 
 
 def _row(text: str) -> str | Mapping[str, Any]:
-    """A JSON object as columns; anything else is the text itself."""
+    """Returns a JSON object as columns, and anything else as text."""
     if not text.lstrip().startswith("{"):
         return text.strip()
     try:
@@ -146,7 +146,7 @@ def _row(text: str) -> str | Mapping[str, Any]:
 
 
 def _answered(row: str | Mapping[str, Any], one: Prediction, names: Sequence[str]) -> dict[str, Any]:
-    """A row of the table of answers: number, the row's own columns, answer, and the probability of each label."""
+    """Returns a row of the table of answers: number, the row's columns, answer, and the probability of each label."""
     original = {"text": row} if isinstance(row, str) else row
     chances = (
         {} if one.probabilities is None else {f"p({label})": p for label, p in one.probabilities.items()}
@@ -157,7 +157,7 @@ def _answered(row: str | Mapping[str, Any], one: Prediction, names: Sequence[str
 
 
 def _probability(one: Prediction) -> float | None:
-    """Of the answer."""
+    """Returns the probability of the answer."""
     return None if one.probabilities is None or one.answer is None else one.probabilities[one.answer]
 
 

@@ -1,6 +1,6 @@
-"""Live progress on stderr: a bar on a terminal, a line per news in a file or a pipe.
+"""Live progress on stderr: a bar on a terminal, a line for each change in a file or a pipe.
 
-It shows what a run tells (`spoton.events.Progress`) and computes nothing of its own.
+It shows the events of a run (`spoton.events.Progress`) and computes nothing.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from spoton.cli.output import quiet_stdout, stderr
 if TYPE_CHECKING:
     from spoton.events import OnEvent, Progress
 
-# Without a terminal: seconds of silence after which a line is written even if nothing was evaluated.
+# Without a terminal: seconds after which a line is written even if nothing was evaluated.
 _SILENCE = 15.0
 
 
 @contextmanager
 def live_progress() -> Iterator[OnEvent]:
-    """Shows the events it is given until the block ends; libraries' prints go to stderr meanwhile."""
+    """Shows events until the block ends; meanwhile, what libraries print goes to stderr."""
     console = stderr()
     with quiet_stdout():
         if console.is_terminal:
@@ -42,7 +42,7 @@ def live_progress() -> Iterator[OnEvent]:
 
 
 class _BarPerPhase:
-    """The running phase as a bar; a finished one as a line above it."""
+    """Shows the running phase as a bar, and finished phases as lines above it."""
 
     def __init__(self, bars: Bars) -> None:
         self.bars = bars
@@ -64,7 +64,7 @@ class _BarPerPhase:
 
 
 class _LinePerNews:
-    """A line when a phase starts or ends, a new validation score arrives, or it was silent for a while."""
+    """Writes a line when a phase starts or ends, when there is a new validation score, and after a time without one."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

@@ -45,7 +45,7 @@ class RecipeOptions:
     learning_rate: Annotated[
         str | None,
         typer.Option(
-            help="The highest of the schedule, or auto: three start together and the best continues.",
+            help="The highest rate of the schedule, or auto: three rates start and the best continues.",
             rich_help_panel=_RECIPE,
         ),
     ] = None
@@ -62,7 +62,7 @@ class RecipeOptions:
     ] = None
     clip: Annotated[
         float | None,
-        typer.Option(help="Largest norm of the gradient; 0: any.", rich_help_panel=_RECIPE),
+        typer.Option(help="Largest norm of the gradient; 0: no limit.", rich_help_panel=_RECIPE),
     ] = None
     average: Annotated[
         float | None,
@@ -71,7 +71,7 @@ class RecipeOptions:
     loss: Annotated[
         Literal["tokens", "examples", "labels"] | None,
         typer.Option(
-            help="Mean over target tokens, over examples, or cross-entropy over the labels.",
+            help="Mean over target tokens, mean over examples, or cross-entropy over the labels.",
             rich_help_panel=_RECIPE,
         ),
     ] = None
@@ -81,7 +81,7 @@ class RecipeOptions:
     ] = None
     label_score: Annotated[
         Literal["sum", "mean"] | None,
-        typer.Option(help="How the tokens of a label make its score.", rich_help_panel=_RECIPE),
+        typer.Option(help="How the scores of a label's tokens are combined.", rich_help_panel=_RECIPE),
     ] = None
     select: Annotated[
         Literal["loss", "score"] | None,
@@ -110,7 +110,8 @@ class RecipeOptions:
     ] = None
     batch_size: Annotated[int | None, typer.Option(help="Examples per step.", rich_help_panel=_RECIPE)] = None
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the start and of the order.", rich_help_panel=_RECIPE)
+        int | None,
+        typer.Option(help="Seed of the start and of the order of examples.", rich_help_panel=_RECIPE),
     ] = None
     key_step: Annotated[
         int | None, typer.Option(help="Step whose checkpoint is the key.", rich_help_panel=_RECIPE)
@@ -134,14 +135,14 @@ class RecipeOptions:
     ] = None
 
     def recipe(self, library: Sequence[str] | None) -> Recipe:
-        """The preset with these changes.
+        """Returns the preset with these changes.
 
         Args:
             library: Where a prompt to start from is looked up by name.
 
         Raises:
-            RecipeError: there is no such preset, or a value does not fit.
-            LibraryError: a start is looked up in a folder that does not exist.
+            RecipeError: There is no such preset, or a value is not valid.
+            LibraryError: A start is looked up in a folder that does not exist.
         """
         from spoton.tuning import Recipe
 
@@ -153,17 +154,17 @@ class RecipeOptions:
     def budgeted(
         self, recipe: Recipe, model: FrozenModel, task: Task, *, runs: int = 1, kept: Path | None = None
     ) -> Recipe:
-        """The recipe with the steps and evaluations of its budget: as given, by minutes, or by the size of the data.
+        """Returns the recipe with the steps and evaluations of its budget: as given, by minutes, or by the data's size.
 
         Args:
-            recipe: From `recipe`.
+            recipe: The result of `recipe`.
             model: The frozen model.
-            task: What will be tuned.
-            runs: Into how many runs of equal length the minutes are divided.
-            kept: File that keeps steps that minutes were turned into; see `spoton.tuning.budget.with_budget`.
+            task: The task that will be tuned.
+            runs: Number of runs of equal length that share the minutes.
+            kept: File that keeps the steps planned from minutes; see `spoton.tuning.budget.with_budget`.
 
         Raises:
-            RecipeError: both steps and minutes were given.
+            RecipeError: Both steps and minutes were given.
         """
         from spoton.errors import RecipeError
         from spoton.tuning.budget import MOST_STEPS, steps_between_evaluations, with_budget
@@ -174,7 +175,7 @@ class RecipeOptions:
         chooses_interval = is_default and self.evaluate_every is None
         rows = len(task.validation)
         if self.minutes is not None or (is_default and self.steps is None):
-            if chooses_interval:  # what an evaluation costs decides how many steps fit into the minutes
+            if chooses_interval:  # the cost of evaluations decides how many steps fit into the minutes
                 long = recipe.changed(steps=MOST_STEPS)
                 recipe = recipe.changed(evaluate_every=steps_between_evaluations(long, rows))
             minutes = None if self.minutes is None else self.minutes / runs
@@ -186,7 +187,7 @@ class RecipeOptions:
         )
 
     def _given(self) -> dict[str, object]:
-        """The options that change the preset, by name; the learning rate as a number where it is one."""
+        """Returns the options that change the preset, by name; the learning rate is a number unless it is a word."""
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
         rate = given["learning_rate"]
         if rate is not None:
@@ -195,13 +196,13 @@ class RecipeOptions:
         return given
 
     def model_recipe(self, library: Sequence[str] | None) -> ModelRecipe:
-        """The preset of model tuning with these changes.
+        """Returns the preset of model tuning with these changes.
 
         Args:
             library: Has to be None; there is no prompt to start from.
 
         Raises:
-            RecipeError: an option speaks of a prompt, there is no such preset, or a value does not fit.
+            RecipeError: An option concerns a prompt, there is no such preset, or a value is not valid.
         """
         from spoton.errors import RecipeError
         from spoton.tuning.full_model.recipe import ModelRecipe
@@ -224,7 +225,7 @@ class RecipeOptions:
 
 
 def _start(init: str, places: Sequence[str] | None) -> str:
-    """The name of a prompt in a library as the path of its file; all else as it is, for the recipe to judge."""
+    """Returns the path of the file if `init` is the name of a prompt in a library; else `init` unchanged."""
     from spoton.tuning.initial_prompt import STRATEGIES
 
     if init in STRATEGIES or init.startswith("text:") or is_file(init):

@@ -1,4 +1,4 @@
-"""`spoton similarity` and `spoton retrieve`: which learned prompts are near a prompt or a task."""
+"""`spoton similarity` and `spoton retrieve`: which learned prompts are similar to a prompt or a task."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def retrieve(
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Rank learned prompts for a target, by how near their keys are to its key, or by a trial on its rows.
+    """Rank learned prompts for a target, by the similarity of their keys to its key, or by a trial on its rows.
 
-    A prompt brings its key; its model is loaded only if prompts of that model have an older fingerprint. The key of a
-    task is found by a probe: the first `--key-step` steps of tuning. A trial needs a task, and no probe. A name that a
-    bundled task and a prompt share means the task.
+    A prompt has its key in its file; its model is loaded only if prompts of that model have an older fingerprint. The
+    key of a task comes from a probe: the first `--key-step` steps of tuning. A trial needs a task, and no probe. If a
+    bundled task and a prompt have the same name, it means the task.
     """
     libraries = open_libraries(library)  # first: the probe takes minutes
     prompt = _prompt(target, library)
@@ -81,7 +81,7 @@ def _near(
     rank: str,
     metric: Similarity,
 ) -> tuple[tuple[str, str], Ranking]:
-    """Task and model of the target, and sources by the similarity of keys."""
+    """Returns task and model of the target, and sources ranked by the similarity of keys."""
     from spoton.transfer import retrieve as by_similarity
     from spoton.transfer import sources_for
 
@@ -94,7 +94,7 @@ def _near(
         raise PromptError(f"{target.data} has no key to retrieve by. Give its task, which is then probed.")
     if rank == "displacement" and probe.start is None:
         raise PromptError(
-            f"{target.data} does not know the start that it was tuned from, so there is no displacement. Give its "
+            f"{target.data} does not hold the start that it was tuned from, so there is no displacement. Give its "
             "task, which is then probed, or rank by similarity."
         )
     sources = sources_for(
@@ -107,8 +107,8 @@ def _near(
 def _fingerprints(
     prompt: SoftPrompt, model: ModelOptions, libraries: Sequence[PromptLibrary]
 ) -> tuple[str, ...]:
-    """Fingerprints of a prompt's model: that on its card; where prompts of a model of that name have another, all that
-    the model says are its own."""
+    """Returns the fingerprints of a prompt's model: the one on its card, or all that the model accepts if prompts of a
+    model of that name have another."""
     own = prompt.card.model_fingerprint
     others = sum(
         entry.identity.fingerprint != own and entry.card.model == prompt.card.model
@@ -122,7 +122,7 @@ def _fingerprints(
     except SpotonError as error:
         note(
             f"{others} prompts of {prompt.card.model} have another fingerprint and are left out, since the model could "
-            f"not be asked whether it is its own: {error}"
+            f"not be loaded to compare it: {error}"
         )
         return (own,)
 
@@ -136,7 +136,7 @@ def _tried(
     prompt: SoftPrompt | None,
     k: int,
 ) -> tuple[tuple[str, str], Ranking]:
-    """Task and model of the target, and sources by a trial."""
+    """Returns task and model of the target, and sources ranked by a trial."""
     from spoton.transfer import trial
     from spoton.transfer.adapt import target_sources
 
@@ -155,7 +155,7 @@ def _tried(
 )
 def similarity(
     a: Annotated[str, typer.Argument(help="A prompt file, or a name in a library.")],
-    b: Annotated[str, typer.Argument(help="Another.")],
+    b: Annotated[str, typer.Argument(help="Another prompt file or name.")],
     metric: Metric = "average_tokens",
     library: Library = None,
     json: Json = False,
@@ -173,7 +173,7 @@ def similarity(
 
 
 def _prompt(target: TargetOptions, places: Sequence[str] | None) -> SoftPrompt | None:
-    """The prompt that the target is, or None if it is a task or nothing at all."""
+    """Returns the target's prompt, or None if the target is not a prompt."""
     from spoton.prompts import SoftPrompt
     from spoton.tasks.catalog import is_task
     from spoton.tasks.own_tasks import read_definitions
@@ -194,7 +194,7 @@ def _prompt(target: TargetOptions, places: Sequence[str] | None) -> SoftPrompt |
 def _probe(
     target: TargetOptions, model: ModelOptions, recipe: RecipeOptions, library: Sequence[str] | None
 ) -> tuple[SoftPrompt, tuple[str, ...]]:
-    """The probe of a task, and the fingerprints of its model."""
+    """Returns the probe of a task, and the fingerprints of its model."""
     from spoton.tuning import tune
 
     task = target.load(model)

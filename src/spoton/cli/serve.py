@@ -36,9 +36,9 @@ def serve(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen at. Any but this machine's own needs a token.")
+        str, typer.Option(help="Address to listen on. Any other than this machine's own needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free port.")] = 8000,
     token_file: Annotated[
         Path | None,
         typer.Option(help="File whose first line every request must send as its bearer token."),
@@ -51,14 +51,14 @@ def serve(
     ] = 1024,
     seconds: Annotated[
         float,
-        typer.Option(min=0.1, help="Longest time of a request in seconds; then it is answered with 504."),
+        typer.Option(min=0.1, help="Longest time of a request in seconds; after that the answer is 504."),
     ] = 30.0,
     json: Json = False,
 ) -> None:
-    """Serve one frozen model and all its prompts: labels with probabilities, OpenAI's completions, and a page."""
+    """Serve one frozen model and all its prompts: labels with probabilities, OpenAI's completions, and a web page."""
     token = None if token_file is None else _token(token_file)
     try:
-        import fastapi  # noqa: F401  # here only to say what to do
+        import fastapi  # noqa: F401  # imported here only to report what is missing
         import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
@@ -80,10 +80,10 @@ def serve(
 
 
 def _token(path: Path) -> str:
-    """The first line of a file.
+    """Returns the first line of a file.
 
     Raises:
-        ServingError: It cannot be read, or is too short to keep anybody out.
+        ServingError: The file cannot be read, or the line is too short for a token.
     """
     try:
         lines = path.read_text().splitlines()
@@ -92,14 +92,14 @@ def _token(path: Path) -> str:
     token = lines[0].strip() if lines else ""
     if len(token) < 16 or not token.isascii():
         raise ServingError(
-            f"The token in {path} has {len(token)} characters; expected at least 16, ASCII. Make one: "
+            f"The token in {path} has {len(token)} characters; expected at least 16 in ASCII. Make one: "
             "python -c 'import secrets; print(secrets.token_urlsafe())'"
         )
     return token
 
 
 def _announce(server: Server, service: Service, *, as_json: bool) -> None:
-    """Says where the server is, and what it serves and does not."""
+    """Prints the address of the server, and which prompts it serves and refuses."""
     roster = service.roster
     document: dict[str, Any] = {
         "url": server.address,

@@ -1,7 +1,7 @@
-"""Signals that end a process, as Ctrl-C ends it: the run saves what it has, and the exit code names the signal.
+"""Signals that end a process like Ctrl-C: the run saves its result so far, and the exit code names the signal.
 
-A terminal that closes sends SIGHUP, a batch system or `kill` sends SIGTERM; both leave some seconds. What a caller has
-told this process to ignore (`nohup`) stays ignored. The package itself installs nothing: only the command does.
+A terminal that closes sends SIGHUP; a batch system or `kill` sends SIGTERM. Both leave a few seconds. Signals that the
+caller made this process ignore (`nohup`) stay ignored. Only the command installs handlers; importing spoton does not.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ def interrupt_on_signals() -> None:
 
 
 def ignore_interrupts() -> None:
-    """Lets a process end that has nothing left to save."""
+    """Ignores Ctrl-C from now on: the process is ending and has nothing left to save."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def exit_code() -> int:
-    """128 and the number of the signal that came, as shells have it; that of Ctrl-C if it was none of ours."""
+    """Returns 128 plus the number of the signal that was received, as in shells; by default that of Ctrl-C."""
     return 128 + (_received or signal.SIGINT)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _received
-    if _received is None:  # a second one shall not disturb what the first has begun to save
+    if _received is None:  # a second signal must not disturb the saving that the first one started
         _received = number
         raise KeyboardInterrupt

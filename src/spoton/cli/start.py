@@ -1,4 +1,4 @@
-"""Where the installed command starts: nothing is imported here before an interrupt of the imports is taken care of."""
+"""Where the installed command starts. It handles interrupts before it imports anything else."""
 
 from __future__ import annotations
 

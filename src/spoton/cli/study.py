@@ -27,12 +27,12 @@ Folder = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes, each with its own model.")]
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1, ...; auto gives each worker a GPU if there are any.")
+    str, typer.Option(help="auto, cpu, cuda, cuda:1, ...; auto gives each worker a GPU if there are GPUs.")
 ]
 DeviceMap = Annotated[
-    str | None, typer.Option(help="auto, for models that one device does not hold (needs accelerate).")
+    str | None, typer.Option(help="auto, for models that do not fit on one device (needs accelerate).")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the layers; every worker does so once.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the layers, once in every worker.")]
 FAILED = 1
 _YEAR = 365.25 * 86400
 
@@ -54,7 +54,7 @@ def new(
     try:
         atomic_write(path, text.encode(), overwrite=False)
     except FileExistsError as error:
-        raise StudyError(f"{path} is there already. Choose another folder, or edit it.") from error
+        raise StudyError(f"{path} already exists. Choose another folder, or edit the file.") from error
     emit({"study": str(path)}, f"{path} is written. Edit it, then: spoton study plan {folder}", as_json=json)
 
 
@@ -79,9 +79,10 @@ def plan(
     compile: Compile = False,
     json: Json = False,
 ) -> None:
-    """List the cells, with the time and memory they will take here, and stop.
+    """List the cells, with the time and memory they need on this machine, and run nothing.
 
-    Where the model or rows are missing, the cells are counted from published sizes, and all that is missing is listed.
+    If the model or rows are missing, the cells are counted from published sizes, and everything that is missing is
+    listed.
     """
     from spoton.errors import StudyError
     from spoton.study.plan.estimate import estimate
@@ -89,7 +90,7 @@ def plan(
     from spoton.study.run.cell_runner import CellRunner, Placement
 
     if (folder is None) == (preset is None):
-        raise StudyError("Give the folder of a study, or --preset and its name; one of them.")
+        raise StudyError("Give either the folder of a study, or --preset and its name.")
     if preset is not None:
         _show_estimate(estimate(parse_study_file(preset_text(preset), f"preset {preset}")), json)
         return
@@ -109,7 +110,7 @@ def plan(
 
 
 def _show_plan(cell_runner: CellRunner, workers: int, json: bool) -> None:
-    """Writes the plan of a study whose model and rows are here, and shows it."""
+    """Writes and shows the plan of a study whose model and rows are available."""
     from spoton.study.plan.cost import Predictor
     from spoton.study.plan.machine import share_of
     from spoton.study.run.scheduler import status_of, write_plan
@@ -135,15 +136,15 @@ def _show_plan(cell_runner: CellRunner, workers: int, json: bool) -> None:
     rows.append(("all", len(cells), len(status.finished), _time(document["seconds"])))
     emit(document, table(("kind", "cells", "finished", "time of one worker"), rows), as_json=json)
     if share.at_once < workers:
-        note(f"{workers} workers share {share.at_once} core(s) or GPU(s): more than that save no time.")
+        note(f"{workers} workers share {share.at_once} core(s) or GPU(s): more workers save no time.")
     note(
         f"Left: about {_time(document['seconds_left'])} with {workers} worker(s) on this machine. A step keeps up to "
-        f"{memory / 1e9:.2f} GB next to the model, and is split where that does not fit."
+        f"{memory / 1e9:.2f} GB next to the model, and is split if that does not fit."
     )
 
 
 def _show_estimate(found: Estimate, json: bool) -> None:
-    """Shows what a study costs by published sizes, and what is missing to run it."""
+    """Shows what a study costs according to published sizes, and what is missing to run it."""
     rows = [
         (kind, totals.cells, f"{totals.steps:,.0f}", f"{totals.tokens:.2e}", f"{totals.flop:.2e}")
         for kind, totals in [*found.kinds.items(), ("all", found.total)]
@@ -151,7 +152,7 @@ def _show_estimate(found: Estimate, json: bool) -> None:
     emit(found.to_json(), table(("kind", "cells", "steps", "tokens", "FLOP"), rows), as_json=json)
     hours = ", ".join(f"{hours:,.1f} of {name}" for name, hours in found.hours().items())
     note(
-        f"Hours of one device at {found.to_json()['use_of_peak']:.0%} of its peak: {hours}. Arithmetic only."
+        f"Hours of one device at {found.to_json()['use_of_peak']:.0%} of its peak: {hours}. Computed, not measured."
     )
     for line in found.assumed:
         note(line)
@@ -170,22 +171,22 @@ def run(
     executor: Annotated[Literal["local", "ray"], typer.Option(help="Where cells run.")] = "local",
     workers: Workers = 1,
     address: Annotated[
-        str | None, typer.Option(help="Ray cluster: auto, ray://host:10001. Default: one on this machine.")
+        str | None, typer.Option(help="Ray cluster: auto, ray://host:10001. Default: a new one here.")
     ] = None,
     worker_cpus: Annotated[float, typer.Option(min=0, help="Cores of a Ray worker.")] = 1.0,
     worker_gpus: Annotated[float, typer.Option(min=0, help="GPUs of a Ray worker.")] = 0.0,
     together: Annotated[
-        int, typer.Option(min=1, help="Cells of one target that share every pass over the model.")
+        int, typer.Option(min=1, help="How many transfers to one target share every pass through the model.")
     ] = 1,
     tries: Annotated[
-        int, typer.Option(min=1, help="How often a cell is tried before it counts as failed.")
+        int, typer.Option(min=1, help="How many times a cell is tried before it counts as failed.")
     ] = 2,
     device: Device = "auto",
     device_map: DeviceMap = None,
     compile: Compile = False,
     json: Json = False,
 ) -> None:
-    """Run every cell that is not finished; run it again to resume after Ctrl-C or a kill."""
+    """Run every cell that is not finished. After Ctrl-C or a kill, the same command resumes."""
     from spoton.study.plan.cost import Predictor
     from spoton.study.plan.machine import share_of
     from spoton.study.run.cell_runner import CellRunner, Placement

@@ -19,9 +19,7 @@ app = typer.Typer()
 
 Folder = Annotated[
     str,
-    typer.Argument(
-        metavar="FOLDER", help="A study that ran, or that `import` made: its folder or fsspec URL."
-    ),
+    typer.Argument(metavar="FOLDER", help="Folder or fsspec URL of a study that ran or was imported."),
 ]
 
 
@@ -45,7 +43,7 @@ def report(
         Path, typer.Option(help="The HTML file; Markdown, figures and tables go next to it.")
     ] = Path("report.html"),
     files: Annotated[
-        bool, typer.Option(help="Write figures (SVG, PDF, PNG) and tables (CSV) as files as well.")
+        bool, typer.Option(help="Also write figures (SVG, PDF, PNG) and tables (CSV) as files.")
     ] = True,
     open_: Annotated[bool, typer.Option("--open", help="Show the report in the browser.")] = False,
     json: Json = False,
@@ -60,7 +58,7 @@ def report(
         note(f"Wrote {sum(path.parent == place for path in written[2:])} files in {place}")
     emit({"files": [str(path) for path in written]}, str(written[0]), as_json=json)
     if open_ and not webbrowser.open(out.resolve().as_uri()):
-        note(f"There is no browser to open here. Open {out} in one.")
+        note(f"No browser could be opened. Open {out} yourself.")
 
 
 def _analysis(folder: str) -> Analysis:
@@ -91,10 +89,10 @@ def _summary(found: Analysis) -> list[Any]:
         parts.append(
             f"\nHalving after {rungs} steps would have saved {one.saved:.0%} of the steps of {one.cells} transfer "
             f"cells and changed the score of each target's best source by {signed(one.change)} points; the choice "
-            f"stays the same in {one.same} of {one.groups}."
+            f"of source stays the same in {one.same} of {one.groups}."
         )
     if dropped := found.results.dropped:
         parts.append(
-            f"\n{len(dropped)} transfer cells were dropped by halving; their scores are those reached by then."
+            f"\n{len(dropped)} transfer cells were dropped by halving; their scores are from the step of the drop."
         )
     return parts

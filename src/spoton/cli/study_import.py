@@ -34,7 +34,7 @@ def import_(
             "`random` or empty: from scratch."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    out: Annotated[Path, typer.Option(help="Folder to create.")],
     test: Annotated[
         Path | None, typer.Option(help="The same for the test split. Without it, validation is reported.")
     ] = None,
@@ -46,28 +46,28 @@ def import_(
         typer.Option(help="Folder of task embeddings: TASK.npy, TASK.SEED.pt, TASK/task_prompt, ..."),
     ] = None,
     values: Annotated[
-        Path | None, typer.Option(help="Folder of final prompts, compared where there are no keys.")
+        Path | None, typer.Option(help="Folder of final prompts, which are compared if there are no keys.")
     ] = None,
     families: Annotated[Path | None, typer.Option(help="Table task,family[,learned].")] = None,
     wide: Annotated[
         bool, typer.Option("--wide", help="The tables are matrices: sources in rows, targets in columns.")
     ] = False,
     scratch_name: Annotated[
-        str | None, typer.Option(help="The table's name for tuning from scratch, if it is an unusual one.")
+        str | None, typer.Option(help="The word for tuning from scratch in the table, if it is unusual.")
     ] = None,
-    scale: Annotated[float, typer.Option(help="Multiply scores with this: 100 for fractions.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="Multiply scores by this: 100 for fractions.")] = 1.0,
     accept_scale: Annotated[
         bool,
-        typer.Option("--accept-scale", help="Take scores as they are, even if some look like fractions."),
+        typer.Option("--accept-scale", help="Use scores as they are, even if some look like fractions."),
     ] = False,
     seeds_averaged: Annotated[
-        int | None, typer.Option(min=1, help="How many seeds a score without a seed is the mean of.")
+        int | None, typer.Option(min=1, help="Number of seeds behind each score without a seed.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the study.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Replace an existing import.")] = False,
     json: Json = False,
 ) -> None:
-    """Make a study from score tables and prompt files of others."""
+    """Create a study from published score tables and prompt files."""
     from spoton.study.results.import_results import ImportedFiles, import_study, require_free
     from spoton.study.results.score_tables import ReadOptions, read_families
 
@@ -101,7 +101,7 @@ def _document(results: StudyResults) -> dict[str, Any]:
 
 
 def _listed(names: list[Any]) -> str:
-    """Names, or pairs, as far as they fit on a line."""
+    """Returns the first names or pairs, and how many more there are."""
     shown = [name if isinstance(name, str) else f"{name[0]} to {name[1]}" for name in names[:_SHOWN]]
     more = f" and {len(names) - _SHOWN} more (--json lists all)" if len(names) > _SHOWN else ""
     return ", ".join(shown) + more

@@ -1,4 +1,4 @@
-"""Answers as a table in a file, next to the columns they were given for: CSV, TSV or JSON Lines by its suffix."""
+"""Writes answers to a table next to the columns of their rows: CSV, TSV or JSON Lines by the file's suffix."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
 def require_table(path: Path, *, overwrite: bool) -> None:
-    """Refuses a place for a table before anything is computed.
+    """Checks the path of a table before anything is computed.
 
     Raises:
-        SpotonError: The suffix is none of a table, or the file is there already.
+        SpotonError: The suffix is not one of a table, or the file already exists.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise SpotonError(
             f"{path} ends in {path.suffix or 'nothing'}; expected one of {', '.join(_SUFFIXES)} to write answers to."
         )
     if path.exists() and not overwrite:
-        raise SpotonError(f"{path} is there already. Choose another name, or give --overwrite.")
+        raise SpotonError(f"{path} already exists. Choose another name, or give --overwrite.")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -52,11 +52,11 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def joined(
     original: Mapping[str, Any], answers: Mapping[str, Any], taken: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The columns of a row and of its answer; an answer's column gets an underscore where a row has its name.
+    """Returns the columns of a row and of its answer; a column of the answer gets an underscore if its name is taken.
 
     Args:
         original: The row as it was read.
-        answers: What is added.
+        answers: The columns to add.
         taken: Names of the columns of all rows.
     """
     there = {*original, *taken}

@@ -1,4 +1,4 @@
-"""`spoton tasks`: the catalog, and what any task looks like to the model."""
+"""`spoton tasks`: lists the catalog, and shows a task as the model reads it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _description(info: TaskInfo) -> dict[str, Any]:
 
 
 def _labels(info: TaskInfo) -> str:
-    """The label words, or the first and the last of many."""
+    """Returns the label words, or the first and the last if there are many."""
     labels = info.labels or ("(open)",)
     return ", ".join(labels) if len(labels) <= 6 else f"{labels[0]} ... {labels[-1]}"
 
@@ -112,7 +112,7 @@ def show(
 
 
 def _described(info: TaskInfo) -> dict[str, Any]:
-    """What is known of a task without its rows; a list of templates where every row makes several examples."""
+    """Returns what is known of a task without its rows; a list of templates if every row gives several examples."""
     return {
         **_description(info),
         "doc_to_text": info.doc_to_text,

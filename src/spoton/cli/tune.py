@@ -1,4 +1,4 @@
-"""`spoton tune`: learn a prompt for one task, or all weights of the model."""
+"""`spoton tune`: tunes a prompt for one task, or all weights of the model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tune(
     ],
     method: Annotated[
         Literal["prompt", "model"],
-        typer.Option(help="Learn a prompt for the frozen model, or all weights of a copy of it."),
+        typer.Option(help="Tune a prompt for the frozen model, or all weights of a copy of it."),
     ] = "prompt",
     evaluation: Evaluation = None,
     resume: Annotated[
@@ -46,7 +46,7 @@ def tune(
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Learn a soft prompt for a task, from scratch or from another prompt; or tune the whole model on it."""
+    """Tune a soft prompt for a task, from scratch or from another prompt; or tune all weights of the model."""
     options: dict[str, Any] = {"evaluation": evaluation, "resume": resume, "overwrite": overwrite}
     record: dict[str, Any]
     if method == "prompt":
@@ -55,7 +55,7 @@ def tune(
         asked, chosen, frozen = task.load(model), recipe.recipe(library), model.load()
         kept = out.with_suffix(".budget.json")
         if not resume:
-            with contextlib.suppress(OSError):  # whether --out is a place for a prompt is judged later
+            with contextlib.suppress(OSError):  # --out is checked later
                 kept.unlink(missing_ok=True)
         chosen = recipe.budgeted(chosen, frozen, asked, kept=kept)
         note_unknown(frozen, asked.labels)

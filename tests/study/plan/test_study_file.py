@@ -38,7 +38,7 @@ def test_names_are_tasks_and_recipes_add_up() -> None:
         ({"seeds": []}, "seeds has to be"),
         ({"seeds": [1, 1]}, "different numbers"),
         ({"targets": {"tasks": []}}, "at least one task"),
-        ({"targets": {"tasks": ["cb", "cb"]}}, "cb stands there twice"),
+        ({"targets": {"tasks": ["cb", "cb"]}}, "cb is listed twice"),
         ({"candidates": ["cb"]}, "both target and candidate"),
         ({"leave_out": [{"source": "mnl", "target": "cb", "why": "x"}]}, "did you mean mnli"),
         ({"retrieval": {"k": [0]}}, "k has to be"),

@@ -114,7 +114,7 @@ def test_another_prompt_renames_what_starts_from_it(
     assert {cell.words for cell in after if cell.name not in before} == {
         "source plays, of the library", "plays -> songs.csv, seed 0",
     }  # fmt: skip
-    with pytest.raises(StudyError, match="is another prompt than the one planned"):
+    with pytest.raises(StudyError, match="is not the prompt that the study was planned"):
         runner.carry_out(old[:1])
 
 
@@ -151,19 +151,19 @@ def test_all_prompts_means_single_ones_of_the_model(
     assert set(CellRunner(make_study(seeds=[0], **sources(library))).prompts()) == {"plays", "poems"}
     for name in ("plays", "poems"):
         library.remove(name)
-    with pytest.raises(LibraryError, match="none of it can be a source"):
+    with pytest.raises(LibraryError, match="none of its prompts can be"):
         CellRunner(make_study("second", seeds=[0], **sources(library))).prompts()
 
 
 def test_the_study_file_says_what_goes_together(make_study: MakeStudy, library: PromptLibrary) -> None:
     for changes, told in (
-        ({"sources": {"prompts": ["plays"]}}, "library says which"),
-        ({"sources": {"library": "x", "prompts": ["a", "a"]}}, "stands there twice"),
+        ({"sources": {"prompts": ["plays"]}}, "library has to say which"),
+        ({"sources": {"library": "x", "prompts": ["a", "a"]}}, "is listed twice"),
         (
             sources(library) | {"retrieval": {"methods": ["multi-task-mixture"]}},
             "prompts of a library have none",
         ),
-        ({"sources": {}, "controls": ["noise"]}, "there are none"),
+        ({"sources": {}, "controls": ["noise"]}, "the study has no sources"),
     ):
         folder = make_study(f"s{abs(hash(told))}", **changes)
         assert yaml.safe_load((folder / "study.yaml").read_text())

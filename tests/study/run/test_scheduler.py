@@ -147,7 +147,7 @@ def test_what_goes_wrong_in_a_cell_is_kept_with_its_traceback(make_study: MakeSt
     status = run_cells(cell_runner.store, cells, InProcess(CellRunner(folder), silent))
     assert {cell.kind for cell in status.left} == {"zero-shot", "scratch", "transfer"}
     error = status.failed[next(cell.name for cell in cells if cell.kind == "scratch")]
-    assert "Traceback" in error and "was planned with another rows of songs.csv" in error
+    assert "Traceback" in error and "Expected rows of songs.csv" in error
 
 
 def test_two_processes_do_not_run_one_study(make_study: MakeStudy) -> None:

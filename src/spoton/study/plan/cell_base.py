@@ -1,7 +1,7 @@
-"""What every cell of a study has: what decides its result, the name made of it, and the work it is.
+"""What every cell of a study has: the values that decide its result, the name derived from them, and its work.
 
-The hash of a cell that starts from other cells contains theirs, so a changed source recipe renames all that follows
-from it, and nothing else. The kinds of cells are in `cells.py`.
+The hash of a cell that starts from other cells contains their hashes, so a changed source recipe renames the cells
+that start from it, and no others. The kinds of cells are in `cells.py`.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ Kind = Literal[
 ]  # fmt: skip
 Role = Literal["source", "target"]
 
-# Fields of a recipe that every name contains, in the order of the first names. Later fields are part of a name
-# only where they are set to something else than what runs did before; so cells that ran before keep their names.
+# Fields of a recipe that every name contains, in the order of the first version. A field that was added later is part
+# of a name only if its value differs from what runs did before the field existed, so that older cells keep their names.
 _IN_EVERY_NAME = (
     "length", "init", "optimizer", "learning_rate", "weight_decay", "steps", "batch_size", "seed", "key_step",
     "evaluate_every", "patience", "max_input_tokens",
 )  # fmt: skip
-_AS_BEFORE = {"loss": "tokens"}  # of a later field whose default is not what runs did before
+_AS_BEFORE = {"loss": "tokens"}  # later fields whose default differs from what runs did before
 
 
 class Held(NamedTuple):
-    """The frozen model as it is held in memory, which decides results."""
+    """The frozen model and the type of its weights, which decide results."""
 
     fingerprint: str
     dtype: str
@@ -46,8 +46,8 @@ class Stage(NamedTuple):
     """Optimizer steps that a cell takes.
 
     Attributes:
-        steps: How many; those that halving is expected to save are left out.
-        batch_size: Examples a step.
+        steps: Number of steps, without those that halving is expected to save.
+        batch_size: Examples per step.
         prompt_length: P; 0 in model tuning.
         max_input_tokens: Longer inputs lose their middle.
         weights: Whether all weights are tuned, instead of a prompt.
@@ -61,10 +61,10 @@ class Stage(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a cell puts through the model.
+    """The work of a cell for the model.
 
     Attributes:
-        stages: What is tuned, in order.
+        stages: The stages of tuning, in order.
         validations: How many times the validation split is scored.
         tests: How many times the test split is scored.
         prompt_length: P of the prompt that is scored; 0: the bare model.
@@ -79,7 +79,7 @@ class Work(NamedTuple):
 
     @property
     def is_nothing(self) -> bool:
-        """Whether nothing is tuned and nothing scored."""
+        """Whether nothing is tuned or scored."""
         return not (self.stages or self.validations or self.tests)
 
 
@@ -89,16 +89,16 @@ class CellBase:
 
     Attributes:
         task: The task that is tuned and scored: a source task in a `Source`, else a target.
-        seed: Of the start and of the order of examples.
+        seed: Seed of the start and of the order of examples.
         recipe: How prompts of this task are tuned with this seed.
-        mode: How it is scored.
-        data_hash: Of the task's rows.
+        mode: How the task is scored.
+        data_hash: Hash of the task's rows.
         held: The model.
     """
 
     kind: ClassVar[Kind]
     role: ClassVar[Role] = "target"
-    """Among which group of tasks its task is found."""
+    """The group that its task belongs to."""
     task: str
     seed: int
     recipe: Recipe
@@ -113,46 +113,46 @@ class CellBase:
 
     @cached_property
     def name(self) -> str:
-        """Readable words and the hash of all that decides the result."""
+        """Readable words and the hash of everything that decides the result."""
         words = [self.kind, *self._slug()]
         slug = ".".join(re.sub(r"[^A-Za-z0-9_-]+", "-", word).strip("-")[:40] for word in words)
         return f"{slug}.{self.hash}"
 
     @cached_property
     def hash(self) -> str:
-        """12 hex digits over all that decides the result."""
+        """12 hex digits over everything that decides the result."""
         return sha256_of_text(self._decides())[:12]
 
     @property
     def words(self) -> str:
-        """What it is, for people."""
+        """A description for people."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, object]:
-        """What its result says of it: the columns of all kinds, None where one has no meaning."""
+        """Returns the columns of its result that describe it, the same for all kinds; None if one has no meaning."""
         return {
             "name": self.name, "kind": self.kind, "task": self.task, "source": None, "seed": self.seed,
             "k": None, "similarity": None, "evaluation": self.mode, "needs": list(self.needs),
         }  # fmt: skip
 
     def tuned_by(self) -> Recipe | ModelRecipe:
-        """The recipe that its result names."""
+        """Returns the recipe that its result names."""
         return self.recipe
 
     def work(self) -> Work:
-        """What it puts through the model."""
+        """Returns its work for the model."""
         stage = stage_of(self.recipe)
         return Work(
             (stage,), evaluations_of(self.recipe), 1, self.recipe.length, self.recipe.max_input_tokens
         )
 
     def _slug(self) -> Iterator[str]:
-        """Words of the name between the kind and the hash."""
+        """Yields the words of the name between the kind and the hash."""
         yield self.task
         yield str(self.seed)
 
     def _decides(self) -> list[str]:
-        """All that decides the result, in the order in which names have always been made."""
+        """Returns everything that decides the result, in an order that must not change, since names depend on it."""
         return [
             self.kind, *self.held, self.data_hash, self._recipe_text(), self.mode, *self.needs, *self._retrieval()
         ]  # fmt: skip
@@ -161,12 +161,12 @@ class CellBase:
         return recipe_text(self.recipe)
 
     def _retrieval(self) -> tuple[str, str]:
-        """How many sources are retrieved and by which similarity."""
+        """Returns how many sources are retrieved, and by which similarity."""
         return "None", "None"
 
 
 def recipe_text(recipe: BaseModel) -> str:
-    """A recipe as it enters the name of a cell: compact JSON in an order that does not change."""
+    """Returns a recipe in the form that a cell's name depends on: compact JSON in a fixed order."""
     values = recipe.model_dump(mode="json")
     named = {field: values[field] for field in _IN_EVERY_NAME if field in values}
     for field, info in type(recipe).model_fields.items():
@@ -182,5 +182,5 @@ def stage_of(recipe: Recipe, share: float = 1.0) -> Stage:
 
 
 def evaluations_of(recipe: Recipe | ModelRecipe) -> int:
-    """Evaluations on the validation split during a run."""
+    """Returns the number of evaluations on the validation split during a run."""
     return -(-recipe.steps // recipe.evaluate_every)

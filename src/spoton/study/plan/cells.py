@@ -1,7 +1,7 @@
 """The cells of a study: one class for each kind of run.
 
-What all have in common, and how they are named, is in `cell_base.py`; which cells a study has in `grid.py`; how
-they are carried out in `cell_runner.py`.
+`cell_base.py` has what all cells have in common and how they are named, `grid.py` which cells a study has, and
+`cell_runner.py` how they run.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from spoton.tuning.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(CellBase):
-    """What a target scores without a prompt: the bare model, the most frequent answer, TF-IDF with logistic regression.
+    """Scores of a target without a prompt: the bare model, the most frequent answer, TF-IDF with logistic regression.
 
-    Of the recipe the input length counts.
+    Only the input length of the recipe matters.
     """
 
     kind = "zero-shot"
@@ -31,7 +31,7 @@ class ZeroShot(CellBase):
         return f"{self.task}: zero-shot"
 
     def work(self) -> Work:
-        """One pass over each split that is scored."""
+        """Returns its work: both splits are scored once."""
         return Work((), 1, 1, 0, self.recipe.max_input_tokens)
 
     def _recipe_text(self) -> str:
@@ -53,9 +53,9 @@ class Source(CellBase):
 
 @dataclass(frozen=True, kw_only=True)
 class LibrarySource(CellBase):
-    """A prompt that a library has already: copied into the study's folder, so that the study holds all it rests on.
+    """A prompt of a library, copied into the study's folder, so that the study holds everything its results depend on.
 
-    Its recipe and seed are those on its card; one such cell serves all seeds of the study.
+    Its recipe and seed are those on its card; one cell serves all seeds of the study.
 
     Attributes:
         prompt_task: The task that the prompt was tuned on; `task` is the prompt's name.
@@ -73,7 +73,7 @@ class LibrarySource(CellBase):
         return f"source {self.task}, of the library"
 
     def work(self) -> Work:
-        """None: nothing is tuned and nothing scored."""
+        """Returns no work: nothing is tuned or scored."""
         return Work((), 0, 0, 0, self.recipe.max_input_tokens)
 
     def _decides(self) -> list[str]:
@@ -99,8 +99,8 @@ class Transfer(CellBase):
     Attributes:
         source: The source task.
         from_cell: Name of the source's cell.
-        halving: How it is compared with the other transfers to its target and seed, and perhaps dropped.
-        rivals: Names of the source cells of all these, in order.
+        halving: When it is compared with the other transfers to its target and seed, and may be dropped.
+        rivals: Names of the source cells of all these transfers, in order.
     """
 
     kind = "transfer"
@@ -124,11 +124,11 @@ class Transfer(CellBase):
         return super().facts() | {"source": self.source}
 
     def work(self) -> Work:
-        """As tuning from scratch, with a score of the start; less what halving is expected to save."""
+        """Returns its work: tuning from scratch plus a score of the start, minus what halving is expected to save."""
         share = self.halving.share(len(self.rivals), self.recipe.steps) if self.halving else 1.0
         recipe = self.recipe
-        looks = share * (1 + evaluations_of(recipe))
-        return Work((stage_of(recipe, share),), looks, 1, recipe.length, recipe.max_input_tokens)
+        validations = share * (1 + evaluations_of(recipe))
+        return Work((stage_of(recipe, share),), validations, 1, recipe.length, recipe.max_input_tokens)
 
     def _slug(self) -> Iterator[str]:
         yield self.source
@@ -136,17 +136,17 @@ class Transfer(CellBase):
 
     def _decides(self) -> list[str]:
         parts = super()._decides()
-        if self.halving is not None:  # who else is tried decides who is dropped
+        if self.halving is not None:  # which cells are dropped depends on the other sources
             parts += [self.halving.model_dump_json(), *self.rivals]
         return parts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Noise(CellBase):
-    """A prompt tuned on a target from noise: the control that tells what any start of that size is worth.
+    """A prompt tuned on a target from noise: the control that shows the effect of any start of that size.
 
     Attributes:
-        like_cell: Name of the source's cell whose prompt is as large (root mean square).
+        like_cell: Name of the source's cell whose prompt has the same root mean square.
     """
 
     kind = "noise"
@@ -174,9 +174,9 @@ class _Retrieving(CellBase):
 
     Attributes:
         source_cells: Names of the cells whose prompts may be retrieved.
-        key_cell: Name of the target's own run from scratch, which has its key.
-        k: How many are retrieved.
-        similarity: By which similarity.
+        key_cell: Name of the target's run from scratch, which has its key.
+        k: Number of prompts to retrieve.
+        similarity: The similarity that ranks them.
     """
 
     source_cells: tuple[str, ...]
@@ -213,33 +213,33 @@ class _Retrieving(CellBase):
 
 @dataclass(frozen=True, kw_only=True)
 class Combination(_Retrieving):
-    """A prompt tuned on a target from what a method of the transfer room makes of the k nearest source prompts."""
+    """A prompt tuned on a target from a combination of the k nearest source prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedAverage(Combination):
-    """From their average (SPoT, section 3.3)."""
+    """Starts from their average (SPoT, section 3.3)."""
 
     kind = "weighted-average"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskVectors(Combination):
-    """From the target's own start plus the sum of their displacements (arXiv 2408.01119)."""
+    """Starts from the target's own start plus the weighted sum of their displacements (arXiv 2408.01119)."""
 
     kind = "task-vectors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedMix(Combination):
-    """As a mixture of them, whose weights and a residual prompt are tuned together."""
+    """Tunes the weights of their mixture and a residual prompt together."""
 
     kind = "learned-mix"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Multiplicative(Combination):
-    """As a prompt that they share times a mask of rank one (arXiv 2303.02861)."""
+    """Tunes a prompt that they share and a mask of rank one that multiplies it (arXiv 2303.02861)."""
 
     kind = "multiplicative"
 
@@ -249,7 +249,9 @@ COMBINATIONS: tuple[type[Combination], ...] = (WeightedAverage, TaskVectors, Lea
 
 @dataclass(frozen=True, kw_only=True)
 class MultiTaskMixture(_Retrieving):
-    """A prompt tuned on a target from one of the k nearest sources and the target mixed (SPoT, section 3.3).
+    """A prompt tuned on a target, from a prompt tuned on a mixture of the k nearest sources and the target.
+
+    See SPoT, section 3.3.
 
     Attributes:
         source_recipe: How the prompt of the mixture is tuned.
@@ -259,7 +261,7 @@ class MultiTaskMixture(_Retrieving):
     source_recipe: Recipe
 
     def work(self) -> Work:
-        """The mixture's steps, then those of the target; the mixture is scored on its validation split once."""
+        """Returns its work: the mixture's steps, with one score on its validation split, then the target's steps."""
         plain = super().work()
         return plain._replace(
             stages=(stage_of(self.source_recipe), *plain.stages), validations=plain.validations + 1
@@ -274,7 +276,7 @@ class ModelTuning(CellBase):
     """All weights of a copy of the model, tuned on a target.
 
     Attributes:
-        model_recipe: How; `recipe` is that of the target's prompts, at whose data it is tuned.
+        model_recipe: How the weights are tuned; `recipe` is that of the target's prompts, which decides the data.
     """
 
     kind = "model-tuning"
@@ -290,7 +292,7 @@ class ModelTuning(CellBase):
         return self.model_recipe
 
     def work(self) -> Work:
-        """Steps over all weights."""
+        """Returns its work: steps on all weights."""
         recipe = self.model_recipe
         stage = Stage(recipe.steps, recipe.batch_size, 0, recipe.max_input_tokens, weights=True)
         return Work((stage,), evaluations_of(recipe), 1, 0, recipe.max_input_tokens)

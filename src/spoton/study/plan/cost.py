@@ -1,8 +1,8 @@
-"""What a cell costs, before it is run: passes and tokens through the model, and the seconds that they take here.
+"""Predicts the cost of a cell: passes and tokens through the model, and the seconds they take on this machine.
 
 Counting needs no model: it takes the work of a cell, the sizes of its task, and whether the engine runs a prompt once
-a pass or once a row. The engine's cost model (docs/performance.md) is linear in tokens and passes for texts of a
-length; its rates are measured here, in seconds, on batches of the length, prompt and size that the study has.
+per pass or once per row. For texts of one length, the engine's cost model (docs/performance.md) is linear in tokens and
+passes. Its rates are measured here, in seconds, on batches with the study's text length, prompt length and batch size.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from spoton.tasks.task import Task
 from spoton.tuning.microbatches import count_kept
 
 _SAMPLE = 64
-_SCORED_AT_ONCE = 32  # rows of a pass of evaluate()
-# Model tuning: the gradient of the weights is a third pass next to forward and backward; a copy of the weights, their
-# gradient, two moments and the best so far, each in float32.
+_SCORED_AT_ONCE = 32  # rows in a pass of evaluate()
+# Model tuning: the gradient of the weights is a third pass in addition to forward and backward. Memory holds a copy of
+# the weights, their gradient, two moments and the best weights so far, each in float32.
 _WITH_WEIGHTS = 1.5
 _BYTES_A_WEIGHT = 20
-_MEASURED_TOKENS = 4096  # most tokens of a measured step: seconds, not minutes, for a large model on a CPU
+_MEASURED_TOKENS = (
+    4096  # most tokens in a measured step, so that a large model on a CPU takes seconds, not minutes
+)
 
 
 class TaskSize(NamedTuple):
@@ -40,7 +42,7 @@ class TaskSize(NamedTuple):
     Attributes:
         validation: Rows of the validation split.
         test: Rows of the test split.
-        input_tokens: Mean tokens of an input, as it is cut.
+        input_tokens: Mean tokens of an input, after truncation.
         target_tokens: Mean tokens of a target.
     """
 
@@ -56,13 +58,13 @@ class TaskSize(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What a cell puts through a model. Tokens of prompts are counted as often as the engine runs them.
+    """What a cell runs through the model. Tokens of a prompt count every time the engine runs them.
 
     Attributes:
         steps: Optimizer steps.
         input_tokens: Tokens of texts and prompts in training.
         target_tokens: Tokens of targets in training.
-        pairs: Pairs of tokens in training of which one may attend to the other, each order for itself.
+        pairs: Ordered pairs of tokens in training of which the first attends to the second.
         score_passes: Passes of scoring.
         score_input_tokens: Tokens of texts and prompts that are scored.
         score_target_tokens: Tokens of targets that are scored.
@@ -92,7 +94,7 @@ class Counted(NamedTuple):
 
 
 def mean_size(sizes: Sequence[TaskSize]) -> TaskSize:
-    """The mean of several sizes, which is how long rows of a mixture are taken to be."""
+    """Returns the mean of several sizes, which serves as the size of a mixture."""
     validation, test, inputs, targets = (sum(column) / len(sizes) for column in zip(*sizes, strict=True))
     return TaskSize(round(validation), round(test), inputs, targets)
 
@@ -100,14 +102,14 @@ def mean_size(sizes: Sequence[TaskSize]) -> TaskSize:
 def count(
     work: Work, size: TaskSize, mode: Mode, *, repeats_prompts: bool, mixed: TaskSize | None = None
 ) -> Counted:
-    """Counts what a cell puts through the model.
+    """Counts what a cell runs through the model.
 
     Args:
-        work: Of the cell.
-        size: Of its task.
-        mode: How it is scored; what is generated takes a pass a token.
-        repeats_prompts: Whether a prompt runs once a row (`Engine.repeats_prompts`), rather than once a pass.
-        mixed: Of the rows of all stages but the last, where these are not those of the task.
+        work: The work of the cell.
+        size: The size of its task.
+        mode: How it is scored; generation takes one pass per token.
+        repeats_prompts: Whether a prompt runs once per row (`Engine.repeats_prompts`), rather than once per pass.
+        mixed: The size of the rows in all stages but the last, if they are not those of the task.
     """
     steps = inputs = targets = pairs = 0.0
     for stage in work.stages:
@@ -133,7 +135,8 @@ def count(
 
 
 def _pairs(rows: float, prompts: float, length: int, size: TaskSize, is_bidirectional: bool) -> float:
-    """Pairs of tokens that see each other: all of a row in an encoder, else each the prompt and those before."""
+    """Returns the number of pairs of tokens that attend: all of a row in an encoder, else each to the prompt and to
+    earlier tokens."""
     if is_bidirectional:
         return rows * (length + size.tokens) ** 2
     return rows * size.tokens * (length + size.tokens / 2) + prompts * length**2 / 2
@@ -141,14 +144,14 @@ def _pairs(rows: float, prompts: float, length: int, size: TaskSize, is_bidirect
 
 @dataclass(frozen=True)
 class Rates:
-    """What passes and tokens cost on this machine, with the threads it has.
+    """The cost of passes and tokens on this machine, with the current number of threads.
 
     Attributes:
-        train: Seconds a token of a training step, prompt included.
-        score: Seconds a token of scoring.
-        kept: Bytes a token that a training step keeps for its backward pass.
-        train_pass: Seconds of a training step on top of its tokens.
-        score_pass: Seconds of a pass of scoring on top of its tokens.
+        train: Seconds per token of a training step, prompt included.
+        score: Seconds per token of scoring.
+        kept: Bytes per token that a training step keeps for its backward pass.
+        train_pass: Seconds of a training step in addition to its tokens.
+        score_pass: Seconds of a scoring pass in addition to its tokens.
     """
 
     train: float
@@ -159,13 +162,13 @@ class Rates:
 
 
 def measure_rates(model: FrozenModel, *, rows: int = 8, tokens: int = 32, length: int = 20) -> Rates:
-    """Times small steps and scoring passes of two sizes, the best of three each, and draws a line through them.
+    """Times small steps and scoring passes of two sizes, the best of three each, and fits a line through them.
 
     Args:
         model: The frozen model.
-        rows: Rows of a step of the study.
-        tokens: Tokens of a text of the study.
-        length: Tokens of a prompt of the study.
+        rows: Rows in a step of the study.
+        tokens: Tokens in a text of the study.
+        length: Tokens in a prompt of the study.
     """
     engine = engine_for(model)
     room = max(1, _MEASURED_TOKENS // (tokens + (length if engine.repeats_prompts else 0)))
@@ -174,7 +177,7 @@ def measure_rates(model: FrozenModel, *, rows: int = 8, tokens: int = 32, length
     batches = [_batch(model, size, tokens) for size in sizes]
     with count_kept(model.network) as kept:
         losses = engine.losses([prompt], batches[1])
-    del losses  # what is counted is what is alive at the end of the block
+    del losses  # only tensors that are alive at the end of the block are counted
     counts = [size * (tokens + 1) + length * (size if engine.repeats_prompts else 1) for size in sizes]
 
     def step(batch: Batch) -> None:
@@ -186,7 +189,7 @@ def measure_rates(model: FrozenModel, *, rows: int = 8, tokens: int = 32, length
 
 
 def _batch(model: FrozenModel, rows: int, tokens: int) -> Batch:
-    """Random texts, each with a target of one token."""
+    """Returns random texts, each with a target of one token."""
     draw = torch.Generator().manual_seed(0)
     top = max(2, min(model.tokenizer.vocab_size or 0, 1000))
     ids = torch.randint(1, top, (rows, tokens), generator=draw).tolist()
@@ -194,7 +197,7 @@ def _batch(model: FrozenModel, rows: int, tokens: int) -> Batch:
 
 
 def _scoring(engine: Engine, prompt: torch.Tensor, batch: Batch) -> Callable[[], None]:
-    """Scores two labels of one token behind each text."""
+    """Returns a function that scores two labels of one token after each text."""
     labels = [batch.targets[0], batch.targets[-1]]
 
     def score() -> None:
@@ -205,7 +208,8 @@ def _scoring(engine: Engine, prompt: torch.Tensor, batch: Batch) -> Callable[[],
 
 
 def _line(counts: list[int], seconds: list[float]) -> tuple[float, float]:
-    """Seconds a token and seconds a pass of two measurements; a pass costs nothing where noise says less than that."""
+    """Returns seconds per token and seconds per pass from two measurements; a pass costs nothing if noise would make
+    its cost negative."""
     slope = (seconds[1] - seconds[0]) / (counts[1] - counts[0])
     offset = seconds[1] - slope * counts[1]
     if slope <= 0 or offset < 0:
@@ -225,13 +229,13 @@ def _best(call: Callable[[], None]) -> float:
 
 
 class Predictor:
-    """Seconds and bytes of cells.
+    """Predicts seconds and bytes of cells.
 
     Args:
         model: The frozen model.
-        load: Gives the task of a role and name.
-        cells: Those that will be asked for: rates are measured at their usual length, prompt and batch.
-        rates: Of this machine; measured if not given.
+        load: Returns the task of a role and name.
+        cells: The cells of the study: rates are measured at their typical text length, prompt length and batch size.
+        rates: Rates of this machine; None: they are measured.
     """
 
     def __init__(
@@ -248,14 +252,14 @@ class Predictor:
         self.rates = rates or self._measured(cells or [])
 
     def seconds(self, cell: Cell) -> float:
-        """Seconds of one worker for a cell."""
+        """Returns the seconds that one worker needs for a cell."""
         counted, rates = self.counted(cell), self.rates
         tuned = counted.steps * rates.train_pass + counted.tokens * rates.train
         scored = counted.score_passes * rates.score_pass + counted.score_tokens * rates.score
         return tuned * (_WITH_WEIGHTS if counted.weights else 1) + scored
 
     def memory(self, cell: Cell) -> float:
-        """Bytes that a training step keeps next to the model, at the longest inputs."""
+        """Returns the bytes that a training step keeps next to the model, for inputs of the largest length."""
         stages = cell.work().stages
         if not stages:
             return 0.0
@@ -268,8 +272,8 @@ class Predictor:
         return float(max(bytes_of_stages))
 
     def counted(self, cell: Cell) -> Counted:
-        """What a cell puts through the model."""
-        if cell.work().is_nothing:  # a prompt of a library, whose rows are not here
+        """Returns what a cell runs through the model."""
+        if cell.work().is_nothing:  # a prompt of a library, whose rows are not read
             return Counted(0, 0, 0, 0, 0, 0, 0, 0)
         mixed = None
         if isinstance(cell, MultiTaskMixture) and self._sources:
@@ -277,7 +281,7 @@ class Predictor:
         return count(cell.work(), self.size(cell), cell.mode, repeats_prompts=self._repeats, mixed=mixed)
 
     def size(self, cell: Cell) -> TaskSize:
-        """The size of a cell's task; tokens are those of a sample of the training split."""
+        """Returns the size of a cell's task; its tokens come from a sample of the training split."""
         limit = cell.work().max_input_tokens
         key = (cell.role, cell.task, limit)
         if key not in self._sizes:
@@ -294,7 +298,7 @@ class Predictor:
         return self._sizes[key]
 
     def _measured(self, cells: list[Cell]) -> Rates:
-        """Rates at what most steps of the cells are like."""
+        """Measures rates at the median size of the cells' steps."""
         stages = [(cell, stage) for cell in cells for stage in cell.work().stages if not stage.weights]
         if not stages:
             return measure_rates(self._model)

@@ -1,7 +1,7 @@
-"""What a study costs by published sizes alone: cells, steps, tokens, FLOP, and hours of named devices.
+"""Estimates the cost of a study from published sizes alone: cells, steps, tokens, FLOP, and hours of named devices.
 
-Neither weights nor rows are read and nothing is asked of a network. What is not known is counted at its bound, and
-named. Seconds of this machine are measured in `cost.py`; hours here are arithmetic.
+It reads neither weights nor rows and needs no network. An unknown size is replaced by an assumption, which the result
+names. `cost.py` measures seconds on this machine; the hours here are computed, not measured.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from spoton.study.plan.study_file import StudyFile, TaskEntry, TaskGroup
 from spoton.tasks.catalog import is_task, task_info
 
 USE = 0.4
-"""Share of a device's peak that a step is taken to reach; an assumption."""
+"""Share of a device's peak that a step is assumed to reach."""
 
-_HELD_OUT_OF = 0.1  # share of rows that validation and test get each where there is no official split
-_TARGET_TOKENS = 2.0  # of label words, where no rows are known
+_HELD_OUT_OF = 0.1  # share of rows for each of validation and test if there is no official split
+_TARGET_TOKENS = 2.0  # tokens of label words, if no rows are known
 _OPEN_TARGET_TOKENS = 128.0
 
 
 class _Task(BaseModel):
-    """What was published, or counted, of a task."""
+    """Published or counted sizes of a task."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class _Model(BaseModel):
         return self.heads * 64
 
     def layer(self) -> int:
-        """Weights of a layer with one attention and a gated feed-forward part."""
+        """Returns the number of weights of a layer with one attention and a gated feed-forward part."""
         keys = 64 * (self.key_heads or self.heads)
         return 2 * self.width * (self.inner + keys) + 3 * self.width * self.feed_forward
 
@@ -82,13 +82,13 @@ def _published() -> _Published:
 
 
 class Totals(NamedTuple):
-    """What cells of a kind cost together.
+    """Total cost of the cells of one kind.
 
     Attributes:
-        cells: How many.
+        cells: Number of cells.
         steps: Optimizer steps.
-        tokens: Tokens through the model, in training and scoring, those of prompts as often as they run.
-        flop: Floating-point operations of the products that cannot be avoided.
+        tokens: Tokens through the model, in training and scoring; those of a prompt count every time they run.
+        flop: Floating-point operations of the unavoidable products.
     """
 
     cells: int
@@ -99,13 +99,13 @@ class Totals(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a study costs by published sizes.
+    """The cost of a study according to published sizes.
 
     Attributes:
         model: The frozen model.
-        kinds: By kind of cell.
-        assumed: What was not known, and what was taken instead, one sentence each.
-        missing: What has to be there before the study runs.
+        kinds: Totals by kind of cell.
+        assumed: Assumptions about unknown sizes, one sentence each.
+        missing: What is missing to run the study.
     """
 
     model: str
@@ -119,13 +119,13 @@ class Estimate:
         return Totals(*(sum(column) for column in zip(*self.kinds.values(), strict=True)))
 
     def hours(self) -> dict[str, float]:
-        """Hours of one device, by name, at `USE` of its peak."""
+        """Returns the hours of one device, by name, at `USE` of its peak."""
         return {
             name: self.total.flop / (peak * 1e12 * USE) / 3600 for name, peak in _published().devices.items()
         }
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Returns all of it as plain values."""
         kinds = {kind: totals._asdict() for kind, totals in self.kinds.items()}
         return {
             "estimate": True, "model": self.model, **self.total._asdict(), "kinds": kinds,
@@ -135,14 +135,14 @@ class Estimate:
 
 
 def estimate(study: StudyFile, missing: tuple[str, ...] = ()) -> Estimate:
-    """Counts a study's cells and what they cost.
+    """Counts a study's cells and their cost.
 
     Args:
         study: The study.
-        missing: What was not there when it was planned with model and rows.
+        missing: What was missing to plan it with model and rows.
 
     Raises:
-        StudyError: Of the model, or of tasks, no sizes were published; names all of them.
+        StudyError: No sizes are published for the model, or for some tasks; names all of them.
     """
     _require_known(study)
     model = _published().models[study.model]
@@ -166,7 +166,7 @@ def estimate(study: StudyFile, missing: tuple[str, ...] = ()) -> Estimate:
 
 
 def _require_known(study: StudyFile) -> None:
-    """Refuses a study of which something cannot be counted, naming all of it at once."""
+    """Refuses a study with a model or tasks of unknown size, and names all of them."""
     entries = [*study.sources.tasks, *study.targets.tasks, *study.candidates]
     strange = sorted({entry.task for entry in entries if not is_task(entry.task)})
     told = [f"tasks that are not in the catalog: {', '.join(strange)}"] if strange else []
@@ -184,7 +184,7 @@ def _facts(role: Role, name: str) -> TaskFacts:
 
 
 def _prompts(study: StudyFile) -> dict[str, PromptFacts]:
-    """Prompts of a library that the study names, as if each were of a task of its name; none is opened."""
+    """Returns facts for the library prompts that the study names, as if each came from a task of its name."""
     recipe = study.sources.recipe_of(TaskEntry(task="library"))
     return {
         name: PromptFacts(name, f"published:{name}", "", recipe, 0, "rank")
@@ -193,7 +193,7 @@ def _prompts(study: StudyFile) -> dict[str, PromptFacts]:
 
 
 class _Sizes:
-    """Sizes of the tasks of a study, and what was assumed for want of them."""
+    """Sizes of the tasks of a study, and assumptions about unknown ones."""
 
     def __init__(self, study: StudyFile) -> None:
         self._study = study
@@ -201,7 +201,7 @@ class _Sizes:
         self.assumed: set[str] = set()
 
     def of(self, cell: Cell) -> TaskSize:
-        """The size of a cell's task."""
+        """Returns the size of a cell's task."""
         known, limit = _published().tasks.get(cell.task, _Task()), cell.work().max_input_tokens
         place = cell.role, cell.task
         if place not in self._splits:
@@ -210,7 +210,7 @@ class _Sizes:
         if inputs is None:
             inputs = float(limit)
             self.assumed.add(
-                f"{cell.task}: no rows were counted, so inputs count as {limit} tokens, the most there can be."
+                f"{cell.task}: no rows were counted, so inputs count as {limit} tokens, the maximum."
             )
         if targets is None:
             targets = _TARGET_TOKENS if task_info(cell.task).labels else _OPEN_TARGET_TOKENS
@@ -232,10 +232,10 @@ class _Sizes:
 
 
 def _flop(counted: Counted, model: _Model) -> float:
-    """Floating-point operations of the products with weights, attention, and the output layer.
+    """Returns the floating-point operations of the products with weights, of attention, and of the output layer.
 
-    A token costs two operations a weight forward; and as many back to its input, and again to the weights where they
-    are tuned. A pair of tokens that see each other costs four a number of the query, and eight back.
+    A token costs two operations per weight forward, two more back to its input, and two more back to the weights if
+    they are tuned. A pair of tokens that attend costs four operations per dimension of the query, and eight back.
     """
     back = 3.0 if counted.weights else 2.0
     inputs, targets = counted.input_tokens * back, counted.target_tokens * back
@@ -243,9 +243,9 @@ def _flop(counted: Counted, model: _Model) -> float:
     targets += counted.score_target_tokens
     pairs = 3 * counted.pairs + counted.score_pairs
     if model.kind == "t5":
-        cross_keys = 2 * model.width * model.inner  # the decoder's keys and values of what the encoder gives
+        cross_keys = 2 * model.width * model.inner  # the decoder's keys and values of the encoder's states
         read = model.layers * (model.layer() + cross_keys)
-        # Next to a layer like the encoder's: queries and output of the attention to the encoder.
+        # In addition to a layer like the encoder's: queries and output of the attention to the encoder.
         written = model.layers * (model.layer() + 2 * model.width * model.inner)
     else:
         read = written = model.layers * model.layer()

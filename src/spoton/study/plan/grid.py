@@ -1,6 +1,6 @@
-"""Which cells a study has: its sources, targets and seeds, and what is made of them.
+"""Which cells a study has: the combinations of its sources, targets and seeds.
 
-Nothing is run here, and no row is read but through `facts`, so that a study can be planned from published sizes, too.
+Nothing runs here, and rows are read only through `facts`, so a study can also be planned from published sizes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from spoton.tuning.recipe import Recipe
 
 
 class TaskFacts(NamedTuple):
-    """What of a task decides results.
+    """The properties of a task that decide results.
 
     Attributes:
-        data_hash: Of its rows.
+        data_hash: Hash of its rows.
         mode: How it is scored if its entry does not say.
     """
 
@@ -42,14 +42,14 @@ class TaskFacts(NamedTuple):
 
 
 class PromptFacts(NamedTuple):
-    """What of a library's prompt decides results, and how it was made.
+    """The properties of a library's prompt that decide results, and how it was tuned.
 
     Attributes:
         task: The task that it was tuned on.
         content_hash: `SoftPrompt.content_hash()`.
-        data_hash: Of the rows of that task.
+        data_hash: Hash of the rows of that task.
         recipe: How it was tuned.
-        seed: Of that run.
+        seed: Seed of that run.
         mode: How it was scored.
     """
 
@@ -78,16 +78,16 @@ def cells_of(
     facts: Callable[[Role, str], TaskFacts],
     prompts: Mapping[str, PromptFacts] = MappingProxyType({}),
 ) -> list[Cell]:
-    """All cells of a study, in the order in which they are best run: what others need first, seed by seed.
+    """Returns all cells of a study in the best order to run them: cells that others need first, seed by seed.
 
     Args:
-        study: What shall be computed.
+        study: The study.
         held: The frozen model.
-        facts: Gives the facts of the task of a role and name.
+        facts: Returns the facts of the task of a role and name.
         prompts: The prompts of a library that are sources, by name.
 
     Raises:
-        SpotonError: A task cannot be read, or a recipe does not fit.
+        SpotonError: A task cannot be read, or a recipe is not valid.
     """
     grid = _Grid(study, held, facts, prompts)
     cells: list[Cell] = [*grid.given.values()]
@@ -95,7 +95,7 @@ def cells_of(
     for seed in study.seeds:
         cells += [grid.source(entry.task, seed) for entry in study.sources.tasks]
         cells += [grid.scratch(entry, seed) for entry in study.targets.tasks]
-        if seed == study.seeds[0]:  # early: they tell whether the targets are well chosen
+        if seed == study.seeds[0]:  # early: they show whether the targets are well chosen
             cells += [grid.scratch(entry, seed) for entry in study.candidates]
         for entry in study.targets.tasks:
             cells += grid.transfers(entry, seed)
@@ -131,7 +131,7 @@ class _Grid:
         self._names = [*(entry.task for entry in study.sources.tasks), *self.given]
 
     def source(self, name: str, seed: int) -> Source | LibrarySource:
-        """The cell of a source: of its own for each seed, or one for all where a library has the prompt."""
+        """Returns the cell of a source: one for each seed, or one for all seeds if the prompt comes from a library."""
         return self.given.get(name) or self._tuned[name, seed]
 
     def _given(self, name: str, prompt: PromptFacts) -> LibrarySource:
@@ -141,7 +141,7 @@ class _Grid:
         )  # fmt: skip
 
     def _of(self, role: Role, entry: TaskEntry, seed: int) -> _Common:
-        """The common fields of the cells of a task and seed."""
+        """Returns the common fields of the cells of a task and seed."""
         found = self._common.get((role, entry.task, seed))
         if found is None:
             group = self._study.sources if role == "source" else self._study.targets
@@ -153,18 +153,18 @@ class _Grid:
         return found
 
     def target(self, entry: TaskEntry, seed: int) -> _Common:
-        """The common fields of the cells of a target and seed."""
+        """Returns the common fields of the cells of a target and seed."""
         return self._of("target", entry, seed)
 
     def scratch(self, entry: TaskEntry, seed: int) -> Scratch:
-        """The run from scratch of a target and seed."""
+        """Returns the run from scratch of a target and seed."""
         place = entry.task, seed
         if place not in self._scratch:
             self._scratch[place] = Scratch(**self.target(entry, seed))
         return self._scratch[place]
 
     def transfers(self, entry: TaskEntry, seed: int) -> Iterator[Transfer]:
-        """One cell for each source that is tried on a target."""
+        """Yields one cell for each source that is tried on a target."""
         tried = [name for name in self._names if self._is_tried(name, entry.task)]
         halving = self._study.halving if len(tried) > 1 else None
         rivals = tuple(self.source(name, seed).name for name in tried) if halving else ()
@@ -174,12 +174,12 @@ class _Grid:
             yield Transfer(**common, source=source, from_cell=from_cell, halving=halving, rivals=rivals)
 
     def controls(self, entry: TaskEntry, seed: int) -> Iterator[Noise]:
-        """The controls of a target and seed; the first source says how large they are."""
+        """Yields the controls of a target and seed; they are as large as the prompt of the first source."""
         if "noise" in self._study.controls:
             yield Noise(**self.target(entry, seed), like_cell=self.source(self._names[0], seed).name)
 
     def methods(self, entry: TaskEntry, seed: int) -> Iterator[Combination | MultiTaskMixture]:
-        """The retrieval methods that need runs of their own, for every k."""
+        """Yields the cells of the retrieval methods that need their own runs, for every k."""
         retrieval = self._study.retrieval
         if not retrieval.methods:
             return
@@ -194,12 +194,14 @@ class _Grid:
                         **common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity,
                         source_recipe=self._mixture_recipe(seed),
                     )  # fmt: skip
-                elif k > 1 or method == "task-vectors":  # all else of one prompt is a transfer from it
+                elif (
+                    k > 1 or method == "task-vectors"
+                ):  # with one prompt, the other methods equal a transfer from it
                     kind = next(kind for kind in COMBINATIONS if kind.kind == method)
                     yield kind(**common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity)
 
     def model_tuning(self) -> Iterator[ModelTuning]:
-        """Model tuning of every target, with the seeds that the study file names."""
+        """Yields model tuning of every target, with the seeds that the study file names."""
         wanted = self._study.model_tuning
         for seed in self._study.seeds if wanted else ():
             for entry in self._study.targets.tasks:
@@ -213,6 +215,6 @@ class _Grid:
         return not own and (source, target) not in self._left_out
 
     def _mixture_recipe(self, seed: int) -> Recipe:
-        """How a prompt is tuned on a mixture: as a source, and its last checkpoint counts (SPoT, section 3.3)."""
+        """Returns the recipe for a mixture: that of a source, with only the last checkpoint (SPoT, section 3.3)."""
         recipe = self._study.sources.recipe_of(TaskEntry(task="mixture"))
         return recipe.changed(seed=seed, evaluate_every=recipe.steps)

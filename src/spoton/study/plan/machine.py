@@ -1,4 +1,4 @@
-"""What of this machine the workers of a study share: its cores, or its GPUs."""
+"""How the workers of a study share this machine: its cores, or its GPUs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 
 
 class Share(NamedTuple):
-    """What workers get of this machine.
+    """The share of this machine that each worker gets.
 
     Attributes:
-        at_once: How many workers compute at a time; more of them take turns, which saves no time.
-        threads: Threads of each.
+        at_once: How many workers compute at a time; more workers take turns, which saves no time.
+        threads: Threads per worker.
     """
 
     at_once: int
@@ -23,7 +23,7 @@ class Share(NamedTuple):
 
     @contextmanager
     def threads_taken(self) -> Iterator[None]:
-        """Computes with the threads of one worker until the block ends, to measure what a worker would."""
+        """Computes with the threads of one worker until the block ends, to measure what a worker would need."""
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
@@ -33,17 +33,17 @@ class Share(NamedTuple):
 
 
 def own_cores() -> list[int]:
-    """The processor cores that this process may use."""
+    """Returns the processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def share_of(workers: int, *, on_gpu: bool) -> Share:
-    """What each of some workers gets, as `run --workers` divides it.
+    """Returns the share of each worker, as `run --workers` divides the machine.
 
     Args:
-        workers: How many are asked for.
+        workers: Number of workers.
         on_gpu: Whether they compute on GPUs.
     """
     if on_gpu:
@@ -55,6 +55,6 @@ def share_of(workers: int, *, on_gpu: bool) -> Share:
 
 
 def threads_of_worker(cores: int) -> int:
-    """Threads of a worker with this many cores of its own; OMP_NUM_THREADS decides if it is set."""
+    """Returns the number of threads for a worker with this many cores; OMP_NUM_THREADS decides if it is set."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdecimal() and int(asked) > 0 else max(1, cores)

@@ -1,6 +1,6 @@
-"""The study file: which sources, targets, seeds and recipes; a YAML in the study's folder, checked when it is read.
+"""The study file: sources, targets, seeds and recipes, as YAML in the study's folder, checked when it is read.
 
-It says what shall be computed, and knows nothing of how: the cells are in `cells.py`.
+It says what to compute, not how: the cells are in `cells.py`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from spoton.tuning.halving import Halving
 from spoton.tuning.recipe import Recipe
 
 Method = Literal["weighted-average", "task-vectors", "learned-mix", "multiplicative", "multi-task-mixture"]
-"""Ways to use several sources that need runs of their own; best-of-top-k is read off the transfer runs."""
+"""Ways to use several sources that need their own runs; best-of-top-k uses the transfer runs."""
 Control = Literal["noise"]
-"""Starts that no source prompt gave, tuned on every target: what any warm start is worth."""
+"""Starts without a source prompt, tuned on every target, to show the effect of any warm start."""
 
 _LARGEST = 16 * 2**20  # bytes of a study file
 _PRESETS = importlib.resources.files("spoton.study.plan") / "presets"
@@ -37,7 +37,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class TaskEntry(BaseModel):
-    """One task of a study, and what is different for it alone."""
+    """One task of a study, and the settings for this task only."""
 
     model_config = _CHECKED
 
@@ -46,9 +46,9 @@ class TaskEntry(BaseModel):
     options: DataSpec = DataSpec()
     """How its rows are read: input, target, template, labels, data_dir, ..."""
     recipe: dict[str, Any] = {}
-    """What is different in its recipe."""
+    """Changes to the recipe for this task."""
     evaluation: Mode | None = None
-    """rank or generate; null: by the task."""
+    """rank or generate; null: decided by the task."""
 
 
 class TaskGroup(BaseModel):
@@ -57,9 +57,9 @@ class TaskGroup(BaseModel):
     model_config = _CHECKED
 
     tasks: list[TaskEntry] = []
-    """Names, or mappings with `task` and what is different for it."""
+    """Names, or mappings with `task` and its own settings."""
     recipe: dict[str, Any] = {}
-    """`preset` and what is changed in it."""
+    """`preset` and changes to it."""
     train_size: int | None = Field(default=None, ge=1)
     """At most this many training examples, each label in proportion; null: all."""
     validation_size: int | None = Field(default=None, ge=1)
@@ -80,35 +80,37 @@ class TaskGroup(BaseModel):
         names = Counter(entry.task for entry in tasks)
         twice = sorted(name for name, count in names.items() if count > 1)
         if twice:
-            raise ValueError(f"{', '.join(twice)} stands there twice")
+            raise ValueError(f"{', '.join(twice)} is listed twice")
         return tasks
 
     def recipe_of(self, entry: TaskEntry) -> Recipe:
-        """How one of the tasks is tuned.
+        """Returns how one of the tasks is tuned.
 
         Raises:
-            RecipeError: A value does not fit, or there is no such preset.
+            RecipeError: A value is not valid, or there is no such preset.
         """
         changes = self.recipe | entry.recipe
         return Recipe.preset(str(changes.pop("preset", "decoder")), **changes)
 
 
 class SourceGroup(TaskGroup):
-    """The sources of a study: tasks whose prompts it tunes, and prompts that a library has already."""
+    """The sources of a study: tasks whose prompts it tunes, and prompts of a library."""
 
     library: str | None = None
-    """`starter`, a folder or a URL: its prompts are sources as they are; null: all sources are tuned here."""
+    """`starter`, a folder or a URL: its prompts are sources without tuning; null: the study tunes all sources."""
     prompts: list[str] | None = Field(default=None, min_length=1)
-    """Which prompts of the library; null: all that belong to the model."""
+    """Which prompts of the library; null: all that belong to the model and have a key."""
 
     @model_validator(mode="after")
     def _prompts_are_of_a_library(self) -> SourceGroup:
         if self.prompts is not None and self.library is None:
-            raise ValueError("prompts names prompts of a library, and library says which; give both")
+            raise ValueError(
+                "prompts names prompts of a library, so library has to say which library; give both"
+            )
         twice = sorted(name for name, count in Counter(self.prompts or ()).items() if count > 1)
         both = sorted({entry.task for entry in self.tasks} & set(self.prompts or ()))
         for names, why in (
-            (twice, "stands there twice"),
+            (twice, "is listed twice"),
             (both, "is both a task and a prompt of the library"),
         ):
             if names:
@@ -122,9 +124,9 @@ class Retrieval(BaseModel):
     model_config = _CHECKED
 
     similarity: list[Metric] = list(get_args(Metric)[:2])
-    """By which keys are compared; the first one retrieves for the methods below."""
+    """The similarities that compare keys; the first one retrieves for the methods below."""
     methods: list[Method] = []
-    """Methods that need runs of their own."""
+    """Methods that need their own runs."""
     k: list[int] = [1, 3]
     """How many source prompts they take."""
 
@@ -132,12 +134,12 @@ class Retrieval(BaseModel):
     @classmethod
     def _counts(cls, k: list[int]) -> list[int]:
         if not k or min(k) < 1:
-            raise ValueError("k has to be one or more numbers from 1 on")
+            raise ValueError("k has to be one or more numbers of at least 1")
         return sorted(set(k))
 
 
 class LeftOut(BaseModel):
-    """A source that is not tried on a target, such as one that holds rows of its test split."""
+    """A source that is not tried on a target, for example because it holds rows of the target's test split."""
 
     model_config = _CHECKED
 
@@ -152,15 +154,16 @@ class ModelTuning(BaseModel):
     model_config = _CHECKED
 
     recipe: dict[str, Any] = {}
-    """`preset` and changes, as for `ModelRecipe`; steps, batches, looks and input length not given are the target's."""
+    """`preset` and changes, as for `ModelRecipe`; steps, batch size, evaluations and input length default to the
+    target's."""
     seeds: list[int] | None = None
-    """With which of the study's seeds; null: all of them."""
+    """Which of the study's seeds; null: all."""
 
     def recipe_of(self, target: Recipe) -> ModelRecipe:
-        """How the model is tuned on a target whose prompts are tuned by `target`: at equal data.
+        """Returns how the model is tuned on a target, on the same data as the target's prompts with recipe `target`.
 
         Raises:
-            RecipeError: A value does not fit, or there is no such preset.
+            RecipeError: A value is not valid, or there is no such preset.
         """
         shared = ("steps", "batch_size", "seed", "evaluate_every", "patience", "max_input_tokens")
         changes = {name: getattr(target, name) for name in shared} | self.recipe | {"seed": target.seed}
@@ -168,7 +171,7 @@ class ModelTuning(BaseModel):
 
 
 class StudyFile(BaseModel):
-    """All that decides a transfer study.
+    """Everything that decides a transfer study.
 
     Examples:
         >>> study = StudyFile(
@@ -185,11 +188,11 @@ class StudyFile(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the weights."""
     seeds: list[Seed] = [0, 1, 2]
-    """Every run is made with each of them."""
+    """Every run is repeated with each seed."""
     protocol: Literal["honest", "paper"] = "honest"
-    """Which rows give the score of a task of the catalog."""
+    """Which rows are the test split of a task of the catalog."""
     form: Literal["auto", "t5", "natural"] = "auto"
-    """In which form tasks of the catalog are read; auto: by the kind of model."""
+    """The form in which tasks of the catalog are read; auto: by the kind of model."""
     data_dir: str | None = None
     """Folder of rows, relative to the study's folder; null: SPOTON_DATA_DIR, the bundled archives, or the Hub."""
     sources: SourceGroup
@@ -197,19 +200,19 @@ class StudyFile(BaseModel):
     targets: TaskGroup
     """The tasks they are transferred to."""
     candidates: list[TaskEntry] = []
-    """Tasks tuned from scratch alone, as targets would be, with the first seed: what was not chosen as a target."""
+    """Tasks that are tuned from scratch only, like targets, with the first seed: what was not chosen as a target."""
     retrieval: Retrieval = Retrieval()
     """Methods and similarities to evaluate."""
     model_tuning: ModelTuning | None = None
-    """Model tuning of every target, to compare with; null: none."""
+    """Model tuning of every target, as a baseline; null: none."""
     halving: Halving | None = None
     """When the transfers to one target are compared, and which share continues; null: all are tuned to the end."""
     controls: list[Control] = []
-    """Starts to tell transfer from any other start by: `noise` as large as the first source's prompt."""
+    """Control starts that separate transfer from any warm start: `noise` as large as the first source's prompt."""
     leave_out: list[LeftOut] = []
-    """Pairs not tried, and why. A task is never its own source."""
+    """Pairs that are not tried, and why. A task is never its own source."""
     keep_prompts: Literal["sources", "all"] = "sources"
-    """Which tuned prompts stay in the folder; keys and scores of all do."""
+    """`sources`: prompts of sources and of runs from scratch stay in the folder; `all`: every tuned prompt."""
 
     @field_validator("candidates", mode="before")
     @classmethod
@@ -225,7 +228,7 @@ class StudyFile(BaseModel):
         strange = sorted(set((self.model_tuning and self.model_tuning.seeds) or ()) - set(self.seeds))
         if strange:
             raise ValueError(
-                f"model_tuning has the seeds {strange}, which are none of the study's {self.seeds}"
+                f"model_tuning has the seeds {strange}, which are not among the study's {self.seeds}"
             )
         chosen = {entry.task for entry in self.targets.tasks}
         twice = chosen & {entry.task for entry in self.candidates}
@@ -234,10 +237,10 @@ class StudyFile(BaseModel):
         if self.sources.library is not None and "multi-task-mixture" in self.retrieval.methods:
             raise ValueError(
                 "multi-task-mixture tunes on the rows of the sources, and prompts of a library have none; "
-                "leave the method or the library out"
+                "leave out the method or the library"
             )
         if self.controls and not self.sources.tasks and self.sources.library is None:
-            raise ValueError("controls are compared with sources, and there are none")
+            raise ValueError("controls are compared with sources, and the study has no sources")
         sources = {entry.task for entry in self.sources.tasks} | set(self.sources.prompts or ())
         open_library = self.sources.library is not None and self.sources.prompts is None
         for pair in self.leave_out:
@@ -245,7 +248,7 @@ class StudyFile(BaseModel):
                 if name not in known and not (open_library and role == "source"):
                     near = difflib.get_close_matches(name, known, n=1)
                     hint = f"; did you mean {near[0]}?" if near else ""
-                    raise ValueError(f"leave_out names the {role} {name}, which the study has not{hint}")
+                    raise ValueError(f"leave_out names the {role} {name}, which is not in the study{hint}")
         return self
 
 
@@ -253,7 +256,7 @@ def read_study_file(path: Path) -> StudyFile:
     """Reads and checks a study file.
 
     Raises:
-        StudyError: The file is not there or no YAML, or a value does not fit; says which, and what was expected.
+        StudyError: The file does not exist or is not YAML, or a value is not valid; says which, and what was expected.
     """
     try:
         text = read_text(path, most=_LARGEST)
@@ -266,7 +269,7 @@ def read_study_file(path: Path) -> StudyFile:
 
 
 def parse_study_file(text: str, name: str) -> StudyFile:
-    """Checks the text of a study file; `name` is what errors call it.
+    """Checks the text of a study file; errors use `name` for it.
 
     Raises:
         StudyError: See `read_study_file`.
@@ -276,17 +279,19 @@ def parse_study_file(text: str, name: str) -> StudyFile:
     except MalformedError as error:
         raise StudyError(f"{name} is not valid YAML: {error}") from error
     if not isinstance(found, dict):
-        raise StudyError(f"{name} holds {type(found).__name__}; expected a mapping with sources and targets.")
+        raise StudyError(
+            f"{name} contains {type(found).__name__}; expected a mapping with sources and targets."
+        )
     try:
         study = StudyFile.model_validate(found)
     except ValidationError as error:
-        raise StudyError(f"{name} does not hold together: {_problems(error)}.") from error
+        raise StudyError(f"{name} is not a valid study: {_problems(error)}.") from error
     for group, entries in (
         (study.sources, study.sources.tasks),
         (study.targets, [*study.targets.tasks, *study.candidates]),
     ):
         for entry in entries:
-            recipe = group.recipe_of(entry)  # raises with the value that does not fit
+            recipe = group.recipe_of(entry)  # raises an error that names the wrong value
             if study.model_tuning is not None:
                 study.model_tuning.recipe_of(recipe)
             if study.halving is not None and group is study.targets and entry in group.tasks:
@@ -321,18 +326,18 @@ _KNOWN = sorted({name for model in _MODELS for name in model.model_fields})
 
 
 def study_presets() -> list[str]:
-    """Names of the study files to start from."""
+    """Returns the names of the study files to start from."""
     return sorted(
         file.name.removesuffix(".yaml") for file in _PRESETS.iterdir() if file.name.endswith(".yaml")
     )
 
 
 def preset_text(name: str) -> str:
-    """The text of a study file to start from.
+    """Returns the text of a study file to start from.
 
     Raises:
-        StudyError: There is none of that name.
+        StudyError: There is no preset of that name.
     """
     if name not in study_presets():
-        raise StudyError(f"There is no study preset {name!r}; there is: {', '.join(study_presets())}.")
+        raise StudyError(f"There is no study preset {name!r}. Presets: {', '.join(study_presets())}.")
     return (_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Where cells are carried out: one model, the tasks it has met, and the study's folder, opened once per process.
+"""Runs cells: one model, the tasks that were read, and the study's folder, opened once per process.
 
-A result is written last and in one step, after its prompt, so a cell is finished or it is not. Which cell comes when,
-and on which machine, is the business of `scheduler.py` and the executors.
+A result is written last and in one step, after its prompt, so a cell is either finished or not. `scheduler.py` and the
+executors decide which cell runs when, and on which machine.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from spoton.tuning.tune import tune_together
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a process holds the model; it decides how fast cells are, and not what they are.
+    """Where a process holds the model; it affects how fast cells run, not their names.
 
     Attributes:
         device: A torch device, or `auto`.
-        device_map: Passed to transformers for models that one device does not hold; None: one device.
+        device_map: Passed to transformers for models that do not fit on one device; None: one device.
         compile: Whether layers are compiled.
     """
 
@@ -57,16 +57,17 @@ class Placement:
 
 
 class CellRunner:
-    """Carries out cells.
+    """Runs cells.
 
     Args:
         place: The study's folder or URL.
         placement: Where the model is held.
-        tasks: Gives a task of a role and name without reading rows here; None: they are read as the study file says.
-        on_message: Told about downloads and choices.
+        tasks: Returns the task of a role and name, so that no rows are read here; None: rows are read as the study
+            file says.
+        on_message: Receives messages about downloads and choices.
 
     Raises:
-        StudyError: The folder has no study file, or one that does not hold together.
+        StudyError: The folder has no study file, or the file is not valid.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class CellRunner:
 
     @property
     def model(self) -> FrozenModel:
-        """The frozen model, loaded when it is first asked for."""
+        """The frozen model, loaded on first use."""
         if self._model is None:
             self._model = load_model(
                 self.study.model, dtype=self.study.dtype, on_message=self._tell, **asdict(self.placement)
@@ -106,11 +107,11 @@ class CellRunner:
 
     @property
     def held(self) -> Held:
-        """What of the model decides results."""
+        """The properties of the model that decide results."""
         return Held(self.model.fingerprint, str(self.model.dtype).removeprefix("torch."))
 
     def task(self, role: Role, name: str) -> Task:
-        """Returns a task with the sizes of its role; read once.
+        """Returns a task with the sizes of its role; it is read once.
 
         Raises:
             DataError: Its rows cannot be used.
@@ -125,8 +126,7 @@ class CellRunner:
         return {place: self.task(*place) for place in self._places()}
 
     def missing(self) -> tuple[str, ...]:
-        """Returns what cannot be read of the model and the tasks: all of it, one message each, instead of the
-        first."""
+        """Returns one message for everything that cannot be read: the model, tasks, and prompts of a library."""
         told = []
         reads: list[tuple[str, Callable[[], object]]] = [(self.study.model, lambda: self.model)]
         reads += [(name, partial(self.task, role, name)) for role, name in self._places()]
@@ -150,7 +150,7 @@ class CellRunner:
         return self._hashes[role, name]
 
     def facts(self, role: Role, name: str) -> TaskFacts:
-        """Returns what of a task decides results. Reads its rows."""
+        """Returns the properties of a task that decide results. Reads its rows."""
         return TaskFacts(self.data_hash(role, name), default_mode(self.task(role, name)))
 
     def cells(self) -> list[Cell]:
@@ -158,22 +158,22 @@ class CellRunner:
         return cells_of(self.study, self.held, self.facts, self.prompts())
 
     def prompts(self) -> dict[str, PromptFacts]:
-        """Returns what of the prompts of a library, where those are sources, decides results. Loads the model.
+        """Returns the properties of library prompts that decide results, if the study has any. Loads the model.
 
         Raises:
-            SpotonError: The library is not there, or a prompt of it is no source.
+            SpotonError: The library does not exist, or one of its prompts cannot be a source.
         """
         return self._given.facts(self.model) if self._given else {}
 
     def carry_out(self, cells: Sequence[Cell], on_event: OnEvent = silent) -> None:
-        """Carries out cells that are not finished yet; several are tuned in every pass over the model.
+        """Runs the cells that are not finished yet; those that tune a prompt share every pass through the model.
 
-        Transfers with `Transfer.halving` have to come with all their rivals, finished ones as well.
+        Transfers with `Transfer.halving` have to come with all their rivals, including finished ones.
 
         Raises:
-            Interrupted: Ctrl-C; checkpoints are kept where the folder is local.
-            StudyError: The rows or the model are not those that the cells were named after.
-            SpotonError: As tuning raises; the first error of several cells, after the others were written.
+            Interrupted: Ctrl-C; checkpoints are kept if the folder is local.
+            StudyError: The rows or the model are not those that the cells are named by.
+            SpotonError: Tuning failed; of several errors the first, raised after the other results were written.
         """
         results = {cell.name: self.store.result(cell.name) for cell in cells}
         todo = [cell for cell in cells if results[cell.name] is None]
@@ -196,12 +196,12 @@ class CellRunner:
     def _tune(
         self, cells: Sequence[Cell], looks: Mapping[int, list[dict[str, float]]], on_event: OnEvent
     ) -> None:
-        """Tunes the prompts of cells in shared passes, scores and keeps each.
+        """Tunes the prompts of cells in shared passes, then scores and keeps each.
 
         Args:
-            cells: Those that are tuned.
-            looks: What finished cells of the same group found on the validation split, by their place among all.
-            on_event: Watches the progress.
+            cells: The cells to tune.
+            looks: Evaluations of finished cells of the same group, by their place among all cells.
+            on_event: Receives progress events.
         """
         if not cells:
             return
@@ -212,7 +212,7 @@ class CellRunner:
         begun = [starts.of(cell, on_event) for cell in cells]
         jobs = [self._job(cell, start, on_event) for cell, start in zip(cells, begun, strict=True)]
         results = tune_together(self.model, jobs, halving=halving, rivals=looks if halving else {})
-        each = (time.monotonic() - began) / len(cells)  # its share of the time that tuning took
+        each = (time.monotonic() - began) / len(cells)  # one cell's share of the time of tuning
         errors: list[DivergenceError] = []
         for cell, start, tuned in zip(cells, begun, results, strict=True):
             if isinstance(tuned, DivergenceError):
@@ -225,7 +225,7 @@ class CellRunner:
             raise errors[0]
 
     def _tested(self, cell: Cell, start: CellStart, tuned: Tuned, on_event: OnEvent) -> Result:
-        """Scores a tuned prompt on the test split, once, and keeps the prompt if others need it."""
+        """Scores a tuned prompt once on the test split, and keeps the prompt if other cells need it."""
         task, prompt = self.task(cell.role, cell.task), tuned.prompt
         scores = dict(prompt.card.scores)
         if task.test:
@@ -245,7 +245,7 @@ class CellRunner:
         return Result(scores, tuned, more)
 
     def _tune_model(self, cell: ModelTuning, on_event: OnEvent) -> Result:
-        """Tunes all weights of a copy of the model, scores them on the test split, once, and keeps the scores alone."""
+        """Tunes all weights of a copy of the model, scores them once on the test split, and keeps the scores only."""
         task = self.task(cell.role, cell.task)
         tuned = tune_model(
             self.model, task, cell.model_recipe, mode=cell.mode, checkpoint=self.store.checkpoint(cell.name),
@@ -263,8 +263,7 @@ class CellRunner:
         return Result(tuned.scores | {"test": test}, tuned, more)
 
     def _zero_shot(self, cell: ZeroShot, on_event: OnEvent) -> Result:
-        """What there is without a prompt: the bare model, the most frequent answer, and TF-IDF with logistic
-        regression."""
+        """Scores a target without a prompt: the bare model, the most frequent answer, and TF-IDF."""
         task = self.task(cell.role, cell.task)
         scores = {}
         for split, examples in (("validation", task.validation), ("test", task.test)):
@@ -279,7 +278,7 @@ class CellRunner:
         return Result(scores, more=more)
 
     def _copy(self, cell: LibrarySource) -> None:
-        """Keeps a copy of a library's prompt, and what its card says."""
+        """Keeps a copy of a library's prompt, and the facts on its card."""
         assert self._given
         prompt, found = self._given.copied(cell, self.model)
         self.store.write(f"prompts/{cell.name}.safetensors", prompt.to_bytes())
@@ -295,7 +294,7 @@ class CellRunner:
         )  # fmt: skip
 
     def _write(self, cell: Cell, result: Result, began: float) -> None:
-        """Writes the result of a cell, last of all its files; then its checkpoints are of no use."""
+        """Writes the result of a cell, last of all its files, and then removes its checkpoints."""
         document = document_of_result(
             cell, self.task(cell.role, cell.task), result,
             seconds=time.monotonic() - began, model_name=self.model.name,
@@ -310,23 +309,23 @@ class CellRunner:
                 left.unlink(missing_ok=True)
 
     def _finish(self, cell: Cell, document: dict[str, Any]) -> None:
-        """Writes the document of a cell, which ends it."""
+        """Writes the document of a cell, which makes it finished."""
         self.store.write(f"cells/{cell.name}.json", sealed_json(document))
         self.store.remove(f"failures/{cell.name}.json")
 
     def _require_same(self, cell: Cell) -> None:
         held: list[tuple[str, object, object]] = [("model", tuple(self.held), tuple(cell.held))]
-        if not isinstance(cell, LibrarySource):  # whose rows are not here
+        if not isinstance(cell, LibrarySource):  # its rows are not read
             held.append((f"rows of {cell.task}", self.data_hash(cell.role, cell.task), cell.data_hash))
         for what, here, named in held:
             if here != named:
                 raise StudyError(
-                    f"{cell.name} was planned with another {what} ({named}) than is found here ({here}). Give every "
-                    "worker the same files, model and --dtype."
+                    f"Expected {what} {named} for {cell.name}, as planned; found {here}. Give every worker the same "
+                    "files, model and --dtype."
                 )
 
     def _read(self, role: Role, name: str) -> Task:
-        """Reads the rows of a task as its entry in the study file says."""
+        """Reads the rows of a task by the options of its entry in the study file."""
         group = self.study.sources if role == "source" else self.study.targets
         entry = next(e for e in [*group.tasks, *self.study.candidates] if e.task == name)
         options = entry.options.given()
@@ -343,11 +342,11 @@ class CellRunner:
         task = task.limited(group.train_size, group.validation_size, group.test_size)
         if role == "target" and not task.test:
             raise StudyError(
-                f"The target {name} has no test split, and scores are reported on one. Give it one in its options."
+                f"The target {name} has no test split, but a study reports test scores. Give it one in its options."
             )
         return task
 
     def _near(self, path: str) -> str:
-        """A path of the study file: one next to it, if there is any, else as it is."""
+        """Returns a path relative to the study's folder if it exists there, else the path unchanged."""
         folder = self.store.local
         return str(folder / path) if folder is not None and (folder / path).exists() else path

@@ -1,8 +1,8 @@
 """Where cells run: in this process, or in several worker processes that each hold a model. Ray is in
 `ray_executor.py`.
 
-An executor takes groups of cells and tells of each, once, how it ended. Retries and order are the business of
-`scheduler.py`.
+An executor takes groups of cells and reports for each group, once, how it ended. `scheduler.py` decides on retries and
+order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spoton.study.plan.machine import own_cores, threads_of_worker
 from spoton.study.run.cell_runner import CellRunner, Placement
 
 Group = tuple[Cell, ...]
-"""Cells that are carried out together."""
+"""Cells that run together."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Outcome:
 
     Attributes:
         group: Its cells.
-        error: The traceback, or nothing if all went well.
+        error: The traceback; empty if the group succeeded.
     """
 
     group: Group
@@ -43,28 +43,28 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """Carries out groups of cells."""
+    """Runs groups of cells."""
 
     @property
     def slots(self) -> int:
-        """How many groups it takes at a time."""
+        """How many groups it accepts at a time."""
 
     def submit(self, group: Group) -> None:
-        """Takes a group; at most `slots` are taken and not waited for."""
+        """Accepts a group; at most `slots` groups may be submitted and not yet returned by `wait`."""
 
     def wait(self) -> list[Outcome]:
-        """Waits for at least one of the groups taken."""
+        """Waits until at least one submitted group has ended, and returns those that have."""
 
     def close(self) -> None:
-        """Ends what still runs."""
+        """Ends groups that still run."""
 
 
 class InProcess:
-    """One group at a time, here, with live progress.
+    """Runs one group at a time in this process, with live progress.
 
     Args:
-        cell_runner: Where it is carried out.
-        on_event: Watches the progress.
+        cell_runner: Runs the cells.
+        on_event: Receives progress events.
     """
 
     slots = 1
@@ -74,28 +74,28 @@ class InProcess:
         self._taken: list[Group] = []
 
     def submit(self, group: Group) -> None:
-        """Takes a group."""
+        """Accepts a group."""
         self._taken.append(group)
 
     def wait(self) -> list[Outcome]:
-        """Carries out what was taken."""
+        """Runs the submitted groups."""
         groups, self._taken = self._taken, []
         return [Outcome(group, attempt(self._cell_runner, group, self._on_event)) for group in groups]
 
     def close(self) -> None:
-        """Nothing runs between two calls."""
+        """Does nothing: no group runs between two calls."""
 
 
 class Processes:
     """Worker processes, each with its own model and its own share of the cores, or its own GPU.
 
-    A worker that dies (out of memory, killed) takes its pool down; the groups under way are told as failed and a new
-    pool is started, in which they can be tried again.
+    A worker that dies (out of memory, killed) ends its pool. The groups that were running are reported as failed, and
+    a new pool is started, in which they can be tried again.
 
     Args:
         place: The study's folder.
-        workers: How many processes.
-        placement: Where each holds its model.
+        workers: Number of processes.
+        placement: Where each process holds its model.
     """
 
     def __init__(self, place: str, workers: int, placement: Placement | None = None) -> None:
@@ -105,7 +105,7 @@ class Processes:
         self._pool = self._new_pool()
 
     def submit(self, group: Group) -> None:
-        """Takes a group."""
+        """Accepts a group."""
         try:
             future = self._pool.submit(_in_worker, group)
         except BrokenProcessPool:
@@ -156,7 +156,7 @@ def _open_worker(
 
 
 def _take_share(number: int, workers: int, placement: Placement) -> None:
-    """The cores, or the GPU, of worker `number`; a device that is named is that of all workers."""
+    """Takes the cores, or the GPU, of worker `number`; a device given by name is used by all workers."""
     if torch.cuda.is_available() and placement.device in ("auto", "cuda"):
         torch.cuda.set_device(number % torch.cuda.device_count())
         return
@@ -168,7 +168,7 @@ def _take_share(number: int, workers: int, placement: Placement) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this worker when the process that started it is gone, even if it was killed."""
+    """Ends this worker when the process that started it has ended, even by a kill."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
@@ -180,7 +180,7 @@ def _in_worker(group: Group) -> str:
 
 
 def attempt(cell_runner: CellRunner, group: Group, on_event: OnEvent = lambda event: None) -> str:
-    """Carries out a group; returns the traceback if that failed. Ctrl-C passes through."""
+    """Runs a group; returns the traceback if it failed. Ctrl-C passes through."""
     try:
         cell_runner.carry_out(group, on_event)
     except Exception:
@@ -189,7 +189,7 @@ def attempt(cell_runner: CellRunner, group: Group, on_event: OnEvent = lambda ev
 
 
 def local_executor(cell_runner: CellRunner, workers: int, on_event: OnEvent) -> Executor:
-    """Returns the executor of this machine for a number of workers."""
+    """Returns the executor for a number of workers on this machine."""
     if workers == 1:
         return InProcess(cell_runner, on_event)
     return Processes(cell_runner.store.place, workers, cell_runner.placement)

@@ -1,6 +1,6 @@
-"""Sources that a study does not tune: prompts of a library, copied into the study's folder as they are.
+"""Sources that a study does not tune: prompts of a library, copied unchanged into the study's folder.
 
-The copy makes the study whole: what its numbers rest on stays with them, whatever becomes of the library.
+The copy makes the study self-contained: its results stay reproducible if the library changes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class GivenSources:
 
     Attributes:
         place: `starter`, a folder or a URL.
-        names: Which prompts; None: all that belong to the model and have a key.
+        names: Names of the prompts; None: all that belong to the model and have a key.
     """
 
     place: str
@@ -39,12 +39,12 @@ class GivenSources:
         return open_library(self.place)
 
     def facts(self, model: FrozenModel) -> dict[str, PromptFacts]:
-        """What of each prompt decides results, by name.
+        """Returns the properties of each prompt that decide results, by name.
 
         Raises:
-            LibraryError: A prompt is not there, or there is none of the model.
-            PromptError: A prompt that was named is damaged, or belongs to another model.
-            StudyError: A prompt that was named is an ensemble.
+            LibraryError: A prompt does not exist, or the library has no prompt of the model.
+            PromptError: A named prompt is damaged, or belongs to another model.
+            StudyError: A named prompt is an ensemble.
         """
         found = {}
         for name in self._wanted(model):
@@ -57,10 +57,10 @@ class GivenSources:
         return found
 
     def prompt(self, name: str, model: FrozenModel) -> SoftPrompt:
-        """A prompt, checked to be of the model and a single one.
+        """Returns a prompt, after checking that it belongs to the model and is not an ensemble.
 
         Raises:
-            SpotonError: As `facts`.
+            SpotonError: See `facts`.
         """
         prompt = self._library.get(name)
         prompt.require_model(model.fingerprints, model.name)
@@ -72,17 +72,17 @@ class GivenSources:
         return prompt
 
     def copied(self, cell: LibrarySource, model: FrozenModel) -> tuple[SoftPrompt, dict[str, Any]]:
-        """The prompt of a cell, and what the cell's result says of it: what its card says.
+        """Returns the prompt of a cell, and the columns of the cell's result, taken from the prompt's card.
 
         Raises:
-            StudyError: The library has another prompt of that name by now.
-            SpotonError: As `facts`.
+            StudyError: The library now has a different prompt of that name.
+            SpotonError: See `facts`.
         """
         prompt = self.prompt(cell.task, model)
         if prompt.content_hash() != cell.prompt_hash:
             raise StudyError(
-                f"{cell.task} in the library {self.place} is another prompt than the one planned with. Plan again: "
-                "what starts from it will run again."
+                f"{cell.task} in the library {self.place} is not the prompt that the study was planned with. Plan "
+                "again: cells that start from it will run again."
             )
         card = prompt.card
         scores = {split: by_metric for split, by_metric in card.scores.items() if card.metric in by_metric}
@@ -105,14 +105,14 @@ class GivenSources:
         ]
         if not names:
             raise LibraryError(
-                f"The library {self.place} has no prompt of {model.name} with a key, so none of it can be a source. "
-                "`spoton library list --library FOLDER` shows what it has."
+                f"The library {self.place} has no prompt of {model.name} with a key, so none of its prompts can be a "
+                "source. `spoton library list --library FOLDER` shows its prompts."
             )
         return names
 
 
 def _recipe(prompt: SoftPrompt) -> Recipe:
-    """How a prompt was tuned, for the record alone; the default where its card does not say."""
+    """Returns how a prompt was tuned, for the record only; the default recipe if its card does not say."""
     try:
         return Recipe.model_validate(prompt.card.recipe)
     except ValidationError:  # imported, or of a version with other fields

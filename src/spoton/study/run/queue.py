@@ -1,7 +1,7 @@
-"""What waits to be run: groups of cells, each handed out once all the cells it needs are finished.
+"""The queue of groups of cells; a group is handed out once all cells that it needs are finished.
 
-Every group counts what it still waits for, so finishing a cell costs as much as there are groups that need it, however
-many others wait.
+Every group counts the cells that it waits for, so the cost of finishing a cell depends only on the number of groups
+that need it, not on the length of the queue.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from spoton.study.run.executors import Group
 
 
 class Queue:
-    """Groups of cells in the order in which they are best run.
+    """Groups of cells in the best order to run them.
 
     Args:
         groups: All groups of the study.
-        done: Names of the cells that are finished; a group of which all are is never handed out.
+        done: Names of the finished cells; a group whose cells are all finished is never handed out.
     """
 
     def __init__(self, groups: Sequence[Group], done: Set[str]) -> None:
@@ -36,10 +36,10 @@ class Queue:
             for name in needs:
                 self._needed_by.setdefault(name, []).append(place)
             if not needs:
-                self._ready.append(place)  # in rising order, which is a heap
+                self._ready.append(place)  # in ascending order, which is a valid heap
 
     def take(self) -> Group | None:
-        """Returns the first group that waits for nothing, or None; it is the caller's now."""
+        """Removes and returns the first group that waits for nothing, or returns None."""
         return self._groups.pop(heapq.heappop(self._ready)) if self._ready else None
 
     def finish(self, name: str) -> None:
@@ -50,7 +50,7 @@ class Queue:
                 heapq.heappush(self._ready, place)
 
     def put_back(self, group: Group) -> None:
-        """Takes a group back that was handed out; it comes before all others."""
+        """Puts back a group that was handed out; it comes before all others."""
         self._front -= 1
         self._groups[self._front] = group
         heapq.heappush(self._ready, self._front)

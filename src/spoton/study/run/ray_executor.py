@@ -1,7 +1,7 @@
 """Cells on a Ray cluster: tasks with resources, one model per worker process, retried when a worker dies.
 
-The study's folder has to be the same for all nodes: a shared path, or an fsspec URL. Rows are read here, once, and lie
-in Ray's object store; a task is given references to them, and a worker fetches those it needs.
+All nodes have to see the same study's folder: a shared path, or an fsspec URL. Rows are read here, once, and put into
+Ray's object store; a task gets references to them, and a worker fetches the rows that it needs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import Group, Outcome, attempt
 from spoton.tasks.task import Task
 
-# A worker that dies takes the task with it; Ray starts it anew elsewhere so often before it counts as failed.
+# How many times Ray starts a task again after its worker died, before the task counts as failed.
 _RETRIES = 3
 
-# All of the environment that tasks are given: where models and rows are found. Ray keeps these in the job's metadata
-# and shows them in its dashboard, so nothing secret is among them; a node that needs a token has to have its own.
+# The only environment variables that tasks get: where to find models and rows. Ray keeps these in the job's metadata
+# and shows them in its dashboard, so none of them is secret; a node that needs a token has to have its own.
 _PASSED_ON = (
     "SPOTON_CACHE", "SPOTON_DATA_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",
     "HF_DATASETS_OFFLINE",
@@ -33,13 +33,13 @@ class OnRay:
 
     Args:
         cell_runner: The study, whose folder or URL every node has to see.
-        address: Of a running cluster (`auto`, `ray://host:10001`); None: a new one on this machine.
+        address: Address of a running cluster (`auto`, `ray://host:10001`); None: a new cluster on this machine.
         workers: How many tasks run at a time.
-        cpus: Cores of a task.
-        gpus: GPUs of a task; fractions let several share one.
+        cpus: Cores per task.
+        gpus: GPUs per task; with fractions, several tasks share one.
 
     Raises:
-        StudyError: Ray is not installed, there is no cluster at the address, or it can never run a task of that size.
+        StudyError: Ray is not installed, there is no cluster at the address, or no node can hold a task of that size.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class OnRay:
         except ImportError as error:
             raise StudyError(
                 "The executor ray needs the package ray: pip install 'spoton[ray]'. `--executor local --workers N` "
-                "needs nothing."
+                "needs no other package."
             ) from error
         self._ray: Any = ray
         self.slots = workers
@@ -77,7 +77,7 @@ class OnRay:
         self._refs: dict[Any, Group] = {}
 
     def submit(self, group: Group) -> None:
-        """Takes a group."""
+        """Accepts a group."""
         self._refs[self._task.remote(self._place, self._placement, self._rows, group)] = group
 
     def wait(self) -> list[Outcome]:
@@ -88,12 +88,12 @@ class OnRay:
             group = self._refs.pop(ref)
             try:
                 outcomes.append(Outcome(group, self._ray.get(ref)))
-            except self._ray.exceptions.RayError as error:  # the worker died, again and again
+            except self._ray.exceptions.RayError as error:  # the worker died in every attempt
                 outcomes.append(Outcome(group, f"{type(error).__name__}: {error}"))
         return outcomes
 
     def close(self) -> None:
-        """Ends what still runs, and the cluster if it was started here."""
+        """Ends tasks that still run, and the cluster if it was started here."""
         for ref in self._refs:
             self._ray.cancel(ref, force=True)
         if self._own:
@@ -108,16 +108,16 @@ class OnRay:
             self._ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise StudyError(
-                f"No Ray cluster at {address}: {error}. Start one with `ray start --head`, or leave --address out to "
-                "have one on this machine."
+                f"No Ray cluster at {address}: {error}. Start one with `ray start --head`, or leave out --address to "
+                "start one on this machine."
             ) from error
 
     def _require_room(self, cpus: float, gpus: float) -> None:
-        """A task that no node can hold would wait forever."""
+        """Refuses tasks that no node can hold, since they would wait forever."""
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
             raise StudyError(
-                f"No node of the cluster has {cpus:g} CPUs and {gpus:g} GPUs, which one worker was to get; its nodes "
+                f"No node of the cluster has {cpus:g} CPUs and {gpus:g} GPUs, which one worker needs; its nodes "
                 f"have {'; '.join(_words(node) for node in nodes) or 'nothing'}. Lower --worker-cpus or --worker-gpus."
             )
 
@@ -127,7 +127,7 @@ def _words(resources: dict[str, float]) -> str:
 
 
 def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """Returns what of this process' environment tasks are given."""
+    """Returns the variables of this process's environment that tasks get."""
     return {name: environment[name] for name in _PASSED_ON if name in environment}
 
 
@@ -135,13 +135,13 @@ _cell_runners: dict[str, CellRunner] = {}
 
 
 def _in_worker(place: str, placement: Placement, rows: Mapping[tuple[Role, str], Any], group: Group) -> str:
-    """Carries out a group in the cell runner of this worker process, which is opened once.
+    """Runs a group in the cell runner of this worker process, which is opened once.
 
     Args:
         place: The study's folder or URL.
         placement: Where the model is held.
         rows: References to the tasks, by role and name.
-        group: What to carry out.
+        group: The cells to run.
     """
     if place not in _cell_runners:
         import ray

@@ -1,6 +1,6 @@
-"""What is kept of a finished cell: one JSON document, the same columns whatever was run.
+"""The result of a finished cell: one JSON document, with the same columns for every kind of cell.
 
-Plain values from plain values. Where documents lie is known to `store.py`.
+This module builds plain values from plain values; `store.py` knows where the documents are.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Result:
-    """What a cell gave.
+    """The outcome of a cell.
 
     Attributes:
-        scores: By split and metric.
+        scores: Scores by split and metric.
         tuned: The run; None: nothing was tuned.
-        more: Columns of its kind alone.
+        more: Columns that only this kind of cell has.
     """
 
     scores: Scores
@@ -42,11 +42,11 @@ def document_of_result(
     """Returns the document of a finished cell.
 
     Args:
-        cell: Which.
+        cell: The cell.
         task: Its task.
-        result: What it gave.
+        result: Its outcome.
         seconds: Wall time of the cell, or its share of the time of cells tuned together.
-        model_name: Of the frozen model.
+        model_name: Name of the frozen model.
     """
     run = {} if result.tuned is None else _run(result.tuned)
     return (
@@ -59,18 +59,18 @@ def document_of_result(
 
 
 def document_of_source(cell: LibrarySource, found: Mapping[str, Any], *, model_name: str) -> dict[str, Any]:
-    """Returns the document of a source that a library had already; it takes no time.
+    """Returns the document of a source from a library; its time is zero.
 
     Args:
-        cell: Which.
-        found: What its card says, in the columns of a result.
-        model_name: Of the frozen model.
+        cell: The cell.
+        found: The facts on its card, in the columns of a result.
+        model_name: Name of the frozen model.
     """
     return cell.facts() | dict(found) | _how(cell, 0.0, model_name)
 
 
 def _how(cell: Cell, seconds: float, model_name: str) -> dict[str, Any]:
-    """What it was run with."""
+    """Returns how the cell ran."""
     return {
         "seconds": seconds, "recipe": cell.tuned_by().model_dump(), "data_hash": cell.data_hash,
         "model": model_name, "model_fingerprint": cell.held.fingerprint, "dtype": cell.held.dtype,
@@ -79,7 +79,7 @@ def _how(cell: Cell, seconds: float, model_name: str) -> dict[str, Any]:
 
 
 def _scored(task: Task, scores: Scores) -> dict[str, Any]:
-    """The task and the scores by split and metric."""
+    """Returns the task and the scores by split and metric."""
     return {
         "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()}, "all_scores": scores,
         "splits": task.splits(), "labels": None if task.labels is None else len(task.labels), "family": task.family,
@@ -88,7 +88,7 @@ def _scored(task: Task, scores: Scores) -> dict[str, Any]:
 
 
 def _run(tuned: Tuned | TunedModel) -> dict[str, Any]:
-    """The run, whatever was tuned."""
+    """Returns the course of the run, for a prompt or for all weights."""
     losses = [entry["loss"] for entry in tuned.history if "loss" in entry]
     return {
         "steps": tuned.steps, "looks": [entry for entry in tuned.history if "validation" in entry],

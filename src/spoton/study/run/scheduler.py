@@ -1,7 +1,7 @@
-"""Running a study: what is ready goes to the executor, what failed is tried again, what is finished never runs twice.
+"""Runs a study: cells that are ready go to the executor, failed cells are tried again, finished cells never run twice.
 
-The folder is the only memory. A run that is killed is resumed by running it again; cells of a study that is
-changed are found under their old names where nothing that decides them has changed.
+The folder holds all state. To resume a killed run, run it again. If the study file changes, cells keep their names, and
+so their results, unless something that decides them has changed.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from spoton.tuning.halving import Halving
 from spoton.tuning.kept import whole_document
 
 PLAN = "plan.json"
-"""The list of cells, written by whoever plans or runs."""
+"""The list of cells, written by `plan` and `run`."""
 
 TRIES = 2
-"""How often a cell is tried in one run before it is left as failed."""
+"""How many times a cell is tried in one run before it counts as failed."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell as the plan has it, for whoever has neither the model nor the rows.
+    """A cell in the plan, which can be read without the model and the rows.
 
     Attributes:
-        name: The cell's.
-        kind: What is run.
-        words: What it is, for people.
-        seconds: Of one worker, as predicted on the machine that planned.
+        name: Name of the cell.
+        kind: Kind of the cell.
+        words: A description for people.
+        seconds: Seconds of one worker, as predicted on the machine that planned.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Status:
     """How far a study is.
 
     Attributes:
-        cells: All of them.
-        finished: What each finished cell took in seconds, by name.
-        failed: Name and traceback of those that failed last time they ran.
-        damaged: Names of those whose result is empty, cut off or another's; they run again.
+        cells: All cells.
+        finished: Seconds that each finished cell took, by name.
+        failed: Name and traceback of the cells that failed in their last run.
+        damaged: Names of the cells whose result is empty, truncated or of another cell; they run again.
     """
 
     cells: tuple[Planned, ...]
@@ -67,18 +67,18 @@ class Status:
 
     @property
     def left(self) -> list[Planned]:
-        """The cells without a result."""
+        """Cells without a result."""
         return [cell for cell in self.cells if cell.name not in self.finished]
 
     @property
     def seconds_left(self) -> float:
-        """Seconds of one worker for what is left: predictions, scaled by how right they were so far."""
+        """Seconds of one worker for the cells that are left: predictions, scaled by their error so far."""
         predicted = sum(cell.seconds for cell in self.cells if cell.name in self.finished)
         scale = sum(self.finished.values()) / predicted if predicted else 1.0
         return scale * sum(cell.seconds for cell in self.left)
 
     def to_json(self) -> dict[str, Any]:
-        """Counts by kind, what failed or is damaged, and the time left."""
+        """Returns counts by kind, failed and damaged cells, and the time left."""
         counts = Counter(cell.kind for cell in self.cells)
         done = Counter(cell.kind for cell in self.cells if cell.name in self.finished)
         return {
@@ -99,7 +99,7 @@ def read_plan(store: Store) -> list[Planned]:
     """Returns the list of cells.
 
     Raises:
-        StudyError: The study was not planned yet, or the list is damaged.
+        StudyError: The study is not planned yet, or the list is damaged.
     """
     data = store.read(PLAN)
     if data is None:
@@ -115,7 +115,7 @@ def read_plan(store: Store) -> list[Planned]:
 
 
 def status_of(store: Store, plan: Sequence[Planned]) -> Status:
-    """Returns how far a study is, from its folder alone."""
+    """Returns how far a study is, from its folder only."""
     there = store.names("cells", ".json")
     failures = store.names("failures", ".json")
     finished: dict[str, float] = {}
@@ -137,7 +137,7 @@ def document_of(store: Store, name: str) -> dict[str, Any]:
     """Returns a JSON file of the folder.
 
     Raises:
-        StudyError: It is empty or damaged, which no crash of ours leaves behind.
+        StudyError: The file is empty or damaged, which no crash of spoton causes.
     """
     document = whole_document(store.read(name))
     if document is None:
@@ -162,19 +162,19 @@ def run_cells(
 
     Args:
         store: The study's folder.
-        cells: All cells of the study, in the order in which they are best run.
+        cells: All cells of the study, in the best order to run them.
         executor: Where they run; closed at the end.
-        together: How many cells of one target that differ only in their start share every pass over the model.
-        tries: How often a cell is tried before it is left as failed.
-        predicted: Seconds of one worker that a cell is expected to take.
-        on_event: Told after every group; an executor in this process tells of steps as well.
+        together: How many transfers to one target and seed share every pass through the model.
+        tries: How many times a cell is tried before it counts as failed.
+        predicted: Predicts the seconds of one worker for a cell.
+        on_event: Receives an event after every group; an executor in this process also sends events for steps.
 
     Returns:
-        How far the study is now: failed cells, and those that need them, are left.
+        How far the study is now: failed cells, and cells that need them, are left.
 
     Raises:
-        StudyError: Another process runs this study.
-        Interrupted: Ctrl-C; what is finished is kept.
+        StudyError: Another process is running this study.
+        Interrupted: Ctrl-C; finished cells are kept.
     """
     with _alone(store):
         plan = write_plan(store, cells, predicted)
@@ -201,18 +201,18 @@ def run_cells(
 
 
 def _halving(group: Group) -> Halving | None:
-    """How the cells of a group are compared while they are tuned together, if they are."""
+    """Returns how the cells of a group are compared while they are tuned together; None if they are not."""
     first = group[0]
     return first.halving if isinstance(first, Transfer) else None
 
 
 def _groups(cells: Sequence[Cell], together: int) -> list[Group]:
-    """Cells in groups; made of all cells, finished or not, so that a resumed run has the same groups."""
+    """Returns groups of cells, built from finished and unfinished cells so that a resumed run has the same groups."""
     groups: list[list[Cell]] = []
     for cell in cells:
         last = groups[-1][-1] if groups else None
         if isinstance(cell, Transfer) and isinstance(last, Transfer):
-            most = len(cells) if cell.halving else together  # those that are compared are tuned together
+            most = len(cells) if cell.halving else together  # cells that are compared are tuned together
             if (last.task, last.seed) == (cell.task, cell.seed) and len(groups[-1]) < most:
                 groups[-1].append(cell)
                 continue
@@ -221,14 +221,15 @@ def _groups(cells: Sequence[Cell], together: int) -> list[Group]:
 
 
 def _settle(store: Store, outcome: Outcome, attempts: Counter[str], queue: Queue, tries: int) -> list[str]:
-    """Names of the cells of a group that are finished now; the others are noted, and tried again if they may be."""
+    """Returns the names of the cells of a group that are finished now; records failures of the others, and puts those
+    with tries left back into the queue."""
     finished = [
         name for name, result in store.results(cell.name for cell in outcome.group) if result is not None
     ]
     left = [cell for cell in outcome.group if cell.name not in set(finished)]
     for cell in left:
         attempts[cell.name] += 1
-        error = outcome.error or "It ended without a result and without an error."
+        error = outcome.error or "The cell ended without a result and without an error."
         record = {"name": cell.name, "words": cell.words, "attempts": attempts[cell.name], "error": error}
         store.write(f"failures/{cell.name}.json", sealed_json(record))
     again = [cell for cell in left if attempts[cell.name] < tries]
@@ -236,12 +237,12 @@ def _settle(store: Store, outcome: Outcome, attempts: Counter[str], queue: Queue
         queue.put_back(outcome.group)
     else:
         for cell in again:
-            queue.put_back((cell,))  # alone: whatever it was, it shall not take others with it
+            queue.put_back((cell,))  # alone, so that its failure does not affect other cells
     return finished
 
 
 class _Progress:
-    """How far a running study is, kept as running sums so that an event costs the same however many cells there are."""
+    """How far a running study is, as running sums: the cost of an event does not depend on the number of cells."""
 
     def __init__(self, plan: Sequence[Planned], done: set[str], slots: int) -> None:
         self.done = done
@@ -257,16 +258,17 @@ class _Progress:
             self._left -= self._seconds[name]
 
     def event(self) -> Progress:
-        """Returns the progress event, with the time left by what the cells of this run took."""
+        """Returns the progress event; the time left is based on the time of the cells in this run."""
         seconds = (time.monotonic() - self._began) / self._here * self._left if self._here else None
         return Progress("study", len(self.done), len(self._seconds), "cell", seconds_left=seconds)
 
 
 @contextmanager
 def _alone(store: Store) -> Iterator[None]:
-    """Keeps a second process of this machine from running the same study; the system ends the lock of a killed one."""
+    """Prevents a second process on this machine from running the same study; the system releases the lock of a killed
+    process."""
     if store.local is None:
-        yield  # object stores have no locks; two runs would only do work twice
+        yield  # object stores have no locks; two runs would only do the same work twice
         return
     try:
         import fcntl
@@ -280,7 +282,7 @@ def _alone(store: Store) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StudyError(
-                f"Another process is running the study {store.place}. Wait for it, or stop it; `spoton study status` "
-                "shows how far it is."
+                f"Another process is running the study {store.place}. Wait for it or stop it; `spoton study status` "
+                "shows its progress."
             ) from error
         yield

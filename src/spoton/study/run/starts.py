@@ -1,6 +1,6 @@
-"""Where the prompt of a cell starts: at a source's prompt, at an average of several, at one tuned on a mixture.
+"""The start of a cell's prompt: a source's prompt, a combination of several, noise, or a prompt tuned on a mixture.
 
-It reads prompts from the study's folder; only a mixture is tuned here, since it is nothing but a start.
+This module reads prompts from the study's folder. It tunes only the prompt of a mixture, which serves only as a start.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from spoton.tuning.prompt_run import Job
 
 @dataclass(frozen=True)
 class CellStart:
-    """Where a cell's prompt starts: None means as its recipe says.
+    """The start of a cell's prompt.
 
     Attributes:
-        value: `[P, D]`.
-        parents: What it was made of.
-        notes: What a reader should know.
+        value: The start `[P, D]`; None: the start of the recipe.
+        parents: The prompts it comes from.
+        notes: Notes for the reader of the result.
         tuned_as: What is tuned in place of the prompt.
     """
 
@@ -55,8 +55,8 @@ class Starts:
     Args:
         model: The frozen model.
         store: The study's folder.
-        task: Gives the task of a role and name.
-        sources: Names of the source tasks, as the study file has them.
+        task: Returns the task of a role and name.
+        sources: Names of the source tasks, as in the study file.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Starts:
         self._model, self._store, self._task, self._sources = model, store, task, sources
 
     def of(self, cell: Cell, on_event: OnEvent) -> CellStart:
-        """Where a cell's prompt starts.
+        """Returns the start of a cell's prompt.
 
         Raises:
-            StudyError: A prompt it needs is not there, or a target has no key.
+            StudyError: A prompt it needs does not exist, or a target has no key.
             PromptError: A prompt it needs is damaged, or belongs to another model.
             Interrupted: Ctrl-C while a mixture was tuned.
         """
@@ -88,7 +88,7 @@ class Starts:
         return CellStart(from_prompt(prompt.value, length), (parent,))
 
     def _combination(self, cell: Combination) -> CellStart:
-        """What the cell's method makes of the k nearest source prompts."""
+        """Combines the k nearest source prompts by the cell's method."""
         assert cell.kind in METHODS
 
         def own() -> Tensor:
@@ -98,7 +98,7 @@ class Starts:
         return CellStart(start.value, start.parents, (f"{cell.kind} of {start.name}.",), start.tuned_as)
 
     def _noise(self, cell: Noise) -> CellStart:
-        """Normal noise `[P, D]`, as large as a source's prompt by the root mean square of its numbers."""
+        """Returns normal noise `[P, D]` with the root mean square of a source's prompt."""
         like = self._store.prompt(cell.like_cell)
         like.require_model(self._model.fingerprints, self._model.name)
         draw = torch.Generator().manual_seed(cell.seed)
@@ -108,7 +108,7 @@ class Starts:
         )
 
     def _retrieved(self, cell: Combination | MultiTaskMixture) -> list[Retrieved]:
-        """The k source prompts, of all tasks and seeds, whose keys are nearest to the target's (SPoT, section 3.3)."""
+        """Returns the k source prompts of all tasks and seeds with keys nearest to the target's (SPoT, section 3.3)."""
         key = self._store.prompt(cell.key_cell).key
         if key is None:
             raise StudyError(f"{cell.key_cell} has no key: its recipe ends before its key_step.")
@@ -116,7 +116,7 @@ class Starts:
         return most_similar(key, prompts, cell.k, cell.similarity)
 
     def _mixture(self, cell: MultiTaskMixture, on_event: OnEvent) -> CellStart:
-        """A prompt tuned on the tasks of the top k and the target, mixed; its last state (SPoT, section 3.3)."""
+        """Returns the last state of a prompt tuned on a mixture of the top k and the target (SPoT, section 3.3)."""
         names = sorted({one.prompt.card.task for one in self._retrieved(cell)})
         by_name = {self._task("source", name).name: name for name in self._sources}
         members = [self._task("source", by_name[name]) for name in names]
@@ -132,5 +132,5 @@ class Starts:
 
 
 def first_stage(checkpoint: Path | None) -> Path | None:
-    """Where a cell keeps the state of its mixture."""
+    """Returns where a cell keeps the checkpoint of its mixture."""
     return checkpoint and checkpoint.with_suffix(".mixture")

@@ -1,12 +1,12 @@
-"""The folder of a study: files that are whole or absent, on this machine or behind any fsspec URL.
+"""The folder of a study: files that are complete or absent, on this machine or at any fsspec URL.
 
-    study.yaml                     what shall be computed
-    cells/<cell>.json              one finished cell; written last, so that its existence says it is complete
+    study.yaml                     what to compute
+    cells/<cell>.json              the result of a finished cell; written last, so if it exists, the cell is complete
     prompts/<cell>.safetensors     the prompt of a cell
-    failures/<cell>.json           what went wrong in a cell, how often, with its traceback
-    work/<cell>.checkpoint         a cell that was interrupted (local folders only)
+    failures/<cell>.json           the last error of a cell with its traceback, and the number of attempts
+    work/<cell>.checkpoint         an interrupted cell (local folders only)
 
-It knows names and bytes, and of a result no more than whether it is whole.
+This module knows names and bytes, and about a result only whether it is complete.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spoton.tuning.kept import whole_document
 STUDY_FILE = "study.yaml"
 
 _COLUMNS = frozenset({"name", "kind", "task", "scores", "seconds"})  # of every result
-_AT_ONCE = 500  # files asked for at a time; object stores answer them side by side
+_AT_ONCE = 500  # files requested at a time; object stores answer in parallel
 
 
 class Store:
@@ -36,7 +36,7 @@ class Store:
         place: A local path, or an fsspec URL such as `s3://bucket/study`.
 
     Attributes:
-        place: As given.
+        place: The path or URL as given.
         local: The path, if it is on this machine; else None.
     """
 
@@ -55,7 +55,7 @@ class Store:
         self.local = Path(self._root) if is_local else None
 
     def read(self, name: str) -> bytes | None:
-        """Returns the content of a file, or None if it is not there."""
+        """Returns the content of a file, or None if it does not exist."""
         try:
             if self.local is not None:
                 return (self.local / name).read_bytes()
@@ -64,7 +64,7 @@ class Store:
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file that no reader ever meets half-written: object stores do so by themselves."""
+        """Writes a file so that no reader ever sees part of it; object stores guarantee this themselves."""
         if self.local is not None:
             atomic_write(self.local / name, data)
             return
@@ -73,13 +73,13 @@ class Store:
         self._system.pipe_file(path, data)
 
     def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
+        """Removes a file if it exists."""
         path = f"{self._root}/{name}"
         if self._system.exists(path):
             self._system.rm_file(path)
 
     def names(self, folder: str, suffix: str) -> set[str]:
-        """Names of the files of one folder that end in `suffix`, without it."""
+        """Returns the names of the files in a folder that end in `suffix`, without the suffix."""
         self._system.invalidate_cache()
         try:
             found = self._system.ls(f"{self._root}/{folder}", detail=False)
@@ -89,11 +89,11 @@ class Store:
         return {name.removesuffix(suffix) for name in files if name.endswith(suffix) and name[0] != "."}
 
     def result(self, name: str) -> dict[str, Any] | None:
-        """Returns the result of a cell; None if it is not finished, or its file is empty, cut off or another's."""
+        """Returns the result of a cell; None if it is missing, empty, truncated or of another cell."""
         return _result(self.read(f"cells/{name}.json"), name)
 
     def results(self, names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
-        """Name and result of many cells, in order; object stores are asked for many at a time."""
+        """Yields name and result of many cells, in order; many files are requested from an object store at a time."""
         if self.local is not None:
             for name in names:
                 yield name, self.result(name)
@@ -109,7 +109,7 @@ class Store:
         """Returns the prompt of a cell.
 
         Raises:
-            StudyError: There is none.
+            StudyError: There is no such prompt.
             PromptError: The file is damaged.
         """
         file = f"prompts/{name}.safetensors"
@@ -119,12 +119,12 @@ class Store:
         return SoftPrompt.from_bytes(data, f"{self._root}/{file}")
 
     def checkpoint(self, name: str) -> Path | None:
-        """Where an unfinished cell keeps its state; None where files cannot be replaced in place."""
+        """Returns where an unfinished cell keeps its checkpoint; None if the folder is not local."""
         return None if self.local is None else self.local / "work" / f"{name}.checkpoint"
 
 
 def _result(data: bytes | None, name: str) -> dict[str, Any] | None:
-    """The result in a file's bytes, if it is whole and that of the cell."""
+    """Returns the result in a file's bytes if it is complete and of this cell, else None."""
     document = whole_document(data)
     return (
         document
