@@ -21,11 +21,8 @@ from spoton.serving.server import Server
 from spoton.serving.service import Service
 
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "serve.png"
-TEXT = (
-    "The trailer promised a thriller; what I got was two hours of people talking in a kitchen, and I would watch it "
-    "again tomorrow."
-)
-PROMPTS = ("movie_sentiment", "product_sentiment", "tweet_sentiment", "medical_subject")
+TEXT = "I waited two weeks for this blender, and it broke on the first day. The shop does not even answer my mails."
+PROMPTS = ("product_sentiment", "sst2", "subj", "tweet_eval_emotion")
 
 
 def main() -> None:
@@ -48,7 +45,10 @@ def main() -> None:
         for _ in range(2):  # the first time the keys of the prompts are computed
             page.locator("button").click()
             page.locator(".answer h3 span", has_text="ms").nth(len(PROMPTS) - 1).wait_for()
-        page.screenshot(path=PICTURE, full_page=True)
+        below = page.locator("#map").bounding_box()
+        assert below is not None  # the map comes last
+        clip = {"x": 0, "y": 0, "width": 1400, "height": below["y"]}
+        page.screenshot(path=PICTURE, full_page=True, clip=clip)
         browser.close()
     server.should_exit = True
     thread.join()
