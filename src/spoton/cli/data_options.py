@@ -324,7 +324,7 @@ class TargetOptions(TaskOptions):
 def is_path(text: str) -> bool:
     """Whether a text names something that exists; text of any length and content may be asked about."""
     try:
-        return Path(text).exists()
+        return bool(text) and Path(text).exists()  # the path "" is the folder of the process
     except (OSError, ValueError):  # too long for a name, or with a zero byte
         return False
 

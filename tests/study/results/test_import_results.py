@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,7 @@ def test_damaged_tables_are_told_with_their_line(csv_of: Any, text: str | bytes,
 def test_files_that_are_not_there(tmp_path: Path, csv_of: Any) -> None:
     with pytest.raises(DataError, match="no file"):
         imported(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="Cannot read"):
         imported(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         imported(csv_of(TABLE), keys=tmp_path / "keys")
@@ -383,3 +385,19 @@ def test_a_replaced_import_leaves_no_prompts_behind(prompts: Path, csv_of: Any, 
     imported(csv_of(TABLE), keys=prompts).save(tmp_path / "study")
     imported(csv_of(TABLE)).save(tmp_path / "study")
     assert [path.name for path in (tmp_path / "study").iterdir()] == ["results.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
+def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="it is a pipe, not a regular file"):
+        imported(tmp_path / name)
+
+
+def test_json_lines_end_at_a_line_feed_alone(csv_of: Any) -> None:
+    text = "".join(
+        json.dumps({"source": source, "target": "x", "seed": 0, "score": score}, ensure_ascii=False) + "\n"
+        for source, score in (("", 50), ("a\u2028c", 60), ("b", 55))
+    )
+    assert imported(csv_of(text, "scores.jsonl")).sources == ("a\u2028c", "b")
