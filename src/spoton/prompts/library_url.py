@@ -23,6 +23,7 @@ import fsspec
 from spoton.errors import LibraryError, PromptError
 from spoton.files import atomic_write, cache_folder
 from spoton.hub_offline import hub_or_cache
+from spoton.parsing import parse_json
 from spoton.prompts.library import SUFFIX, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 
@@ -162,7 +163,7 @@ class RemoteLibrary(PromptLibrary):
     def _known(self) -> dict[str, str]:
         """What the mirror was made of; empty if that is not known."""
         try:
-            known: dict[str, str] = json.loads((self.folder / _STATE).read_text())
+            known: dict[str, str] = parse_json((self.folder / _STATE).read_text())
         except (OSError, ValueError):
             return {}
         return known

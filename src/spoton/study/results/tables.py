@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spoton.errors import DataError
+from spoton.parsing import parse_json
 from spoton.reading import read_bytes, read_text, reason
 
 _DELIMITERS = ",;\t|"
@@ -103,14 +104,14 @@ def _json(path: Path, text: str) -> TableFile:
     """One object a line, or one array of objects."""
     try:
         if text.lstrip().startswith("["):
-            objects = list(enumerate(json.loads(text), start=1))
+            objects = list(enumerate(parse_json(text), start=1))
             word = "entry"
         else:
             objects = [
-                (line, json.loads(one)) for line, one in enumerate(text.split("\n"), start=1) if one.strip()
+                (line, parse_json(one)) for line, one in enumerate(text.split("\n"), start=1) if one.strip()
             ]
             word = "line"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}. Expected one object a line.") from error
     for line, one in objects:
         if not isinstance(one, dict) or any(isinstance(cell, list | dict) for cell in one.values()):
@@ -132,6 +133,11 @@ def _parquet(path: Path) -> TableFile:
         table = pyarrow.parquet.read_table(io.BytesIO(read_bytes(path)))
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} is not a Parquet file: {error}. Save it again, or as CSV.") from error
+    index = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    named = [
+        name for name in index if name in table.column_names
+    ]  # pandas writes its index behind the other columns
+    table = table.select([*named, *(name for name in table.column_names if name not in named)])
     columns = [column.to_pylist() for column in table.columns]
     rows = [
         (f"row {i}", [_text(cell) for cell in row]) for i, row in enumerate(zip(*columns, strict=True), 1)
