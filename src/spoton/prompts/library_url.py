@@ -63,7 +63,8 @@ class RemoteLibrary(PromptLibrary):
     def __init__(self, folder: Path | str, readonly: bool = False) -> None:
         self.url = str(folder).rstrip("/")
         try:
-            self._remote, self._root = fsspec.core.url_to_fs(self.url)
+            with self._reached(ImportError, ValueError):  # some drivers connect here
+                self._remote, self._root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise LibraryError(
                 f"{self.url} cannot be opened: {error}. Install the driver that fsspec names, or give a folder."
@@ -169,15 +170,15 @@ class RemoteLibrary(PromptLibrary):
         return known
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Turns whatever a driver raises into one message: each has errors of its own."""
+    def _reached(self, *but: type[Exception]) -> Iterator[None]:
+        """Turns whatever a driver raises into one message, but for some types: each has errors of its own."""
         try:
             # Without a network, the Hub's client would retry for half a minute.
             with hub_or_cache() if self.url.startswith("hf://") else nullcontext():
                 yield
-        except (LibraryError, PromptError):
-            raise
         except Exception as error:
+            if isinstance(error, (LibraryError, PromptError, *but)):
+                raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise LibraryError(
                 f"The library {self.url} cannot be used: {reason}. "
