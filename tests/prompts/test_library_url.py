@@ -89,5 +89,7 @@ def test_a_driver_that_connects_at_once_and_cannot(monkeypatch: pytest.MonkeyPat
         raise OSError(-2, "Name or service not known")  # an error of no number that the system has
 
     monkeypatch.setattr("fsspec.core.url_to_fs", unreachable)
-    with pytest.raises(LibraryError, match=r"ftp://nobody/prompts cannot be used: .*not known\. Check the address"):
+    with pytest.raises(
+        LibraryError, match=r"ftp://nobody/prompts cannot be used: .*not known\. Check the address"
+    ):
         PromptLibrary("ftp://nobody/prompts")

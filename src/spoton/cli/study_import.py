@@ -71,10 +71,6 @@ def import_(
     from spoton.study.results.import_results import ImportedFiles, import_study, require_free
     from spoton.study.results.score_tables import ReadOptions, read_families
 
-    if not 0 < scale < float("inf"):
-        raise typer.BadParameter(
-            f"{scale:g} cannot be a factor of scores; expected 1, or 100 for fractions.", param_hint="--scale"
-        )
     require_free(out, replace=replace)
     kinds, learned = read_families(families) if families else ({}, {})
     results = import_study(

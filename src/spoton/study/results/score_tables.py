@@ -89,6 +89,13 @@ class ReadOptions:
     accept_scale: bool = False
     scratch_name: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses a scale that makes no scores."""
+        if not 0 < self.scale < math.inf:
+            raise DataError(
+                f"--scale {self.scale:g} cannot be a factor of scores. Use 1, or 100 for fractions."
+            )
+
     def is_scratch(self, source: str) -> bool:
         """Returns whether a source stands for tuning from scratch."""
         if self.scratch_name is not None:
