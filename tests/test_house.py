@@ -32,8 +32,6 @@ TESTED_IN = {
     "cli/models.py": "cli/test_app.py",
     "cli/output.py": "cli/test_app.py",
     "cli/retrieve.py": "cli/test_evaluate.py",
-    "cli/signals.py": "cli/test_tune.py",
-    "cli/start.py": "faults/test_environment.py",
     "cli/study_analysis.py": "cli/test_study.py",
     "cli/tables.py": "cli/test_predict.py",
     "cli/compared.py": "cli/test_adapt.py",

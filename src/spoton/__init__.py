@@ -12,7 +12,6 @@ Examples:
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ __all__ = [
     "tune",
 ]
 
-__version__: str = version("spoton")
+__version__: str
 
 _ROOMS = {
     "spoton.errors": ("SpotonError",),
@@ -68,9 +67,16 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: if `name` is not public.
     """
-    if name not in _ROOM_OF:
+    value: Any
+    if name == "__version__":
+        # Here, because it takes longer to import than all else that a command does before it watches for Ctrl-C.
+        from importlib.metadata import version
+
+        value = version("spoton")
+    elif name in _ROOM_OF:
+        value = getattr(import_module(_ROOM_OF[name]), name)
+    else:
         raise AttributeError(f"module 'spoton' has no attribute {name!r}")
-    value = getattr(import_module(_ROOM_OF[name]), name)
     globals()[name] = value  # the next access does not come here
     return value
 

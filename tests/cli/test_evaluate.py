@@ -263,3 +263,11 @@ def test_the_baseline_is_compared_row_by_row(run: Run, prompts: PromptLibrary, r
     assert gain["difference"] == found["scores"]["accuracy"] - found["baseline"]["scores"]["test"]["accuracy"]
     assert gain["interval"][0] < gain["difference"] <= gain["interval"][1]
     assert "difference to it" in run(*line).stdout
+
+
+def test_answers_never_replace_the_data(run: Run, prompts: PromptLibrary, reviews: Path) -> None:
+    before = reviews.read_bytes()
+    ran = run(
+        "evaluate", "news", reviews, "--library", prompts.folder, "--predictions", reviews, "--overwrite"
+    )
+    assert ran.code == 2 and "is the data itself" in ran.stderr and reviews.read_bytes() == before

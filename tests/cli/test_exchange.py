@@ -107,3 +107,28 @@ def test_mistakes_are_explained(run: Run, prompts: PromptLibrary, tiny_model: Pa
     assert ran.code == 2 and ran.document["kind"] == "PromptError"
     ran = run("export", "nobody", "--to", "peft", "--out", tmp_path / "x", "--library", prompts.folder)
     assert ran.code == 2 and "nobody" in ran.stderr
+
+
+@pytest.mark.parametrize("form", ["peft", "t5x", "gguf", "baked"])
+def test_what_is_there_is_replaced_only_when_asked(
+    form: str, run: Run, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    kept = tmp_path / "mine.bin"
+    if form in ("peft", "baked"):
+        kept = tmp_path / "mine" / "config.json"
+        kept.parent.mkdir()
+    kept.write_text("kept")
+    out = kept if form in ("t5x", "gguf") else kept.parent
+    line = ("export", "news", "--to", form, "--out", out, "--library", prompts.folder)
+    ran = run(*line)
+    assert ran.code == 2 and "--overwrite" in ran.stderr and kept.read_text() == "kept"
+    assert list(kept.parent.glob("*.npy")) == [] and run(*line, "--overwrite").code == 0
+
+
+def test_an_import_does_not_replace_a_prompt(run: Run, prompts: PromptLibrary, tmp_path: Path) -> None:
+    run("export", "news", "--to", "peft", "--out", tmp_path / "p", "--library", prompts.folder)
+    quiz = prompts.folder / "quiz.safetensors"
+    before, line = quiz.read_bytes(), ("import", tmp_path / "p", "--from", "peft", "--out", quiz)
+    ran = run(*line)
+    assert ran.code == 2 and "--overwrite" in ran.stderr and quiz.read_bytes() == before
+    assert run(*line, "--overwrite").code == 0 and quiz.read_bytes() != before

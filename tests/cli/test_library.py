@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from spoton.prompts import PromptLibrary
 from tests.cli.conftest import Run, a_prompt
 from tests.tiny import WIDTH
@@ -113,3 +115,12 @@ def test_verify_keeps_libraries_apart(run: Run, library: PromptLibrary, tmp_path
     ]  # fmt: skip
     shown = run("library", "verify", *flags).stdout
     assert all(str(place) in shown for place in places)
+
+
+def test_an_own_library_that_is_a_file_is_said(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prompts.csv").write_text("a,b\n")
+    monkeypatch.setenv("SPOTON_LIBRARY", str(tmp_path / "prompts.csv"))
+    ran = run("library", "list")
+    assert ran.code == 2 and "prompts.csv is a file; expected the folder of a library" in ran.stderr

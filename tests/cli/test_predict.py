@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,43 @@ def test_out_keeps_the_columns_and_says_how_sure(run: Run, labelled: Path, tmp_p
     run("predict", labelled, "--file", file, "--out", lines)
     assert [json.loads(line)["row"] for line in lines.read_text().splitlines()] == [1, 2, 3]
     assert run("predict", labelled, "--file", file, "--out", tmp_path / "answers.doc").code == 2
+
+
+def test_an_empty_text_is_not_the_folder_of_the_process(run: Run, labelled: Path) -> None:
+    ran = run("predict", labelled, "")
+    assert ran.code == 2 and "There is no text to answer" in ran.stderr and "is a file" not in ran.stderr
+
+
+def test_texts_and_a_file_are_not_both_answered(run: Run, labelled: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.txt").write_text("The film was dull.\n")
+    ran = run("predict", labelled, "The film was warm.", "--file", tmp_path / "new.txt")
+    assert ran.code == 2 and "Keep one of the two" in ran.stderr
+
+
+@pytest.mark.parametrize("line", [("-",), ("--file", "-")])
+def test_a_dash_is_stdin(run: Run, labelled: Path, line: tuple[str, ...]) -> None:
+    ran = run("predict", labelled, *line, "--json", stdin="The film was dull.\n")
+    assert [one["input"] for one in ran.document["predictions"]] == ["The film was dull.\nVerdict:"]
+
+
+def test_a_folder_is_not_called_a_file(run: Run, labelled: Path, tmp_path: Path) -> None:
+    ran = run("predict", labelled, tmp_path)
+    assert ran.code == 2 and "is a folder" in ran.stderr and "is a file" not in ran.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_is_refused_as_one(run: Run, labelled: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    for line in ((tmp_path / "pipe.csv",), ("--file", tmp_path / "pipe.csv")):
+        ran = run("predict", labelled, *line)
+        assert (
+            ran.code == 2
+            and "it is a pipe, not a regular file" in ran.stderr
+            and "not there" not in ran.stderr
+        )
+
+
+def test_a_list_in_a_row_is_refused_with_its_number(run: Run, labelled: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.jsonl").write_text('{"text": "fine"}\n{"text": ["a", "b"]}\n')
+    ran = run("predict", labelled, "--file", tmp_path / "new.jsonl")
+    assert ran.code == 2 and "Row 2: " in ran.stderr and "prints a list" in ran.stderr

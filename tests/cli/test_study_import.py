@@ -128,3 +128,8 @@ def test_each_pair_of_keys_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(similarities, "similarity", lambda *args: compared.append(args[2]) or original(*args))
     analyse(made())
     assert len(compared) == 3 * (21 * 22 // 2)
+
+
+@pytest.mark.parametrize("scale", ["0", "-1", "nan", "inf"])
+def test_a_factor_that_makes_no_scores(import_table: Any, scale: str) -> None:
+    assert "cannot be a factor" in import_table(ITSELF, "--scale", scale, code=2).document["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -164,3 +165,10 @@ def test_parameters_follow_from_the_configuration() -> None:
     # GPT-2 small, as published; T5 v1.1's output matrix counts, though transformers ties it without a checkpoint.
     assert parameters_of(transformers.GPT2Config()) == 124_439_808
     assert parameters_of(config("t5_v1_1")) == tiny("t5_v1_1").network.num_parameters()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_what_is_there_is_never_looked_for_on_the_hub(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match="neither a folder nor a file"):
+        load_model(str(tmp_path / "pipe"))

@@ -82,3 +82,14 @@ def test_a_file_url_is_the_folder(tmp_path: Path, prompt: SoftPrompt) -> None:
 def test_urls_that_nothing_opens(url: str) -> None:
     with pytest.raises(LibraryError, match="nope://team cannot be opened: Protocol not known"):
         PromptLibrary("nope://team")
+
+
+def test_a_driver_that_connects_at_once_and_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(url: str) -> None:
+        raise OSError(-2, "Name or service not known")  # an error of no number that the system has
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", unreachable)
+    with pytest.raises(
+        LibraryError, match=r"ftp://nobody/prompts cannot be used: .*not known\. Check the address"
+    ):
+        PromptLibrary("ftp://nobody/prompts")

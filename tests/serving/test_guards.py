@@ -225,8 +225,9 @@ def test_what_is_not_http(url: str, raw: bytes) -> None:
     assert answers(url)
 
 
-def test_the_end_finishes_what_is_in_flight_and_refuses_the_rest(tmp_path: Path) -> None:
-    """A process of its own, told to stop by SIGTERM in the middle of a long stream."""
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_the_end_finishes_what_is_in_flight_and_refuses_the_rest(name: str, tmp_path: Path) -> None:
+    """A process of its own, told to stop by a signal in the middle of a long stream."""
     folder = tmp_path / "tiny-llama"
     model = tiny("llama", max_position_embeddings=2048)
     model.network.save_pretrained(folder)
@@ -259,7 +260,7 @@ def test_the_end_finishes_what_is_in_flight_and_refuses_the_rest(tmp_path: Path)
             assert client.get("/health").status_code == 200
             reader.start()
             assert begun.wait(30)
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.Signals[name])
             time.sleep(0.3)
             refused = client.post("/v1/classify", json=ROW)
             assert refused.status_code == 503 and refused.json()["error"]["code"] == "shutting_down"
@@ -271,3 +272,16 @@ def test_the_end_finishes_what_is_in_flight_and_refuses_the_rest(tmp_path: Path)
     finally:
         process.kill()
         process.communicate()
+
+
+def test_the_process_of_templates_ends_quietly_when_nobody_reads(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spoton.serving.template_process", str(2**33)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.stdin.write(b'{"template": "{{ text }}", "rows": ["a"]}\n')
+    process.stdin.close()
+    assert process.stderr.read() == b"" and process.wait(60) == 0
+    process.stderr.close()

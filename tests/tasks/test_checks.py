@@ -37,3 +37,9 @@ def test_a_label_that_nobody_teaches() -> None:
     assert "No training row has the label 'maybe'. It" in oddities(task)[0]
     asked = replace(task, test=(Example("x", "maybe"),))
     assert "though validation or test rows have" in oddities(asked)[0]
+
+
+def test_signs_at_the_ends_of_labels_tell_them_apart() -> None:
+    assert oddities(with_labels("A", "A-", "B-", "B")) == ()
+    assert oddities(with_labels("inf", "-inf")) == ()
+    assert oddities(with_labels("not_related", "not-related", "related"))

@@ -41,3 +41,12 @@ def test_a_key_of_a_nested_column() -> None:
     rows = [{"doc": {"body": "b"}, "label": {"name": "x"}}]
     found = choose(rows, input="doc.body", target="label.name")
     assert found.template.startswith("{{ row['doc']['body'] }}") and found.target == "label.name"
+
+
+def test_a_first_line_that_is_a_row() -> None:
+    rows = [
+        {"The film was warm.": f"The book was new {i}.", "good": ["good", "bad"][i % 2]} for i in range(12)
+    ]
+    assert any("'good' is also a cell of that column" in note for note in choose(rows).notes)
+    named = [{"what they wrote": f"words {i} " * 9, "team": "ab"[i % 2]} for i in range(12)]
+    assert not any("is also a cell" in note for note in choose(named).notes)

@@ -1,5 +1,6 @@
 """What a user writes for a task, and which door it opens."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,11 @@ def test_a_file_called_train_has_the_name_of_its_folder(reviews: Path) -> None:
         names.append(resolve_task(f"{name}/train.csv"))
     assert [task.name for task in names] == ["reviews", "support"]
     assert names[0].source != names[1].source
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_is_never_a_data_set_of_the_hub(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (reviews.parent / "own").mkdir()
+    os.mkfifo(reviews.parent / "own" / "pipe")
+    with pytest.raises(DataError, match="it is a pipe, not a regular file"):
+        resolve_task("own/pipe")

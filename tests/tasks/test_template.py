@@ -55,3 +55,21 @@ def test_what_is_no_template_is_refused(source: str) -> None:
 def test_the_sandbox_holds(source: str) -> None:
     with pytest.raises(DataError):
         fill(source, a="x", items=[1])
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("{{ tags }}", r"prints a list.*join\(', '\)"),
+        ("{{ 'Tags: ' ~ tags }}", "prints a list"),
+        ("{{ user }}", "prints an object; name one of its keys \\(name\\)"),
+        ("{{ picture }}", "prints bytes"),
+    ],
+)
+def test_what_is_no_text_is_not_written_as_python_writes_it(source: str, words: str) -> None:
+    row = {"tags": ["a", "b"], "user": {"name": "x"}, "picture": b"\xff"}
+    with pytest.raises(DataError, match=words):
+        fill(source, **row)
+    assert (
+        fill("{{ tags | join(', ') }} {{ user.name }} {{ tags | length }} {{ 2.5 }}", **row) == "a, b x 2 2.5"
+    )

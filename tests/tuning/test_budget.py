@@ -48,6 +48,10 @@ def test_chosen_steps_are_kept_for_a_resumed_run(tmp_path: Path) -> None:
     kept.write_text('{"steps": 7}')
     assert with_budget(model, task, RECIPE, minutes=0.02, kept=kept).steps == 7
     assert with_budget(model, task, RECIPE).steps == 60
+    for damaged in ("", "[]", '{"steps": "many"}', "[" * 100_000):
+        kept.write_text(damaged)
+        assert with_budget(model, task, RECIPE, minutes=0.02, kept=kept).steps > 0
+        assert json.loads(kept.read_text())["minutes"] == 0.02
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from spoton.tuning.checkpoint import PromptCheckpoint
 from spoton.tuning.course import Course
 from spoton.tuning.optimizer import make_optimizer
 from spoton.tuning.prompt_run import PromptLearner
+from spoton.tuning.sealed_tensors import read_sealed, write_sealed
 from tests.tiny import draw, tiny
 
 
@@ -101,3 +102,37 @@ def test_a_damaged_checkpoint_is_refused_by_name(model: FrozenModel, tmp_path: P
         path.write_bytes(path.read_bytes()[:-8] if damage == "cut" else b"")
     with pytest.raises(RecipeError, match=r"c is not a usable checkpoint.*Remove it"):
         checkpoint.read(learner, optimizer_of(recipe, learner))
+
+
+CHANGES: dict[str, tuple[dict[str, torch.Tensor | None], dict[str, object]]] = {
+    "a prompt of one token, which would fit by broadcasting": ({"tuned.prompt": torch.zeros(1, 1)}, {}),
+    "no prompt": ({"tuned.prompt": None}, {}),
+    "a best prompt of another length": ({"best": torch.zeros(2, 2)}, {}),
+    "state of another shape": ({"optimizer.0.exp_avg": torch.zeros(2, 2)}, {}),
+    "state of a second parameter": ({"optimizer.1.exp_avg": torch.zeros(2, 2)}, {}),
+    "state of no parameter": ({"optimizer.x.y": torch.zeros(1)}, {}),
+    "no state": (dict.fromkeys(("optimizer.0.exp_avg", "optimizer.0.exp_avg_sq", "optimizer.0.step")), {}),
+    "an unknown entry": ({}, {"rate": 0.1}),
+    "a step in words": ({}, {"step": "six"}),
+    "a step before the first": ({}, {"step": -3}),
+    "no history": ({}, {"history": None}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_whole_checkpoint_with_something_else_is_refused(
+    model: FrozenModel, tmp_path: Path, change: str
+) -> None:
+    """Its checksum is right, as that of a file that another version wrote."""
+    recipe, path = Recipe(optimizer="adamw"), tmp_path / "c"
+    learner, checkpoint = learner_of(model, recipe), PromptCheckpoint(path, "run")
+    optimizer = optimizer_of(recipe, learner)
+    step(learner, optimizer, 1)
+    learner.keep("last")
+    checkpoint.write(Course(1, 1, "last", 50.0, 0.7, [{"step": 1.0}], 1.0), learner, optimizer)
+    tensors, plain = read_sealed(path)
+    other, values = CHANGES[change]
+    kept = {name: tensor for name, tensor in (tensors | other).items() if tensor is not None}
+    write_sealed(path, kept, plain | values)
+    with pytest.raises(RecipeError, match=r"c is not a usable checkpoint.*Remove it"):
+        checkpoint.read(learner, optimizer)

@@ -46,3 +46,8 @@ def test_a_value_that_does_not_fit_is_named(field: str, value: Any) -> None:
 def test_a_rate_left_open_has_no_number() -> None:
     with pytest.raises(RecipeError, match=r"auto.*Give a number"):
         Recipe(learning_rate="auto").chosen_rate()
+
+
+def test_a_problem_of_several_fields_does_not_print_the_recipe() -> None:
+    with pytest.raises(RecipeError, match=r"hold together: learning_rate has to be above zero.*found nan\.$"):
+        Recipe().changed(learning_rate=float("nan"))

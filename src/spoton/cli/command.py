@@ -46,6 +46,13 @@ class SpotonGroup(TyperGroup):
         parsed: list[str] = super().parse_args(ctx, args)
         return parsed
 
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        """Reads the command line. Typer would end an interrupt of it without a word, and as Ctrl-C whatever it was."""
+        try:
+            return super().make_context(info_name, args, *more, **extra)
+        except KeyboardInterrupt as error:
+            raise _interrupted(error, as_json="--json" in args) from error
+
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; turns errors into messages and exit codes."""
         as_json = "--json" in ctx.args
@@ -60,8 +67,7 @@ class SpotonGroup(TyperGroup):
             _report(str(error), type(error).__name__, error.code, as_json=as_json)
             raise typer.Exit(USER_ERROR) from error
         except KeyboardInterrupt as error:
-            _report(str(error) or "Interrupted.", "Interrupted", "E-INTERRUPTED", as_json=as_json)
-            raise typer.Exit(exit_code()) from error
+            raise _interrupted(error, as_json=as_json) from error
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except Exception as error:
@@ -139,6 +145,12 @@ def _report(message: str, kind: str, code: str, *, as_json: bool) -> None:
     stderr().print(message, f"[{code}]", soft_wrap=True)
     if as_json:
         _emit_error(message, kind, code)
+
+
+def _interrupted(error: KeyboardInterrupt, *, as_json: bool) -> typer.Exit:
+    """Reports an interrupt, and returns the exit that follows it."""
+    _report(str(error) or "Interrupted.", "Interrupted", "E-INTERRUPTED", as_json=as_json)
+    return typer.Exit(exit_code())
 
 
 def _emit_error(message: str, kind: str, code: str) -> None:

@@ -322,7 +322,7 @@ class TargetOptions(TaskOptions):
 def is_path(text: str) -> bool:
     """Whether a text is an existing path; the text may have any length and content."""
     try:
-        return Path(text).exists()
+        return bool(text) and Path(text).exists()  # the path "" is the folder of the process
     except (OSError, ValueError):  # too long for a name, or with a zero byte
         return False
 

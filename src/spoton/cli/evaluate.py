@@ -120,7 +120,8 @@ def evaluate(
         )
     found = {name: find_prompt(name, library) for name in prompts or ()}
     if predictions is not None:
-        require_table(predictions, overwrite=overwrite)
+        inputs = (task.data, task.validation, task.test)
+        require_table(predictions, overwrite=overwrite, inputs=inputs)
     _require_same_reading(task, found)
     first = next(iter(found.values()), None)
     asked = _loaded(task, model, first, split)

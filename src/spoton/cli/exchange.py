@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace --out, or files in it, if it exists and is not empty.")
+]
+
 
 @command(
     app,
@@ -41,12 +45,14 @@ def export(
     ],
     model: ModelOptions,
     text: Annotated[str | None, typer.Option(help="vllm: the text of the request.")] = None,
+    overwrite: Overwrite = False,
     library: Library = None,
     json: Json = False,
 ) -> None:
     """Write prompts in the format of another system."""
     from spoton.exchange.formats import NEED_NO_MODEL, export_prompts
 
+    _require_free(out, overwrite=overwrite)
     found = [find_prompt(prompt, library) for prompt in prompts]
     frozen = None if to in NEED_NO_MODEL else model.load(found[0])
     with quiet_stdout():
@@ -88,6 +94,7 @@ def import_prompt(
             help="Fingerprint of the model, if the model is not available. Default: the model is loaded."
         ),
     ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Convert a prompt of another system to a prompt file."""
@@ -96,6 +103,7 @@ def import_prompt(
 
     if out.suffix != ".safetensors":
         raise PromptError(f"{out} does not end in .safetensors, as prompt files do. Choose a name that does.")
+    _require_free(out, overwrite=overwrite)
     foreign = read_foreign(path, origin)
     given = {
         "name": name,
@@ -122,6 +130,18 @@ def import_prompt(
         ("model", prompt.card.model),
     ]
     emit(document, facts(shown), as_json=json)
+
+
+def _require_free(out: Path, *, overwrite: bool) -> None:
+    """Refuses a file, or a folder with files in it, which may be a tuned prompt, data or a model."""
+    from spoton.errors import SpotonError
+
+    is_taken = any(out.iterdir()) if out.is_dir() else out.exists()
+    if is_taken and not overwrite:
+        what = "has files in it" if out.is_dir() else "exists"
+        raise SpotonError(
+            f"{out} {what}. Choose another --out, or give --overwrite to replace what is there."
+        )
 
 
 def _model_of(foreign: ForeignPrompt, model: ModelOptions, fingerprint: str | None) -> dict[str, str]:

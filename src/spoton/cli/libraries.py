@@ -37,7 +37,7 @@ def open_libraries(places: Sequence[str] | None) -> list[PromptLibrary]:
 
     if not places:
         own = default_library_path()
-        return [*([PromptLibrary(own, readonly=True)] if own.is_dir() else []), starter_library()]
+        return [*([PromptLibrary(own, readonly=True)] if own.exists() else []), starter_library()]
     return [open_library(place) for place in places]
 
 

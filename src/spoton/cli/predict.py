@@ -40,8 +40,8 @@ def predict(
     text: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Texts, JSON objects of the template's columns, or one file. Default: --file, or one per line "
-            "from stdin."
+            help="Texts, JSON objects of the template's columns, or one file. Default, and -: --file, or one per "
+            "line from stdin."
         ),
     ] = None,
     file: Annotated[
@@ -106,17 +106,23 @@ def predict(
 
 # Progress is shown from this many rows on.
 _MANY = 32
+_STDIN = "-"
 
 
 def _given(
     texts: Sequence[str], file: Path | None, encoding: str | None, delimiter: str | None
 ) -> list[str | Mapping[str, Any]]:
     """Returns the rows to answer. An argument that is the path of a file means the rows of the file, not the text."""
+    if texts and file is not None:
+        raise DataError(f"Texts and --file {file} are both given. Keep one of the two.")
+    if list(texts) == [_STDIN]:
+        texts = ()
     files = [one for one in texts if is_path(one)]
-    if files and (len(texts) > 1 or file is not None):
+    if len(texts) > 1 and files:
         raise DataError(f"{files[0]} is a file. Give it alone, with --file; its rows are then answered.")
     if files:
-        note(f"{files[0]} is a file; its rows are answered.")
+        if Path(files[0]).is_file():
+            note(f"{files[0]} is a file; its rows are answered.")
         return _rows(Path(files[0]), encoding, delimiter)
     return [_row(one) for one in texts] if texts else _rows(file, encoding, delimiter)
 
@@ -124,7 +130,7 @@ def _given(
 def _rows(file: Path | None, encoding: str | None, delimiter: str | None) -> list[str | Mapping[str, Any]]:
     from spoton.tasks.files import decoded, file_content, read_rows, text_lines
 
-    if file is None:
+    if file is None or str(file) == _STDIN:
         if sys.stdin.isatty():
             note("Reading texts from stdin, one per line; end with Ctrl-D.")
         # Reads bytes, since Python would also end lines at a lone carriage return.

@@ -12,6 +12,7 @@ from spoton.cli.libraries import open_libraries
 from spoton.cli.options import Json, ModelOptions
 from spoton.cli.output import emit, note, quiet_stdout
 from spoton.errors import ServingError
+from spoton.reading import read_text, reason
 
 if TYPE_CHECKING:
     from spoton.serving.server import Server
@@ -86,9 +87,10 @@ def _token(path: Path) -> str:
         ServingError: The file cannot be read, or the line is too short for a token.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ServingError(f"{path} cannot be read: {error}. Give a text file with the token.") from error
+        why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"
+        raise ServingError(f"Cannot read {path}: {why}. Give a text file with the token.") from error
     token = lines[0].strip() if lines else ""
     if len(token) < 16 or not token.isascii():
         raise ServingError(

@@ -7,16 +7,20 @@ caller made this process ignore (`nohup`) stay ignored. Only the command install
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
+
+_AGAIN = 0.05
+"""Seconds until a signal that came in the middle of an import is sent again."""
 
 _received: int | None = None
 
 
 def interrupt_on_signals() -> None:
-    """Makes SIGTERM and SIGHUP raise `KeyboardInterrupt` in the main thread, as SIGINT does."""
-    for name in ("SIGTERM", "SIGHUP"):
+    """Makes SIGINT, SIGTERM and SIGHUP raise `KeyboardInterrupt` in the main thread, but in no import."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+        if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _interrupt)
 
 
@@ -32,6 +36,32 @@ def exit_code() -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _received
-    if _received is None:  # a second signal must not disturb the saving that the first one started
+    if _is_importing(frame):
+        later = threading.Timer(_AGAIN, _send, [number])
+        later.daemon = True
+        later.start()
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    elif _received is None:  # a second signal must not disturb the saving that the first one started
         _received = number
         raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported, by anything that `main` of `start` calls.
+
+    Compiled modules such as torch's end the whole process (SIGABRT) when an exception meets their start.
+    """
+    while frame is not None and frame.f_globals.get("__name__") != "spoton.cli.start":
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _send(number: int) -> None:
+    """Sends a signal to the main thread, which it wakes from a system call."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # Windows
+        signal.raise_signal(number)

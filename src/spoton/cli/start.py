@@ -18,6 +18,8 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
+        if "--json" in sys.argv:
+            sys.stdout.write('{"error": "Interrupted.", "kind": "Interrupted", "code": "E-INTERRUPTED"}\n')
         sys.exit(exit_code())
     finally:
         ignore_interrupts()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,13 @@ from spoton.files import atomic_write
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
-def require_table(path: Path, *, overwrite: bool) -> None:
+def require_table(path: Path, *, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
     """Checks the path of a table before anything is computed.
+
+    Args:
+        path: The place.
+        overwrite: Whether a file there may be replaced.
+        inputs: What the command reads, and the table would destroy; names that are no files are left out.
 
     Raises:
         SpotonError: The suffix is not one of a table, or the file already exists.
@@ -25,6 +30,11 @@ def require_table(path: Path, *, overwrite: bool) -> None:
         raise SpotonError(
             f"{path} ends in {path.suffix or 'nothing'}; expected one of {', '.join(_SUFFIXES)} to write answers to."
         )
+    for data in inputs:
+        if data is not None and path.exists() and Path(data).is_file() and path.samefile(data):
+            raise SpotonError(
+                f"{path} is the data itself, which the answers would replace. Choose another name."
+            )
     if path.exists() and not overwrite:
         raise SpotonError(f"{path} already exists. Choose another name, or give --overwrite.")
 

@@ -21,8 +21,10 @@ from spoton.exchange.foreign import ForeignPrompt
 from spoton.exchange.matrix_files import read_pt, read_safetensors
 from spoton.files import atomic_write
 from spoton.models.frozen import FrozenModel
+from spoton.parsing import parse_json
 from spoton.prompts.card import Card
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.reading import read_text, reason
 
 _CONFIG, _WEIGHTS, _OLD_WEIGHTS = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _TENSOR = "prompt_embeddings"
@@ -98,13 +100,15 @@ def read_peft(folder: Path) -> ForeignPrompt:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_text())
+        config = parse_json(read_text(path))
     except FileNotFoundError as error:
         raise PromptError(
             f"There is no {path}. Give the folder that PEFT's `save_pretrained` wrote."
         ) from error
-    except (OSError, ValueError) as error:
-        raise PromptError(f"{path} cannot be read: {error}. Save the adapter again.") from error
+    except OSError as error:
+        raise PromptError(f"Cannot read {path}: {reason(error)}. Give the folder of an adapter.") from error
+    except ValueError as error:
+        raise PromptError(f"{path} is not JSON: {error}. Save the adapter again.") from error
     if not isinstance(config, dict):
         raise PromptError(f"{path} holds no JSON object. Save the adapter again.")
     return config

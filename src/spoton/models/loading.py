@@ -145,6 +145,10 @@ def _place(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]
     source = expanded(name)
     if source.suffix == ".gguf" and source.is_file():
         return source.parent, {"gguf_file": source.name, **_NO_CODE}
+    if source.exists() and not source.is_dir() and not source.is_file():
+        raise ModelError(
+            f"{source} is neither a folder nor a file. Expected a folder with config.json or a .gguf file."
+        )
     return source if source.exists() else name, {"revision": revision, **_NO_CODE}
 
 
@@ -216,7 +220,7 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def _not_loaded(name: str, source: Path, error: Exception) -> str:
     """What to tell a user whose model did not load."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
     if _brings_code(source):
         return (
             f"{source} needs code that comes with it (auto_map in its config.json), and spoton runs no code of a "

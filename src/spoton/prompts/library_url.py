@@ -23,6 +23,7 @@ import fsspec
 from spoton.errors import LibraryError, PromptError
 from spoton.files import atomic_write, cache_folder
 from spoton.hub_offline import hub_or_cache
+from spoton.parsing import parse_json
 from spoton.prompts.library import SUFFIX, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 
@@ -62,7 +63,8 @@ class RemoteLibrary(PromptLibrary):
     def __init__(self, folder: Path | str, readonly: bool = False) -> None:
         self.url = str(folder).rstrip("/")
         try:
-            self._remote, self._root = fsspec.core.url_to_fs(self.url)
+            with self._reached(ImportError, ValueError):  # some drivers connect here
+                self._remote, self._root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise LibraryError(
                 f"{self.url} cannot be opened: {error}. Install the driver that fsspec names, or give a folder."
@@ -162,21 +164,21 @@ class RemoteLibrary(PromptLibrary):
     def _known(self) -> dict[str, str]:
         """What the mirror was made of; empty if that is not known."""
         try:
-            known: dict[str, str] = json.loads((self.folder / _STATE).read_text())
+            known: dict[str, str] = parse_json((self.folder / _STATE).read_text())
         except (OSError, ValueError):
             return {}
         return known
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Turns whatever a driver raises into one message: each has errors of its own."""
+    def _reached(self, *but: type[Exception]) -> Iterator[None]:
+        """Turns whatever a driver raises into one message, but for some types: each has errors of its own."""
         try:
             # Without a network, the Hub's client would retry for half a minute.
             with hub_or_cache() if self.url.startswith("hf://") else nullcontext():
                 yield
-        except (LibraryError, PromptError):
-            raise
         except Exception as error:
+            if isinstance(error, (LibraryError, PromptError, *but)):
+                raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             raise LibraryError(
                 f"The library {self.url} cannot be used: {reason}. "

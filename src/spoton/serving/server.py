@@ -1,10 +1,13 @@
-"""Running the server: listens, and on SIGTERM or Ctrl-C finishes what is in flight and refuses the rest."""
+"""Running the server: listens, and on SIGTERM, SIGHUP or Ctrl-C finishes what is in flight and refuses the rest."""
 
 from __future__ import annotations
 
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -67,6 +70,21 @@ class Server(uvicorn.Server):
                 lifespan="on",
             )
         )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn, which does not know that a terminal closes; `nohup` has told to ignore that."""
+        hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+        with super().capture_signals():
+            is_main = threading.current_thread() is threading.main_thread()
+            if hangup is None or not is_main or signal.getsignal(hangup) is signal.SIG_IGN:
+                yield
+                return
+            before = signal.signal(hangup, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(hangup, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal starts the end, a second one ends at once."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -110,8 +111,11 @@ def main() -> None:
             answer = {"error": str(error)}
         except Exception as error:  # a template can fail in ways that its environment does not foresee
             answer = {"error": f"The template fails on a row: {type(error).__name__}: {error}."}
-        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the server has ended, and nobody is there to read a traceback
+            os._exit(0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from spoton.tasks.task import Task
 _SHOWN = 3
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\u00ad\x00-\x1f\x7f]")
 
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
+"""The signs at the end of the grade B- and in front of -inf are no such space."""
+
 
 def oddities(task: Task) -> tuple[str, ...]:
     """Sentences on the rows of a task with a closed set of labels; none if nothing is odd.
@@ -51,7 +54,8 @@ def _same(label: str) -> str:
     if value is not None:
         return repr(value)
     plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", label))
-    return " ".join(re.split(r"[\s_-]+", plain.casefold())).strip()
+    words = _BETWEEN_WORDS.sub(" ", plain.casefold())
+    return " ".join(words.split())
 
 
 def _visible(label: str, others: Sequence[str]) -> str:

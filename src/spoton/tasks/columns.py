@@ -78,6 +78,11 @@ class Columns:
             notes += (
                 [f"The target is taken to be column {answer!r}; --target names another."] if answer else []
             )
+            if answer and any(str(row.get(answer)).strip() == answer.strip() for row in rows):
+                notes.append(
+                    f"{answer!r} is also a cell of that column. If the file's first line is a row, it is missing from "
+                    "the data; put a line with names of columns in front."
+                )
         if template is None and text is None:
             text = _guessed_input(rows, [name for name in there if name != answer])
             notes += [f"The input is taken to be column {text!r}; --input names another."] if text else []

@@ -57,7 +57,7 @@ def read_rows(path: Path, encoding: str | None = None, delimiter: str | None = N
     Raises:
         DataError: The file is missing, empty, of another kind, or cannot be decoded or parsed.
     """
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         raise DataError(
             f"{path} is {'a folder' if path.is_dir() else 'not there'}. Give the path of a data file."
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spoton.errors import DataError
-from spoton.tasks.cells import plain_rows
+from spoton.tasks.cells import plain_rows, require_text
 from spoton.tasks.template import compile_template, render, template_columns
 
 # What templates of the catalog see next to a row's own columns (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
@@ -69,9 +69,12 @@ def inputs_of(
         if not any(str(value).strip() for value in read):
             inputs.append(None)
             continue
-        inputs.append(
-            render(compiled, {**given, **cells})
-            if compiled is not None
-            else str(cells.get("text", "")).strip()
-        )
+        try:
+            if compiled is None:
+                require_text(cells.get("text", ""), "text")
+            inputs.append(
+                render(compiled, {**given, **cells}) if compiled else str(cells.get("text", "")).strip()
+            )
+        except DataError as error:
+            raise DataError(f"Row {number}: {error}") from error
     return inputs

@@ -94,7 +94,7 @@ def _resolved(
             f"{spec} is a YAML file; expected a task or its data. If it describes a task, give it with --task-file, "
             "and the task's name here."
         )
-    if path.is_file():
+    if path.exists() and not path.is_dir():  # a pipe, too, which is refused as one
         data.require_for("a file", spec)
         return load_task_file(path, data, on_message=on_message)
     if is_task(spec, own):

@@ -251,8 +251,24 @@ def _shown(value: Any) -> Any:
     """A value as text, paid for before it is made."""
     if isinstance(value, Undefined):
         return str(value)  # raises, with the name of what is not there
+    if isinstance(value, str):
+        _charge(_size(value))
+        return value
+    if isinstance(
+        value, (*_LISTS, Mapping, bytes, bytearray)
+    ):  # as for a column by itself: see `cells.require_text`
+        raise TypeError(_not_text(value))
     _charge(_size(value))
-    return value if isinstance(value, str) else str(value)
+    return str(value)
+
+
+def _not_text(value: Any) -> str:
+    if isinstance(value, _LISTS):
+        return "it prints a list, which join(', ') makes text: {{ column | join(', ') }}"
+    if isinstance(value, Mapping):
+        keys = [str(key) for key in value][:5]
+        return f"it prints an object; name one of its keys ({', '.join(keys)}): {{{{ column['key'] }}}}"
+    return "it prints bytes that are not text in UTF-8"
 
 
 def _charging(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ from spoton.evaluation.late_encoding import encode_for_training
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.files import atomic_write
 from spoton.models.frozen import FrozenModel
+from spoton.parsing import parse_json
+from spoton.reading import read_text
 from spoton.tasks.task import Task
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
@@ -139,8 +142,10 @@ def with_budget(
     recipe = recipe.changed(patience=PATIENCE if recipe.patience is None else recipe.patience)
     if minutes is None:
         return recipe.changed(steps=steps_for_data(len(task.train), recipe.batch_size))
-    if kept is not None and kept.is_file():
-        return recipe.changed(steps=int(json.loads(kept.read_text())["steps"]))
+    if kept is not None:
+        # A damaged file is as none: its steps are measured again, and a checkpoint of other steps is refused.
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            return recipe.changed(steps=int(parse_json(read_text(kept))["steps"]))
     steps = steps_for_minutes(model, task, recipe, minutes, mode)
     if kept is not None:
         atomic_write(kept, json.dumps({"steps": steps, "minutes": minutes}).encode())

@@ -7,6 +7,7 @@ versions), since these decide in which order floating-point numbers are added.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -16,12 +17,14 @@ from torch import Tensor
 
 from spoton.errors import RecipeError
 from spoton.tuning.course import Course
+from spoton.tuning.optimizer import restore_state
 from spoton.tuning.sealed_tensors import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from spoton.tuning.prompt_run import PromptLearner
     from spoton.tuning.training_run import Learner
 
+_OPTIMIZER = "optimizer."
 _KEPT = ("average", "best", "key")
 
 
@@ -46,7 +49,9 @@ class PromptCheckpoint:
         tensors = {f"tuned.{name}": tensor.detach() for name, tensor in held.parameterization.tensors.items()}
         tensors |= {name: getattr(held, name) for name in _KEPT if getattr(held, name) is not None}
         for place, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{place}.{name}": torch.as_tensor(value) for name, value in state.items()}
+            tensors |= {
+                f"{_OPTIMIZER}{place}.{name}": torch.as_tensor(value) for name, value in state.items()
+            }
         write_sealed(self.path, tensors, asdict(course) | {"identity": self._identity})
 
     def read(self, learner: Learner, optimizer: torch.optim.Optimizer) -> Course:
@@ -63,10 +68,17 @@ class PromptCheckpoint:
                     f"{self.path} was left by a run with another recipe, task, model or --dtype; resuming would mix "
                     "the two. Repeat the command it was started with, or remove the file."
                 )
-            course = Course(**plain)
+            course = Course.of(plain)
+            self._check(held, tensors)
             with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
                 for name, tensor in held.parameterization.tensors.items():
                     tensor.copy_(tensors[f"tuned.{name}"])
+            of_optimizer = {
+                name.removeprefix(_OPTIMIZER): t for name, t in tensors.items() if name.startswith(_OPTIMIZER)
+            }
+            restore_state(optimizer, of_optimizer)
+            if course.step and not of_optimizer:
+                raise ValueError("it holds no state of the optimizer")
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RecipeError(
                 f"{self.path} is not a usable checkpoint ({error}). Remove it and start again."
@@ -75,11 +87,14 @@ class PromptCheckpoint:
         for name in _KEPT:
             if name in tensors:
                 setattr(held, name, tensors[name].to(held.model.device))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, place, what = name.split(".", 2)
-                state.setdefault(int(place), {})[what] = value
-        if state:
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         return course
+
+    def _check(self, learner: PromptLearner, tensors: Mapping[str, Tensor]) -> None:
+        """Refuses tensors of other shapes, which `copy_` would spread over the prompt if they happen to fit."""
+        expected = {
+            f"tuned.{name}": tensor.shape for name, tensor in learner.parameterization.tensors.items()
+        }
+        expected |= {name: learner.prompt().shape for name in _KEPT if name in tensors}
+        for name, shape in expected.items():
+            if tensors[name].shape != shape:
+                raise ValueError(f"{name} is {list(tensors[name].shape)}, expected {list(shape)}")

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from spoton.evaluation.score import Evaluation
 from spoton.events import Progress
@@ -36,6 +38,24 @@ class Course:
     best_loss: float = float("inf")
     history: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Course:
+        """Returns the course that a checkpoint holds.
+
+        Raises:
+            ValueError: Something is missing, unknown, or not of its type.
+        """
+        if plain.keys() != {field.name for field in fields(cls)}:
+            raise ValueError(f"it holds {', '.join(sorted(plain))}")
+        try:
+            course = TypeAdapter(cls).validate_python(plain)
+        except ValidationError as error:
+            places = ", ".join(str(problem["loc"][0]) for problem in error.errors())
+            raise ValueError(f"it is of another type: {places}") from error
+        if not 0 <= course.best_step <= course.step:
+            raise ValueError(f"its best step is {course.best_step} of {course.step}")
+        return course
 
     @property
     def has_evaluated(self) -> bool:

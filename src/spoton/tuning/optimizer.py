@@ -8,7 +8,7 @@ RMS over the whole matrix, and nothing is scaled by the size of the parameter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -110,3 +110,25 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Sets the learning rate of the next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def restore_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Gives an optimizer the state that a checkpoint holds.
+
+    Args:
+        optimizer: Of the same parameters.
+        tensors: By place of the parameter and name, such as `0.exp_avg`; none before the first step.
+
+    Raises:
+        ValueError: They are not of these parameters.
+    """
+    shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        place, _, what = name.partition(".")
+        known = place.isdecimal() and int(place) < len(shapes)
+        if not known or value.shape not in (torch.Size(), shapes[int(place)]):
+            raise ValueError(f"the optimizer has nothing like {name} {list(value.shape)}")
+        state.setdefault(int(place), {})[what] = value
+    if state:
+        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})

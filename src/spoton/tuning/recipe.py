@@ -88,7 +88,10 @@ class TuningRecipe(BaseModel):
             return type(self).model_validate(self.model_dump() | wanted)
         except ValidationError as error:
             problems = "; ".join(
-                f"{'.'.join(map(str, e['loc'])) or 'recipe'}: {e['msg']} (found {e.get('input')!r})"
+                # Of what concerns several fields, the input is the whole recipe, and the sentence names what counts.
+                f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e.get('input')!r})"
+                if e["loc"]
+                else e["msg"].removeprefix("Value error, ")
                 for e in error.errors()
             )
             raise RecipeError(f"The recipe does not hold together: {problems}.") from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -122,7 +126,7 @@ def test_damaged_tables_are_told_with_their_line(csv_of: Any, text: str | bytes,
 def test_files_that_are_not_there(tmp_path: Path, csv_of: Any) -> None:
     with pytest.raises(DataError, match="no file"):
         imported(tmp_path / "none.csv")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="Cannot read"):
         imported(tmp_path)
     with pytest.raises(DataError, match="not a folder"):
         imported(csv_of(TABLE), keys=tmp_path / "keys")
@@ -383,3 +387,65 @@ def test_a_replaced_import_leaves_no_prompts_behind(prompts: Path, csv_of: Any, 
     imported(csv_of(TABLE), keys=prompts).save(tmp_path / "study")
     imported(csv_of(TABLE)).save(tmp_path / "study")
     assert [path.name for path in (tmp_path / "study").iterdir()] == ["results.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+@pytest.mark.parametrize("name", ["scores.csv", "scores.parquet"])
+def test_a_pipe_is_refused_before_it_is_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="it is a pipe, not a regular file"):
+        imported(tmp_path / name)
+
+
+def test_json_lines_end_at_a_line_feed_alone(csv_of: Any) -> None:
+    text = "".join(
+        json.dumps({"source": source, "target": "x", "seed": 0, "score": score}, ensure_ascii=False) + "\n"
+        for source, score in (("", 50), ("a\u2028c", 60), ("b", 55))
+    )
+    assert imported(csv_of(text, "scores.jsonl")).sources == ("a\u2028c", "b")
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("a,x,60,1,-3", "line 3: n is -3"),
+        ("a,x,60,1,2.5", "line 3: n is 2.5"),
+        ("a,x,60,1,0", "line 3: n is 0"),
+        ("zero-shot,x,40,,\nZero-Shot,x,41,,", "x has more than one score of Zero-Shot: .*line 3, and"),
+        ("method:m,x,40,,\nmethod:m,x,41,,", "x has more than one score of method:m: .*line 3, and .*line 4"),
+        ("method:,x,40,,", "line 3: the source is 'method:'"),
+    ],
+)
+def test_rows_that_cannot_be_right(csv_of: Any, rows: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        imported(csv_of(f"source,target,score,stderr,n\n,x,50,1,3\n{rows}\nb,x,60,1,3\n"))
+
+
+def test_two_columns_that_may_be_the_source(csv_of: Any) -> None:
+    with pytest.raises(DataError, match="source, from, each of which may be the source"):
+        imported(csv_of("source,from,target,score\n,a,x,50\n"))
+
+
+def test_matrices_on_their_side_and_with_averages(csv_of: Any) -> None:
+    wide = {"options": {"wide": True}}
+    with pytest.raises(DataError, match=r"the column Baseline.*exchange rows and columns"):
+        imported(csv_of("target,Baseline,a,b\nx,50,60,55\ny,40,50,45\n"), **wide)
+    with pytest.raises(DataError, match=r"the column Avg\., which would count as a target"):
+        imported(csv_of("source,x,y,Avg.\nnone,50,60,55\na,40,50,45\n"), **wide)
+
+
+def test_a_matrix_that_pandas_wrote_with_its_index(tmp_path: Path) -> None:
+    table = pyarrow.table({"x": [50.0, 60.0], "source": ["none", "a"]})
+    table = table.replace_schema_metadata({b"pandas": b'{"index_columns": ["source"]}'})
+    pyarrow.parquet.write_table(table, tmp_path / "wide.parquet")
+    found = imported(tmp_path / "wide.parquet", options={"wide": True})
+    assert (found.sources, found.targets) == (("a",), ("x",))
+
+
+def test_json_that_is_nested_without_end(tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="nested more than 60 levels"):
+        imported(tmp_path / "scores.json")
+    (tmp_path / "results.json").write_text('{"a":' * 100_000)
+    with pytest.raises(StudyError, match="nested more than 60 levels"):
+        load_results(tmp_path)

@@ -63,3 +63,23 @@ def test_a_prompt_that_is_not_there_is_told_at_a_url() -> None:
 def test_checkpoints_are_kept_on_this_machine_alone(tmp_path: Path) -> None:
     assert Store(tmp_path).checkpoint("a") == tmp_path / "work" / "a.checkpoint"
     assert Store("memory://there").checkpoint("a") is None
+
+
+def test_a_place_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def unreachable(*args: object, **options: object) -> None:
+        raise RuntimeError("Name or service not known")  # drivers have errors of their own
+
+    there = Store(f"memory://{tmp_path.name}")
+    for name in ("cat_file", "ls", "makedirs", "exists"):
+        monkeypatch.setattr(there._system, name, unreachable, raising=False)
+    for attempt in (
+        lambda: there.read("plan.json"),
+        lambda: there.names("cells", ".json"),
+        lambda: there.write("plan.json", b""),
+        lambda: there.remove("plan.json"),
+    ):
+        with pytest.raises(StudyError, match="cannot be used: Name or service not known"):
+            attempt()
+    monkeypatch.setattr("fsspec.core.url_to_fs", unreachable)
+    with pytest.raises(StudyError, match="cannot be used: Name or service not known"):
+        Store("ftp://nobody/study")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from markupsafe import Markup, escape
 from torch import Tensor
 
+from spoton.parsing import parse_json
 from spoton.prompts.card import Card
 from spoton.serving.roster import ServedPrompt
 
@@ -97,7 +97,7 @@ def learning_curve(record: Path, card: Card) -> Markup | None:
         card: Of the prompt, whose run it has to be.
     """
     try:
-        document: dict[str, Any] = json.loads(record.read_text())
+        document: dict[str, Any] = parse_json(record.read_text())
         history = document["history"]
         same = document["data_hash"] == card.data_hash and document["recipe"] == card.recipe
         losses = [(float(entry["step"]), float(entry["loss"])) for entry in history if "loss" in entry]

@@ -44,6 +44,8 @@ _NAMES = {
 }
 """What each column may be called, the likeliest first."""
 
+_MEANS = ("avg", "average", "mean", "overall", "macro avg", "macro average")
+
 # The sample deviation of two seeds that score 0 and 100.
 _LARGEST_STD = 100 / math.sqrt(2)
 
@@ -87,6 +89,13 @@ class ReadOptions:
     accept_scale: bool = False
     scratch_name: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuses a scale that makes no scores."""
+        if not 0 < self.scale < math.inf:
+            raise DataError(
+                f"--scale {self.scale:g} cannot be a factor of scores. Use 1, or 100 for fractions."
+            )
+
     def is_scratch(self, source: str) -> bool:
         """Returns whether a source stands for tuning from scratch."""
         if self.scratch_name is not None:
@@ -112,12 +121,26 @@ def read_scores(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # froz
     named: dict[tuple[str | None, str, int | None], str] = {}
     extra: dict[str, list[Score]] = {}
     single: dict[str, dict[str, float]] = {"zero-shot": {}, "majority": {}}
+    others: dict[tuple[str, str, int | None], str] = {}
     for row in _rows(path, options, ("source", "target", "score")):
         source = row.cells["source"]
         score = _score(row, None if options.is_scratch(source) else source, options)
+        is_single = source.lower() in ZERO_SHOT | MAJORITY
+        if is_single or source.startswith(METHOD):
+            # The bare model and the most frequent answer have no seeds, so a second score of a target is one too many.
+            place = (source.lower() if is_single else source, score.target, None if is_single else score.seed)
+            if place in others:
+                raise DataError(
+                    f"{score.target} has more than one score of {source}: {others[place]}, and {row.where}. Keep one."
+                )
+            others[place] = row.where
         if source.startswith(METHOD):
+            if not source.removeprefix(METHOD):
+                raise DataError(
+                    f"{row.where}: the source is {source!r}; expected the name of a method behind it."
+                )
             extra.setdefault(source.removeprefix(METHOD), []).append(_without_source(score))
-        elif source.lower() in ZERO_SHOT | MAJORITY:
+        elif is_single:
             single["majority" if source.lower() in MAJORITY else "zero-shot"][score.target] = score.score
         else:
             cell = (score.source, score.target, score.seed)
@@ -194,7 +217,7 @@ def require_one_scale(first: ScoreTable, second: ScoreTable, names: tuple[Path, 
 def _rows(path: Path, options: ReadOptions, needed: Sequence[str]) -> Iterable[TableRow]:
     table = read_table(path)
     if options.wide and "source" in needed:
-        _require_matrix(table)
+        _require_matrix(table, options)
         return unfold(table)
     columns = {role: _column(table, role) for role in _NAMES}
     absent = [role for role in needed if columns[role] is None]
@@ -213,19 +236,38 @@ def _rows(path: Path, options: ReadOptions, needed: Sequence[str]) -> Iterable[T
     ]
 
 
-def _require_matrix(table: TableFile) -> None:
-    """Refuses a long table as a matrix: its seeds and scores would count as targets where all cells are numbers."""
+def _require_matrix(table: TableFile, options: ReadOptions) -> None:
+    """Refuses a long table as a matrix: its seeds and scores would count as targets where all cells are numbers.
+
+    And a matrix on its side, or with a column of averages, which would count as a target.
+    """
     roles = {role: next((name for name in _NAMES[role] if name in table.names), None) for role in _NAMES}
     if all(roles[role] for role in ("source", "target", "score")):
         raise DataError(
             f"{table.path} looks like a table with one row a score: it has the columns {roles['source']}, "
             f"{roles['target']} and {roles['score']}. Leave out --wide."
         )
+    scratch = [column for column in table.columns[1:] if column and options.is_scratch(column)]
+    if scratch:
+        raise DataError(
+            f"{table.path} has the column {scratch[0]}; expected one row a source and one column a target. If its rows "
+            "are targets, exchange rows and columns."
+        )
+    means = [column for column in table.columns[1:] if column.lower().strip(" .") in _MEANS]
+    if means:
+        raise DataError(
+            f"{table.path} has the column {means[0]}, which would count as a target. Leave it out, or give it the name "
+            "of a task."
+        )
 
 
 def _column(table: TableFile, role: str) -> str | None:
     """The column that plays a role. Of several scores `score` or `mean` is the one; else a person has to say."""
     there = [name for name in _NAMES[role] if name in table.names]
+    if role in ("source", "target") and len(there) > 1:
+        raise DataError(
+            f"{table.path} has the columns {', '.join(there)}, each of which may be the {role}. Keep one."
+        )
     if role == "score" and len(there) > 1 and not {"score", "mean"} & set(there):
         raise DataError(
             f"{table.path} has the columns {', '.join(there)}, each of which may be the score. Call one of them score."
@@ -242,6 +284,8 @@ def _score(row: TableRow, source: str | None, options: ReadOptions) -> Score:
     if not cells["target"]:
         raise DataError(f"{row.where}: the target is empty. Every row needs one.")
     score, seed, n = (_number(row, column) for column in ("score", "seed", "n"))
+    if n is not None and (n < 1 or n != int(n)):
+        raise DataError(f"{row.where}: n is {cells['n']}; expected how many seeds the score is a mean of.")
     if score is None or (seed is not None and seed != int(seed)):
         what = "the score is empty" if score is None else f"seed is {cells['seed']}, not a whole number"
         raise DataError(f"{row.where}: {what}. Leave the row out, or fill it in.")

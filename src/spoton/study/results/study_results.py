@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from spoton.errors import DataError, StudyError
 from spoton.files import atomic_write
+from spoton.parsing import parse_json
 
 Matrix: TypeAlias = NDArray[np.float32]
 Prompts: TypeAlias = Mapping[tuple[str, int], Matrix]
@@ -261,7 +262,7 @@ def parse_results(read: Callable[[str], bytes | None], place: str) -> StudyResul
         DataError: The scores contradict each other.
     """
     try:
-        document = json.loads(_content(read, RESULTS_FILE, place))
+        document = parse_json(_content(read, RESULTS_FILE, place))
         if not isinstance(document, dict) or document.get("format") != RESULTS_FORMAT:
             raise ValueError(f"expected the format {RESULTS_FORMAT}")
         values: dict[str, Any] = {split: _scores(document[split]) for split in _SPLITS}

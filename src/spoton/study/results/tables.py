@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spoton.errors import DataError
+from spoton.parsing import parse_json
+from spoton.reading import read_bytes, read_text, reason
 
 _DELIMITERS = ",;\t|"
 _MISSING = frozenset({"", "-", "\N{EN DASH}", "\N{EM DASH}", "n/a", "na", "nan", "none", "null"})
@@ -62,12 +64,13 @@ def read_table(path: Path) -> TableFile:
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return _parquet(path)
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"There is no file {path}. Check the path.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DataError(f"{path} cannot be read as a table: {reason}. Save it as UTF-8 CSV.") from error
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {reason(error)}. Give the path of a table.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read as a table: {error}. Save it as UTF-8 CSV.") from error
     if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
         return _json(path, text)
     return _csv(path, text)
@@ -101,14 +104,14 @@ def _json(path: Path, text: str) -> TableFile:
     """One object a line, or one array of objects."""
     try:
         if text.lstrip().startswith("["):
-            objects = list(enumerate(json.loads(text), start=1))
+            objects = list(enumerate(parse_json(text), start=1))
             word = "entry"
         else:
             objects = [
-                (line, json.loads(one)) for line, one in enumerate(text.splitlines(), start=1) if one.strip()
+                (line, parse_json(one)) for line, one in enumerate(text.split("\n"), start=1) if one.strip()
             ]
             word = "line"
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}. Expected one object a line.") from error
     for line, one in objects:
         if not isinstance(one, dict) or any(isinstance(cell, list | dict) for cell in one.values()):
@@ -127,9 +130,14 @@ def _parquet(path: Path) -> TableFile:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(io.BytesIO(path.read_bytes()))
+        table = pyarrow.parquet.read_table(io.BytesIO(read_bytes(path)))
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} is not a Parquet file: {error}. Save it again, or as CSV.") from error
+    index = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+    named = [
+        name for name in index if name in table.column_names
+    ]  # pandas writes its index behind the other columns
+    table = table.select([*named, *(name for name in table.column_names if name not in named)])
     columns = [column.to_pylist() for column in table.columns]
     rows = [
         (f"row {i}", [_text(cell) for cell in row]) for i, row in enumerate(zip(*columns, strict=True), 1)

@@ -17,6 +17,7 @@ from typing import Any
 
 from spoton.errors import StudyError
 from spoton.events import OnEvent, Progress, silent
+from spoton.parsing import parse_json
 from spoton.sealing import sealed_json
 from spoton.study.plan.cells import Cell, Transfer
 from spoton.study.run.executors import Executor, Group, Outcome
@@ -107,7 +108,7 @@ def read_plan(store: Store) -> list[Planned]:
             f"{store.place} has no {PLAN}, so its cells are not known. `spoton study plan {store.place}` writes it."
         )
     try:
-        return [Planned(**one) for one in json.loads(data)]
+        return [Planned(**one) for one in parse_json(data)]
     except (ValueError, TypeError) as error:
         raise StudyError(
             f"{store.place}/{PLAN} is damaged ({error}). `spoton study plan {store.place}` writes it again."

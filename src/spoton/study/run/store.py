@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,10 @@ class Store:
     def __init__(self, place: str | Path) -> None:
         self.place = str(place)
         self._system: Any
+        self.local: Path | None = None
         try:
-            self._system, self._root = fsspec.core.url_to_fs(self.place)
+            with self._reached(ImportError, ValueError):  # some drivers connect here
+                self._system, self._root = fsspec.core.url_to_fs(self.place)
         except (ImportError, ValueError) as error:
             raise StudyError(
                 f"Cannot open {self.place}: {error}. Expected a folder, or a URL that fsspec knows (s3://, gs://, "
@@ -59,7 +62,8 @@ class Store:
         try:
             if self.local is not None:
                 return (self.local / name).read_bytes()
-            return bytes(self._system.cat_file(f"{self._root}/{name}"))
+            with self._reached():
+                return bytes(self._system.cat_file(f"{self._root}/{name}"))
         except FileNotFoundError:
             return None
 
@@ -69,20 +73,23 @@ class Store:
             atomic_write(self.local / name, data)
             return
         path = f"{self._root}/{name}"
-        self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._system.pipe_file(path, data)
+        with self._reached():
+            self._system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._system.pipe_file(path, data)
 
     def remove(self, name: str) -> None:
         """Removes a file if it exists."""
         path = f"{self._root}/{name}"
-        if self._system.exists(path):
-            self._system.rm_file(path)
+        with self._reached():
+            if self._system.exists(path):
+                self._system.rm_file(path)
 
     def names(self, folder: str, suffix: str) -> set[str]:
         """Returns the names of the files in a folder that end in `suffix`, without the suffix."""
         self._system.invalidate_cache()
         try:
-            found = self._system.ls(f"{self._root}/{folder}", detail=False)
+            with self._reached():
+                found = self._system.ls(f"{self._root}/{folder}", detail=False)
         except FileNotFoundError:
             return set()
         files = {str(path).rstrip("/").rpartition("/")[2] for path in found}
@@ -101,7 +108,8 @@ class Store:
         waiting = iter(names)
         while some := list(itertools.islice(waiting, _AT_ONCE)):
             paths = {name: self._system._strip_protocol(f"{self._root}/cells/{name}.json") for name in some}
-            contents = self._system.cat(list(paths.values()), recursive=False, on_error="omit")
+            with self._reached():
+                contents = self._system.cat(list(paths.values()), recursive=False, on_error="omit")
             for name, path in paths.items():
                 yield name, _result(contents.get(path), name)
 
@@ -121,6 +129,20 @@ class Store:
     def checkpoint(self, name: str) -> Path | None:
         """Returns where an unfinished cell keeps its checkpoint; None if the folder is not local."""
         return None if self.local is None else self.local / "work" / f"{name}.checkpoint"
+
+    @contextmanager
+    def _reached(self, *but: type[Exception]) -> Iterator[None]:
+        """Turns whatever a driver raises into one message, but for some types: each has errors of its own."""
+        try:
+            yield
+        except Exception as error:
+            if self.local is not None or isinstance(error, (FileNotFoundError, *but)):
+                raise  # of this machine, the system's own words name the path
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise StudyError(
+                f"The study {self.place} cannot be used: {reason}. Check the address, your rights there, and whether "
+                "it can be reached from here."
+            ) from error
 
 
 def _result(data: bytes | None, name: str) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from spoton.errors import RecipeError
 from spoton.files import atomic_save, sha256_of_file
 from spoton.tuning.course import Course
+from spoton.tuning.optimizer import restore_state
 from spoton.tuning.sealed_tensors import read_hashed, read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class ModelCheckpoint:
                     "Repeat the command it was started with, or leave --resume out to start anew."
                 )
             hashes: dict[str, str] = plain.pop(_HASHES)
-            course = Course(**plain)
+            course = Course.of(plain)
             now, held.best = (
                 read_hashed(file, hashes[file.name])
                 for file in (self._weights(course.step), self._weights(course.best_step))
@@ -93,15 +94,11 @@ class ModelCheckpoint:
             with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
                 for name, weight in held.weights.items():
                     weight.copy_(now[name])
+            restore_state(optimizer, tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RecipeError(
                 f"{self.folder} is not a usable checkpoint ({error}). Remove it and start again."
             ) from error
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            place, _, what = name.partition(".")
-            state.setdefault(int(place), {})[what] = value
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
         return course
 
     def _known_hashes(self) -> dict[str, str]:

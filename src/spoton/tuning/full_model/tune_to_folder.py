@@ -6,7 +6,6 @@ test split once, and write the record last.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from spoton.events import OnEvent, silent
 from spoton.files import require_writable, writing
 from spoton.locks import locked, scratch_folder
 from spoton.models.frozen import FrozenModel
+from spoton.parsing import parse_json
 from spoton.plots import draw_curve
 from spoton.tasks.task import Task
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
@@ -162,7 +162,7 @@ def _require_folder(out: Path, model: FrozenModel) -> None:
 def _lineage(model: FrozenModel) -> list[dict[str, Any]]:
     """What the model was tuned on before, oldest first, from the records in its folders."""
     try:
-        record = json.loads((Path(model.name) / RECORD).read_text(encoding="utf-8"))
+        record = parse_json((Path(model.name) / RECORD).read_text(encoding="utf-8"))
         own = {name: record[name] for name in ("model", "model_fingerprint", "task", "data_hash", "recipe")}
         return [*record["parents"], own]
     except (OSError, ValueError, KeyError, TypeError):
