@@ -57,6 +57,14 @@ def test_a_prompt_of_another_model_is_refused(
     assert "tiny-llama" in ran.document["error"] and "f00d" in ran.document["error"]
 
 
+def test_a_second_prompt_of_another_model_is_refused_before_the_first_is_scored(
+    run: Run, prompts: PromptLibrary, tmp_path: Path, reviews: Path
+) -> None:
+    foreign = a_prompt().save(tmp_path / "foreign.safetensors")
+    ran = run("evaluate", "news", foreign, reviews, "--library", prompts.folder)
+    assert ran.code == 2 and "f00d" in ran.stderr and "example" not in ran.stderr
+
+
 def test_a_missing_column_names_those_there(run: Run, prompts: PromptLibrary, reviews: Path) -> None:
     ran = run("evaluate", prompts.folder / "news.safetensors", reviews, "--target", "stars", "--json")
     assert ran.code == 2

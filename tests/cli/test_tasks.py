@@ -79,6 +79,8 @@ def test_labels_with_commas_can_be_named(run: Run, tmp_path: Path) -> None:
     assert named.document["labels"] == ["red", "red, dark", "blue"] and "read as labels" not in named.stderr
     split = run(*show, "--labels", "red, dark,blue,red")
     assert split.code == 2 and "'red, dark' (10 rows)" in split.document["error"]
+    missing = run(*show, "--labels", "colours.txt")
+    assert missing.code == 2 and "no file colours.txt" in missing.stderr
 
 
 def test_a_task_of_ones_own_and_a_damaged_one(run: Run, tmp_path: Path) -> None:

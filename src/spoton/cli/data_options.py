@@ -234,6 +234,14 @@ class TaskOptions:
             given["labels"] = tuple(self.label)
         elif self.labels is not None and is_path(self.labels):
             given["labels"] = _lines(Path(self.labels))
+        elif (
+            self.labels is not None
+            and "," not in self.labels
+            and self.labels.endswith((".txt", ".csv", ".tsv"))
+        ):
+            raise DataError(
+                f"There is no file {self.labels} with labels. Give label words with commas between them."
+            )
         return DataSpec.of(None, given)
 
     def load(

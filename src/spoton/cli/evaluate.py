@@ -126,6 +126,8 @@ def evaluate(
     first = next(iter(found.values()), None)
     asked = _loaded(task, model, first, split)
     frozen = model.load(first)
+    for prompt in found.values():  # before the first of them is scored, which takes minutes
+        prompt.require_model(frozen.fingerprints, frozen.name)
     examples = _examples(asked, split)
     note_unknown(frozen, asked.labels)
 

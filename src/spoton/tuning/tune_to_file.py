@@ -95,7 +95,7 @@ def _interrupted(message: str, prompt: SoftPrompt, out: Path) -> Interrupted:
     place = save_unfinished(prompt, out)
     return Interrupted(
         f"{message} The best prompt so far is at {place}. The same command with --resume continues from the last "
-        "look at the validation split."
+        "evaluation, if there was one."
     )
 
 

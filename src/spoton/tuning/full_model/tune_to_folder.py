@@ -175,4 +175,7 @@ def _interrupted(message: str, tuned: TunedModel, out: Path) -> Interrupted:
     else:
         save_model(tuned.model, out)
         kept = f"The best weights so far are in {out}."
-    return Interrupted(f"{message} {kept} The same command with --resume continues from the last evaluation.")
+    return Interrupted(
+        f"{message} {kept} The same command with --resume continues from the last "
+        "evaluation, if there was one."
+    )
