@@ -23,9 +23,6 @@ from spoton.cli import (
 )
 from spoton.cli.command import SpotonGroup
 from spoton.cli.output import stdout
-from spoton.cli.start import main
-
-__all__ = ["app", "main"]
 
 app = typer.Typer(
     cls=SpotonGroup,

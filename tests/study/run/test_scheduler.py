@@ -305,7 +305,7 @@ def _kill_one(is_worker: Any, folder: Path) -> threading.Event:
 
 def test_workers_end_with_the_process_that_started_them(make_study: MakeStudy) -> None:
     folder = make_study(seeds=list(range(40)))
-    code = "import sys; from spoton.cli.app import main; sys.argv = ['spoton', *sys.argv[1:]]; main()"
+    code = "import sys; from spoton.cli.start import main; sys.argv = ['spoton', *sys.argv[1:]]; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "study", "run", str(folder), "--workers", "2"], stderr=subprocess.DEVNULL
     )
