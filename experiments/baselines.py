@@ -1,12 +1,12 @@
-"""SPoT beside its baselines: ZeroShot, PromptTuning, SPoT, ModelTuning and multi-task ModelTuning, at equal data.
+"""Compares SPoT with its baselines at equal data: ZeroShot, PromptTuning, ModelTuning and multi-task ModelTuning.
 
-All arms of a task and seed see the same rows in the same order and are validated and tested by the same code, on
-one model in float32. SPoT starts from the prompt of `--library` whose key is nearest to that of the PromptTuning
-arm; multi-task ModelTuning tunes all weights on `--mixture` first, once a seed, then on the target, and is left out
-without a mixture. The mixture should not hold the target.
+All arms of a task and seed see the same rows in the same order. The same code validates and tests them, on one model
+in float32. SPoT starts from the prompt of `--library` whose key is nearest to the key of the PromptTuning arm.
+Multi-task ModelTuning first tunes all weights on `--mixture`, once per seed, and then on the target. Without a mixture
+this arm is left out. The mixture should not contain the target.
 
-Every cell is a JSON file of its own, written last; finished cells are never run again, and killed ones go on from
-their last look at the validation split. `--table` prints what is there as Markdown, with what is tuned per task.
+Each cell has its own JSON file, written last. Finished cells never run again; killed cells resume from their last
+evaluation. `--table` prints the results so far as Markdown, with the number of tuned parameters per task.
 
     python experiments/baselines.py --tasks movie_sentiment --seeds 0,1,2 --mixture tweet_sentiment,product_sentiment
     python experiments/baselines.py --table
@@ -58,12 +58,12 @@ class Bench:
     """One model, its recipes and the folder of results.
 
     Args:
-        model: Where every arm starts.
+        model: The model that every arm starts from.
         cells: Folder of the results.
-        recipe: Of the prompts; its steps, batches, looks and input length are those of the models, too.
-        learning_rate: Of model tuning.
+        recipe: Recipe of the prompts. Model tuning has the same steps, batches, evaluations and input length.
+        learning_rate: Learning rate of model tuning.
         libraries: Where SPoT finds its sources.
-        mixture: What multi-task model tuning is tuned on first; None: this arm is left out.
+        mixture: The mixture that multi-task model tuning tunes on first; None leaves this arm out.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Bench:
                     )
 
     def path(self, task: Task, arm: str, seed: int) -> Path:
-        """Where a cell's result lies; the bare model has no seed, so its cells are alike."""
+        """Returns the path of a cell's result; the bare model has no seed, so its cells are all alike."""
         return self.cells / f"{task.name}.{arm}.{seed}.json"
 
     def is_done(self, path: Path, task: Task) -> bool:
-        """Whether the cell is finished; refuses to mix cells of other data, steps, batches or models into one table."""
+        """Whether the cell is finished; refuses to mix cells of other data, steps, batches or models in one table."""
         if not path.exists():
             return False
         cell = json.loads(path.read_text())
@@ -106,7 +106,7 @@ class Bench:
         return True
 
     def cell(self, task: Task, arm: str, seed: int) -> dict[str, Any]:
-        """The result of one cell."""
+        """Runs one cell and returns its result."""
         start, path = time.monotonic(), self.path(task, arm, seed)
         recipe = self.recipe.changed(seed=seed)
         checkpoint, limit = path.with_suffix(".checkpoint"), recipe.max_input_tokens
@@ -160,13 +160,13 @@ class Bench:
         }  # fmt: skip
 
     def of_models(self, seed: int) -> ModelRecipe:
-        """The recipe of model tuning, at the data of the prompts."""
+        """Returns the recipe of model tuning, with the same data as the prompts."""
         shared = ("steps", "batch_size", "evaluate_every", "max_input_tokens")
         same = {name: getattr(self.recipe, name) for name in shared}
         return ModelRecipe(learning_rate=self.learning_rate, seed=seed).changed(**same)
 
     def tuned_on_the_mixture(self, seed: int) -> FrozenModel:
-        """The model after the mixture: tuned when a seed first needs it, and kept as a folder."""
+        """Returns the model tuned on the mixture. It is tuned when a seed first needs it, and kept as a folder."""
         assert self.mixture is not None
         folder = self.cells / f"{self.mixture.name}.{seed}"
         if not (folder / "record.json").is_file():
@@ -179,7 +179,7 @@ class Bench:
 
     @staticmethod
     def clean(path: Path) -> None:
-        """Removes the checkpoint of a finished cell, a file of a prompt or a folder of a model."""
+        """Removes the checkpoint of a finished cell: a file for a prompt, a folder for a model."""
         checkpoint = path.with_suffix(".checkpoint")
         if checkpoint.is_dir():
             shutil.rmtree(checkpoint)
@@ -196,7 +196,7 @@ def _outcome(found: Tuned | TunedModel) -> dict[str, Any]:
 
 
 def table(cells: Path) -> str:
-    """Test scores (mean ± standard deviation over seeds) and what is tuned per task, as Markdown."""
+    """Returns test scores (mean ± standard deviation over seeds) and what is tuned per task, as Markdown."""
     found = [json.loads(path.read_text()) for path in sorted(cells.glob("*.json"))]
     tasks = sorted({cell["task"] for cell in found})
     columns = ("method", *tasks, "tuned parameters a task", "bytes a task", "times a prompt")

@@ -1,4 +1,4 @@
-"""Cells of long experiments: each a JSON file, run once by whichever process comes first, resumed after a kill."""
+"""Cells of long experiments: each is a JSON file, runs once in the first process that takes it, and resumes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Says whether a cell is to be run here: it has no result, and no living process works on it.
+    """Says whether to run a cell here: it has no result, and no living process works on it.
 
-    The lock falls with its process, unlike a file. Once the result is written, the checkpoint next to it is removed.
+    The lock ends with its process, unlike a file. Once the result is written, the checkpoint next to it is removed.
 
     Args:
-        path: Of the result, which the caller writes.
+        path: Path of the result, which the caller writes.
     """
     lock = FileLock(path.with_suffix(".lock"))
     try:

@@ -1,4 +1,4 @@
-"""TF-IDF and logistic regression on local task data: accuracy by training rows, mean and deviation over samples.
+"""TF-IDF and logistic regression on local task data: accuracy by training size, mean and deviation over samples.
 
 python experiments/classical_baseline.py --data-dir DIR [--table]; results go to
 docs/experiments/classical_baseline.json. DIR holds <task>/train.jsonl and validation.jsonl. The whole validation
@@ -25,7 +25,7 @@ SIZES, SEEDS = (100, 500), (0, 1, 2)
 
 
 def measure(data_dir: Path, names: list[str]) -> dict[str, object]:
-    """Accuracy, chosen C and seconds of every task, size and sample."""
+    """Returns accuracy, chosen C and seconds for every task, size and sample."""
     rows = []
     for name in names:
         whole = load_task(name, data_dir=data_dir, protocol="paper")
@@ -50,7 +50,7 @@ def measure(data_dir: Path, names: list[str]) -> dict[str, object]:
 
 
 def table(document: dict[str, list[dict[str, float]]]) -> str:
-    """The results as Markdown."""
+    """Returns the results as Markdown."""
     lines = ["| task | majority | 100 rows | 500 rows | CPU seconds, 500 rows |", "|---|---|---|---|---|"]
     for name in dict.fromkeys(row["task"] for row in document["results"]):
         of = [row for row in document["results"] if row["task"] == name]

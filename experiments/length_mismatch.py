@@ -1,7 +1,7 @@
 """Does a source of one length still help a target of another? Sources of 20 tokens, targets of 5 to 80.
 
-Three starter prompts of the sentiment family, resized by `resize_prompt`, are scored on the validation split of
-`news_sentiment` without any tuning, beside a prompt of sampled vocabulary of the same length.
+Three starter prompts of the sentiment family are resized by `resize_prompt` and scored on the validation split of
+`news_sentiment` without any tuning. A prompt of sampled vocabulary of the same length is scored for comparison.
 
     python experiments/length_mismatch.py
 """
@@ -26,7 +26,7 @@ SOURCES = ("movie_sentiment", "tweet_sentiment", "product_sentiment")
 
 
 def main() -> None:
-    """Runs all of it and writes one record."""
+    """Runs everything and writes one record."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

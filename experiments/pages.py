@@ -1,4 +1,4 @@
-"""Parts of the documentation that scripts fill: what stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
+"""Parts of the documentation that scripts fill: the text between `<!-- NAME:begin -->` and `<!-- NAME:end -->`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 
 
 def marks(name: str) -> tuple[str, str]:
-    """What stands before and behind the place of a name."""
+    """Returns the markers before and after the part of a name."""
     return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
 
 
 def filled(page: str, name: str, block: str) -> str:
-    """A page with a block of Markdown in the place of that name.
+    """Returns a page with a block of Markdown as the part of that name.
 
     Raises:
-        ValueError: The place is not there exactly once.
+        ValueError: The page does not have this part exactly once.
     """
     begin, end = marks(name)
     text, count = re.subn(

@@ -1,15 +1,15 @@
-"""Which ranking finds the best source? Leave-one-out over a library: each prompt's task is the target of all others.
+"""Which ranking finds the best source? Leave-one-out over a library: each prompt's task is a target for all others.
 
-The truth of a pair is what the source gives on the target's validation split: untuned, calibrated (`--steps 0`), or
-after some steps of tuning. Its price is paid once a pair; every ranking is then judged by it:
+The truth of a pair is the source's score on the target's validation split: untuned and calibrated (`--steps 0`), or
+after some steps of tuning. It is computed once per pair, and every ranking is compared with it:
 
-- nDCG over the whole ranking, relevance being the score above the worst source's;
-- regret@1 and @3: percent of the best source's score that is lost by trying the first 1 or 3 only;
+- nDCG over the whole ranking, where relevance is the score above the worst source's;
+- regret@1 and @3: percent of the best source's score that is lost by trying only the first 1 or 3;
 - share of the oracle's gain: (first source - the task's own text) / (best source - the task's own text), clipped to
   [-1, 1], over targets where a source helps;
-- cost: passes without a gradient, and what they (or the key) are worth in optimizer steps.
+- cost: passes without a gradient, and the optimizer steps that they (or the key) are worth.
 
-Pairs and rankings are JSON files of their own; finished ones are not run again.
+Each truth and each ranking has its own JSON file; finished ones do not run again.
 
     python experiments/ranking.py --library prompts
     python experiments/ranking.py --library prompts --table
@@ -47,7 +47,7 @@ RESULTS = Path(__file__).parents[1] / "docs" / "experiments" / "ranking"
 
 
 def main() -> None:
-    """Runs what is missing, or prints the table."""
+    """Runs the missing parts, or prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -89,7 +89,7 @@ def main() -> None:
 def one_target(
     model: FrozenModel, library: PromptLibrary, prompt: SoftPrompt, task: Task, recipe: Recipe, folder: Path, steps: int
 ) -> None:  # fmt: skip
-    """The truth of every pair of one target, and what every ranking says."""
+    """Computes the truth of every pair of one target, and every ranking of its sources."""
     runs = KeptRuns(model, task, default_mode(task), folder / "work", lambda event: None)
     sources = target_sources(model, task, [library], "trial")
     values: dict[str, torch.Tensor] = {TEXT: starting_prompt(model, task, recipe.changed(init="task"))[0]}
@@ -128,7 +128,7 @@ def one_target(
 
 
 def kept(path: Path, task: Task, recipe: Recipe, make: Callable[[], dict[str, Any]]) -> None:
-    """Writes a result, unless it is there; refuses one of other rows."""
+    """Writes a result, unless it exists; refuses an existing result of other rows."""
     if path.exists():
         if json.loads(path.read_text())["data_hash"] != task.data_hash():
             raise SystemExit(f"{path} is of other rows. Remove it, or name other --results.")
@@ -139,11 +139,11 @@ def kept(path: Path, task: Task, recipe: Recipe, make: Callable[[], dict[str, An
 
 
 def judged(scores: dict[str, float], order: list[str]) -> dict[str, float]:
-    """How good an order of sources is, given what each of them scores.
+    """Returns how good an order of sources is, given their scores.
 
     Args:
-        scores: By source, that of the task's own text included.
-        order: Best first; the own text, if it is there, is left out.
+        scores: Score by source, including the score of the task's own text.
+        order: Names, best first; the task's own text, if included, is left out.
     """
     order = [name for name in order if name != TEXT]
     found = [scores[name] for name in order]
@@ -161,7 +161,7 @@ def judged(scores: dict[str, float], order: list[str]) -> dict[str, float]:
 
 
 def table(results: Path) -> str:
-    """All rankings as Markdown, by each truth that is there; means over targets."""
+    """Returns all rankings as Markdown, by each available truth; means over targets."""
     lines = []
     for truth in sorted({path.name for path in results.glob("*/truth-*.json")}):
         rows: dict[str, list[dict[str, float]]] = {}

@@ -1,7 +1,7 @@
 """Which recipe should be the default for decoder-only models? One factor at a time around a base recipe.
 
-Seven tasks of seven kinds in their natural form, each with at most 1,000 training and 200 validation rows. Every cell
-(task, variant, steps, seed) is a JSON file under `docs/experiments/recipe_sweep/`; finished cells never run
+It uses seven tasks of seven kinds in their natural form, each with at most 1,000 training and 200 validation rows.
+Every cell (task, variant, steps, seed) is a JSON file under `docs/experiments/recipe_sweep/`. Finished cells never run
 again, a killed cell resumes from its checkpoint, and several processes may work at the same time. Rows come from a
 folder, as for the catalog.
 
@@ -58,18 +58,18 @@ TRAIN, VALIDATION, MAX_TOKENS = 1000, 200, 96
 
 
 def cell_path(cells: Path, task: str, variant: str, steps: int, seed: int) -> Path:
-    """Where a cell's result lies."""
+    """Returns the path of a cell's result."""
     name = "".join(c if c.isalnum() or c in ".=" else "-" for c in variant)
     return cells / f"{task}.{name}.{steps}.{seed}.json"
 
 
 def task_of(name: str, data_dir: str | None, seed: int) -> Task:
-    """The rows of a task that a seed sees."""
+    """Returns a task with the rows that a seed sees."""
     return load_task(name, data_dir=data_dir, form="natural").limited(TRAIN, VALIDATION, 0, seed=seed)
 
 
 def run_cell(model: FrozenModel, task: Task, recipe: Recipe, path: Path) -> dict[str, Any]:
-    """Tunes one prompt and returns what the table needs of it."""
+    """Tunes one prompt and returns what the table needs."""
     began = time.process_time()
     tuned = tune(model, task, recipe, checkpoint=path.with_suffix(".checkpoint"), resume=True)
     card = tuned.prompt.card
@@ -86,7 +86,7 @@ def run_cell(model: FrozenModel, task: Task, recipe: Recipe, path: Path) -> dict
 def wanted_cells(
     variants: Sequence[str], tasks: Sequence[str], steps: Sequence[int], seeds: Sequence[int]
 ) -> Iterator[tuple[int, int, str, str]]:
-    """Seed by seed, so that a sweep that is stopped early has compared all variants at least once."""
+    """Returns cells seed by seed, so that a sweep stopped early has compared all variants at least once."""
     for n in steps:
         for seed in seeds:
             for name in tasks:
@@ -95,7 +95,7 @@ def wanted_cells(
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Runs every cell that has no result and that nobody else works on."""
+    """Runs every cell that has no result and that no other process works on."""
     import torch
 
     torch.set_num_threads(arguments.threads)
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def table(cells: Path, steps: int) -> str:
-    """Mean and standard deviation over seeds of the best validation score, as Markdown."""
+    """Returns mean and standard deviation over seeds of the best validation score, as Markdown."""
     lines = [f"| {steps} steps | {' | '.join(TASKS)} | mean | spread |", "|---" * (len(TASKS) + 3) + "|"]
     for variant in VARIANTS:
         row, means, spreads = [], [], []
@@ -150,7 +150,7 @@ def table(cells: Path, steps: int) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs cells, or prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

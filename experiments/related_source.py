@@ -1,10 +1,10 @@
-"""What is a source that knows its task worth to a relative with few rows, and is it the relation that helps?
+"""Does a source that has learned its task help a related target with few rows, and does it help because it is related?
 
-Inference targets of at most 256 training rows, tuned with the default recipe from four starts at equal steps: from
-scratch (the task in words), from the MNLI prompt, from the SST-2 prompt (a control that has learned something else) and
-from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSON file under
-`docs/experiments/related_source/`; finished cells never run again, and killed ones go on from their last
-evaluation. The seed draws the rows, too. The first seed also scores the untuned starts.
+Inference targets with at most 256 training rows are tuned with the default recipe from four starts, at equal steps:
+from scratch (the task in words), from the MNLI prompt, from the SST-2 prompt (a control that has learned something
+else), and from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSON file under
+`docs/experiments/related_source/`. Finished cells never run again, and killed cells resume from their last evaluation.
+The seed also draws the rows. The first seed also scores the untuned starts.
 
     python -m experiments.related_source --data-dir data --threads 1
     python -m experiments.related_source --table
@@ -37,12 +37,12 @@ CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "related_source"
 RECIPE = Recipe.preset("decoder", steps=60, evaluate_every=20, max_input_tokens=96)
 TARGETS = ("sick", "scitail", "rte", "cb")
 STARTS: dict[str, str] = {"scratch": "", "mnli": "mnli", "sst2": "sst2", "noise": ""}
-"""Name of a start, and the source prompt it is."""
+"""Name of a start -> the source prompt that it is; empty for the others."""
 TRAIN, VALIDATION, TEST, CALIBRATION = 256, 100, 250, 128
 
 
 def start_of(name: str, library: PromptLibrary, seed: int) -> tuple[Tensor | None, list[Parent]]:
-    """The matrix `[P, D]` of a start, and its parents; None: the recipe's own."""
+    """Returns the matrix `[P, D]` of a start, and its parents; None is the recipe's own start."""
     if name == "scratch":
         return None, []
     prompt = library.get(STARTS[name] or "mnli")
@@ -54,7 +54,7 @@ def start_of(name: str, library: PromptLibrary, seed: int) -> tuple[Tensor | Non
 
 
 def untuned(model: FrozenModel, task: Task, start: Tensor, limit: int) -> dict[str, float]:
-    """Test accuracy of a start before any step: raw, and with a calibration fitted on training rows."""
+    """Returns the test accuracy of a start before any step: raw, and with a calibration fitted on training rows."""
     rows = task.train[:CALIBRATION]
     seen = evaluate(model, start, rows, task, max_input_tokens=limit)
     assert task.labels is not None
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def table(cells: Path) -> str:
-    """Test accuracy by target and start as Markdown: mean and standard deviation over seeds, and untuned."""
+    """Returns test accuracy by target and start as Markdown: mean and deviation over seeds, and untuned."""
     lines = [
         "| target | start | untuned, calibrated | test | without calibration | seeds |",
         "|---|---|--:|--:|--:|--:|",
@@ -137,7 +137,7 @@ def _spread(scores: list[float]) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs cells, or prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,10 +1,10 @@
 """Tunes the prompts of the starter library: sources for SmolLM2-135M that ship with spoton.
 
-Every source has the default recipe with batches of 16 and its own number of steps. A source that is done is not tuned
-again, a killed one goes on from its last evaluation, and several processes may work at the same time. Rows of tasks
-that no package index carries come from a folder, as for the catalog. A prompt goes into the package if it beats the
-majority answer of the test rows by at least five points and the terms of its data allow it; the record of every source,
-kept or not, goes to `docs/experiments/starter_library/`.
+Every source has the default recipe with batches of 16 and its own number of steps. A finished source is not tuned
+again, a killed one resumes from its last evaluation, and several processes may work at the same time. Rows of tasks
+that are not on PyPI come from a folder, as for the catalog. A prompt goes into the package if it beats the majority
+answer of the test rows by at least five points and the terms of its data allow it. The record of every source, shipped
+or not, goes to `docs/experiments/starter_library/`.
 
 `news_sentiment` and `disambiguation_qa` are left out on purpose: they are the targets of the demo and of the
 transfer experiment.
@@ -36,11 +36,11 @@ from spoton.tuning.record import write_record
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "src" / "spoton" / "prompts" / "starter"
 RECORDS = ROOT / "docs" / "experiments" / "starter_library"
-# The default recipe, so that keys compare with those of targets tuned by default; only with more steps and examples.
+# The default recipe, so that keys are comparable with those of default targets; only steps and examples are more.
 RECIPE = Recipe.preset("decoder", batch_size=16, max_input_tokens=96)
 VALIDATION, TEST = 150, 400
 LEARNED = 5.0
-"""Points above the majority answer from which on a source counts as learned."""
+"""A source counts as learned if it is at least this many points above the majority answer."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Source:
 
     Attributes:
         task: Its name in the catalog.
-        steps: How long its prompt is tuned.
-        forbids: Why the terms of the data keep its prompt out of the package; empty: they do not.
+        steps: Number of tuning steps.
+        forbids: Why the terms of the data keep its prompt out of the package; empty if they do not.
     """
 
     task: str
@@ -72,7 +72,7 @@ SOURCES = (
 def tuned_source(
     model: FrozenModel, task: Task, recipe: Recipe, checkpoint: Path
 ) -> tuple[SoftPrompt, dict[str, Any]]:
-    """A prompt with its test scores on its card, and what the table says of it."""
+    """Returns a prompt with its test scores on its card, and its record for the table."""
     began = time.process_time()
     bare = evaluate(model, None, task.test, task, max_input_tokens=recipe.max_input_tokens)
     tuned = tune(model, task, recipe, checkpoint=checkpoint, resume=True, on_event=_report)
@@ -98,7 +98,7 @@ def tuned_source(
 
 
 def shipped(source: Source, record: dict[str, Any]) -> str:
-    """Why the prompt of a source stays out of the package; empty if it goes in."""
+    """Returns why a source's prompt stays out of the package; empty if it goes in."""
     gain = record["test"] - record["majority"]
     if gain < LEARNED:
         return f"{gain:+.1f} points to the majority answer"
@@ -133,7 +133,7 @@ def tune_missing(arguments: argparse.Namespace) -> None:
 
 
 def table(folder: Path) -> str:
-    """The records as a Markdown table, in the order of `SOURCES`."""
+    """Returns the records as a Markdown table, in the order of `SOURCES`."""
     lines = [
         "| source | family | metric | steps | majority | bare model | test, 95 % | raw | CPU min | shipped |",
         "|---" * 10 + "|",
@@ -168,7 +168,7 @@ def _report(event: Any) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Tunes sources, or prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,12 +1,11 @@
-"""What the embedded model makes of every task with rows in a data folder: bare, and with a prompt of 200 steps.
+"""Scores the embedded model on every task with rows in a data folder: bare, and with a prompt of 200 steps.
 
-Three arms a task: zero-shot by rank (where the labels are a closed set), zero-shot by generate, and prompt tuning,
-whose prompt is scored by both. A sketch of the catalog at work and no benchmark: one seed, inputs cut to 96 tokens,
-and so few test rows that chance alone moves a score by several points (the cells hold the intervals).
+Each task has three arms: zero-shot by rank (if the labels are a closed set), zero-shot by generate, and prompt tuning,
+whose prompt is scored by both. This shows the catalog at work and is not a benchmark: it has one seed, inputs are cut
+to 96 tokens, and with so few test rows chance alone moves a score by several points (the cells hold the intervals).
 
-Every cell is a JSON file of its own, written last; finished cells are never run again, a killed prompt goes on from
-its last look at the validation split, and tasks of short texts come first. `--table` prints what is there as
-Markdown.
+Each cell has its own JSON file, written last. Finished cells never run again, a killed prompt resumes from its last
+evaluation, and tasks with short texts come first. `--table` prints the results so far as Markdown.
 
     SPOTON_DATA_DIR=data python -m experiments.task_table --threads 1
     SPOTON_DATA_DIR=data python -m experiments.task_table --tasks sst2,rte
@@ -38,38 +37,38 @@ from spoton.tuning.record import versions, write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "task_table"
 ARMS = ("zero-shot-rank", "zero-shot-generate", "prompt-tuning")
-# 4 examples of at most 96 tokens a step: two minutes of one slow core for a task of short texts, five for a long one.
+# 4 examples of at most 96 tokens a step: on one slow core, two minutes for a task of short texts, five for long texts.
 RECIPE = Recipe(steps=200, batch_size=4, evaluate_every=100, max_input_tokens=96, seed=0)
 VALIDATION, TEST = 40, 120
-# Answers to open targets are generated token by token, at each look too.
+# Fewer, since answers to open targets are generated token by token, in every evaluation.
 OPEN_VALIDATION, OPEN_TEST = 16, 48
 
 
 def tasks_with_rows(folder: Path) -> list[TaskInfo]:
-    """The tasks of the catalog whose own folder is there (`superglue_rte` borrows that of `rte`)."""
+    """Returns the tasks of the catalog that have their own folder (`superglue_rte` uses the folder of `rte`)."""
     return [info for info in list_tasks() if (folder / info.name / "train.jsonl").is_file()]
 
 
 def cell_path(cells: Path, task: str, arm: str) -> Path:
-    """Where a cell's result lies."""
+    """Returns the path of a cell's result."""
     return cells / f"{task}.{arm}.json"
 
 
 def sized(task: Task, divisor: int) -> Task:
-    """The task with few rows to look at and to score; the training rows are all kept."""
+    """Returns the task with few validation and test rows; keeps all training rows."""
     validation, test = (VALIDATION, TEST) if task.labels is not None else (OPEN_VALIDATION, OPEN_TEST)
     return task.limited(validation=max(2, validation // divisor), test=max(2, test // divisor))
 
 
 def by_length(tasks: Sequence[Task]) -> list[Task]:
-    """Tasks of short texts first."""
+    """Returns the tasks, those with short texts first."""
     return sorted(
         tasks, key=lambda task: sum(len(row.input) for row in task.train[:200]) / len(task.train[:200])
     )
 
 
 def run_cell(model: FrozenModel, task: Task, arm: str, recipe: Recipe, path: Path) -> dict[str, Any]:
-    """The result of one cell; a prompt's checkpoint lies beside it until the result is written."""
+    """Runs one cell and returns its result; a prompt's checkpoint is next to it until the result is written."""
     start = time.monotonic()
     closed: list[Mode] = ["rank", "generate"] if task.labels is not None else ["generate"]
     prompt: SoftPrompt | None = None
@@ -107,7 +106,7 @@ def run_cell(model: FrozenModel, task: Task, arm: str, recipe: Recipe, path: Pat
 
 
 def majority(task: Task) -> float | None:
-    """Score of the answer that is right most often in training, given to every test row; None for open targets."""
+    """Returns the score of answering every test row with the commonest training target; None for open targets."""
     if task.labels is None:
         return None
     ((answer, _),) = Counter(row.target for row in task.train).most_common(1)
@@ -136,7 +135,7 @@ def run(model: FrozenModel, tasks: Sequence[Task], cells: Path, recipe: Recipe) 
 
 
 def require_same(path: Path, recipe: Recipe, task: Task) -> None:
-    """Refuses to mix cells of other sizes into one table."""
+    """Refuses to mix cells of other sizes in one table."""
     cell = json.loads(path.read_text())
     found = cell["steps"], cell["max_input_tokens"], cell["data"]
     wanted = recipe.steps, recipe.max_input_tokens, task.data_hash()
@@ -147,7 +146,7 @@ def require_same(path: Path, recipe: Recipe, task: Task) -> None:
 
 
 def table(names: Sequence[str], cells: Path) -> str:
-    """The main metric of every task as Markdown; a cell that was not run yet is shown as such."""
+    """Returns the main metric of every task as Markdown; marks cells that have not run yet."""
     columns = (
         "task", "family", "metric", "majority class", "zero-shot rank", "zero-shot generate", "prompt tuning rank",
         "prompt tuning generate", "test rows",

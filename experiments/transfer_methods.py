@@ -1,11 +1,12 @@
 """Which way of ranking and combining sources is best? Every method on the same rows, at one total budget.
 
-All arms of a task, size and seed share rows, recipe and validation. Tuning from scratch takes `--steps` steps; every
-other arm takes out of as many what its ranking costs (a key, or the passes of a trial) and shares the rest among what
-it tunes. `ensemble` gives each of its three prompts a third. The test split is scored once an arm.
+All arms of a task, size and seed share rows, recipe and validation. Tuning from scratch takes `--steps` steps. Every
+other arm has the same number of steps: it pays for its ranking (a key, or the passes of a trial) and divides the rest
+among the prompts that it tunes. `ensemble` gives each of its three prompts a third. Each arm is scored once on the test
+split.
 
-Every cell is a JSON file of its own, written last. Finished cells are not run again; a killed one goes on from its
-last evaluation. `--table` prints what is there.
+Each cell has its own JSON file, written last. Finished cells never run again; a killed cell resumes from its last
+evaluation. `--table` prints the results so far.
 
     python experiments/transfer_methods.py --tasks news_sentiment,disambiguation_qa --sizes 100,250 --seeds 0,1,2
     python experiments/transfer_methods.py --table
@@ -70,10 +71,10 @@ class Bench:
     """One model, its recipe and the folder of results.
 
     Args:
-        model: Where every arm starts.
+        model: The model that every arm starts from.
         cells: Folder of the results.
-        recipe: Its steps are the budget of every arm.
-        libraries: Where sources are.
+        recipe: The recipe; its steps are the budget of every arm.
+        libraries: The libraries of sources.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Bench:
             began = time.process_time()
             try:
                 found = self.cell(runs, self.recipe.changed(seed=seed), arm)
-            except SpotonError as error:  # such as no source with a positive similarity
+            except SpotonError as error:  # for example, no source has a positive similarity
                 found = {"failed": str(error)}
             facts = {
                 "task": task.name, "size": size, "seed": seed, "arm": arm, "metric": task.metric,
@@ -104,7 +105,7 @@ class Bench:
             print(path.name, found.get("test", found.get("failed")), file=sys.stderr, flush=True)
 
     def is_done(self, path: Path, task: Task) -> bool:
-        """Whether the cell is finished; refuses to mix cells of other rows, recipes or models into one table."""
+        """Whether the cell is finished; refuses to mix cells of other rows, recipes or models in one table."""
         if not path.exists():
             return False
         cell = json.loads(path.read_text())
@@ -116,7 +117,7 @@ class Bench:
         return True
 
     def cell(self, runs: KeptRuns, recipe: Recipe, arm: str) -> dict[str, Any]:
-        """The result of one arm."""
+        """Runs one arm and returns its result."""
         how = ARMS[arm]
         if arm.endswith("untuned"):
             return self.untuned(runs, recipe)
@@ -139,7 +140,7 @@ class Bench:
         return self.together(runs, tuned) | ranking_facts(ranking) | {"steps": steps}
 
     def untuned(self, runs: KeptRuns, recipe: Recipe) -> dict[str, Any]:
-        """The first source of a trial, as it is; nothing is tuned, scratch neither."""
+        """Returns the result of a trial's first source, untuned; this arm does not tune from scratch either."""
         sources = target_sources(self.model, runs.task, self.libraries, "trial")
         ranking = ranked(runs, None, sources, recipe, Transfer(rank="trial"))
         (best,) = ranking
@@ -148,14 +149,14 @@ class Bench:
         return scores | ranking_facts(ranking) | {"steps": ranking.cost.steps}
 
     def scored(self, runs: KeptRuns, prompt: SoftPrompt, history: list[dict[str, float]]) -> dict[str, Any]:
-        """Scores of a prompt and the looks of its run."""
+        """Returns the scores of a prompt and the evaluations of its run."""
         looks = [look for look in history if "validation" in look]
         test = runs.test("test", prompt, self.recipe.max_input_tokens)
         validation = prompt.card.scores["validation"][runs.task.metric]
         return {"validation": validation, "test": test, "history": looks}
 
     def together(self, runs: KeptRuns, tuned: Sequence[Run]) -> dict[str, Any]:
-        """Scores of an ensemble."""
+        """Returns the scores of an ensemble."""
         if len(tuned) == 1:
             return self.scored(runs, tuned[0].prompt, tuned[0].history)
         joint = ensemble_of([run.prompt for run in tuned])
@@ -168,13 +169,13 @@ class Bench:
 
 
 def ranking_facts(ranking: Ranking) -> dict[str, Any]:
-    """What was retrieved, and what that cost."""
+    """Returns what was retrieved, and its cost."""
     retrieved = [one.to_json() for one in ranking]
     return {"retrieved": retrieved, "cost": asdict(ranking.cost), "probe": ranking.cost.steps}
 
 
 def table(cells: Path) -> str:
-    """All results as Markdown: test score of each arm by task and size, and what it gains over scratch."""
+    """Returns all results as Markdown: test score of each arm by task and size, and its gain over scratch."""
     found: dict[tuple[str, str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
     for path in sorted(cells.glob("*.json")):
         cell = json.loads(path.read_text())
@@ -210,7 +211,7 @@ def _interval(values: Sequence[float]) -> str:
 
 
 def _arrival(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """Steps, those of the ranking included, at which an arm has the best score of scratch; and in how many cells."""
+    """Returns the steps, including the ranking's, until an arm reaches scratch's best score, and in how many cells."""
     known = [(before, cell) for before, cell in pairs if cell["history"]]
     arrivals = []
     for before, cell in known:
@@ -221,7 +222,7 @@ def _arrival(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 
 
 def main() -> None:
-    """Runs what is missing, or prints the table."""
+    """Runs the missing cells, or prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

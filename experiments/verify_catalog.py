@@ -1,7 +1,7 @@
 """Checks the catalog against the Hugging Face Hub: data set, configuration, revision, splits, columns and labels.
 
-Streams the first rows of every split that a task's YAML names and renders them. One line for each task; the end
-says which failed and at what. Exits with 1 if any did. `make verify-catalog` runs this; it needs a network.
+Streams the first rows of every split that a task's YAML names, and renders them. Prints one line for each task, and at
+the end which tasks failed and why. Exits with 1 if any failed. `make verify-catalog` runs this; it needs a network.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spoton.tasks.sources import Rows
 
 
 def main() -> None:
-    """Checks the tasks named, or all of them."""
+    """Checks the named tasks, or all."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,9 +39,9 @@ def main() -> None:
 
 
 def check(info: TaskInfo, rows: int) -> str | None:
-    """What is wrong with a task, or None."""
+    """Returns what is wrong with a task, or None."""
     assert info.dataset is not None
-    # Rows of one subset may stand far from the beginning: that its name is right is not checked.
+    # The rows of one subset may be far from the beginning, so the subset's name is not checked.
     info = info.model_copy(update={"where": {}})
     splits = {str(split): name for split, name in info.splits.items()}
     try:
@@ -52,7 +52,7 @@ def check(info: TaskInfo, rows: int) -> str | None:
             splits=splits,
             stream=True,
             shuffle=False,
-            max_rows=10 * rows,  # the first may have no label
+            max_rows=10 * rows,  # the first rows may have no label
         )
     except DownloadError as error:
         return f"not loaded: {error}"

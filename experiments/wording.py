@@ -1,10 +1,10 @@
-"""What the wording of a task is worth to the bare model: forms, a chat, and a line that names the choices.
+"""How the wording of a task changes the bare model's score: forms, a chat, and a line that names the choices.
 
 Scores SmolLM2-135M-Instruct without a prompt, by rank, on the first validation rows of tasks of several families, each
-in several wordings; and with a prompt of a few steps in those that matter. A cell is one task in one wording. Finished
-cells are kept in `docs/experiments/wording`, so a killed run goes on where it was. `--table` prints the tables.
+in several wordings. Also scores a prompt of a few steps in the wordings that matter. A cell is one task in one wording.
+Finished cells are kept in `docs/experiments/wording`, so a killed run resumes. `--table` prints the tables.
 
-It says nothing of other models: label words and choices that help one may hurt another.
+It says nothing about other models: label words and choices that help one model may hurt another.
 """
 
 import argparse
@@ -43,7 +43,7 @@ QUESTIONS = {
     "ag_news": "What is this article about: world, sports, business or science?",
     "subj": "Is this sentence objective or subjective?",
 }
-"""For tasks whose natural form ends in a cue that names what is asked for. That of sst2 is lm-evaluation-harness's."""
+"""For tasks whose natural form ends in a cue that names the answer. The question of sst2 is lm-evaluation-harness's."""
 TUNED = ("sst2", "trec", "mnli")
 TRAIN = 1000
 INPUT_TOKENS = 96
@@ -55,13 +55,13 @@ RECIPE = {
     "max_input_tokens": INPUT_TOKENS,
 }
 
-# How the wordings name the choices at the end of a question.
+# Match the choices at the end of a question.
 _YES_OR_NO = re.compile(r" Yes(, Maybe)? or No\?(?=\nAnswer:$)")
 _LISTED = re.compile(r": [^:?\n]+(?=\?\nAnswer:$)")
 
 
 def reworded(task: Task, change: Callable[[str, Task], str]) -> Task:
-    """The task with every input changed."""
+    """Returns the task with every input changed."""
     splits = {
         split: tuple(replace(row, input=change(row.input, task)) for row in getattr(task, split))
         for split in ("train", "validation", "test")
@@ -70,26 +70,26 @@ def reworded(task: Task, change: Callable[[str, Task], str]) -> Task:
 
 
 def without_choices(text: str, task: Task) -> str:
-    """An input whose question names no choices."""
+    """Returns an input whose question names no choices."""
     bare = _YES_OR_NO.sub("", text)
     return bare if bare != text else _LISTED.sub("", text)
 
 
 def with_question(text: str, task: Task) -> str:
-    """An input that ends in a question and `Answer:` in place of its own cue."""
+    """Returns an input that ends in a question and `Answer:` instead of its own cue."""
     body, _, _ = text.rpartition("\n")
     return f"{body}\nQuestion: {QUESTIONS[task.name]}\nAnswer:" if task.name in QUESTIONS else text
 
 
 def with_choices(text: str, task: Task) -> str:
-    """An input with a line before its cue that names the choices."""
+    """Returns an input with a line before its cue that names the choices."""
     body, _, cue = text.rpartition("\n")
     labels = list(task.labels or ())
     return f"{body}\nChoices: {', '.join(labels[:-1])} or {labels[-1]}\n{cue}"
 
 
 def other_words(task: Task, words: dict[str, str]) -> Task:
-    """The task with other label words, in the answers and where a question names Yes, Maybe or No."""
+    """Returns the task with other label words, in answers and in questions that name Yes, Maybe or No."""
     swapped = {label: words.get(label, label) for label in task.labels or ()}
     asked = {
         text: " ".join(words.get(word.strip(",?"), word) for word in text.split())
@@ -112,7 +112,7 @@ def other_words(task: Task, words: dict[str, str]) -> Task:
 
 
 class Wordings:
-    """The tasks in every wording, cut to the rows that are needed before anything is changed in them."""
+    """The tasks in every wording; each is cut to the needed rows before it is changed."""
 
     def __init__(self, model: FrozenModel, data_dir: str, rows: int) -> None:
         self._chat = chat_of(model.tokenizer, model.name)
@@ -120,7 +120,7 @@ class Wordings:
         self._loaded: dict[tuple[str, Form], Task] = {}
 
     def in_form(self, name: str, form: Form) -> Task:
-        """The first rows of a task in one of its forms."""
+        """Returns the first rows of a task in one of its forms."""
         if (name, form) not in self._loaded:
             task = load_task(name, data_dir=self._data_dir, form=form)
             cut = replace(task, train=task.train[:TRAIN], validation=task.validation[: self._rows], test=())
@@ -128,7 +128,7 @@ class Wordings:
         return self._loaded[name, form]
 
     def get(self, name: str, wording: str) -> Task:
-        """A task in one of `WORDINGS`."""
+        """Returns a task in one of `WORDINGS`."""
         if wording == "t5":
             return self.in_form(name, "t5")
         natural = self.in_form(name, "natural")
@@ -149,17 +149,17 @@ class Wordings:
 
 
 def cell(model: FrozenModel, task: Task, *, tuned: bool) -> dict[str, Any]:
-    """One task in one wording: the bare model, or a prompt of a few steps.
+    """Scores one task in one wording, with the bare model or with a prompt of a few steps.
 
-    A small model prefers some labels whatever it reads, and the wording moves that preference more than anything else.
-    So the score is told without it, too: `balanced` takes from every label its mean log-likelihood over the rows, which
-    reads no target (batch calibration, Zhou et al. 2023, arXiv 2309.17249).
+    A small model prefers some labels whatever it reads, and the wording changes that preference more than anything
+    else. So there is also a score without it: `balanced` subtracts from every label its mean log-likelihood over the
+    rows, which uses no target (batch calibration, Zhou et al. 2023, arXiv 2309.17249).
     """
     began = time.monotonic()
     examples, labels = task.validation, list(task.labels or ())
     prompt = torch.zeros(0, model.dim)
     if tuned:
-        # The last step counts: nothing is chosen by the few rows that are validated on.
+        # The last step counts: the few validation rows choose nothing.
         prompt = tune(model, replace(task, validation=examples[:16]), Recipe(**RECIPE)).prompt.value
     encoded = encode(
         model, examples, end=needs_end(model, labels), prompt_length=len(prompt), max_input_tokens=INPUT_TOKENS,
@@ -188,7 +188,7 @@ def cell(model: FrozenModel, task: Task, *, tuned: bool) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Computes the cells that are missing. A wording that changes nothing in a task has no cell there."""
+    """Computes the missing cells. A wording that changes nothing in a task has no cell for it."""
     model = load_model()
     wordings = Wordings(model, arguments.data_dir, arguments.rows)
     names = arguments.tasks.split(",")
@@ -212,7 +212,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def table() -> str:
-    """Markdown tables of the cells: without a prompt, and with one."""
+    """Returns Markdown tables of the cells: without a prompt, and with one."""
     cells = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(CELLS.glob("*.json"))}
     parts = []
     for suffix in ("", ".tuned"):

@@ -1,8 +1,9 @@
 """Builds the site: `python docs/site/build.py`, which is `make docs`.
 
-The pages come together in build/docs, the site in build/site. Most pages are files of docs/. Others are made here: a
-page for each command, the Python reference, the tutorial from its notebook, changelog and contributing guide from the
-root. A link to nothing, a page that the navigation lacks, or any warning of Zensical ends the build.
+The pages are collected in build/docs, and the site is built in build/site. Most pages are files of docs/. The others
+are made here: a page for each command, the Python reference, the tutorial from its notebook, and the changelog and
+contributing guide from the root. A broken link, a page that the navigation lacks, or any Zensical warning fails the
+build.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ DOCS, PAGES, SITE = CHECKOUT / "docs", CHECKOUT / "build" / "docs", CHECKOUT / "
 CONFIG = CHECKOUT / "zensical.toml"
 
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "README.md": "index.md"}
-"""Files of the checkout's root, and the pages that stand for them."""
+"""Files in the checkout's root, and the pages made from them."""
 
 
 SHIM, SHIM_ELSEWHERE = "iframe-worker.js", "https://unpkg.com/iframe-worker/shim"
 
 
 class SiteError(Exception):
-    """A page that cannot be part of the site as it is."""
+    """A page cannot be part of the site in its present form."""
 
 
 def main() -> int:
-    """Builds the site anew.
+    """Builds the site from scratch.
 
     Returns:
-        The exit code: that of Zensical, or 1.
+        Zensical's exit code, or 1.
     """
     for folder in (PAGES, SITE):
         shutil.rmtree(folder, ignore_errors=True)
@@ -62,7 +63,7 @@ def main() -> int:
 
 
 def make_self_contained() -> None:
-    """Mends what of a page needs a server: the one script from elsewhere is bundled, and the logo leads to a file."""
+    """Removes the need for a server: bundles the one external script, and links the logo to a file."""
     shutil.copy(DOCS / "site" / SHIM, SITE / "assets")
     for page in SITE.rglob("*.html"):
         text = page.read_text().replace(SHIM_ELSEWHERE, os.path.relpath(SITE / "assets" / SHIM, page.parent))
@@ -77,7 +78,7 @@ def put_together() -> None:
     for page in sorted(DOCS.rglob("*.md")):
         write(page.relative_to(DOCS), with_links(page.read_text(), page))
     for name, target in ROOT_PAGES.items():
-        if target != "index.md":  # the README is for those who have no site in front of them
+        if target != "index.md":  # the README is for readers without the site
             write(Path(target), with_links((CHECKOUT / name).read_text(), CHECKOUT / name))
     for folder, pages in (("cli", command_pages()), ("python", python_pages())):
         for name, text in pages.items():
@@ -92,7 +93,7 @@ def write(page: Path, text: str) -> None:
 
 
 def notebook(path: Path) -> str:
-    """A notebook as a page, with its outputs; pictures go next to it."""
+    """Returns a notebook as a page, with its outputs; writes its pictures next to the page."""
     parts = []
     for cell in nbformat.read(path, as_version=4).cells:
         if cell.cell_type == "markdown":
@@ -104,7 +105,7 @@ def notebook(path: Path) -> str:
 
 
 def shown(output: Any, picture: str) -> str:
-    """An output of a cell in Markdown: text as it was printed, or a picture."""
+    """Returns an output of a cell as Markdown: text as it was printed, or a picture."""
     if "text" in output:
         return f"```text\n{output.text.rstrip()}\n```"
     if "image/png" in output.data:
@@ -114,12 +115,12 @@ def shown(output: Any, picture: str) -> str:
 
 
 def with_links(text: str, page: Path) -> str:
-    """A page whose links fit the site; files they lead to are copied.
+    """Returns a page whose links fit the site, and copies the files that they lead to.
 
-    A folder has no page: a link to one becomes its path in the repository.
+    A folder has no page, so a link to a folder becomes its path in the repository.
 
     Raises:
-        SiteError: A link leads nowhere.
+        SiteError: A link is broken.
     """
 
     def link(match: re.Match[str]) -> str:
@@ -144,7 +145,7 @@ def with_links(text: str, page: Path) -> str:
         return f"[{words}]({os.path.relpath(shown, here.parent)}{section})"
 
     pattern = re.compile(r"\[([^\]]*)\]\((?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?\)")
-    fenced = re.split(r"(^[ ]*```.*?^[ ]*```$)", text, flags=re.MULTILINE | re.DOTALL)  # code stays as it is
+    fenced = re.split(r"(^[ ]*```.*?^[ ]*```$)", text, flags=re.MULTILINE | re.DOTALL)  # code does not change
     return "".join(part if index % 2 else pattern.sub(link, part) for index, part in enumerate(fenced))
 
 
@@ -152,7 +153,7 @@ def check_navigation() -> None:
     """Compares the pages with the navigation.
 
     Raises:
-        SiteError: A page is in one of them only.
+        SiteError: A page is missing, or is missing in the navigation.
     """
     listed = set(names(tomllib.loads(CONFIG.read_text())["project"]["nav"]))
     there = {str(page.relative_to(PAGES)) for page in PAGES.rglob("*.md")}
@@ -164,7 +165,7 @@ def check_navigation() -> None:
 
 
 def names(entries: Any) -> list[str]:
-    """The pages of a part of the navigation."""
+    """Returns the pages of a part of the navigation."""
     if isinstance(entries, str):
         return [entries]
     values = entries.values() if isinstance(entries, dict) else entries

@@ -1,4 +1,4 @@
-"""A page for each command, made of what the command itself says: its help, arguments, options and examples."""
+"""A page for each command, made from the command itself: its help, arguments, options and examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spoton.cli.app import app
 
 
 def command_pages() -> dict[str, str]:
-    """The Markdown of each page by its name: `adapt.md`, `study.md` with all that stands below `spoton study`, ..."""
+    """Returns the Markdown of each page by name: `adapt.md`, `study.md` with all commands below `spoton study`, ..."""
     root = get_command(app)
     context = root.make_context("spoton", ["--help"], resilient_parsing=True)
     return {
@@ -24,7 +24,7 @@ def command_pages() -> dict[str, str]:
 
 
 def _sections(command: Any, context: Any, name: str, *, level: int) -> Iterator[str]:
-    """A section of a command, and those of the commands below it."""
+    """Yields the section of a command, and the sections of the commands below it."""
     yield f"{'#' * level} `{name}`\n\n{_text(command.help)}\n"
     if isinstance(command, TyperGroup):
         for below, one in command.commands.items():
@@ -48,7 +48,7 @@ def _sections(command: Any, context: Any, name: str, *, level: int) -> Iterator[
 
 
 def _title(words: str, level: int) -> str:
-    """Parts of a command below another one are not in the contents of the page, where they would hide the commands."""
+    """Returns the title of a part; parts of subcommands are not headings, so that the contents list commands only."""
     return f"**{words}**" if level > 1 else f"## {words}"
 
 
@@ -58,7 +58,7 @@ def _row(parameter: Any, context: Any) -> str:
 
 
 def _text(text: str | None) -> str:
-    """Help as Markdown: marks are text, words in backticks stay code."""
+    """Returns help as Markdown: Markdown's marks are escaped, and words in backticks stay code."""
     parts = re.split(r"(`[^`]*`)", " ".join((text or "").split()))
     return "".join(part if part.startswith("`") else _escaped(part) for part in parts)
 

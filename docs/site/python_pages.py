@@ -1,4 +1,4 @@
-"""Pages of the Python reference: which names stand on which page. mkdocstrings fills them from docstrings."""
+"""Pages of the Python reference: which names are on which page. mkdocstrings fills them from docstrings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ PAGES = {
         "DivergenceError StudyError ServingError Interrupted",
     ),
 }
-"""By room: title and names of its page. A name with a dot is a value, with the module that defines it."""
+"""By package: title and names of its page. A name with a dot is a value, with the module that defines it."""
 
 
 def python_pages() -> dict[str, str]:
-    """The Markdown of each page by its name.
+    """Returns the Markdown of each page by its name.
 
     Raises:
         AttributeError: A name does not exist.
@@ -38,7 +38,7 @@ def python_pages() -> dict[str, str]:
 
 
 def _defined(room: str, name: str) -> str:
-    """Where a name is defined: in the room itself a function may share its name with its module."""
+    """Returns where a name is defined: in the package itself, a function may share its name with its module."""
     if "." in name:
         return f"{room}.{name}"
     return f"{getattr(importlib.import_module(room), name).__module__}.{name}"

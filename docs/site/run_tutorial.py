@@ -1,4 +1,4 @@
-"""Runs the tutorial's notebook in an empty folder and keeps what it printed: `make tutorial`."""
+"""Runs the tutorial's notebook in an empty folder and keeps its outputs: `make tutorial`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TUTORIAL = Path(__file__).parents[1] / "tutorial.ipynb"
 
 
 def run(folder: Path) -> nbformat.NotebookNode:
-    """The notebook with the outputs of a run in `folder`.
+    """Returns the notebook with the outputs of a run in `folder`.
 
     Raises:
         CellExecutionError: A cell failed.
@@ -33,7 +33,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         done = run(Path(folder))
     for cell in done.cells:
-        if cell.cell_type == "code":  # progress bars and warnings of this machine are no part of the page
+        if cell.cell_type == "code":  # this machine's progress bars and warnings are not part of the page
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     done.metadata["language_info"] = {"name": "python"}  # without the version of this machine's Python
     nbformat.write(done, TUTORIAL)

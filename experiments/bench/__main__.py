@@ -26,7 +26,7 @@ NO_COMPILER = f"{COMPILED} was left out: this version of `load_model` has no opt
 NOT_QUIET = (
     "The machine was not quiet: ratios of wall time say little; compare the CPU seconds, or measure again."
 )
-QUIET = 0.3  # processors that others keep busy, before the start
+QUIET = 0.3  # processors that other processes may keep busy before the start
 LOSSES_DIFFER = 1
 
 
@@ -54,7 +54,7 @@ def main() -> int:
 
 
 def run(out: Path, *, rounds: int, quick: bool, threads: int) -> int:
-    """Measures everything; the result so far is written after every part."""
+    """Measures everything; writes the result so far after every part."""
     tuned = machine.keep_freed_memory()  # before anything large is allocated
     if threads:
         torch.set_num_threads(threads)
@@ -67,7 +67,7 @@ def run(out: Path, *, rounds: int, quick: bool, threads: int) -> int:
     warnings.filterwarnings(
         "ignore", category=FutureWarning, module="transformers"
     )  # between PEFT and transformers
-    transformers_logging.set_verbosity_error()  # PEFT's dropped position ids are no news at every step
+    transformers_logging.set_verbosity_error()  # no warning about PEFT's dropped position ids at every step
     sizes = [(100, 16)] if quick else [(100, 16), (100, 32), (20, 16), (20, 32)]
     plan = [Configuration(SMOLLM, work, *size) for size in sizes for work in ("training", "scoring")]
     plan.append(Configuration(T5, "training", 100, 16))
@@ -123,7 +123,7 @@ def run(out: Path, *, rounds: int, quick: bool, threads: int) -> int:
 
 
 def write(result: dict[str, Any], out: Path) -> None:
-    """The result so far as numbers, as Markdown and as a picture."""
+    """Writes the result so far as numbers, as Markdown and as a picture."""
     write_record(out / "result.json", result)
     (out / "result.md").write_text(f"{report.tables(result)}\n\n{report.machine_text(result)}\n")
     report.write_picture(result, out / "result.png")
@@ -146,29 +146,29 @@ def write_docs(out: Path) -> int:
     return 0
 
 
-# A child process with one arm, beside the units of `Configuration.cost`.
+# Cost of a child process with one arm, in the units of `Configuration.cost`.
 _MEMORY_COST = 3000.0
 
 
 class _Progress:
-    """Lines on the terminal with the time left, from the share of the work that is done."""
+    """Prints lines with the time left, estimated from the share of the work that is done."""
 
     def __init__(self, total: float) -> None:
         self._start, self._done, self._total = time.monotonic(), 0.0, total
 
     @property
     def minutes(self) -> float:
-        """Since the start."""
+        """Returns the minutes since the start."""
         return (time.monotonic() - self._start) / 60
 
     def advance(self, cost: float, what: str) -> None:
-        """A part is done."""
+        """Counts a part as done."""
         self._done += cost
         left = self.minutes * (self._total - self._done) / self._done
         self.tell(f"{what}; about {left:.1f} min left")
 
     def tell(self, what: str) -> None:
-        """One line."""
+        """Prints one line."""
         sys.stderr.write(f"[{self.minutes:5.1f} min] {what}\n")
         sys.stderr.flush()
 

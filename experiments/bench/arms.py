@@ -1,7 +1,7 @@
-"""Who competes: PEFT as its examples use it, PEFT tuned by an expert, spoton, spoton compiled.
+"""The arms: PEFT as its examples use it, PEFT tuned by an expert, spoton, and spoton compiled.
 
-Every arm holds a model of its own and starts from the same prompt, so that the arms can take turns in one process and
-must find the same loss.
+Each arm has its own model, and all start from the same prompt. So the arms can take turns in one process, and must
+compute the same loss.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Arm(Protocol):
     """One way to train and to score a prompt.
 
     Attributes:
-        name: As in the tables.
-        dtype: What its weights are held in.
-        pads_to: The fixed length it pads every text to, or None; with one, its time does not depend on the texts.
-        scores_at_once: How often a round's batches are scored in one call. Where work is done once a call, a call has
-            to be as long as a real evaluation; elsewhere once will do.
+        name: Name in the tables.
+        dtype: Type of its weights.
+        pads_to: The fixed length that it pads every text to, or None. With one, its time does not depend on the texts.
+        scores_at_once: How often a round's batches are scored in one call. If an arm does some work once per call, a
+            call has to be as long as a real evaluation; for the others once is enough.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Arm(Protocol):
     scores_at_once: int
 
     def reset(self) -> None:
-        """Back to the initial prompt and an optimizer without memory."""
+        """Restores the initial prompt, with a new optimizer."""
 
     def loss(self, batch: Batch) -> float:
-        """Mean negative log-likelihood of the target tokens, nats."""
+        """Returns the mean negative log-likelihood of the target tokens, in nats."""
 
     def step(self, batch: Batch) -> None:
-        """One training step: forward, backward, AdamW on the prompt."""
+        """Takes one training step: forward, backward, AdamW on the prompt."""
 
     def scores(self, batches: Sequence[Batch], labels: Sequence[Sequence[int]]) -> Tensor:
-        """`[N, C]` log-likelihood of each label behind each input of all batches."""
+        """Returns the log-likelihood `[N, C]` of each label after each input of all batches."""
 
 
 class SpotonArm:
@@ -89,20 +89,20 @@ class SpotonArm:
 
     @torch.no_grad()
     def scores(self, batches: Sequence[Batch], labels: Sequence[Sequence[int]]) -> Tensor:
-        """See `Arm.scores`; computing the prompt's keys and values, once a call, is part of it."""
+        """See `Arm.scores`; includes computing the prompt's keys and values, once per call."""
         score = self._engine.scorer(self._prompt.detach()[None])
         return torch.cat([score(batch, labels) for batch in batches])
 
 
 class PeftArm:
-    """PEFT's prompt tuning around a transformers model. Nothing is kept from batch to batch.
+    """PEFT's prompt tuning around a transformers model. Keeps nothing from batch to batch.
 
     Args:
-        name: As in the tables.
+        name: Name in the tables.
         network: The model that PEFT wraps.
         initial: `[P, D]` the prompt to start from.
-        pads_to: Pad every text to this length; None: to the longest of its batch.
-        expert: Read labels of one token from one forward pass, and keep no cache in training.
+        pads_to: Pads every text to this length; None pads to the longest of its batch.
+        expert: Reads labels of one token from one forward pass, and keeps no cache in training.
     """
 
     scores_at_once = 1
@@ -116,7 +116,7 @@ class PeftArm:
         config = PromptTuningConfig(
             task_type="SEQ_2_SEQ_LM" if self._seq2seq else "CAUSAL_LM",
             num_virtual_tokens=len(initial),
-            num_transformer_submodules=1,  # for T5 the default learns a second prompt that nothing reads
+            num_transformer_submodules=1,  # for T5, the default learns a second prompt that is never used
         )
         self._model = get_peft_model(network, config)
         self._prompt: Tensor = self._model.get_parameter("prompt_encoder.default.embedding.weight")
@@ -153,7 +153,7 @@ class PeftArm:
 
     @torch.no_grad()
     def scores(self, batches: Sequence[Batch], labels: Sequence[Sequence[int]]) -> Tensor:
-        """See `Arm.scores`: a forward pass for each label, unless an expert sees that one will do."""
+        """See `Arm.scores`: one forward pass per label; with `expert`, one for all labels of one token."""
         if self._expert and all(len(label) == 1 for label in labels):
             words = [label[0] for label in labels]
             return torch.cat([self._log_likelihoods(batch.inputs, 1)[:, 0, words] for batch in batches])
@@ -168,7 +168,7 @@ class PeftArm:
         return torch.cat(rows)
 
     def _log_likelihoods(self, texts: Sequence[Sequence[int]], places: int) -> Tensor:
-        """`[B, places, V]` log-probabilities of the next token at the last places of each text."""
+        """Returns log-probabilities `[B, places, V]` of the next token at the last places of each text."""
         ids, mask = self._padded(texts, self.pads_to)
         logits = self._model(input_ids=ids, attention_mask=mask).logits
         ends = torch.tensor([len(self._initial) + len(text) for text in texts])
@@ -178,7 +178,7 @@ class PeftArm:
     def _padded(
         self, rows: Sequence[Sequence[int]], width: int | None, *, fill: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """Ids and mask `[B, L]`, padded on the right: PEFT drops position ids, so left padding would be wrong."""
+        """Returns ids and mask `[B, L]`, padded on the right: PEFT drops position ids, so left padding is wrong."""
         ids = pad_sequence([torch.tensor(list(row)) for row in rows], batch_first=True, padding_value=fill)
         mask = pad_sequence([torch.ones(len(row), dtype=torch.long) for row in rows], batch_first=True)
         missing = 0 if width is None else width - ids.shape[1]
@@ -187,7 +187,7 @@ class PeftArm:
 
 
 def arm_names(model: str) -> list[str]:
-    """The arms that run on a model, slowest first."""
+    """Returns the arms that run on a model, slowest first."""
     if model == T5:
         return [TUNED, SPOTON]
     return [DOCUMENTED, TUNED, SPOTON, *([COMPILED] if can_compile() else [])]
@@ -199,7 +199,7 @@ def can_compile() -> bool:
 
 
 def make_arm(name: str, model: str, length: int, device: str = "cpu") -> Arm:
-    """An arm with a prompt of `length` tokens; models are loaded once and kept."""
+    """Returns an arm with a prompt of `length` tokens; models are loaded once and kept."""
     held = frozen(name, model, device)
     initial = initial_prompt(held, length)
     if name in (SPOTON, COMPILED):
@@ -211,14 +211,14 @@ def make_arm(name: str, model: str, length: int, device: str = "cpu") -> Arm:
 
 
 def initial_prompt(model: FrozenModel, length: int) -> Tensor:
-    """`[P, D]` embeddings of random tokens, rounded to bfloat16 so that models of both types start alike."""
+    """Returns embeddings `[P, D]` of random tokens, rounded to bfloat16 so that models of both types start alike."""
     ids = torch.randint(5000, (length,), generator=torch.Generator().manual_seed(length))
     return model.embeddings.detach().cpu()[ids].to(torch.bfloat16).float()
 
 
 @cache
 def frozen(arm: str, model: str, device: str = "cpu") -> FrozenModel:
-    """The model of an arm, its own copy."""
+    """Returns an arm's own copy of its model."""
     if model == T5:
         held = _random_t5()
     elif arm == DOCUMENTED:
@@ -226,7 +226,7 @@ def frozen(arm: str, model: str, device: str = "cpu") -> FrozenModel:
     elif arm == COMPILED:
         option: dict[str, Any] = {
             "compile": True
-        }  # apart, since not every version has it (see `can_compile`)
+        }  # separate, since not every version has it (see `can_compile`)
         held = load_model(device=device, **option)
     else:
         held = load_model(device=device)
@@ -237,11 +237,11 @@ def frozen(arm: str, model: str, device: str = "cpu") -> FrozenModel:
 
 
 def _random_t5() -> FrozenModel:
-    """T5 v1.1 small's shape with random weights, in the type that `load_model` would choose.
+    """Returns a model of T5 v1.1 small's shape with random weights, in the type that `load_model` chooses.
 
-    No dropout: it would make losses differ, and a frozen model in spoton has none.
+    It has no dropout: dropout makes losses differ, and a frozen model in spoton has none.
     """
-    plain = load_model(device="cpu")  # for the choice of type and, never used here, a tokenizer
+    plain = load_model(device="cpu")  # for the type, and for a tokenizer, which is never used here
     fields: dict[str, Any] = {
         "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6,
         "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "decoder_start_token_id": 0,
@@ -250,7 +250,7 @@ def _random_t5() -> FrozenModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = T5ForConditionalGeneration(T5Config(**fields))
-        # transformers draws these a hundred times too large for a loss that says anything.
+        # transformers draws these a hundred times too large for a meaningful loss.
         torch.nn.init.normal_(network.lm_head.weight, std=fields["d_model"] ** -0.5)
     return FrozenModel(T5, network.to(dtype=plain.dtype), plain.tokenizer)
 

@@ -2,7 +2,7 @@
 
 Time: `FLOP / rate + layers * (blocks + 1) * overhead`, with the FLOP of the unavoidable products. Memory: what a
 layer keeps of every token (by its widths) plus its attention weights. Rate and overhead are fitted to all points but
-one and tried on that one, in turn; memory has nothing to fit.
+one and checked on that one, for each point in turn. Memory has nothing to fit.
 
     python -m experiments.bench.cost
 """
@@ -36,7 +36,7 @@ RESULT = Path(__file__).parents[2] / "docs" / "experiments" / "cost_model.json"
 
 @dataclass(frozen=True)
 class Point:
-    """One kind of step: `labels` of one token each are scored; 0 means a training step."""
+    """One kind of step: the number of one-token `labels` that it scores; 0 means a training step."""
 
     name: str
     length: int
@@ -84,7 +84,7 @@ class Step:
         self.run()
 
     def run(self) -> float:
-        """Seconds of one step."""
+        """Runs one step and returns its seconds."""
         began = time.perf_counter()
         if self._score is not None:
             self._score(self.batch, self.labels)
@@ -94,7 +94,7 @@ class Step:
 
     @property
     def flops(self) -> float:
-        """Of the unavoidable products; prompts of further K are added as tokens that see each other."""
+        """Returns the FLOP of the unavoidable products; prompts beyond the first are tokens that see each other."""
         point, training = self.point, not self.point.labels
         shape = DecoderShape.of(self.model.network.config)
         lengths = [point.tokens] * point.texts
@@ -109,11 +109,11 @@ class Step:
 
     @property
     def calls(self) -> int:
-        """Layers times blocks, each of which costs the same however few its tokens are."""
+        """Returns layers times blocks; each costs the same, however few tokens it has."""
         return self.model.network.config.num_hidden_layers * (len(self.layout.blocks) + 1)
 
     def kept_bytes(self) -> tuple[int, float]:
-        """Counted, and as the formula has it: what a layer keeps of a token, and its attention weights."""
+        """Returns counted bytes, and bytes by the formula: what a layer keeps of a token, and its attention weights."""
         with count_kept(self.model.network) as kept:
             losses = self.engine.losses(self.prompts, self.batch)
         del losses
@@ -134,7 +134,7 @@ class Step:
 
 
 def fit(flops: list[float], calls: list[int], seconds: list[float]) -> tuple[float, float]:
-    """Seconds a FLOP and seconds a call, by least squares of relative errors, neither below 0."""
+    """Returns seconds per FLOP and per call, by least squares of relative errors; neither is below 0."""
     y = np.array(seconds)
     x = np.stack([np.array(flops) / y, np.array(calls) / y], axis=1)
     found = np.linalg.lstsq(x, np.ones(len(y)), rcond=None)[0]
@@ -144,7 +144,7 @@ def fit(flops: list[float], calls: list[int], seconds: list[float]) -> tuple[flo
 
 
 def main() -> None:
-    """Measures all points in turns and writes the record and a table."""
+    """Measures all points in turn; writes the record and a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -194,7 +194,7 @@ def main() -> None:
 
 
 def _shallower(model: FrozenModel) -> FrozenModel:
-    """A random model of half as many layers."""
+    """Returns a random model with half as many layers."""
     config = LlamaConfig.from_dict(model.network.config.to_dict() | {"num_hidden_layers": 15})
     return FrozenModel("half", LlamaForCausalLM(config).to(model.dtype), model.tokenizer)
 

@@ -1,4 +1,4 @@
-"""What the engine is meant to reach, and whether a result does. Works on the plain values of `result.json`."""
+"""The goals of the engine, and whether a result reaches them. Works on the plain values of `result.json`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Goal:
 
     @property
     def title(self) -> str:
-        """As in the table."""
+        """Returns the title in the table."""
         what = f"{self.model}, {self.work}, P={self.length}: {self.fast}"
         return f"{what}, of the limit" if self.slow == LIMIT else f"{what}, times {self.slow}"
 
     def found(self, result: dict[str, Any]) -> dict[int, float]:
-        """The median ratio by batch size."""
+        """Returns the median ratio by batch size."""
         ratios = {
             c["batch_size"]: pairwise_ratio(c["rounds"], self.slow, self.fast)
             for c in result["configurations"]
@@ -53,7 +53,7 @@ MEMORY_GOALS = ((DOCUMENTED, 1 / 4), (TUNED, 1 / 2))
 
 
 def goal_rows(result: dict[str, Any]) -> list[list[str]]:
-    """Goal, what it asks, what was found by batch size, and whether that is reached at every one."""
+    """Returns for each goal its title, the value it asks for, the values by batch size, and whether all reach it."""
     rows = []
     for goal in GOALS:
         found = goal.found(result)

@@ -1,7 +1,7 @@
-"""What the engine is worth to a user: runs of the demo and of the starter library, with it and by plain concatenation.
+"""Measures what the engine saves a user: runs of the demo and the starter library, with it and by concatenation.
 
-Plain concatenation is what a model runs on that the engine does not fit: the prompt in front of every row, rows padded
-to the longest, logits at target positions only. Both take the same steps and looks at the validation split, in turns.
+Models that the engine does not support run by plain concatenation: the prompt in front of every row, rows padded to
+the longest, logits at target positions only. Both take the same steps and evaluations, in turns.
 
     python -m experiments.bench.jobs
 """
@@ -31,7 +31,7 @@ ENGINE, PLAIN = "engine", "concatenation"
 
 
 def runs() -> dict[str, tuple[Task, Recipe, int]]:
-    """Task, recipe and seeds of each kind of run, cut to one look at the validation split and the steps before it."""
+    """Returns task, recipe and seeds of each kind of run, cut to one evaluation and the steps before it."""
     demo = Recipe.preset("decoder")
     return {
         "demo": (
@@ -48,14 +48,14 @@ def runs() -> dict[str, tuple[Task, Recipe, int]]:
 
 
 def models() -> dict[str, FrozenModel]:
-    """The embedded model twice, on either engine."""
+    """Returns the embedded model twice, once on each engine."""
     fast, plain = load_model(), load_model()
-    plain.derived["engine"] = ConcatenationEngine(plain)  # what nobody else should do
+    plain.derived["engine"] = ConcatenationEngine(plain)  # for this comparison only
     return {ENGINE: fast, PLAIN: plain}
 
 
 def work(model: FrozenModel, task: Task, recipe: Recipe, seeds: int) -> Callable[[], list[float]]:
-    """What tunes a prompt for each seed in the same passes, and returns the last losses."""
+    """Returns a function that tunes one prompt per seed in the same passes, and returns the last losses."""
 
     def run() -> list[float]:
         jobs = [Job(task, recipe.changed(seed=seed)) for seed in range(seeds)]
@@ -70,7 +70,7 @@ def work(model: FrozenModel, task: Task, recipe: Recipe, seeds: int) -> Callable
 
 
 def main() -> None:
-    """Measures both kinds of run and writes the record and a table."""
+    """Measures both kinds of run; writes the record and a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The machine: how memory is handed out for the benchmark, and what to write down beside its numbers."""
+"""The machine: how it allocates memory for the benchmark, and what to record next to the numbers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import torch
 
 # Numbers of glibc's mallopt.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-# What decides the speed of matrix products.
+# Processor flags that decide the speed of matrix products.
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
 
 
 def keep_freed_memory() -> bool:
-    """Makes glibc keep what is freed instead of giving it back; True where that is possible.
+    """Makes glibc keep freed memory instead of returning it to the system; returns True if that is possible.
 
-    Given back, every large activation costs page faults at its next use, up to a quarter of the time of a PEFT step.
-    An expert would set MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_ in the environment; this does the same from
-    inside, for all arms alike.
+    Otherwise every large activation costs page faults at its next use, up to a quarter of the time of a PEFT step.
+    An expert sets MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_ in the environment. This does the same from inside
+    the process, for all arms alike.
     """
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return False
@@ -33,18 +33,18 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> None:
-    """Returns free memory to the system, so that what is resident is what is in use."""
+    """Returns free memory to the system, so that resident memory is memory in use."""
     if sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def load() -> float:
-    """Processors that are busy with something else, over two seconds in which this process sleeps."""
+    """Returns how many processors are busy with something else, over two seconds in which this process sleeps."""
     return round(psutil.cpu_percent(interval=2.0) / 100 * (os.cpu_count() or 1), 2)
 
 
 def describe(*, allocator_tuned: bool) -> dict[str, Any]:
-    """Processor, threads and versions, as plain values."""
+    """Returns processor, threads and versions, as plain values."""
     packages = ("spoton", "torch", "transformers", "peft", "numpy")
     return {
         "processor": _processor(),
@@ -61,7 +61,7 @@ def describe(*, allocator_tuned: bool) -> dict[str, Any]:
 
 
 def _cpuinfo(*keys: str) -> str:
-    """The first value of one of these keys, or nothing."""
+    """Returns the first value of one of these keys, or an empty string."""
     path = Path("/proc/cpuinfo")
     for line in path.read_text().splitlines() if path.exists() else ():
         key, _, value = line.partition(":")

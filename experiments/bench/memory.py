@@ -1,14 +1,15 @@
 """Peak memory of a training step above the model: one child process for each arm.
 
-Saved activations alone would flatter whoever makes large temporaries, so this is what the system sees: the highest
-resident size during the steps, minus the resident size before them. Before means: model loaded, every weight touched, a
-step on two short rows taken (libraries and kernels are in), free memory given back. The mark is Linux's VmHWM, reset in
-between through `/proc/self/clear_refs`, since loading a model may need more than a step does.
+Saved activations alone would flatter an arm that makes large temporaries. So this measures what the system sees: the
+highest resident size during the steps, minus the resident size before them. Before the steps, the model is loaded,
+every weight is touched, one step on two short rows has loaded libraries and kernels, and free memory is returned. The
+peak is Linux's VmHWM. It is reset through `/proc/self/clear_refs` before the steps, since loading a model may need more
+memory than a step.
 
-The allocator is left as the system has it, unlike where time is measured: keeping freed memory is faster, but leaves
+The allocator keeps the system's settings, unlike in the time measurements. Keeping freed memory is faster, but leaves
 holes, and would charge PEFT a third more than it needs.
 
-Run by the benchmark as `python -m experiments.bench.memory ARM LENGTH BATCH THREADS`; prints bytes.
+The benchmark runs `python -m experiments.bench.memory ARM LENGTH BATCH THREADS`, which prints bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def can_measure() -> bool:
-    """Whether this system keeps the mark and lets it be reset."""
+    """Whether this system records the peak and can reset it."""
     try:
         _RESET.write_text("5")
     except OSError:
@@ -35,10 +36,10 @@ def can_measure() -> bool:
 
 
 def peak_of(arm: str, length: int, batch_size: int, threads: int) -> int:
-    """Bytes that training steps of an arm need above its model, measured in a process of its own.
+    """Returns the bytes that training steps of an arm need above its model, measured in a separate process.
 
     Raises:
-        RuntimeError: The child failed; the end of what it said is in the message.
+        RuntimeError: The child failed; the message holds the end of its output.
     """
     command = [
         sys.executable,
@@ -64,9 +65,9 @@ def main(name: str, length: int, batch_size: int) -> int:
     batches = read_texts(model).batches(batch_size, 0)
     arm = make_arm(name, SMOLLM, length)
     for weight in model.network.parameters():
-        weight.sum()  # weights lie in a mapped file until they are read
+        weight.sum()  # weights stay in a mapped file until they are read
     if name == COMPILED:
-        for batch in batches:  # the compiler's own memory is not that of a step
+        for batch in batches:  # a step does not include the compiler's own memory
             arm.step(batch)
     arm.step(Batch(batches[0].inputs[:2], batches[0].targets[:2]))
     arm.reset()

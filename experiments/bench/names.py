@@ -1,4 +1,4 @@
-"""What arms and models are called, in tables and in `result.json`."""
+"""Names of arms and models, in tables and in `result.json`."""
 
 DOCUMENTED, TUNED, SPOTON, COMPILED = "PEFT as documented", "PEFT tuned", "spoton", "spoton compiled"
 EXACT = "spoton in float32"  # never timed: it shows that the engine computes what PEFT computes

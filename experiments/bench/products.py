@@ -1,9 +1,9 @@
 """The upper bound: the matrix products that no engine for a decoder-only model can avoid, back to back.
 
-Counted with everything that can be shared already shared: the prompt runs once for all rows, there is no padding,
-logits exist at target positions only, the last layer makes no more than keys and values of the other tokens, and no
-weight gets a gradient. What is left out (norms, activations, softmax,
-copies, Python) is what an engine pays beyond it, so no arm reaches 100 %.
+The count shares everything that can be shared: the prompt runs once for all rows, there is no padding, logits exist at
+target positions only, the last layer computes only keys and values of the other tokens, and no weight gets a gradient.
+The rest (norms, activations, softmax, copies, Python) is not counted. An engine pays for it too, so no arm reaches
+100 %.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DecoderShape:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> DecoderShape:
-        """Reads them from a Llama-like config."""
+        """Returns the widths in a Llama-like config."""
         return cls(
             layers=config.num_hidden_layers,
             dim=config.hidden_size,
@@ -44,7 +44,7 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class Product:
-    """`[batch, rows, inner] @ [batch, inner, columns]`, so many times in a row."""
+    """`[batch, rows, inner] @ [batch, inner, columns]`, repeated a number of times."""
 
     batch: int
     rows: int
@@ -54,7 +54,7 @@ class Product:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of all repetitions."""
+        """Returns the multiplications and additions of all repetitions."""
         return 2 * self.batch * self.rows * self.inner * self.columns * self.times
 
 
@@ -66,14 +66,14 @@ def unavoidable_products(
     *,
     training: bool,
 ) -> list[Product]:
-    """The products of one step.
+    """Returns the products of one step.
 
     Args:
         shape: The model.
         prompt_length: P.
-        lengths: Tokens that go through the layers for each text.
+        lengths: Tokens of each text that go through the layers.
         targets: Positions at which logits are needed.
-        training: With the gradients of everything but the weights, and with the prompt in the row. Scoring has
+        training: Includes the gradients of everything but the weights, and the prompt in the row. Scoring has
             neither: the prompt's keys and values are cached.
     """
     real = sum(lengths)
@@ -86,8 +86,8 @@ def unavoidable_products(
             if training:
                 products.append(Product(1, rows, columns, inner, times))
     group = shape.heads // shape.kv_heads
-    # One text attends to itself. All texts are taken as one batched product of their mean square length, which has
-    # the same arithmetic and none of the overhead of a call per text: the strictest bound.
+    # Each text attends to itself. All texts count as one batched product of their mean square length. It has the same
+    # arithmetic without the overhead of a call per text, so it is the strictest bound.
     own = math.ceil(math.sqrt(sum(n * n for n in lengths) / len(lengths)))
     asked = math.ceil(targets / len(lengths))
     seen = [
@@ -108,7 +108,7 @@ def unavoidable_products(
 
 
 def runner(products: Sequence[Product], dtype: torch.dtype) -> Callable[[], None]:
-    """Allocates operands once and returns what multiplies them all; results go to buffers that are there already."""
+    """Allocates operands once and returns a function that multiplies them all, into buffers allocated before."""
     jobs = []
     for p in products:
         left = torch.randn(p.batch, p.rows, p.inner).to(dtype)
@@ -129,7 +129,7 @@ def runner(products: Sequence[Product], dtype: torch.dtype) -> Callable[[], None
 
 
 def _linear_layers(shape: DecoderShape) -> dict[str, tuple[int, int]]:
-    """(in, out) of the seven products of a layer with its weights."""
+    """Returns (in, out) of the seven products of a layer with its weights."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     return {
         "query": (shape.dim, queries), "key": (shape.dim, keys), "value": (shape.dim, keys),
@@ -139,7 +139,7 @@ def _linear_layers(shape: DecoderShape) -> dict[str, tuple[int, int]]:
 
 
 def _attention(batch: int, queries: int, keys: int, width: int, times: int, training: bool) -> list[Product]:
-    """Scores and mixed values; in training also the gradients of weights, queries, keys and values."""
+    """Returns attention's products; in training also those for the gradients of weights, queries, keys and values."""
     scores = Product(batch, queries, width, keys, times)
     mixed = Product(batch, queries, keys, width, times)
     if not training:

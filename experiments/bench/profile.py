@@ -1,4 +1,4 @@
-"""Where a step of spoton spends its time, by operator: what explains the distance to the matrix products alone.
+"""Where a step of spoton spends its time, by operator: explains the distance to the matrix products alone.
 
 python -m experiments.bench.profile
 """
@@ -24,7 +24,7 @@ _STEPS = 3
 # The profiler's own records break up the heap, and pages of fresh memory then take up to 15 % of the first passes.
 _PASSES, _FEW_FAULTS = 8, 100
 
-# Operators by what they are for; whatever is not named here is "other".
+# Operators by purpose; an operator that is not named here is "other".
 KINDS = {
     "matrix products of the weights": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::linear"),
     "matrix products of attention": ("aten::bmm", "aten::baddbmm", "aten::baddbmm_"),
@@ -39,7 +39,7 @@ KINDS = {
 
 
 def shares(work: Callable[[], object]) -> dict[str, float]:
-    """Share of the processor time of each kind of operator, largest first, in a pass that reuses its memory."""
+    """Returns each kind of operator's share of processor time, largest first, in a pass that reuses its memory."""
     work()
     for _ in range(_PASSES):
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,6 +1,6 @@
-"""The result as people read it: Markdown tables, one picture, and the block in docs/performance.md.
+"""The report of a result: Markdown tables, one picture, and the block in docs/performance.md.
 
-Works on the plain values of `result.json` and runs no model, so that an old result can be told again.
+Works on the plain values of `result.json` and runs no model, so that an old result can be reported again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _COLOURS = {DOCUMENTED: "#b0b0b0", TUNED: "#6f8fb0", SPOTON: "#d1662c", COMPILED
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Everything but the picture, as Markdown."""
+    """Returns everything except the picture, as Markdown."""
     parts = []
     for model, work in dict.fromkeys((c["model"], c["work"]) for c in result["configurations"]):
         chosen = [c for c in result["configurations"] if (c["model"], c["work"]) == (model, work)]
@@ -37,7 +37,7 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def machine_text(result: dict[str, Any]) -> str:
-    """What the numbers were measured on, and how often."""
+    """Returns a text on what the numbers were measured on, and how often."""
     m, texts = result["machine"], result["texts"]
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     rounds = max((len(c["rounds"]) for c in result["configurations"]), default=0)
@@ -57,7 +57,7 @@ def machine_text(result: dict[str, Any]) -> str:
 
 
 def write_picture(result: dict[str, Any], path: Path) -> None:
-    """Bars of examples a second, one panel for training and one for scoring."""
+    """Draws bars of examples per second, one panel for training and one for scoring."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -76,7 +76,7 @@ def write_picture(result: dict[str, Any], path: Path) -> None:
             ]
             bars = panel.bar(places, speeds, width, label=name, color=_COLOURS.get(name))
             panel.bar_label(bars, fmt="%.3g", fontsize=6, padding=1)
-        panel.set_yscale("log")  # a tenth and a half are both to be seen
+        panel.set_yscale("log")  # both a tenth and a half are visible
         panel.set_xticks(
             [k + 0.4 - width / 2 for k in range(len(chosen))],
             [f"{c['model'].split()[0]}\nP={c['length']}, batch {c['batch_size']}" for c in chosen],
@@ -93,16 +93,16 @@ def write_picture(result: dict[str, Any], path: Path) -> None:
 
 
 def filled(page: str, block: str) -> str:
-    """A page with what stands between its two marks replaced.
+    """Returns a page with the text between its two markers replaced.
 
     Raises:
-        ValueError: The page does not have the marks.
+        ValueError: The page does not have the markers.
     """
     return pages.filled(page, "bench", block)
 
 
 def _agreement(result: dict[str, Any]) -> list[str]:
-    """How far apart the two float32 losses are at most, which no rounding of weights can hide."""
+    """Returns the largest difference of the two float32 losses, which no rounding of weights can hide."""
     pairs = [
         (c["losses"][EXACT], c["losses"][DOCUMENTED])
         for c in result["configurations"]
@@ -118,7 +118,7 @@ def _agreement(result: dict[str, Any]) -> list[str]:
 
 
 def _payback(result: dict[str, Any]) -> list[str]:
-    """After how many steps the compiler's time is won back, from the first block in which it compiled."""
+    """Returns after how many steps compiling pays off, from the first block in which it compiled."""
     for c in result["configurations"]:
         warm_up = c.get("warm_up_seconds", {}).get(COMPILED)
         if warm_up is not None and c["work"] == "training":
@@ -134,7 +134,7 @@ def _payback(result: dict[str, Any]) -> list[str]:
 
 
 def _speed_table(configurations: Sequence[dict[str, Any]]) -> str:
-    """One row for each arm of each configuration; a column that would be empty is left out."""
+    """Returns one row for each arm of each configuration; leaves out columns that are empty."""
     against = [
         name for name in (DOCUMENTED, TUNED) if any(name in r for c in configurations for r in c["rounds"])
     ]

@@ -1,7 +1,7 @@
-"""Arms taking turns: what is timed, and in which order.
+"""Rounds, in which the arms take turns: what is timed, and in which order.
 
-On a machine that others use, or that changes its clock, a mean over one arm and then another measures the machine. Here
-every round runs all arms one after another, in an order that moves on each time, and only ratios within a round count.
+On a shared machine, or one whose clock rate changes, timing first one arm and then another measures the machine. Here
+every round runs all arms one after another, in an order that rotates each time. Only ratios within a round count.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Configuration:
 
     @property
     def title(self) -> str:
-        """For progress lines."""
+        """Returns the title for progress lines."""
         return f"{self.model}, {self.work}, P={self.length}, batch {self.batch_size}"
 
     @property
     def cost(self) -> float:
-        """How long a round takes beside another's, roughly, for the estimate of the time left."""
+        """Returns a round's rough relative time, for the estimate of the time left."""
         return self.batch_size * (self.length + 128) * (0.1 if self.model == T5 else 1.0)
 
 
@@ -55,8 +55,8 @@ class Contest:
 
     Args:
         configuration: What to measure.
-        texts: What to read.
-        tell: Told what is being done.
+        texts: The texts that the arms read.
+        tell: Called with a progress message.
     """
 
     def __init__(self, configuration: Configuration, texts: Texts, tell: Callable[[str], None]) -> None:
@@ -68,7 +68,7 @@ class Contest:
         self.losses = {name: self._loss(arm, first[0]) for name, arm in self.arms.items()}
         self.dtypes = {name: str(arm.dtype).removeprefix("torch.") for name, arm in self.arms.items()}
         if configuration.model == SMOLLM:
-            # On the very weights of the arm that is in float32, where rounding leaves no doubt.
+            # With the weights of the arm in float32, so that rounding cannot explain a difference.
             weights = competitors.frozen(DOCUMENTED, SMOLLM)
             exact = SpotonArm(EXACT, weights, competitors.initial_prompt(weights, configuration.length))
             self.losses[EXACT], self.dtypes[EXACT] = self._loss(exact, first[0]), "float32"
@@ -76,15 +76,15 @@ class Contest:
         self.warm_up: dict[str, float] = {}
         for name, arm in self.arms.items():
             if arm.pads_to and configuration.work == "scoring":
-                continue  # the slowest by far, and finding its loss was the same work
+                continue  # by far the slowest, and computing its loss did the same work
             tell(f"{configuration.title}: warming up {name}")
-            # The longest batch touches all memory that a round will. A compiler needs every shape, and makes its
-            # general version only when it sees a second one.
+            # The longest batch touches all memory that a round needs. The compiler needs every shape, and makes its
+            # general version only when it sees a second shape.
             passes = [first, first] if name == COMPILED else [self._share(arm, first[-1:])]
             self.warm_up[name] = sum(self._timed(arm, part)["wall"] * len(part) for part in passes)
 
     def batches(self, round_number: int) -> list[Batch]:
-        """What every arm reads in a round."""
+        """Returns the batches that every arm reads in a round."""
         batches = self._texts.batches(self.configuration.batch_size, round_number)
         if self.configuration.model != T5:
             return batches
@@ -92,13 +92,13 @@ class Contest:
         return folded(batches, config.vocab_size, config.eos_token_id)
 
     def rounds(self, count: int) -> Iterator[Round]:
-        """Runs the rounds, one an iteration; the first has all arms."""
+        """Runs one round per iteration; the first has all arms."""
         for number in range(count):
             batches = self.batches(number)
             turns: dict[str, Callable[[], dict[str, float]]] = {
                 name: lambda arm=arm: self._timed(arm, self._share(arm, batches))  # type: ignore[misc]  # noqa: B023
                 for name, arm in self.arms.items()
-                if not (arm.pads_to and number % 2)  # the slowest by far; every other round must do
+                if not (arm.pads_to and number % 2)  # by far the slowest; every other round is enough
             }
             if self.configuration.model == SMOLLM:
                 turns[LIMIT] = lambda: self._timed_limit(batches)  # noqa: B023  # called within this iteration
@@ -108,7 +108,7 @@ class Contest:
             yield {name: found[name] for name in names}
 
     def record(self, rounds: Sequence[Round]) -> dict[str, Any]:
-        """Everything found, as plain values."""
+        """Returns all results, as plain values."""
         return asdict(self.configuration) | {
             "losses": self.losses,
             "dtypes": self.dtypes,
@@ -117,7 +117,7 @@ class Contest:
         }
 
     def _loss(self, arm: Arm, batch: Batch) -> float:
-        """Of training or scoring, whichever is timed: for scoring that of the right labels."""
+        """Returns the loss of what is timed, training or scoring; for scoring, the loss of the right labels."""
         if self.configuration.work == "training":
             return arm.loss(batch)
         scores = arm.scores([batch], self._texts.labels)
@@ -125,7 +125,7 @@ class Contest:
         return -float(scores[torch.arange(len(gold)), gold].mean())
 
     def _share(self, arm: Arm, batches: Sequence[Batch]) -> Sequence[Batch]:
-        """An arm that pads to a fixed length takes as long for every batch, and so long that one must do."""
+        """Returns the batches to time: only one for an arm that pads to a fixed length, since all take equally long."""
         return batches[:1] if arm.pads_to else batches
 
     def _timed(self, arm: Arm, batches: Sequence[Batch]) -> dict[str, float]:
@@ -142,7 +142,7 @@ class Contest:
         return _clocked(steps, len(batches))
 
     def _timed_limit(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """The products of each batch in turn, in the type that spoton computes in."""
+        """Times the products of each batch in turn, in the type that spoton computes in."""
         shape = DecoderShape.of(competitors.frozen(SPOTON, SMOLLM).network.config)
         training = self.configuration.work == "training"
         total = {"wall": 0.0, "cpu": 0.0}
@@ -164,7 +164,7 @@ class Contest:
 
 
 def _clocked(work: Callable[[], object], parts: int) -> dict[str, float]:
-    """Wall and processor seconds (of all threads) of one part."""
+    """Returns wall seconds and processor seconds (of all threads) of one part."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return {"wall": (time.perf_counter() - wall) / parts, "cpu": (time.process_time() - cpu) / parts}

@@ -1,7 +1,7 @@
-"""What the arms read: batches of real texts, bucketed by length as an expert would.
+"""The texts that the arms read: batches of real texts, bucketed by length as an expert does it.
 
-All arms get the very same batches, so an arm never wins by easier texts. Bucketing is done for everybody since it is
-free; spoton does not need it (it never pads), and PEFT as documented ignores it (it pads to a fixed length).
+All arms get the same batches, so no arm wins by easier texts. All arms get buckets, since bucketing is free. spoton
+does not need it (it never pads), and PEFT as documented ignores it (it pads to a fixed length).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from spoton.models.frozen import FrozenModel
 from spoton.tasks.catalog import load_task
 
 TASK = "movie_sentiment"
-# What PEFT's examples pad to. The longest text of the task is shorter, so nothing is lost in any arm.
+# PEFT's examples pad to this length. The task's longest text is shorter, so no arm cuts a text.
 FIXED_LENGTH = 128
-# Texts are sorted within so many batches, as in PEFT's own length-bucketing sampler; of the sorted buckets these three
-# are run, which together have the length distribution of the whole pool (a sixth, a half, five sixths).
+# Texts are sorted within this many batches, as in PEFT's own length-bucketing sampler. Only these three of the sorted
+# buckets run (at a sixth, a half, five sixths); together they have the length distribution of the whole pool.
 POOL = 20
 BUCKETS = (3, 10, 16)
 
@@ -40,14 +40,14 @@ class Texts:
     labels: list[list[int]]
 
     def batches(self, size: int, round_number: int) -> list[Batch]:
-        """The batches of one round, by length; every round draws other texts."""
+        """Returns the batches of one round, by length; every round draws other texts."""
         draw = np.random.default_rng([round_number, size])
         pool = draw.permutation(len(self.encoded))[: POOL * size].tolist()
         pool.sort(key=lambda row: len(self.encoded.inputs[row]))
         return [self.encoded.batch(pool[bucket * size : (bucket + 1) * size]) for bucket in BUCKETS]
 
     def describe(self) -> dict[str, Any]:
-        """The length distribution, for the record."""
+        """Returns the length distribution, for the record."""
         lengths = [len(ids) for ids in self.encoded.inputs]
         return {
             "task": TASK,
@@ -59,7 +59,7 @@ class Texts:
 
 
 def read_texts(model: FrozenModel) -> Texts:
-    """The task's training texts in the model's tokens."""
+    """Returns the task's training texts in the model's tokens."""
     task = load_task(TASK)
     assert task.labels is not None
     labels = [model.encode_target(label, end=False) for label in task.labels]
@@ -69,7 +69,7 @@ def read_texts(model: FrozenModel) -> Texts:
 
 
 def folded(batches: Sequence[Batch], vocabulary: int, end: int) -> list[Batch]:
-    """The same lengths in another vocabulary, for a model without a tokenizer; targets get their end token."""
+    """Returns the same lengths in another vocabulary, for a model without tokenizer; targets get their end token."""
 
     def fold(ids: Sequence[int]) -> list[int]:
         return [2 + token % (vocabulary - 2) for token in ids]

@@ -1,1 +1,1 @@
-"""What can only be found out on a GPU: exactness, speed next to PEFT, and a small study; see `__main__`."""
+"""What only a GPU can show: exactness, speed compared with PEFT, and a small study; see `__main__`."""

@@ -1,10 +1,11 @@
-"""Runs what needs a GPU, in at most 25 minutes: the tests of exactness, spoton next to PEFT, and a small study.
+"""Runs what needs a GPU, in at most 25 minutes: tests of exactness, spoton against PEFT, and a small study.
 
     python -m experiments.gpu
     python -m experiments.gpu --minutes 10 --out build/gpu
 
-It needs the repository and the embedded model, and nothing of a network once that is there. Every stage is a process of
-its own with a time limit, and what is known so far is written after each: `result.json`, and `result.md` as tables.
+It needs the repository and the embedded model. Once the model is there, it needs no network. Each stage is a separate
+process with a time limit. After each stage, the results so far are written to `result.json`, and as tables to
+`result.md`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Stage:
     Attributes:
         name: `tests`, `bench` or `study`.
         most: Minutes that it may take.
-        least: With fewer left it is not begun.
+        least: It does not start with fewer minutes left.
     """
 
     name: str
@@ -52,12 +53,12 @@ STAGES = (Stage("tests", 10, 1), Stage("bench", 8, 2), Stage("study", 12, 4))
 
 
 def minutes_for(stage: Stage, left: float, later: Sequence[Stage]) -> float:
-    """Minutes that a stage gets, so that those behind it can begin as well; 0 where it is not begun.
+    """Returns the minutes of a stage, so that later stages can start as well; 0 if it does not start.
 
     Args:
-        stage: Which.
+        stage: The stage.
         left: Minutes that are left.
-        later: The stages behind it; the last ones go without, where there is too little for all.
+        later: The stages after it. If there is too little time for all, the last ones get none.
     """
     for other in later:
         if left - stage.least - other.least < 0:
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_all(out: Path, minutes: float) -> int:
-    """Runs every stage there is time for; 1 if one of them failed."""
+    """Runs every stage that there is time for; returns 1 if one of them failed."""
     began = time.monotonic()
     result: dict[str, Any] = {"device": device(), "stages": {}, "bench": [], "study": None}
     for number, stage in enumerate(STAGES):
@@ -111,7 +112,7 @@ def run_all(out: Path, minutes: float) -> int:
 
 
 def command_of(stage: str, out: Path) -> list[list[str]]:
-    """What a stage runs."""
+    """Returns the commands of a stage."""
     python, spoton = sys.executable, [sys.executable, "-m", "spoton"]
     if stage == "tests":
         report = f"--junitxml={out / 'tests.xml'}"
@@ -126,7 +127,7 @@ def command_of(stage: str, out: Path) -> list[list[str]]:
 
 
 def ran(stage: str, out: Path, minutes: float) -> dict[str, Any]:
-    """Runs a stage within its time; its output is in a file of its name."""
+    """Runs a stage within its time; writes its output to a file of its name."""
     began, state, code = time.monotonic(), "finished", 0
     with (out / f"{stage}.log").open("w", encoding="utf-8") as log:
         for command in command_of(stage, out):
@@ -156,7 +157,7 @@ def ran(stage: str, out: Path, minutes: float) -> dict[str, Any]:
 
 
 def bench(out: Path) -> None:
-    """Times a step and a scoring pass of every arm, in turns; written after every size."""
+    """Times a step and a scoring pass of every arm, in turns; writes the result after every size."""
     from experiments.bench.arms import frozen, make_arm
     from experiments.bench.names import DOCUMENTED, SMOLLM, SPOTON, TUNED
     from experiments.bench.ratios import disagreeing
@@ -194,7 +195,7 @@ def bench(out: Path) -> None:
 
 
 def clocked(work: Any) -> float:
-    """Seconds of some work, that of the device included."""
+    """Returns the seconds of some work, including the device's part."""
     torch.cuda.synchronize()
     began = time.perf_counter()
     work()
@@ -203,7 +204,7 @@ def clocked(work: Any) -> float:
 
 
 def device() -> dict[str, Any]:
-    """The device and versions."""
+    """Returns the device and versions."""
     facts = torch.cuda.get_device_properties(0)
     return {
         "name": facts.name, "memory_gib": round(facts.total_memory / 2**30, 1), "torch": torch.__version__,
@@ -212,7 +213,7 @@ def device() -> dict[str, Any]:
 
 
 def tables(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
+    """Returns the result as Markdown."""
     from statistics import median
 
     facts = result["device"]
@@ -246,7 +247,7 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def write(result: dict[str, Any], out: Path) -> None:
-    """Writes both forms of what is known so far."""
+    """Writes the results so far in both forms."""
     (out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     (out / "result.md").write_text(tables(result) + "\n")
 

@@ -1,1 +1,1 @@
-"""What costs what as things grow: rows, prompts in a library, cells of a study. `make bench-scale` runs them all."""
+"""How costs grow with size: rows, prompts in a library, cells of a study. `make bench-scale` runs everything."""

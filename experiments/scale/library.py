@@ -1,9 +1,9 @@
-"""A library of synthetic prompts: how long indexing, listing and ranking take, and how much memory.
+"""A library of synthetic prompts: the time and memory that indexing, listing and ranking take.
 
     python -m experiments.scale.library --prompts 100000 --out build/scale/library.json
 
-The prompts are written by spoton itself, ten virtual tokens wide as SmolLM2-135M's, and lie in a folder that is
-removed at the end. The first listing reads every file (the index is made); the second and the ranking use it.
+spoton itself writes the prompts: ten virtual tokens each, with the width of SmolLM2-135M, in a folder that is removed
+at the end. The first listing reads every file and makes the index. The second listing and the ranking use the index.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LENGTH, _WIDTH = 10, 576
 
 
 def write(folder: Path, prompts: int) -> None:
-    """Writes the library, without the fsync of every file that `PromptLibrary.add` pays for."""
+    """Writes the library, without the fsync for every file in `PromptLibrary.add`."""
     folder.mkdir(parents=True)
     draw = torch.Generator().manual_seed(0)
     for number in range(prompts):
@@ -43,7 +43,7 @@ def write(folder: Path, prompts: int) -> None:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Seconds of a listing and a ranking, and the memory they took, in this process."""
+    """Returns the seconds of a listing and a ranking, and the memory they took in this process."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
     library = PromptLibrary(folder)
@@ -66,7 +66,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Writes the library, and measures in fresh processes: index made, index used, index damaged."""
+    """Writes the library, and measures in fresh processes: with no index, with an index, with a damaged index."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--prompts", type=int, default=100_000)
     options.add_argument("--out", type=Path, default=Path("build/scale/library.json"))

@@ -1,9 +1,9 @@
-"""A training file of millions of rows: how long until the first step, and how much memory.
+"""A training file of millions of rows: the time until the first step, and the memory.
 
     python -m experiments.scale.rows                        # a million rows
     python -m experiments.scale.rows --rows 10000000        # ten times as many: 4 GB of disk, a quarter of an hour
 
-Rows have about 30 words. Indexing, and a start with the index there, run in fresh processes; the second tunes three
+Rows have about 30 words. Indexing, and a start with an existing index, run in fresh processes. The second tunes three
 steps of the embedded model. Writes `docs/experiments/scale/rows.json` and its table in `docs/performance.md`.
 """
 
@@ -31,7 +31,7 @@ WORDS, LABELS, STEPS = 30, 4, 3
 
 
 def write(path: Path, rows: int) -> None:
-    """Writes a CSV file; of a hundred rows, one has the text of another."""
+    """Writes a CSV file; one row in a hundred has the text of another row."""
     draw = random.Random(0)
     words = ["".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=draw.randint(2, 8))) for _ in range(5_000)]
     text = ""
@@ -44,7 +44,7 @@ def write(path: Path, rows: int) -> None:
 
 
 def measure(path: Path, tune: bool) -> dict[str, Any]:
-    """Loads the file in this process and, if asked, takes the first steps; in seconds and MiB."""
+    """Loads the file in this process and takes the first steps if `tune` is set; returns seconds and MiB."""
     from spoton.tasks import load_task_file
 
     began = _clock()
@@ -60,7 +60,7 @@ def measure(path: Path, tune: bool) -> dict[str, Any]:
         model = load_model()
         found["model"] = _since(began)
         recipe = Recipe.preset("decoder", steps=STEPS, evaluate_every=STEPS + 1, key_step=1, calibrate="none")
-        few = replace(task, validation=task.validation[:8])  # an evaluation is not what is measured
+        few = replace(task, validation=task.validation[:8])  # evaluations are not measured
         began = _clock()
         run = PromptRun(model, Job(few, recipe))
         found["until the first step"] = _since(began)
@@ -94,7 +94,7 @@ def _since(began: tuple[float, float]) -> dict[str, float]:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The record as Markdown."""
+    """Returns the record as Markdown."""
     lines = [
         "| rows | file, MB | first call: index, CPU s | its hash, CPU s | peak memory, MiB "
         "| later: load, CPU s | model, CPU s | until the first step, CPU s | rows of a step, CPU s "
@@ -113,7 +113,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Writes the file, measures in fresh processes, and writes the record and the table."""
+    """Writes the file, measures in fresh processes, and writes record and table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

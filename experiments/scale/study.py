@@ -1,6 +1,6 @@
-"""Processor time of a study's own work against the number of its cells: planning, running, status.
+"""Processor time of a study's own work by the number of its cells: planning, running, status.
 
-The cells do nothing but leave a result of usual size, so what is measured is what spoton adds to every cell. Writes
+The cells only write a result of usual size, so this measures what spoton adds to every cell. Writes
 `docs/experiments/scale/study.json` and its table in `docs/performance.md`.
 
     python -m experiments.scale.study                 # 1,000, 10,000 and 100,000 cells; some minutes
@@ -38,7 +38,7 @@ Value = TypeVar("Value")
 
 
 class Nothing:
-    """An executor whose cells do nothing but leave a result of usual size.
+    """An executor whose cells only write a result of usual size.
 
     Args:
         folder: The study's folder.
@@ -57,22 +57,22 @@ class Nothing:
         }  # fmt: skip
 
     def submit(self, group: Group) -> None:
-        """Takes a group."""
+        """Queues a group."""
         self._taken.append(group)
 
     def wait(self) -> list[Outcome]:
-        """Ends one group; not synced to the disk, as the time of that is the worker's."""
+        """Finishes one group; does not sync to disk, since the worker pays that time."""
         group = self._taken.pop(0)
         for cell in group:
             (self._cells / f"{cell.name}.json").write_bytes(sealed_json(cell.facts() | self._usual))
         return [Outcome(group)]
 
     def close(self) -> None:
-        """Nothing runs between two calls."""
+        """Does nothing: nothing runs between two calls."""
 
 
 def grid(cells: int) -> StudyFile:
-    """A study of about so many cells: sources x 50 targets x 3 seeds, and weighted averages."""
+    """Returns a study of about this many cells: sources x 50 targets x 3 seeds, and weighted averages."""
     sources = max(2, round(cells / (TARGETS * SEEDS)) - 2)
     return StudyFile.model_validate({
         "seeds": list(range(SEEDS)), "sources": {"tasks": [f"source-{i}" for i in range(sources)]},
@@ -82,19 +82,19 @@ def grid(cells: int) -> StudyFile:
 
 
 def facts(role: Role, name: str) -> TaskFacts:
-    """Facts of a task that has no rows."""
+    """Returns the facts of a task without rows."""
     return TaskFacts(f"{role}-{name}", "rank")
 
 
 def timed(call: Callable[[], Value]) -> tuple[Value, float]:
-    """What a call gives, and its processor time in seconds."""
+    """Returns the result of a call, and its processor time in seconds."""
     began = time.process_time()
     value = call()
     return value, time.process_time() - began
 
 
 def measure(size: int) -> dict[str, Any]:
-    """One row of the table."""
+    """Returns one row of the table."""
     with tempfile.TemporaryDirectory() as place:
         store = Store(place)
         cells, plan = timed(lambda: cells_of(grid(size), Held("f00d", "float32"), facts))
@@ -111,7 +111,7 @@ def measure(size: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
+    """Returns the rows as Markdown."""
     lines = [
         "| cells | plan, s | run, s | run, ms a cell | status, s | peak memory, MB |",
         "|---|---|---|---|---|---|",
@@ -125,7 +125,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measures, and writes the record and the table."""
+    """Measures; writes the record and the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,11 +1,11 @@
-"""Requests a second of many prompts over one model: spoton against PEFT, in the same process, taking turns.
+"""Requests per second with many prompts over one model: spoton against PEFT, in the same process, in turns.
 
     python -m experiments.serving.bench [--rounds 3] [--write-docs]
 
-100 prompts, mixed traffic: every request asks for one text behind one prompt, drawn at random. The arms: spoton's
-service (queue, templates, cache of keys and values), PEFT with `set_adapter` before every request, and PEFT's batches
-of several adapters (`adapter_names`), of which the wrong rows are counted. All in float32 and with the same texts.
-PEFT gets token ids, so templates and tokenizing, which spoton does for every request, cost it nothing.
+There are 100 prompts and mixed traffic: every request has one text and one prompt, drawn at random. The arms are
+spoton's service (queue, templates, cache of keys and values), PEFT with `set_adapter` before every request, and PEFT's
+batches of several adapters (`adapter_names`), whose wrong rows are counted. All use float32 and the same texts. PEFT
+gets token ids, so it does not pay for templates and tokenizing, which spoton does for every request.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ CHECKOUT = Path(__file__).parents[2]
 OUT = CHECKOUT / "docs" / "experiments" / "serving_bench.json"
 PAGE = CHECKOUT / "docs" / "performance.md"
 PROMPTS = 100
-REQUESTS = {1: 24, 8: 64, 32: 128}  # at once: of a round
+REQUESTS = {1: 24, 8: 64, 32: 128}  # requests at once -> requests in a round
 TOLERANCE = 1e-3
 
 Ask = Callable[[int, str], Awaitable[torch.Tensor]]
-"""Probabilities of the labels of one text behind the prompt of a number."""
+"""Takes a prompt's number and a text, and returns the probabilities of the labels."""
 
 
 class Peft:
@@ -73,7 +73,7 @@ class Peft:
         self.network = wrapped.eval()
 
     def encoded(self, number: int, text: str) -> tuple[list[int], list[int]]:
-        """Tokens of an input, and of its labels, which have one token each."""
+        """Returns the tokens of an input and of its labels, which have one token each."""
         card = self.prompts[number].card
         (filled,) = fill(card.template, [text])
         ids = encode(
@@ -98,7 +98,7 @@ class Peft:
 
     @torch.no_grad()
     def mixed(self, asked: Sequence[tuple[int, str]]) -> list[torch.Tensor] | str:
-        """A batch of several adapters at once; or what PEFT says."""
+        """Runs a batch of several adapters at once; returns probabilities, or PEFT's error message."""
         pairs = [self.known[one] for one in asked]
         longest = max(len(ids) for ids, _ in pairs)
         tokens = torch.tensor([ids + [0] * (longest - len(ids)) for ids, _ in pairs])
@@ -108,7 +108,7 @@ class Peft:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 logits = self.network(input_ids=tokens, attention_mask=mask, adapter_names=names).logits
-        except Exception as error:  # whatever it raises is the answer
+        except Exception as error:  # any error is a result
             return f"{type(error).__name__}: {str(error)[:200]}"
         virtual = logits.shape[1] - longest
         return [
@@ -120,7 +120,7 @@ class Peft:
 
 
 async def timed(ask: Ask, asked: Sequence[tuple[int, str]], at_once: int) -> dict[str, Any]:
-    """Requests a second and their times, so many at once; and what was answered."""
+    """Sends requests, `at_once` at a time; returns requests per second, their times, and the answers."""
     waiting = list(enumerate(asked))[::-1]
     seconds: list[float] = []
     found: list[torch.Tensor | None] = [None] * len(asked)
@@ -143,14 +143,14 @@ async def timed(ask: Ask, asked: Sequence[tuple[int, str]], at_once: int) -> dic
 
 
 async def measure(rounds: int, requests: dict[int, int]) -> dict[str, Any]:
-    """All arms, taking turns.
+    """Measures all arms, in turns.
 
     Args:
-        rounds: How often.
-        requests: How many requests to send for each number of requests at once.
+        rounds: Number of rounds.
+        requests: Requests to send in a round, by number of requests at once.
     """
     model = load_model(dtype="float32", device="cpu")
-    # What is resident says little before every page of the weights has been read.
+    # Counted, since resident memory says little until every page of the weights has been read.
     weights = sum(weight.nbytes for weight in model.network.parameters())
     with tempfile.TemporaryDirectory() as folder:
         service = Service(model, [fill_library(Path(folder) / "prompts", PROMPTS)], Limits(seconds=600))
@@ -167,7 +167,7 @@ async def measure(rounds: int, requests: dict[int, int]) -> dict[str, Any]:
 
         draw = random.Random(0)
         rows: list[dict[str, Any]] = []
-        await timed(spoton, [(0, chosen[0])] * 4, 2)  # the process of templates has started
+        await timed(spoton, [(0, chosen[0])] * 4, 2)  # starts the process for templates
         for at_once, count in requests.items():
             for round_number in range(rounds):
                 asked = [(draw.randrange(PROMPTS), draw.choice(chosen[:8])) for _ in range(count)]
@@ -181,7 +181,7 @@ async def measure(rounds: int, requests: dict[int, int]) -> dict[str, Any]:
                 pairs = zip(answers["spoton"], answers["PEFT, set_adapter"], strict=True)
                 rows[-1]["largest_difference"] = max(float((a - b).abs().max()) for a, b in pairs)
         mixed = wrong_rows(peft, [(draw.randrange(PROMPTS), draw.choice(chosen[:8])) for _ in range(32)])
-        for number in range(PROMPTS):  # every prompt's keys are there
+        for number in range(PROMPTS):  # computes every prompt's keys
             await spoton(number, chosen[0])
         cached = service.passes.cache.bytes
         values = sum(prompt.value.numel() * 4 for prompt in service.roster.served.values())
@@ -196,11 +196,11 @@ async def measure(rounds: int, requests: dict[int, int]) -> dict[str, Any]:
 
 
 def wrong_rows(peft: Peft, asked: Sequence[tuple[int, str]]) -> dict[str, Any]:
-    """How many rows of PEFT's mixed batches differ from the same rows one by one.
+    """Returns how many rows of PEFT's mixed batches differ from the same rows one by one.
 
     Args:
         peft: The adapters.
-        asked: Rows, of prompts of several lengths; those of one length are tried by themselves, too.
+        asked: Rows, with prompts of several lengths. Rows with prompts of one length are also tried separately.
     """
     result: dict[str, Any] = {}
     lengths = sorted({peft.prompts[number].length for number, _ in asked})
@@ -218,7 +218,7 @@ def wrong_rows(peft: Peft, asked: Sequence[tuple[int, str]]) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The part of docs/performance.md."""
+    """Returns the part for docs/performance.md."""
     names = ("requests_per_second", "p50_ms", "p95_ms", "cpu_seconds_per_request")
     lines = [
         "| at once | arm | requests a second | p50 ms | p95 ms | CPU s a request |",
@@ -252,7 +252,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def _mixed(found: dict[str, Any]) -> str:
-    """What became of PEFT's mixed batches."""
+    """Returns a text on the result of PEFT's mixed batches."""
     return "; ".join(
         f"{name}: {one['error']}"
         if "error" in one
@@ -262,7 +262,7 @@ def _mixed(found: dict[str, Any]) -> str:
 
 
 def _memory(memory: dict[str, float]) -> str:
-    """What a prompt costs here, and what a process of its own would."""
+    """Returns a text on the memory of a prompt here, and in a separate process."""
     return (
         f"Memory: the weights take {memory['model_bytes'] / 2**20:.0f} MiB, which one process a prompt takes for each. "
         f"Here a further prompt takes {memory['prompt_bytes'] / 2**10:.0f} KiB and, "

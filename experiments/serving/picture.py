@@ -1,8 +1,8 @@
-"""The picture of the page in the README: the starter library, one text behind four of its prompts.
+"""Takes the README's picture of the page: the starter library, and one text answered with four of its prompts.
 
     python -m experiments.serving.picture
 
-Needs Chromium. The latencies in it are those of the machine at that moment: take it on a quiet one.
+Needs Chromium. The picture shows the machine's latencies at that moment, so take it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def main() -> None:
         page.locator("input:checked").uncheck()
         for name in PROMPTS:
             page.locator(f'input[value="{name}"]').check()
-        for _ in range(2):  # the first time the keys of the prompts are computed
+        for _ in range(2):  # the first time includes computing the prompts' keys
             page.locator("button").click()
             page.locator(".answer h3 span", has_text="ms").nth(len(PROMPTS) - 1).wait_for()
         below = page.locator("#map").bounding_box()
-        assert below is not None  # the map comes last
+        assert below is not None  # the map is the last part of the page
         clip = {"x": 0, "y": 0, "width": 1400, "height": below["y"]}
         page.screenshot(path=PICTURE, full_page=True, clip=clip)
         browser.close()

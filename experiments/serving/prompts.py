@@ -1,4 +1,4 @@
-"""Prompts and texts to serve: the starter library's prompts, changed a little, so that each answers differently."""
+"""Prompts and texts to serve: the starter library's prompts, changed slightly, so that each answers differently."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from spoton.prompts import PromptLibrary, SoftPrompt, starter_library
 from spoton.tasks import load_task
 
-# Their rows are one text each. Three label sets of one token a label.
+# Their rows have one text each. They have three label sets, with one token per label.
 SOURCES = ("sst2", "mnli", "trec", "ag_news")
 LENGTHS = (5, 10, 20)
 
 
 def varied(number: int) -> SoftPrompt:
-    """A starter prompt with noise and another length; the same number always gives the same prompt."""
+    """Returns a starter prompt with noise and another length; the same number always gives the same prompt."""
     source = starter_library().get(SOURCES[number % len(SOURCES)])
     length = LENGTHS[number % len(LENGTHS)]
     noise = torch.randn(length, source.dim, generator=torch.Generator().manual_seed(number))
@@ -25,12 +25,12 @@ def varied(number: int) -> SoftPrompt:
 
 
 def name_of(number: int) -> str:
-    """What the prompt of a number is called."""
+    """Returns the name of the prompt of a number."""
     return f"prompt-{number:03d}"
 
 
 def fill_library(folder: Path, count: int) -> PromptLibrary:
-    """A library of the first prompts."""
+    """Returns a library of the first prompts."""
     library = PromptLibrary(folder)
     for number in range(count):
         library.add(varied(number), replace=True)
@@ -38,7 +38,7 @@ def fill_library(folder: Path, count: int) -> PromptLibrary:
 
 
 def texts(count: int) -> list[str]:
-    """Texts of movie reviews, of all lengths."""
+    """Returns texts of movie reviews, of all lengths."""
     rows = load_task("movie_sentiment").train
     chosen = random.Random(0).sample(rows, count)
     return [row.input.removesuffix("Sentiment:").strip() for row in chosen]

@@ -1,8 +1,8 @@
-"""Mixed traffic for some minutes while prompts come and go: every answer is compared, and memory is watched.
+"""Runs mixed traffic for some minutes while prompts come and go; checks every answer, and records memory.
 
     python -m experiments.serving.soak --minutes 20
 
-The server is a process of its own. Expected answers come from `spoton.evaluation.predict`, one prompt at a time.
+The server is a separate process. Expected answers come from `spoton.evaluation.predict`, one prompt at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from spoton.models import load_model
 
 CHECKOUT = Path(__file__).parents[2]
 OUT = CHECKOUT / "docs" / "experiments" / "serving_soak.json"
-TOLERANCE = 1e-4  # of a probability in float32, passes of different shapes
+TOLERANCE = 1e-4  # of a probability in float32, between passes of different shapes
 PROMPTS, SPARE, TEXTS = 24, 12, 8
 
 
@@ -38,9 +38,9 @@ class Soak:
     """Traffic against one server.
 
     Args:
-        url: The server.
-        folder: Its library.
-        pid: Its process.
+        url: The server's URL.
+        folder: Folder of its library.
+        pid: ID of its process.
         until: When to stop, by `time.monotonic`.
     """
 
@@ -60,12 +60,12 @@ class Soak:
 
     @cache  # noqa: B019  # one object, for as long as the process lives
     def expected(self, number: int) -> list[dict[str, float]]:
-        """What `predict` says of every text behind one prompt."""
+        """Returns `predict`'s probabilities of every text with one prompt."""
         found = predict(self.model, varied(number), self.texts)
         return [one.probabilities or {} for one in found]
 
     async def classify(self, client: httpx.AsyncClient, random_: random.Random) -> None:
-        """One request of several rows behind different prompts."""
+        """Sends one request with several rows and different prompts."""
         rows = [
             (random_.randrange(PROMPTS + SPARE), random_.randrange(TEXTS))
             for _ in range(random_.randint(1, 6))
@@ -76,7 +76,7 @@ class Soak:
         response = await client.post(f"{self.url}/v1/classify", json=body)
         self.counts["requests"] += 1
         if response.status_code == 404 and any(self.changed[n] > sent - 2 for n, _ in rows):
-            self.counts["missing"] += 1  # removed while the request was under way
+            self.counts["missing"] += 1  # removed while the request was running
             return
         if response.status_code != 200:
             self.counts["failed"] += 1
@@ -90,7 +90,7 @@ class Soak:
             self.counts["wrong"] += difference > TOLERANCE
 
     async def other(self, client: httpx.AsyncClient, random_: random.Random) -> None:
-        """A completion, or a request that cannot be answered."""
+        """Sends a completion, or a request that cannot be answered."""
         if random_.random() < 0.5:
             body: dict[str, Any] = {"model": "smollm2-135m", "prompt": "Once upon a time", "max_tokens": 8}
             response = await client.post(f"{self.url}/v1/completions", json=body | {"temperature": 0.7})
@@ -102,7 +102,7 @@ class Soak:
         self.counts["requests"] += 1
 
     async def clients(self, seed: int) -> None:
-        """One client after the other request."""
+        """Runs one client, which sends one request after another."""
         random_ = random.Random(seed)
         async with httpx.AsyncClient(timeout=180) as client:
             while time.monotonic() < self.until:
@@ -128,12 +128,12 @@ class Soak:
             await asyncio.sleep(2)
 
     async def run(self) -> None:
-        """Everything at once."""
+        """Runs everything concurrently."""
         await asyncio.gather(*(self.clients(seed) for seed in range(4)), self.changes())
 
 
 def main() -> int:
-    """Runs the soak; 1 if a row was wrong or a request failed."""
+    """Runs the soak test; returns 1 if a row was wrong or a request failed."""
     parser = argparse.ArgumentParser(prog="python -m experiments.serving.soak")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--out", type=Path, default=OUT)
@@ -152,7 +152,7 @@ def main() -> int:
             "--device",
             "cpu",
         ]
-        # Less memory for keys than all prompts need, so that some always have to leave.
+        # The cache is smaller than the keys of all prompts, so that it always has to evict some.
         server = subprocess.Popen(
             [*command, "--port", "0", "--cache-mb", "16", "--seconds", "120", "--json"],
             stdout=subprocess.PIPE,
@@ -166,7 +166,7 @@ def main() -> int:
         soak = Soak(
             json.loads(document)["url"], folder, server.pid, time.monotonic() + 60 * arguments.minutes
         )
-        # Expected answers first: they share the processors with the server, and traffic would stand still for them.
+        # Expected answers come first: they use the server's processors, and would hold up the traffic.
         for number in range(PROMPTS + SPARE):
             soak.expected(number)
         soak.until = time.monotonic() + 60 * arguments.minutes
