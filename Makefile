@@ -44,7 +44,8 @@ tutorial: setup
 	$(BIN)/python docs/site/run_tutorial.py
 
 # A target task with 100 training examples, sources from the starter library, three seeds an arm, 40 steps each.
-DEMO := news_sentiment --train-size 100 --validation-size 50 --test-size 200 --steps 40 --seeds 3 --library starter
+DEMO := news_sentiment --train-size 100 --validation-size 50 --test-size 200 --steps 40 --evaluate-every 5 --seeds 3 \
+	--library starter
 
 demo: setup
 	mkdir -p build/demo
