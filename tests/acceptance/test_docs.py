@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.core import TyperGroup
@@ -41,6 +43,23 @@ def test_commands_parse(page: Path) -> None:
 def test_a_command_that_is_not_there_does_not_parse(line: str) -> None:
     with pytest.raises(TyperException):
         parse(words(line))
+
+
+def test_the_page_on_commands_names_every_option() -> None:
+    page = (CHECKOUT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"--[a-z][a-z0-9-]*", page))
+    missing = {
+        option for option in _options(get_command(app)) if option.startswith("--") and option not in named
+    }
+    assert not missing - {"--help", "--install-completion", "--show-completion"}  # the shell's: docs/install.md
+
+
+def _options(command: Any) -> Iterator[str]:
+    """Returns the options of a command and of all below it."""
+    for parameter in command.params:
+        yield from (*parameter.opts, *parameter.secondary_opts)
+    for below in getattr(command, "commands", {}).values():
+        yield from _options(below)
 
 
 def test_words_are_those_of_the_first_command() -> None:
