@@ -1,4 +1,4 @@
-"""The engine for encoder-decoder models: the prompt stands before the embedded encoder input.
+"""The engine for encoder-decoder models: the prompt precedes the embedded encoder input.
 
 The encoder sees prompt and input in both directions, so rows share nothing. The decoder is unchanged (Lester et al.
 2021, section 2) and never sees the prompt: losses cover target positions only. `T5Engine` computes the same for the T5

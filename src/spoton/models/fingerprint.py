@@ -3,7 +3,7 @@
 Every parameter enters, by the signs of a sample of its rows and by its size. The same checkpoint has one fingerprint in
 float32, bfloat16 and float16. Rounding keeps every sign (a zero keeps its own), but of a single number nothing else:
 the roundings of two types together can turn it into any other of the same sign. So signs are hashed, and sizes enter
-only in coarse steps. Where a model lies near the edge of a step, the fingerprint of the neighbouring step is accepted
+only in coarse steps. If a model is near the edge of a step, the fingerprint of the neighbouring step is accepted
 too.
 
 A merged LoRA, further tuning and other seeds change signs. A factor on a whole parameter changes its size: always from
@@ -53,7 +53,7 @@ def fingerprints(network: PreTrainedModel) -> tuple[str, ...]:
     """Returns the fingerprints that identify `network`: the current one, its neighbour if any, then that of version 1.
 
     Raises:
-        ValueError: A weight lies on no device (offloaded), so its values are unknown.
+        ValueError: A weight is on no device (offloaded), so its values are unknown.
     """
     digest = hashlib.sha256(_architecture(network))
     embedding: Any = network.get_input_embeddings().weight

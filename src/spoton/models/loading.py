@@ -54,7 +54,7 @@ def load_model(
     Args:
         name: An embedded model (`smollm2-135m`), a folder, a `.gguf` file or a Hugging Face id, decoder-only or
             encoder-decoder.
-        dtype: `float32`, `bfloat16`, `float16` or `auto`: bfloat16 where the processor computes in it, else
+        dtype: `float32`, `bfloat16`, `float16` or `auto`: bfloat16 if the hardware computes in it, else
             float32.
         device: A torch device or `auto`: CUDA if there is one, else the CPU.
         revision: Branch, tag or commit of a Hugging Face id.

@@ -43,7 +43,7 @@ def batches_by_length(model: FrozenModel, lengths: Sequence[int], repeated: int 
     Args:
         model: The model that evaluates them.
         lengths: Tokens of each row, its target or labels included.
-        repeated: Tokens of a prompt that is repeated in front of every row.
+        repeated: Tokens of a prompt that is repeated before every row.
     """
     most = _MOST_ROWS if model.device.type == "cpu" else _MOST_ROWS_ELSEWHERE
     width = model.dim * _WIDTHS * model.embeddings.element_size()

@@ -1,4 +1,4 @@
-"""Attention over a packed row: the function that transformers calls in every layer, forward and backward by hand.
+"""Attention over a packed row, which transformers calls in every layer; forward and backward by hand.
 
 A block is two batched matrix products and a softmax. Heads that share keys are rows of one product, so no keys are
 repeated. The backward pass is written out: it keeps the weights (in the model's type), the scaled queries, keys and

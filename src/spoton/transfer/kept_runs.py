@@ -92,7 +92,7 @@ class KeptRuns:
         """Returns the finished run of `recipe` from `initial`, tuned now or read from the folder.
 
         Args:
-            phase: Its name in progress events.
+            phase: Name of the run in progress events.
             recipe: How to tune.
             initial: `[P', D]` to start from; None: as the recipe says.
             parents: The prompts that made `initial`.
@@ -114,7 +114,7 @@ class KeptRuns:
         """Returns the best of several runs that are tuned together; the worse end at rungs.
 
         Args:
-            phase: Its name in progress events.
+            phase: Name of the run in progress events.
             recipe: How to tune each.
             begun: `[P', D]` to start from and its parents, for each run.
             halving: The rungs.
@@ -150,7 +150,7 @@ class KeptRuns:
         """Returns an untuned prompt: calibrated and scored on the validation split, with a card of the task.
 
         Args:
-            phase: Its name in progress events.
+            phase: Name of the run in progress events.
             recipe: Decides how labels are scored and how long inputs are.
             value: `[P, D]`; it keeps its length.
             parents: The prompts that made it.

@@ -57,7 +57,7 @@ def steps_between_evaluations(recipe: Recipe, validation: int) -> int:
     splits are equally long, with two candidates (the last prompt and the average) where an average is kept.
 
     Args:
-        recipe: Its steps, batch size and average count.
+        recipe: A recipe, for its steps, batch size and average.
         validation: Number of rows to score.
 
     Example:

@@ -59,7 +59,7 @@ class Halving(BaseModel):
             )
 
     def share(self, prompts: int, steps: int) -> float:
-        """Returns the share of steps that are taken, of those that as many prompts take without halving."""
+        """Returns the share of steps that are taken, relative to the same prompts without halving."""
         edges = [0, *self.rungs, steps]
         inside = [prompts, *(self.left(prompts, rung) for rung in range(len(self.rungs)))]
         taken = sum(n * (end - start) for n, start, end in zip(inside, edges, edges[1:], strict=False))

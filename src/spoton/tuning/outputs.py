@@ -1,4 +1,4 @@
-"""What a run may do to the files at its `--out`: a finished prompt is replaced only by a finished one, and if asked.
+"""What a run may do to the files at its `--out`: only a finished prompt replaces a finished one, and only on request.
 
 A prompt is finished if its record is next to it. An interrupted run that was to replace a finished prompt leaves that
 prompt unchanged, and saves the unfinished one under another name.

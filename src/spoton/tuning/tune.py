@@ -94,7 +94,7 @@ def tune_together(
     halving: Halving | None = None,
     rivals: Mapping[int, Sequence[Look]] | None = None,
 ) -> list[Tuned | DivergenceError]:
-    """Tunes several prompts in every pass over one copy of the model: seeds, learning rates, starts or tasks.
+    """Tunes several prompts (seeds, learning rates, starts or tasks) in every pass over one copy of the model.
 
     Each runs as it would alone (same examples, optimizer state, validation, end), up to the order in which
     floating-point numbers are summed. A prompt that ends early leaves the passes of the others.
