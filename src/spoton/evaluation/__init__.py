@@ -1,4 +1,4 @@
-"""How well a prompt answers: encoding of examples, scoring by rank or by generation, predictions for new texts."""
+"""Quality of a prompt's answers: encoding of examples, scoring by rank or generation, predictions for new texts."""
 
 from spoton.evaluation.form import form_for as form_for
 from spoton.evaluation.form import form_of as form_of

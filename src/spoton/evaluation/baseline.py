@@ -1,8 +1,8 @@
-"""What a user would try first: TF-IDF and logistic regression, on the splits that a prompt is tuned and scored on.
+"""The method a user would try first: TF-IDF and logistic regression, on the same splits as a prompt.
 
 Words (one and two in a row) and characters (two to five in a row, within words), weighted by TF-IDF; multinomial
-logistic regression, its C chosen by cross-validation on the training rows alone. No model, a second or two for a few
-hundred rows. scikit-learn does all of it.
+logistic regression, its C chosen by cross-validation on the training rows alone. It needs no model and takes a second
+or two for a few hundred rows. scikit-learn does all of it.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from spoton.tasks.stored.rows import StoredRows
 from spoton.tasks.task import Example, Task
 
 STRENGTHS = (1.0, 10.0, 100.0)
-"""The C to choose from; `docs/experiments.md`, "What a user would try first"."""
+"""The choices of C; `docs/experiments.md`, "What a user would try first"."""
 FALLBACK = 10.0
-"""C where there are too few rows to choose by."""
+"""C if there are too few rows to choose it."""
 FOLDS = 3
-_LEAST_ROWS = 10  # to choose C by
-_CHOSEN_ON = 2_000  # rows are enough to choose C by; more only take longer
+_LEAST_ROWS = 10  # needed to choose C
+_CHOSEN_ON = 2_000  # rows are enough to choose C; more only take longer
 _MOST_ROWS = 20_000
 
 
 @dataclass(frozen=True)
 class Classical:
-    """What TF-IDF and logistic regression reach on a task.
+    """The results of TF-IDF and logistic regression on a task.
 
     Attributes:
         metric: Name of the main metric.
         scores: By split (`validation`, `test`), every metric of the task.
         predictions: By split, the predicted label of each example.
         probabilities: By split, `[N, L]` in the order of `labels`; 0 for a label that no training row has.
-        labels: Of the task.
-        c: The inverse strength of the regularization that was chosen.
-        folds: Of the cross-validation; 0 where there were too few rows and `FALLBACK` was taken.
-        rows: Training rows it was fitted on.
+        labels: The labels of the task.
+        c: The chosen inverse strength of the regularization.
+        folds: Number of cross-validation folds; 0 if there were too few rows and `FALLBACK` was used.
+        rows: Number of training rows.
         seconds: Wall time.
     """
 
@@ -64,7 +64,7 @@ class Classical:
         return self.scores[split][self.metric] if split in self.scores else None
 
     def to_json(self) -> dict[str, Any]:
-        """Scores and how they were obtained, as plain values."""
+        """Returns the scores and how they were obtained, as plain values."""
         return {
             "scores": self.scores, "c": self.c, "folds": self.folds, "rows": self.rows, "seconds": self.seconds,
         }  # fmt: skip
@@ -73,13 +73,13 @@ class Classical:
 def classical(task: Task, *, splits: Sequence[str] = ("validation", "test"), seed: int = 0) -> Classical:
     """Fits TF-IDF and logistic regression on a task's training rows and scores them on its other splits.
 
-    Training rows that stand there several times (`Task.balanced`) count as one with that weight, so that no copy of a
-    row is on both sides of a fold. Of more than 20,000 different ones a sample is taken.
+    Duplicate training rows (`Task.balanced`) count as one row with that weight, so that no copy of a row is on both
+    sides of a fold. If more than 20,000 rows are different, a sample is used.
 
     Args:
-        task: With a closed set of labels.
-        splits: Which splits to score.
-        seed: Of the folds and samples.
+        task: A task with a closed set of labels.
+        splits: The splits to score.
+        seed: Seed of the folds and samples.
 
     Raises:
         DataError: The targets are open, or all training rows have one label.
@@ -115,7 +115,7 @@ def classical(task: Task, *, splits: Sequence[str] = ("validation", "test"), see
 
 
 def _counted(task: Task, seed: int) -> Mapping[Example, int]:
-    """The different training rows, and how often each is there; of rows in a store those that are fitted on."""
+    """Returns the different training rows with their counts; from a store, only those to fit on."""
     if isinstance(task.train, StoredRows):
         return task.train.different(_MOST_ROWS, task.labels, seed)
     return Counter(task.train)
@@ -124,7 +124,7 @@ def _counted(task: Task, seed: int) -> Mapping[Example, int]:
 def _chosen(
     rows: Sequence[Example], weights: Mapping[Example, int], task: Task, seed: int
 ) -> tuple[float, int]:
-    """The C with the best main metric over all held-out folds, and the number of folds; the smaller of equal ones.
+    """Returns the C with the best main metric over all held-out folds (ties: the smaller C), and the number of folds.
 
     Folds are stratified. A label with fewer rows than folds is missing from some of them, which scikit-learn allows
     as long as one label has enough.
@@ -165,7 +165,7 @@ def _features() -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import FeatureUnion
 
-    # A word here is anything between spaces: the usual pattern drops single letters and signs, and some languages.
+    # A word is anything between spaces: the usual pattern drops single letters and signs, and some languages.
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]")
     return FeatureUnion(
         [("words", words), ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5)))]
@@ -179,7 +179,7 @@ def _regression(matrix: Any, rows: Sequence[Example], weights: Mapping[Example, 
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", ConvergenceWarning
-        )  # a thousand steps are near enough for a comparison
+        )  # a thousand steps are close enough for a comparison
         return LogisticRegression(C=c, max_iter=1000).fit(
             matrix, [row.target for row in rows], sample_weight=[weights[row] for row in rows]
         )
@@ -194,7 +194,7 @@ def _fit(rows: Sequence[Example], weights: Mapping[Example, int], c: float) -> A
 
 
 def _probabilities(fitted: Any, examples: Sequence[Example], labels: Sequence[str]) -> NDArray[np.float64]:
-    """`[N, L]` probabilities in the order of the task's labels."""
+    """Returns `[N, L]` probabilities in the order of the task's labels."""
     found = fitted.predict_proba([example.input for example in examples])
     chances = np.zeros((len(examples), len(labels)))
     for column, label in enumerate(fitted.classes_):

@@ -1,4 +1,4 @@
-"""Which labels are confused with which: scores by label and the confusion matrix of an evaluation, by scikit-learn."""
+"""Confusions between labels: scores by label and the confusion matrix of an evaluation, by scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 NO_ANSWER = ""
-"""Heads the column of generated texts that were no label."""
+"""Header of the column for generated texts that match no label."""
 
 
 def by_label(
     predictions: Sequence[str | None], targets: Sequence[str], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Precision, recall and F1 of each label in percent, and how many examples have it.
+    """Returns precision, recall and F1 of each label in percent, and how many examples have it.
 
     Args:
-        predictions: One an example; None where there is no valid answer.
-        targets: The right answers.
+        predictions: One per example; None where there is no valid answer.
+        targets: The correct answers.
         labels: The closed set, in the order of the result.
     """
     from sklearn.metrics import precision_recall_fscore_support
@@ -40,8 +40,8 @@ def confusion(
     """Returns how often each target got each answer.
 
     Returns:
-        `labels`, and `counts`: a row for each label as target, a column for each as answer; a last column for no
-        valid answer, if there is any.
+        `labels`, and `counts`: a row for each label as target, a column for each as answer, and a last column for
+        invalid answers, if there are any.
     """
     from sklearn.metrics import confusion_matrix
 

@@ -1,8 +1,8 @@
 """Calibration of label scores: a bias for each label and one temperature, fitted on rows that are never reported.
 
-A prompt that is tuned by steps wanders in its preference for one label; that preference is a bias, and few numbers
-remove it. Here scores become probabilities, in the one place that prediction, evaluation and serving share. Fitting
-scores is done here, making them is the business of `score.py`.
+While a prompt is tuned, its preference for one label drifts from step to step. That preference is a bias, and few
+numbers remove it. Prediction, evaluation and serving all turn scores into probabilities here. `score.py` computes the
+scores; this file fits the calibration.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from spoton.shapes import Float, Int
 ROWS = 128
 """Training rows whose label scores a calibration is fitted on; measured in docs/experiments.md."""
 
-# Strength of the prior that pulls biases and the logarithm of the temperature to zero, in rows. Few rows that a prompt
-# knows by heart are separable, and without a prior the temperature would run to zero.
+# Strength, in rows, of the prior that pulls biases and the logarithm of the temperature to zero. A few rows that a
+# prompt knows by heart are separable, and without a prior the temperature would go to zero.
 _PRIOR = 1.0
-_BINS = 15  # of the expected calibration error, as Guo et al. 2017
+_BINS = 15  # of the expected calibration error, as in Guo et al. 2017
 
 
 def calibrated(scores: Float[Tensor, "N C"], calibration: Calibration | None) -> Float[Tensor, "N C"]:
-    """Returns label scores with bias and temperature applied: `[N, C]`, as they are without a calibration.
+    """Returns label scores `[N, C]` with bias and temperature applied; unchanged if there is no calibration.
 
     Args:
-        scores: `[N, C]` log-likelihood of each label behind each input.
-        calibration: Of these labels in this order.
+        scores: `[N, C]` log-likelihood of each label after each input.
+        calibration: The calibration for these labels in this order.
     """
     if calibration is None:
         return scores
@@ -39,11 +39,11 @@ def calibrated(scores: Float[Tensor, "N C"], calibration: Calibration | None) ->
 
 def fit_calibration(scores: Float[Tensor, "N C"], gold: Int[Tensor, " N"]) -> Calibration:
     """Fits bias and temperature by maximum a posteriori with L-BFGS (Guo et al. 2017, https://arxiv.org/abs/1706.04599,
-    section 4.2, with a bias a label and a weak normal prior).
+    section 4.2, with a bias per label and a weak normal prior).
 
     Args:
         scores: `[N, C]` label scores of training rows.
-        gold: `[N]` index of each row's right label.
+        gold: `[N]` index of each row's correct label.
     """
     scores, rows = scores.double(), len(scores)
     bias = torch.zeros(scores.shape[1], dtype=torch.float64, requires_grad=True)
@@ -53,7 +53,7 @@ def fit_calibration(scores: Float[Tensor, "N C"], gold: Int[Tensor, " N"]) -> Ca
     )
 
     def closure() -> float:
-        """Negative log-posterior of the rows, with gradients."""
+        """Returns the negative log-posterior of the rows; computes gradients."""
         with torch.enable_grad():
             optimizer.zero_grad()
             fit = functional.cross_entropy(scores * torch.exp(-log_temperature) + bias, gold, reduction="sum")
@@ -62,16 +62,16 @@ def fit_calibration(scores: Float[Tensor, "N C"], gold: Int[Tensor, " N"]) -> Ca
         return float(loss.detach())
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    shift = bias.detach() - bias.detach().mean()  # softmax does not see a constant
+    shift = bias.detach() - bias.detach().mean()  # softmax ignores a constant
     return Calibration(bias=shift.tolist(), temperature=float(log_temperature.detach().exp()), rows=rows)
 
 
 def expected_calibration_error(probabilities: Float[Tensor, "N C"], gold: Int[Tensor, " N"]) -> float:
-    """Returns the mean distance of confidence and accuracy in percent, over 15 bins of confidence, weighted by rows.
+    """Returns the mean difference between confidence and accuracy in percent, over 15 confidence bins weighted by rows.
 
     Args:
-        probabilities: `[N, C]` of the labels.
-        gold: `[N]` index of each row's right label.
+        probabilities: `[N, C]` probabilities of the labels.
+        gold: `[N]` index of each row's correct label.
     """
     confidence, answer = probabilities.max(dim=1)
     right = (answer == gold).double()

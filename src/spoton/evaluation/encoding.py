@@ -1,4 +1,4 @@
-"""From examples to token ids. Nothing here runs the model."""
+"""From examples to token ids. This file never runs the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spoton.models.frozen import FrozenModel
 from spoton.tasks.task import Example
 
 MAX_INPUT_TOKENS = 256
-"""Longest input by default: of a recipe, and of an evaluation that no recipe belongs to."""
+"""Default length of the longest input: of a recipe, and of an evaluation without a recipe."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def encode(
     A long input loses its middle: it keeps its first three quarters and the end, where a template asks its question.
 
     Args:
-        model: Whose tokens.
-        examples: What to encode.
+        model: The model whose tokens are used.
+        examples: The examples to encode.
         end: Whether targets of a decoder-only model carry the end token (open targets need it to stop).
         prompt_length: P, to stay within the model's positions.
-        max_input_tokens: The longest input to keep.
-        labels: Label words that will stand behind the inputs, whether or not an example has them as target.
+        max_input_tokens: Length of the longest input to keep.
+        labels: Label words that will follow the inputs, whether or not an example has them as target.
 
     Raises:
         DataError: A target leaves no room for its input in the model's context, an input has no token, two labels have
@@ -85,10 +85,10 @@ def encode(
 def room_for_input(
     model: FrozenModel, targets: Sequence[Sequence[int]], prompt_length: int, max_input_tokens: int
 ) -> int:
-    """Tokens of the longest input that fits in front of any of some targets.
+    """Returns the tokens of the longest input that fits before any of the given targets.
 
     Raises:
-        DataError: There is hardly any.
+        DataError: Fewer than 8 tokens are left.
     """
     longest = max(map(len, targets), default=0)
     room = max_input_tokens
@@ -105,7 +105,7 @@ def room_for_input(
 def encoded_in(
     model: FrozenModel, examples: Sequence[Example], targets: list[list[int]], room: int
 ) -> Encoded:
-    """Examples whose targets are tokens already, with inputs of at most `room` tokens.
+    """Returns examples whose targets are tokens already, with inputs of at most `room` tokens.
 
     Raises:
         DataError: An input has no token.
@@ -126,7 +126,7 @@ def encoded_in(
 
 
 def _require_whole_characters(what: str, texts: Sequence[str]) -> None:
-    """Refuses lone surrogates, which JSON and the command line let through and no tokenizer reads."""
+    """Refuses lone surrogates, which JSON and the command line accept but no tokenizer reads."""
     for number, text in enumerate(texts, start=1):
         try:
             text.encode()
@@ -151,7 +151,7 @@ def _require_different(model: FrozenModel, labels: Sequence[str], words: Sequenc
 
 
 def unknown_in_labels(model: FrozenModel, labels: Sequence[str] | None) -> list[str]:
-    """Returns the labels that hold a token which the model's vocabulary lacks, so that part of them is lost.
+    """Returns the labels with a token that the model's vocabulary lacks, so that part of the label is lost.
 
     Raises:
         DataError: A label holds half of a character.
@@ -166,7 +166,7 @@ def unknown_in_labels(model: FrozenModel, labels: Sequence[str] | None) -> list[
 
 
 def unknown_sentence(labels: Sequence[str]) -> str:
-    """Returns what to tell of labels from `unknown_in_labels`."""
+    """Returns the message about labels from `unknown_in_labels`."""
     return (
         f"The model's vocabulary lacks part of the label {', '.join(map(repr, labels))}, which it sees as an unknown "
         "token. Use other words, or another model."
@@ -176,8 +176,8 @@ def unknown_sentence(labels: Sequence[str]) -> str:
 def needs_end(model: FrozenModel, labels: Sequence[str] | None) -> bool:
     """Returns whether targets of a decoder-only model carry the end token.
 
-    Open targets do, to know where to stop. Label words do only where one begins another ("yes", "yes and no"): without
-    an end the shorter one would never be the less likely.
+    Open targets do, so that generation stops. Label words do only if one is a prefix of another ("yes", "yes and no"):
+    without an end token the shorter one would never be less likely.
 
     Raises:
         DataError: A label holds half of a character.

@@ -1,7 +1,7 @@
-"""How several prompts answer together: they average log-probabilities of labels, or vote on texts.
+"""Joint answers of several prompts: they average log-probabilities of labels, or vote on texts.
 
-Lester et al. 2021 (https://arxiv.org/abs/2104.08691, section 6) let prompts of several seeds vote. Where labels have
-probabilities, the mean of the log-probabilities is used instead: a vote that knows how sure each prompt is.
+Lester et al. 2021 (https://arxiv.org/abs/2104.08691, section 6) let prompts of several seeds vote. If labels have
+probabilities, the mean of the log-probabilities is used instead: a vote that reflects each prompt's confidence.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def pooled(
 
     Args:
         scores: `[K, N, C]` label scores of each prompt.
-        calibrations: Of each prompt, applied first.
+        calibrations: The calibration of each prompt, applied first.
     """
     each = [
         calibrated(own, fitted).log_softmax(dim=-1) for own, fitted in zip(scores, calibrations, strict=True)
@@ -33,14 +33,14 @@ def pooled(
 
 
 def calibrations_of(card: Card, *, calibrate: bool = True) -> list[Calibration | None]:
-    """Returns the calibration of each prompt of an ensemble, or none of them."""
+    """Returns the calibration of each prompt of an ensemble, or None for all of them."""
     return [member.calibration if calibrate else None for member in card.members]
 
 
 def voted(texts: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the text that most prompts generated for each row; of several, the one that an earlier prompt gave.
+    """Returns the text that most prompts generated for each row; in a tie, the one that an earlier prompt gave.
 
     Args:
-        texts: One list of texts a prompt, in the order of rows.
+        texts: One list of texts per prompt, in the order of rows.
     """
     return [Counter(row).most_common(1)[0][0] for row in zip(*texts, strict=True)]

@@ -1,4 +1,4 @@
-"""Which form of a task suits a model: the paper's for encoder-decoder models, the natural one for decoder-only ones."""
+"""The task form that suits a model: the paper's for encoder-decoder models, the natural one for decoder-only ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAID = "what the user says"
 
 
 def form_for(model: FrozenModel) -> Form:
-    """Returns the form in which a model reads tasks of the catalog, unless something else is asked for.
+    """Returns the form in which a model reads catalog tasks by default.
 
     On SmolLM2-135M with MNLI and 3,200 training examples a prompt reached 35.5 in T5 form and 50.0 in the natural one;
     T5 was trained on its own form.
@@ -28,21 +28,21 @@ def form_for(model: FrozenModel) -> Form:
 
 
 def form_of(card: Card) -> Form:
-    """Returns the form that a prompt was tuned in; cards older than the field were tuned in the entry's own."""
+    """Returns the form that a prompt was tuned in; for cards older than the field, the entry's own form."""
     return next((form for form in get_args(Form) if form == card.form.split("+")[0]), "t5")
 
 
 def is_chat(card: Card) -> bool:
-    """Returns whether the inputs of a prompt were turns of a chat."""
+    """Returns whether the inputs of a prompt were chat turns."""
     return card.form.split("+")[-1] == CHAT
 
 
 def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
-    """Returns what a model's own chat template writes around what a user says.
+    """Returns the text that a model's own chat template puts around a user's message.
 
     Args:
-        tokenizer: Of the model.
-        name: Of the model, for the error.
+        tokenizer: Tokenizer of the model.
+        name: Name of the model, for the error.
 
     Raises:
         ModelError: The model has no chat template.
@@ -56,5 +56,5 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, name: str) -> Chat:
     before, _, after = text.partition(_SAID)
     first = str(tokenizer.bos_token or "")
     if first and before.startswith(first) and tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]:
-        before = before.removeprefix(first)  # which the tokenizer puts there, too
+        before = before.removeprefix(first)  # the tokenizer adds it too
     return Chat(before, after)

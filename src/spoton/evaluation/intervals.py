@@ -1,7 +1,7 @@
-"""How far chance may move a score: Wilson intervals of accuracy, bootstrap intervals of other metrics, paired gains.
+"""Uncertainty of scores: Wilson intervals of accuracy, bootstrap intervals of other metrics, paired gains.
 
-Intervals are of the rows (or seeds) that were scored, and tell nothing of others. scipy computes them; what is here
-is which one fits what, and saying so where there is none.
+Intervals cover only the rows (or seeds) that were scored. scipy computes them; this file chooses the fitting one, and
+says so if there is none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spoton.tasks.metrics import Examples, Labels, Predictions, compute, resampl
 
 LEVEL = 0.95
 _RESAMPLES = 1000
-_MIN_TARGETS = 3  # of fewer no bootstrap says how much another target may differ
+_MIN_TARGETS = 3  # with fewer, no bootstrap shows how much another target may differ
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Interval:
     """An interval of a score or of a gain, in points.
 
     Attributes:
-        low: Its lower end; NaN if there is none.
-        high: Its upper end; NaN if there is none.
-        method: How it was computed: `Wilson`, `bootstrap`, `Newcombe`, `paired bootstrap`,
+        low: Lower end; NaN if there is no interval.
+        high: Upper end; NaN if there is no interval.
+        method: The method: `Wilson`, `bootstrap`, `Newcombe`, `paired bootstrap`,
             `hierarchical bootstrap`, `paired t`, `Welch`.
-        problem: Why there is none; empty if there is one.
+        problem: Why there is no interval; empty if there is one.
     """
 
     low: float
@@ -47,13 +47,13 @@ class Interval:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
     def text(self) -> str:
-        """Returns the interval as a reader has it, such as `95 % Wilson: 88.3 to 100.0`."""
+        """Returns the interval as text, such as `95 % Wilson: 88.3 to 100.0`."""
         if not self.is_known:
             return f"no interval: {self.problem}"
         return f"95 % {self.method}: {self.low:.1f} to {self.high:.1f}"
 
     def to_json(self) -> list[float] | None:
-        """Both ends; None if there is no interval."""
+        """Returns both ends; None if there is no interval."""
         return [self.low, self.high] if self.is_known else None
 
 
@@ -65,16 +65,16 @@ def score_intervals(
     *,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """95 % intervals of metrics on one set of rows.
+    """Returns 95 % intervals of metrics on one set of rows.
 
-    Accuracy has Wilson's interval, which does not shrink to a point where all answers are right. Other metrics, and
-    accuracy on rows that share a question and so are not independent, have a percentile bootstrap (Efron 1979) over
-    rows, with those of one question drawn together.
+    Accuracy has Wilson's interval, which does not collapse to a point when all answers are correct. Other metrics have
+    a percentile bootstrap (Efron 1979) over rows. So has accuracy on rows that share a question and are therefore not
+    independent; rows of one question are drawn together.
 
     Args:
         names: As for `spoton.tasks.metrics.compute`.
-        predictions: One an example.
-        examples: What was asked.
+        predictions: One per example.
+        examples: The examples.
         labels: The closed set of targets, if there is one.
         seed: Decides the resamples.
 
@@ -98,16 +98,16 @@ def difference_intervals(
     *,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """95 % intervals of what metrics gain from one set of answers to another on the same rows.
+    """Returns 95 % intervals of the gain in metrics from one set of answers to another on the same rows.
 
-    Rows are kept in pairs, so that what makes a row hard for both moves nothing. Accuracy has Newcombe's interval,
-    other metrics, and accuracy on rows that share a question, a percentile bootstrap that draws the same rows for both.
+    Rows are kept in pairs, so that difficulty common to both has no effect. Accuracy has Newcombe's interval. Other
+    metrics, and accuracy on rows that share a question, have a percentile bootstrap that draws the same rows for both.
 
     Args:
         names: As for `spoton.tasks.metrics.compute`.
-        before: Answers, one an example.
-        after: Answers to compare with those, one an example.
-        examples: What was asked.
+        before: Answers, one per example.
+        after: Answers to compare with those, one per example.
+        examples: The examples.
         labels: The closed set of targets, if there is one.
         seed: Decides the resamples.
 
@@ -122,7 +122,7 @@ def difference_intervals(
 
 
 def agreement(before: Predictions, after: Predictions, examples: Examples) -> tuple[int, int, int, int]:
-    """On how many rows both answers equal the target, only the second, only the first, and neither."""
+    """Returns the number of rows where both answers equal the target, only the second, only the first, and neither."""
     counts = Counter(
         (first == example.target, second == example.target)
         for first, second, example in zip(before, after, examples, strict=True)
@@ -131,7 +131,7 @@ def agreement(before: Predictions, after: Predictions, examples: Examples) -> tu
 
 
 def wilson(right: float, n: int, level: float = LEVEL) -> Interval:
-    """Wilson's score interval (1927) of a share of n independent rows, in percent.
+    """Returns Wilson's score interval (1927) of a share of n independent rows, in percent.
 
     Examples:
         >>> wilson(29, 29).text()
@@ -142,16 +142,16 @@ def wilson(right: float, n: int, level: float = LEVEL) -> Interval:
 
 
 def newcombe(both: int, gained: int, lost: int, neither: int, level: float = LEVEL) -> Interval:
-    """Newcombe's interval of the difference of two shares of the same rows, in percent (1998, method 10).
+    """Returns Newcombe's interval of the difference of two shares of the same rows, in percent (1998, method 10).
 
-    Wilson's intervals of both shares, put together by how the answers correlate. It does not shrink to a point where
-    the answers are all alike.
+    It combines Wilson's intervals of both shares by the correlation of the answers. It does not collapse to a point
+    when all answers agree.
 
     Args:
-        both: Rows that both answers have right.
-        gained: Rows that only the second has right.
-        lost: Rows that only the first has right.
-        neither: Rows that none has right.
+        both: Rows that both answers get right.
+        gained: Rows that only the second gets right.
+        lost: Rows that only the first gets right.
+        neither: Rows that neither gets right.
         level: Confidence.
 
     Example:
@@ -174,14 +174,14 @@ def newcombe(both: int, gained: int, lost: int, neither: int, level: float = LEV
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """P-value that two sets of answers to the same rows are as often right, two-sided.
+    """Returns the two-sided p-value that two sets of answers to the same rows are equally often right.
 
-    McNemar's exact test with the mid-p correction that Fagerland, Lydersen and Laake (2013) recommend: the exact one is
-    too careful where few rows differ.
+    McNemar's exact test with the mid-p correction that Fagerland, Lydersen and Laake (2013) recommend: without it the
+    test is too conservative if few rows differ.
 
     Args:
-        gained: Rows that only the second has right.
-        lost: Rows that only the first has right.
+        gained: Rows that only the second gets right.
+        lost: Rows that only the first gets right.
     """
     chances = stats.binom(gained + lost, 0.5)
     fewer = min(gained, lost)
@@ -189,10 +189,10 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Interval:
-    """Student's interval of a mean difference, each of one seed's score after and before (paired t).
+    """Returns Student's interval of a mean difference, each of one seed's score after and before (paired t).
 
     Args:
-        differences: `[N]` one for each seed; NaN where either side is missing.
+        differences: `[N]` one per seed; NaN if either score is missing.
         level: Confidence.
     """
     known = differences[np.isfinite(differences)]
@@ -205,20 +205,20 @@ def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Inter
 
 
 def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
-    """Bootstrap interval of a mean over targets and seeds, which draws targets, and seeds within each.
+    """Returns a bootstrap interval of a mean over targets and seeds, which draws targets, and seeds within each.
 
-    Scores of one target are no independent draws of what happens on a new target; so targets are drawn first (Davison
+    Scores of one target are not independent draws of the results on a new target, so targets are drawn first (Davison
     and Hinkley 1997, section 3.8). The mean is that of the targets' means.
 
     Args:
-        values: `[T, N]`, one number for each target and seed; NaN where there is none.
+        values: `[T, N]`, one number per target and seed; NaN if there is none.
         level: Confidence.
     """
     rows = [row[np.isfinite(row)] for row in values if np.isfinite(row).any()]
     if len(rows) < _MIN_TARGETS:
         return Interval(math.nan, math.nan, "hierarchical bootstrap", f"it takes {_MIN_TARGETS} targets")
     draw = np.random.default_rng(0)
-    # Means of every target's seeds, drawn anew for each resample in which the target could stand.
+    # Means of every target's seeds, drawn anew for each resample and each place in it that the target could take.
     means = np.stack([row[draw.integers(row.size, size=(_RESAMPLES, row.size))].mean(axis=1) for row in rows])
     chosen = draw.integers(len(rows), size=(len(rows), _RESAMPLES))
     resampled = np.take_along_axis(means, chosen, axis=0).mean(axis=0)
@@ -229,7 +229,7 @@ def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
 def unpaired_gain(
     mean: float, std: float, n: int, base: float, base_std: float, base_n: int, level: float = LEVEL
 ) -> Interval:
-    """Welch's interval of the difference of two means that are known by their standard deviations alone."""
+    """Returns Welch's interval of the difference of two means, given only their standard deviations."""
     if min(n, base_n) < 2 or not std + base_std > 0:
         return Interval(
             math.nan, math.nan, "Welch", "it takes a deviation over two seeds or more on either side"
@@ -248,18 +248,18 @@ def _intervals(
     seed: int,
     accuracy: Callable[[], Interval],
 ) -> dict[str, Interval]:
-    """Intervals of one set of answers, or of the difference of two: that of accuracy where rows are independent of each
-    other, and a bootstrap for all else."""
+    """Returns intervals of one set of answers, or of the difference of two: the given one for accuracy on independent
+    rows, and a bootstrap for everything else."""
     blocks = _blocks(examples)
     intervals = {"accuracy": accuracy()} if "accuracy" in names and len(blocks) == len(examples) else {}
     if any(name not in intervals for name in names):
-        # All metrics are resampled, since `mean` is that of the others.
+        # All metrics are resampled, since `mean` is computed from the others.
         intervals = _bootstrap(names, answers, examples, labels, blocks, seed) | intervals
     return {name: intervals[name] for name in names}
 
 
 def _blocks(examples: Examples) -> list[list[int]]:
-    """Places of rows that are drawn together, since they belong to one question."""
+    """Returns the places of rows that are drawn together, since they belong to one question."""
     blocks: dict[object, list[int]] = {}
     for index, example in enumerate(examples):
         blocks.setdefault(example.question or index, []).append(index)
@@ -270,12 +270,12 @@ def _bootstrap(
     names: Sequence[str], answers: Sequence[Predictions], examples: Examples, labels: Labels,
     blocks: Sequence[Sequence[int]], seed: int,
 ) -> dict[str, Interval]:  # fmt: skip
-    """Of the scores of one set of answers; of two: of what the second scores above the first on the same draws."""
+    """Returns intervals of the scores of one set of answers, or of the gain of the second over the first."""
     method = "bootstrap" if len(answers) == 1 else "paired bootstrap"
     if len(blocks) < 2:
         return {name: Interval(math.nan, math.nan, method, "there is one row only") for name in names}
     if len(blocks) == len(examples):
-        # The same in a hundredth of the time. Generators of one seed draw the same rows for all answers.
+        # The same result in a hundredth of the time. Generators of one seed draw the same rows for all answers.
         counted = [
             resampled_scores(names, said, examples, labels, _RESAMPLES, np.random.default_rng(seed))
             for said in answers
@@ -292,7 +292,7 @@ def _bootstrap(
             }
 
     def scores_of(drawn: NDArray[np.intp]) -> list[float]:
-        # A question drawn twice counts twice: its copies get keys of their own.
+        # A question drawn twice counts twice: its copies get their own keys.
         rows = [(index, copy) for copy, block in enumerate(drawn.tolist()) for index in blocks[block]]
         again = [_copy(examples[index], copy) for index, copy in rows]
         targets = [example.target for example in again]
@@ -311,7 +311,7 @@ def _bootstrap(
 
 
 def _gain(scores: Sequence[Any]) -> Any:
-    """What the second has above the first; the one there is."""
+    """Returns the second score minus the first; the score itself if there is only one."""
     return scores[-1] - scores[0] if len(scores) > 1 else scores[0]
 
 

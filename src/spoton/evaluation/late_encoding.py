@@ -1,7 +1,7 @@
-"""Token ids of examples that are too many to be tokenized before the first step: of a step's rows, when it needs them.
+"""Token ids of examples that are too many to tokenize before the first step: each step tokenizes its own rows.
 
-What `encode` finds out about all examples first, this finds out about the ones that are used: empty inputs, and how
-many inputs lost their middle.
+`encode` checks all examples first. This file checks only the examples in use: empty inputs, and how many inputs lost
+their middle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spoton.tasks.stored.rows import StoredRows
 from spoton.tasks.task import Example
 
 _LONGEST = 64
-"""Open targets that are tokenized to know the longest, by characters."""
+"""Number of open targets, the longest in characters, that are tokenized to find the longest in tokens."""
 
 
 def encode_for_training(
@@ -31,7 +31,7 @@ def encode_for_training(
     """Tokenizes training examples, now or, if they are in a store, when a step needs them; see `encode`.
 
     Raises:
-        DataError: As `encode`; what is wrong with one example of a store is told when a step needs it.
+        DataError: As `encode`; an error in one example of a store is raised when a step needs it.
     """
     if isinstance(examples, StoredRows):
         return LateEncoded(
@@ -46,12 +46,12 @@ class LateEncoded:
     """Examples of a store as token ids; see `Encoded`.
 
     Args:
-        model: Whose tokens.
-        examples: What to encode.
+        model: The model whose tokens are used.
+        examples: The examples to encode.
         end: Whether targets of a decoder-only model carry the end token.
         prompt_length: P, to stay within the model's positions.
-        max_input_tokens: The longest input to keep.
-        labels: Label words; None where targets are open.
+        max_input_tokens: Length of the longest input to keep.
+        labels: Label words; None if targets are open.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class LateEncoded:
             Example(" ".join(labels or ()) or "a", target)
             for target in labels or examples.longest_targets(_LONGEST)
         ]
-        # What is wrong with labels shows before the first step, as for examples that are tokenized at once.
+        # Errors in labels are raised before the first step, as for examples that are tokenized at once.
         encode(
             model, few, end=end, prompt_length=prompt_length, max_input_tokens=max_input_tokens, labels=labels
         )  # fmt: skip
@@ -85,7 +85,7 @@ class LateEncoded:
 
     @property
     def truncated(self) -> int:
-        """How many of the inputs that were used lost their middle."""
+        """How many of the inputs in use lost their middle."""
         return len(self._cut)
 
     def batch(self, rows: Sequence[int]) -> Batch:
@@ -107,7 +107,7 @@ class LateEncoded:
         return found
 
     def prepare(self, rows: Sequence[int]) -> None:
-        """Begins to tokenize the examples at `rows` in another thread, for the next `batch`."""
+        """Starts to tokenize the examples at `rows` in another thread, for the next `batch`."""
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, "tokenize")
         self._ahead = (tuple(rows), self._worker.submit(self._encoded, tuple(rows)))

@@ -1,7 +1,7 @@
 """Scores of several prompts on the same rows, in shared passes: a trial of sources, the members of an ensemble.
 
-The keys and values of the prompts are computed once where the engine can keep them; a pass then holds rows of several
-prompts. What is made of the scores is the caller's business.
+The keys and values of the prompts are computed once if the engine can keep them; a pass then holds rows of several
+prompts. Callers use the scores.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from spoton.models.frozen import FrozenModel
 from spoton.models.memory import batches_by_length
 from spoton.shapes import Float
 
-# Tokens of prompts whose keys and values are kept at a time: SmolLM2-135M takes 90 MB for them in bfloat16.
+# Prompt tokens whose keys and values are kept at a time: SmolLM2-135M takes 90 MB for them in bfloat16.
 _KEPT_TOKENS = 4096
-# Tokens of prompts that run along with every pass, where a pass has some 32 rows.
+# Prompt tokens that run in every pass, if a pass has about 32 rows.
 _RUN_TOKENS = 256
 
 OnRows = Callable[[int], None]
-"""Told of finished rows, one a prompt and input."""
+"""Called with the number of finished rows, one per prompt and input."""
 
 
 @dataclass
 class Passes:
-    """What scoring took.
+    """The cost of scoring.
 
     Attributes:
         passes: Passes through the model.
-        tokens: Tokens in these, prompts included.
+        tokens: Tokens in these passes, prompts included.
     """
 
     passes: int = 0
     tokens: int = 0
 
     def add(self, other: Passes) -> None:
-        """Adds what other scoring took."""
+        """Adds the cost of other scoring."""
         self.passes += other.passes
         self.tokens += other.tokens
 
@@ -51,7 +51,7 @@ class _Group:
     """Prompts that go through the model together.
 
     Attributes:
-        first: Place of the first prompt among all.
+        first: Index of the first prompt among all.
         values: `[P_k, D]` each.
         batches: Pairs of a prompt of the group and a row.
     """
@@ -66,7 +66,7 @@ class _Group:
         return [len(value) for value in self.values]
 
     def cost(self, model: FrozenModel, rows: Sequence[int]) -> Passes:
-        """What it takes to score these prompts on rows of these lengths in tokens."""
+        """Returns the cost of scoring these prompts on rows of the given lengths in tokens."""
         return Passes(len(self.batches), tokens_of(model, self.lengths, rows))
 
 
@@ -80,15 +80,15 @@ def label_scores_of(
     on_rows: OnRows | None = None,
     passes: Passes | None = None,
 ) -> Float[Tensor, "{len(values)} {len(encoded)} {len(labels)}"]:
-    """Returns `[K, N, C]` log-likelihood of each label behind each input for every prompt, in nats.
+    """Returns `[K, N, C]` log-likelihood of each label after each input for every prompt, in nats.
 
     Args:
         model: The frozen model.
         values: K prompts `[P_k, D]`; lengths may differ.
         encoded: N inputs.
         labels: Tokens of the C labels.
-        on_rows: Told of finished rows.
-        passes: Counts what it took.
+        on_rows: Called with the number of finished rows.
+        passes: Counts the cost.
     """
     scores = torch.zeros(len(values), len(encoded), len(labels))
     behind = sum(map(len, labels))
@@ -113,14 +113,14 @@ def target_losses_of(
     on_rows: OnRows | None = None,
     passes: Passes | None = None,
 ) -> Float[Tensor, "{len(values)} {len(encoded)}"]:
-    """Returns `[K, N]` negative log-likelihood of each row's own target for every prompt, in nats a token.
+    """Returns `[K, N]` negative log-likelihood of each row's own target for every prompt, in nats per token.
 
     Args:
         model: The frozen model.
         values: K prompts `[P_k, D]`; lengths may differ.
         encoded: N inputs and targets.
-        on_rows: Told of finished rows.
-        passes: Counts what it took.
+        on_rows: Called with the number of finished rows.
+        passes: Counts the cost.
     """
     losses = torch.zeros(len(values), len(encoded))
     lengths = [len(i) + len(t) for i, t in zip(encoded.inputs, encoded.targets, strict=True)]
@@ -137,7 +137,7 @@ def target_losses_of(
 
 
 def label_tokens(model: FrozenModel, labels: Sequence[str]) -> list[list[int]]:
-    """Returns the tokens of label words; without an end token, unless one of them begins another."""
+    """Returns the tokens of label words; without an end token, unless one is a prefix of another."""
     return [model.encode_target(label, end=needs_end(model, labels)) for label in labels]
 
 
@@ -145,7 +145,7 @@ def tokens_of(model: FrozenModel, prompts: Sequence[int], rows: Sequence[int]) -
     """Returns how many tokens go through a model for every prompt on every row.
 
     Args:
-        model: Whose engine decides whether a prompt runs once a row.
+        model: The model; its engine decides whether a prompt runs once per row.
         prompts: Lengths of the prompts.
         rows: Tokens of the rows.
     """
@@ -156,7 +156,7 @@ def tokens_of(model: FrozenModel, prompts: Sequence[int], rows: Sequence[int]) -
 def _groups(
     model: FrozenModel, values: Sequence[Float[Tensor, "_ D"]], lengths: Sequence[int], most: int
 ) -> Iterator[_Group]:
-    """The prompts in groups of at most this many tokens, each with its batches of like length."""
+    """Yields the prompts in groups of at most this many tokens, each with its batches of similar length."""
     first = 0
     while first < len(values):
         end, tokens = first + 1, len(values[first])

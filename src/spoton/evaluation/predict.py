@@ -32,10 +32,10 @@ class Prediction:
     """The answer for one text.
 
     Attributes:
-        row: Its number among the rows that were given, from 1 on.
-        input: What the model read, template filled in; empty where the row was.
-        answer: The most likely label, or the generated text; None where the row was empty.
-        probabilities: Of every label, summing to 1; None where the text was generated or the row empty.
+        row: Its number among the given rows, from 1.
+        input: The text that the model read, with the template filled in; empty if the row was.
+        answer: The most likely label, or the generated text; None if the row was empty.
+        probabilities: Probability of every label, summing to 1; None if the text was generated or the row empty.
     """
 
     row: int
@@ -58,17 +58,17 @@ def predict(
 
     Args:
         model: The model the prompt was tuned for.
-        prompt: The tuned prompt; its card's template makes inputs of rows, its labels are the possible
+        prompt: The tuned prompt; its card's template makes inputs from rows, its labels are the possible
             answers.
-        rows: A text each, or a mapping of column names to values where the template has several columns. The columns
-            `number` and `file`, which the catalog adds to the rows of bundled tasks, need not be given.
-        max_tokens: The longest generated answer, where there are no labels.
+        rows: One text each, or a mapping of column names to values if the template has several columns. The columns
+            `number` and `file`, which the catalog adds to the rows of bundled tasks, are optional.
+        max_tokens: Length of the longest generated answer, if there are no labels.
         calibrate: Whether the card's calibration of label scores is applied, if it has one.
-        on_message: Told how many inputs lost their middle, and how many rows are empty, if any.
-        on_event: Watches the progress.
+        on_message: Called with how many inputs lost their middle, and how many rows are empty, if any.
+        on_event: Called with progress events.
 
     Returns:
-        One prediction a row, in order; that of an empty row has no answer.
+        One prediction per row, in order; an empty row has no answer.
 
     Raises:
         PromptError: The prompt belongs to another model.
@@ -112,7 +112,7 @@ def _of_empty_rows(filled: Sequence[str | None]) -> str:
 
 
 def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str]) -> Encoded:
-    """New inputs as token ids, shortened as when the prompt was tuned.
+    """Returns new inputs as token ids, shortened as when the prompt was tuned.
 
     Raises:
         DataError: An input is empty, or leaves no room for a label.
@@ -127,11 +127,11 @@ def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str])
 def answers_from_scores(
     card: Card, scores: Float[Tensor, "K N C"], *, calibrate: bool = True
 ) -> list[tuple[str, dict[str, float]]]:
-    """Returns the answer for each row, and the probability of every label: the one place where scores become answers.
+    """Returns the answer for each row, and the probability of every label: the only place where scores become answers.
 
     Args:
-        card: Of the prompt; its labels, in their order.
-        scores: `[K, N, C]` score of each label behind each input, summed or averaged as its recipe says; K is 1, or
+        card: The prompt's card, with its labels in order.
+        scores: `[K, N, C]` score of each label after each input, summed or averaged as the recipe says; K is 1, or
             the number of prompts of an ensemble.
         calibrate: Whether the card's calibration is applied, if it has one.
     """

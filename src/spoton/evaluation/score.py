@@ -1,9 +1,9 @@
-"""Scoring a prompt on examples, by `rank` or by `generate`; the mode is always named in the result.
+"""Scores a prompt on examples, by `rank` or by `generate`; the result always names the mode.
 
-`rank` takes the label word with the highest log-likelihood, summed over its tokens (or their mean, where asked): the
+`rank` takes the label word with the highest log-likelihood, summed over its tokens (or their mean, if requested): the
 label set is closed. A prompt's calibration, if it has one, is applied to these scores first.
-`generate` decodes greedily and compares text, the way of the papers; with label words the text is cut to the length
-of the longest one, and must then be, or begin with, a label as whole words; of several that fit the longest counts.
+`generate` decodes greedily and compares text, as the papers do. With label words the text is cut to the length of the
+longest one. It must then be, or begin with, a label as whole words; if several fit, the longest counts.
 Nothing here changes a prompt.
 """
 
@@ -39,24 +39,24 @@ from spoton.tasks.task import Example, Task
 
 Mode = Literal["rank", "generate"]
 LabelScore = Literal["sum", "mean"]
-"""How the log-probabilities of a label's tokens make its score. Sums favour labels of few tokens."""
+"""How the log-probabilities of a label's tokens make its score. Sums favour labels with few tokens."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation found.
+    """The result of one evaluation.
 
     Attributes:
         mode: `rank` or `generate`.
         metric: Name of the main metric.
         scores: Every metric of the task, 0 to 100.
-        predictions: The predicted target of each example, in order; None where the text was no label.
-        n: How many examples.
+        predictions: The predicted target of each example, in order; None if the text matched no label.
+        n: Number of examples.
         truncated: How many inputs lost their middle.
-        loss: `rank`: mean negative log-probability of the right label among the labels, nats; else None.
+        loss: `rank`: mean negative log-probability of the correct label among the labels, nats; else None.
         label_scores: `rank`: `[N, C]` score of each label before any calibration; else None.
         calibration_error: `rank`: expected calibration error of the labels' probabilities in percent; else None.
-        uncalibrated: The same without the calibration that was applied; None if none was.
+        uncalibrated: The same evaluation without calibration; None if no calibration was applied.
     """
 
     mode: Mode
@@ -77,12 +77,12 @@ class Evaluation:
 
 
 def default_mode(task: Task) -> Mode:
-    """`rank` where the labels are a closed set, `generate` where any text may be right."""
+    """Returns `rank` if the labels are a closed set, `generate` if any text may be correct."""
     return "generate" if task.labels is None else "rank"
 
 
 def input_limit(card: Card) -> int:
-    """Tokens of the longest input that a prompt was tuned on; `MAX_INPUT_TOKENS` if the card has no recipe."""
+    """Returns the longest input length that a prompt was tuned with; `MAX_INPUT_TOKENS` if its card has no recipe."""
     limit = card.recipe.get("max_input_tokens")
     return limit if isinstance(limit, int) else MAX_INPUT_TOKENS
 
@@ -113,20 +113,20 @@ def evaluate(
         model: The frozen model.
         prompt: A prompt; or its bare matrix `[P, D]`, whose model is unknown; or None for the bare model
             (zero-shot).
-        examples: What to score on.
+        examples: The examples to score on.
         task: Gives the labels and metrics.
         mode: `rank` or `generate`; None: `default_mode`.
         max_input_tokens: Longer inputs lose their middle. None: as the prompt was tuned, else `MAX_INPUT_TOKENS`.
         label_score: How a label's tokens make its score. None: as the prompt was tuned, else `sum`.
         calibration: Applied to label scores. None: that of the prompt's card, if its labels are the task's.
         calibrate: Whether the card's calibration is applied.
-        max_tokens: Longest generated answer to an open target. None: the longest target of the training split. The
-            targets that are scored do not decide it: their length would tell the answer's.
-        on_event: Watches the progress.
-        phase: What to call this in progress events.
+        max_tokens: Length of the longest generated answer to an open target. None: that of the longest training target.
+            The scored targets do not decide it: their length would reveal the answer's.
+        on_event: Called with progress events.
+        phase: Name of this evaluation in progress events.
 
     Raises:
-        DataError: No examples, or `rank` on a task without a closed label set.
+        DataError: There are no examples, or `rank` is used on a task without a closed label set.
         PromptError: The prompt belongs to another model.
     """
     asked = _asked(model, prompt, task, calibrate)
@@ -164,14 +164,14 @@ def _require_scorable(task: Task, examples: Sequence[Example], mode: Mode) -> No
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked, and how it was tuned to be asked.
+    """What to ask, and how its prompt was tuned.
 
     Attributes:
         values: `[P, D]` each: one, or the prompts of an ensemble.
         limit: Tokens of the longest input.
         label_score: How a label's tokens make its score.
-        calibration: Of the one prompt.
-        members: Calibration of each prompt of an ensemble; empty for one prompt.
+        calibration: Calibration of a single prompt.
+        members: Calibration of each prompt of an ensemble; empty for a single prompt.
     """
 
     values: list[Float[Tensor, "_ D"]]
@@ -198,7 +198,7 @@ def _asked(
 
 
 def _generated(task: Task, examples: Sequence[Example], texts: Sequence[str], truncated: int) -> Evaluation:
-    """Judges generated texts."""
+    """Evaluates generated texts."""
     predictions: list[str | None] = list(texts)
     if task.labels:
         predictions = [_as_label(text, task.labels) for text in texts]
@@ -215,13 +215,13 @@ def ranked(
     calibration: Calibration | None = None,
     truncated: int = 0,
 ) -> Evaluation:
-    """Judges label scores that were made already; nothing runs the model.
+    """Evaluates existing label scores; does not run the model.
 
     Args:
         task: Gives the labels and metrics.
-        examples: What was scored.
+        examples: The examples that were scored.
         label_scores: `[N, C]` from `label_log_likelihoods`.
-        calibration: Applied to them first; the result then also holds the evaluation without it.
+        calibration: Applied to the scores first; the result then also holds the evaluation without it.
         truncated: How many inputs lost their middle.
     """
     labels = list(task.labels or ())
@@ -250,7 +250,7 @@ def _ranked_together(
     members: Sequence[Calibration | None],
     truncated: int,
 ) -> Evaluation:
-    """Judges label scores `[K, N, C]` of an ensemble by their pooled log-probabilities."""
+    """Evaluates label scores `[K, N, C]` of an ensemble by their pooled log-probabilities."""
     found = ranked(task, examples, pooled(scores, members), None, truncated)
     if not any(members):
         return found
@@ -266,7 +266,7 @@ def member_scores(
     watch: Watch | None = None,
     label_score: LabelScore = "sum",
 ) -> Float[Tensor, "{len(values)} {len(encoded)} {len(labels)}"]:
-    """`label_log_likelihoods` of several prompts in shared passes: `[K, N, C]`."""
+    """Returns `label_log_likelihoods` of several prompts, in shared passes: `[K, N, C]`."""
     ids = label_tokens(model, labels)
     scores = label_scores_of(model, values, encoded, ids, on_rows=None if watch is None else watch.advance)
     return scores if label_score == "sum" else scores / torch.tensor([len(label) for label in ids])
@@ -280,9 +280,9 @@ def label_log_likelihoods(
     watch: Watch | None = None,
     label_score: LabelScore = "sum",
 ) -> Float[Tensor, "{len(encoded)} {len(labels)}"]:
-    """`[N, C]` log-likelihood of each label behind each input, over the label's tokens, in nats.
+    """Returns `[N, C]` log-likelihood of each label after each input, over the label's tokens, in nats.
 
-    Decoder-only models score labels without an end token, unless one label begins another.
+    Decoder-only models score labels without an end token, unless one label is a prefix of another.
 
     Args:
         model: The frozen model.
@@ -315,7 +315,7 @@ def generate_texts(
 
 
 def _longest_answer(model: FrozenModel, task: Task, end: bool) -> int:
-    """Tokens of the longest label, or of the longest target that a prompt was taught."""
+    """Returns the tokens of the longest label, or of the longest target that a prompt was trained on."""
     if isinstance(task.train, StoredRows):
         longest = list(task.labels or task.train.longest_targets(64))
     else:
@@ -325,7 +325,7 @@ def _longest_answer(model: FrozenModel, task: Task, end: bool) -> int:
 
 
 def _as_label(text: str, labels: Sequence[str]) -> str | None:
-    """The label a generated text is, or begins with as whole words; the longest if several; None if there is none."""
+    """Returns the longest label that a generated text is, or begins with as whole words; None if there is none."""
     fitting = [label for label in labels if re.match(rf"{re.escape(label)}(?!\w)", text)]
     return max(fitting, key=len) if fitting else None
 
@@ -333,13 +333,13 @@ def _as_label(text: str, labels: Sequence[str]) -> str | None:
 def _by_length(
     model: FrozenModel, value: Float[Tensor, "P D"], inputs: Sequence[Sequence[int]], behind: int
 ) -> list[list[int]]:
-    """Rows in batches of like length, so that little is padded, as large as memory allows.
+    """Returns rows in batches of similar length, as large as memory allows, so that little is padded.
 
     Args:
-        model: Through which they go.
-        value: `[P, D]` the prompt in front of them.
+        model: The model that runs them.
+        value: `[P, D]` the prompt before them.
         inputs: Their tokens.
-        behind: Tokens that follow each.
+        behind: Number of tokens that follow each.
     """
     repeated = len(value) if engine_for(model).repeats_prompts else 0
     return batches_by_length(model, [len(row) + behind for row in inputs], repeated)
@@ -353,7 +353,7 @@ class Watch:
         self._done, self._start = 0, time.monotonic()
 
     def advance(self, rows: int) -> None:
-        """Tells of `rows` more rows."""
+        """Reports `rows` more rows."""
         self._done += rows
         elapsed = time.monotonic() - self._start
         left = elapsed / self._done * (self._total - self._done) if elapsed else math.nan

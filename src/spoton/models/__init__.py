@@ -1,4 +1,4 @@
-"""What is frozen: loading a pretrained model and running prompts through it, exactly and fast."""
+"""Frozen models: loading a pretrained model and running prompts through it, exactly and fast."""
 
 from spoton.models.bundled import ModelInfo as ModelInfo
 from spoton.models.bundled import list_models as list_models

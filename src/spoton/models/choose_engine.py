@@ -1,4 +1,4 @@
-"""Which engine runs a model: decided once per model, by checks on real numbers, and kept with its reason."""
+"""The choice of an engine for a model: made once per model, by numerical checks, and kept with its reason."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _Make = Callable[[FrozenModel], Engine]
 def engine_for(model: FrozenModel) -> Engine:
     """Returns the fastest engine that is exact for `model`.
 
-    Encoder-decoder models read the prompt in front of the encoder's input; those of the T5 family run without padding.
-    Decoder-only models run packed, each prompt once for all rows. Both only if checks show the same numbers as the
-    plain way (`exactness.py`); otherwise (recurrent state, ALiBi, ...) decoder-only models concatenate.
-    `engine.choice` says what was chosen and why.
+    Encoder-decoder models read the prompt before the encoder's input; those of the T5 family run without padding.
+    Decoder-only models run packed, each prompt once for all rows. Both need checks to show the same numbers as the
+    plain engine (`exactness.py`); otherwise (recurrent state, ALiBi, ...) decoder-only models concatenate.
+    `engine.choice` holds the engine's name and the reason.
 
     Raises:
-        ModelError: The model takes no input embeddings, so no prompt can be put before them; or it lies on several
-            devices and cannot be run packed there.
+        ModelError: The model takes no input embeddings, so no prompt can precede them; or it is split over several
+            devices and cannot run packed there.
     """
     engine = model.derived.get("engine")
     if engine is None:
@@ -67,26 +67,26 @@ def _chosen(model: FrozenModel) -> Engine:
 
 
 def _faster(model: FrozenModel) -> dict[str, _Make]:
-    """The engines that may be faster than the plain one, the fastest first."""
+    """Returns the engines that may be faster than the plain one, fastest first."""
     on_processor = model.device.type == "cpu"
     if model.is_encoder_decoder:
         return {"t5": T5Engine} if on_processor and T5Engine.fits(model) else {}
     by_hand: dict[str, _Make] = {"packed, layers by hand": lambda one: PackedEngine(one, by_hand=True)}
     packed: dict[str, _Make] = {"packed": PackedEngine}
-    # Layers by hand are many small operators, which on a GPU cost more than what they save.
+    # Layers by hand are many small operators. On a GPU these cost more than they save.
     return by_hand | packed if on_processor and runs_by_hand(model) else packed
 
 
 def _unlike(fast: Engine, model: FrozenModel, expected: dict[str, Tensor]) -> str:
-    """Why an engine is not exact on the model as it is; nothing if it is."""
+    """Returns why an engine is not exact on the model; an empty string if it is."""
     try:
         return difference(numbers(fast, model, SHORT), expected, tolerance_of(model))
-    except Exception as error:  # whatever an unknown architecture raises, it means: not this way
+    except Exception as error:  # an unknown architecture may raise anything; the engine does not fit it
         return _told(error)
 
 
 def _unlike_in_small(name: str, make: _Make, plain: type, model: FrozenModel) -> str:
-    """Why an engine is not exact on a small float32 copy; nothing if it is, or if there can be no such copy."""
+    """Returns why an engine is not exact on a small float32 copy; an empty string if it is or no copy can be made."""
     if model.is_encoder_decoder:
         return ""
     config = model.network.config.to_dict()
@@ -103,7 +103,7 @@ def _checked_in_small(make: _Make, plain: type, model: FrozenModel) -> str:
     for lengths in (SHORT, LONG):
         try:
             expected = numbers(plain(small), small, lengths)
-        except Exception:  # the copy is not what the model is; the model itself ran
+        except Exception:  # the copy fails, not the model: the model itself ran
             return ""
         try:
             reason = difference(numbers(make(small), small, lengths), expected, tolerance_of(small))
@@ -118,5 +118,5 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-# What the check of a small copy gave, which depends on class and config alone.
+# Results of the check on a small copy, which depend on class and config alone.
 _IN_SMALL: dict[tuple[str, type, str], str] = {}

@@ -1,10 +1,10 @@
 """Compiling the layers of a model for long runs: torch.compile fuses norms, gates and residual sums.
 
-Llama and its like, whose layers run by hand otherwise (`llama_layers.py`), gain next to nothing by it: here
+Llama and similar models, whose layers otherwise run by hand (`llama_layers.py`), gain almost nothing: here
 transformers' own layers are compiled and run.
 
-The layers are compiled one by one, with lengths left open, so that one compilation serves every layer and batch; the
-packed attention stays as it is, since it is matrix products already.
+The layers are compiled one by one, with lengths left open, so one compilation serves every layer and batch. The
+packed attention is not compiled: it consists of matrix products already.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def compile_layers(model: FrozenModel, on_message: Callable[[str], None] | None 
 
     Args:
         model: The frozen model.
-        on_message: Told what to expect.
+        on_message: Called with a message about the delay.
 
     Raises:
-        ModelError: There is no C++ compiler, or the model does not say what its layers are.
+        ModelError: There is no C++ compiler, or the model does not list its layers.
     """
     if model.device.type == "cpu" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
         raise ModelError(

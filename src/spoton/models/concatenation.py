@@ -1,7 +1,7 @@
-"""The plain engine for decoder-only models: the prompt is put before every row, padded on the right, run in full.
+"""The plain engine for decoder-only models: puts the prompt before every row, pads on the right, and runs all of it.
 
-It is the reference that defines what is right, and the fallback for models the packed engine does not fit. It is
-not fast, and need not be.
+It is the reference for correct results, and the fallback for models that the packed engine does not fit. Speed does
+not matter here.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from spoton.models.frozen import FrozenModel
 from spoton.models.generation import generated
 from spoton.shapes import Float
 
-# Rotary positions whose frequencies depend on how long the longest row of a batch is.
+# Rotary positions whose frequencies depend on the longest row of a batch.
 _CHANGING_ROPES = ("longrope", "dynamic")
 
 
 def longest_exact(network: PreTrainedModel) -> int | None:
-    """Returns the longest sequence, prompt included, up to which every token sees all before it in the same
-    positions.
+    """Returns the longest sequence, prompt included, in which every token sees all earlier ones at the same positions.
 
-    Beyond lie sliding windows, attention in chunks, and rotary positions that change with length; None if none do.
+    Longer sequences meet sliding windows, chunked attention or rotary positions that change with length. None if the
+    model has none of these.
     """
     config = network.config.get_text_config()
     limits = [getattr(config, "attention_chunk_size", None), _rope_limit(config)]
@@ -37,7 +37,7 @@ def longest_exact(network: PreTrainedModel) -> int | None:
 
 
 def _rope_limit(config: Any) -> int | None:
-    """Up to which length rotary positions are the same for all rows of a batch; None: always."""
+    """Returns the length up to which rotary positions are the same for all rows of a batch; None if always."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     if (rope.get("rope_type") or rope.get("type")) not in _CHANGING_ROPES:
         return None
@@ -48,7 +48,7 @@ def _rope_limit(config: Any) -> int | None:
 
 
 class ConcatenationEngine:
-    """Runs prompts by concatenation, exactly as the formula says: `[P; X]` for each row.
+    """Runs prompts by concatenation, exactly as in the formula: `[P; X]` for each row.
 
     Args:
         model: The frozen model.
@@ -85,7 +85,7 @@ class ConcatenationEngine:
         return label_scores_by_losses(self, prompts, batch, labels)
 
     def scorer(self, prompts: Prompts) -> Scorer:
-        """See `Engine.scorer`; every label is a pass of its own."""
+        """See `Engine.scorer`; every label takes its own pass."""
 
         @torch.no_grad()
         def score(
@@ -97,7 +97,7 @@ class ConcatenationEngine:
         return score
 
     def generator(self, prompts: Prompts) -> Generator:
-        """See `Engine.generator`. Rows are padded on the left, where the mask hides it."""
+        """See `Engine.generator`. Rows are padded on the left, and the mask hides the padding."""
 
         @torch.no_grad()
         def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
@@ -115,7 +115,7 @@ class ConcatenationEngine:
         return generate
 
     def _changes_positions(self, prompts: Prompts, batch: Batch, extra: int = 0) -> bool:
-        """Whether a row is so long that the positions of the others would change with it."""
+        """Returns whether a row is so long that the positions of the other rows would change."""
         rows = zip(batch.rows, batch.inputs, batch.targets, strict=True)
         longest = max(len(prompts[row]) + len(text) + len(target) for row, text, target in rows) + extra
         return self._rope_limit is not None and longest > self._rope_limit
@@ -128,7 +128,7 @@ class ConcatenationEngine:
         *,
         left: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings `[B, P + L, D]` of prompt and text, their mask and their positions `[B, P + L]`."""
+        """Returns embeddings `[B, P + L, D]` of prompt and text, their mask and their positions `[B, P + L]`."""
         model = self.model
         embed = model.network.get_input_embeddings()
         sequences = []
@@ -143,6 +143,6 @@ class ConcatenationEngine:
 
 
 def _alone(batch: Batch) -> list[Batch]:
-    """Every row as a batch of its own."""
+    """Returns every row as its own batch."""
     rows = zip(batch.inputs, batch.targets, batch.rows, strict=True)
     return [Batch([text], [target], [row]) for text, target, row in rows]

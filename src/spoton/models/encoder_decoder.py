@@ -1,9 +1,8 @@
-"""The engine for encoder-decoder models: the prompt stands before the embedded encoder input.
+"""The engine for encoder-decoder models: the prompt precedes the embedded encoder input.
 
-The encoder sees prompt and input in both directions, so nothing is shared between rows; the decoder is untouched
-(Lester et al. 2021, section 2). Target positions only: the decoder never sees the prompt. The T5 family has an engine
-of its own that computes the same with less work (`t5_layers.py`); the plain engine is its reference and serves all
-others.
+The encoder sees prompt and input in both directions, so rows share nothing. The decoder is unchanged (Lester et al.
+2021, section 2) and never sees the prompt: losses cover target positions only. `T5Engine` computes the same for the T5
+family with less work (`t5_layers.py`); the plain engine is its reference and serves all other models.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from spoton.shapes import Float
 
 
 class EncoderDecoderEngine:
-    """Runs prompts through T5, BART and their kin.
+    """Runs prompts through T5, BART and similar models.
 
     Args:
         model: The frozen model.
@@ -66,7 +65,7 @@ class EncoderDecoderEngine:
         return score
 
     def generator(self, prompts: Prompts) -> Generator:
-        """See `Engine.generator`; transformers' own generation behind the encoder states."""
+        """See `Engine.generator`; transformers generates from the encoder states."""
 
         @torch.no_grad()
         def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
@@ -90,7 +89,7 @@ class EncoderDecoderEngine:
         )
 
     def _encode(self, prompts: Prompts, batch: Batch) -> tuple[ModelOutput, Tensor]:
-        """What the encoder makes of prompts and inputs, its states `[B, P + L, D]` and more, and their mask."""
+        """Returns the encoder's output for prompts and inputs (states `[B, P + L, D]` and more) and the mask."""
         sequences = self._embedded(prompts, batch)
         embedded = pad_sequence(sequences, batch_first=True)
         ones = [torch.ones(len(s), dtype=torch.long, device=embedded.device) for s in sequences]
@@ -100,11 +99,11 @@ class EncoderDecoderEngine:
 
     @property
     def _extras(self) -> dict[str, bool]:
-        """What the decoder of mixtures of experts (Switch Transformers) wants its encoder to have told."""
+        """Returns the encoder options that the decoder of a mixture of experts (Switch Transformers) needs."""
         return {"output_router_logits": True} if hasattr(self.model.network.config, "num_experts") else {}
 
     def _embedded(self, prompts: Prompts, batch: Batch) -> list[Tensor]:
-        """`[P + L_b, D]` prompt and input of each row."""
+        """Returns `[P + L_b, D]` prompt and input of each row."""
         embed = self.model.network.get_input_embeddings()
         sequences = []
         for text, row in zip(batch.inputs, batch.rows, strict=True):
@@ -113,7 +112,7 @@ class EncoderDecoderEngine:
         return sequences
 
     def _target_losses(self, encoded: ModelOutput, mask: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
-        """`[B]` negative log-likelihood of targets given the encoder's; teacher forcing, right padding."""
+        """Returns `[B]` negative log-likelihood of targets given the encoder output; teacher forcing, right padding."""
         device = mask.device
         wanted = pad_sequence([torch.tensor(list(t), device=device) for t in targets], batch_first=True)
         real = pad_sequence([torch.ones(len(t), device=device) for t in targets], batch_first=True)
@@ -128,9 +127,9 @@ class EncoderDecoderEngine:
 
 
 class T5Engine(EncoderDecoderEngine):
-    """The same for the T5 family, layer by layer and without padding (`t5_layers.py`).
+    """Runs prompts through the T5 family, layer by layer and without padding (`t5_layers.py`).
 
-    Generation is that of transformers.
+    transformers generates.
 
     Args:
         model: The frozen model.
@@ -140,12 +139,11 @@ class T5Engine(EncoderDecoderEngine):
 
     @staticmethod
     def fits(model: FrozenModel) -> bool:
-        """Returns whether `model` is one of the family, with layers that may be run by hand (none compiled, no
-        hooks)."""
+        """Returns whether `model` is of the T5 family and its layers may run by hand (none compiled, no hooks)."""
         return model.network.config.model_type in FAMILIES and is_plain(model.network)
 
     def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
-        """See `Engine.losses`; in model tuning transformers' own layers run, whose weights get their gradient."""
+        """See `Engine.losses`; model tuning runs transformers' own layers, which give the weights their gradient."""
         if tunes_weights(self.model.network):
             return super().losses(prompts, batch)
         encoded = encode(self.model.network.get_encoder(), self._embedded(prompts, batch))
@@ -164,7 +162,7 @@ class T5Engine(EncoderDecoderEngine):
         return score
 
     def _losses_of(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Tensor:
-        """`[B]` negative log-likelihood of the targets of all rows, which are numbered as in the batch."""
+        """Returns `[B]` negative log-likelihood of the targets of all rows, numbered as in the batch."""
         network, device = self.model.network, self.model.device
         order = [row for group in encoded.groups for row in group.rows]
         wanted = [torch.tensor(list(targets[row]), device=device) for row in order]

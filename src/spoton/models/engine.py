@@ -1,8 +1,7 @@
-"""What every engine does: losses, label scores and generation for K prompts over one frozen model.
+"""The interface of every engine: losses, label scores and generation for K prompts over one frozen model.
 
-A prompt stack is `[K, P, D]` and each row of a batch names its prompt. Outputs speak of the rows' own tokens only;
-virtual positions never leave an engine. Which engine runs is decided in
-`choose_engine.py`.
+A prompt stack is `[K, P, D]`, and each row of a batch names its prompt. Outputs cover the rows' own tokens only;
+virtual positions never leave an engine. `choose_engine.py` decides which engine runs.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from spoton.shapes import Float
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids of a few examples and the prompt of each.
+    """Token ids of a few examples and the index of each one's prompt.
 
     Attributes:
         inputs: Input tokens of each row; never empty.
@@ -45,11 +44,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which engine was chosen for a model.
+    """The engine chosen for a model.
 
     Attributes:
         engine: Its name.
-        reason: What the checks found, of engines that were not chosen as well.
+        reason: Results of the checks, including those of the engines that were not chosen.
     """
 
     engine: str
@@ -60,10 +59,10 @@ Prompts = Float[Tensor, "K P D"] | Sequence[Float[Tensor, "_ D"]]
 """A float32 stack of K prompts (P may be 0: the bare model), or a list of K matrices of different lengths."""
 
 Scorer = Callable[[Batch, Sequence[Sequence[int]]], Float[Tensor, "B C"]]
-"""Log-likelihood of each label behind each input, summed over the label's tokens: `[B, C]` float32, in nats."""
+"""Log-likelihood of each label after each input, summed over the label's tokens: `[B, C]` float32, in nats."""
 
 Generator = Callable[[Batch, int], list[list[int]]]
-"""Greedy continuation of each input, at most that many tokens, cut before the end token."""
+"""Greedy continuation of each input, up to the given number of tokens, cut before the end token."""
 
 
 @runtime_checkable
@@ -72,29 +71,29 @@ class Engine(Protocol):
 
     name: str
     repeats_prompts: bool
-    """Whether a prompt runs once a row, rather than once a pass."""
+    """Whether a prompt runs once per row, rather than once per pass."""
     choice: Choice | None
-    """Why it runs its model; None if it was not chosen."""
+    """Why this engine runs its model; None if it was not chosen."""
 
     def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
-        """Negative log-likelihood of each row's target, summed over its tokens: `[B]` float32, in nats."""
+        """Returns the negative log-likelihood of each row's target, summed over its tokens: `[B]` float32, in nats."""
 
     def label_scores(
         self, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
     ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
-        """Log-likelihood of each label behind each input, with gradients of the prompts: `[B, C]`, in nats."""
+        """Returns the log-likelihood of each label after each input: `[B, C]`, in nats; prompts get gradients."""
 
     def scorer(self, prompts: Prompts) -> Scorer:
-        """Prepares scoring many batches with the same prompts; what does not depend on the batch is done once."""
+        """Prepares to score many batches with the same prompts; does once what does not depend on the batch."""
 
     def generator(self, prompts: Prompts) -> Generator:
-        """Prepares continuing many batches with the same prompts; what does not depend on the batch is done once."""
+        """Prepares to continue many batches with the same prompts; does once what does not depend on the batch."""
 
 
 def label_scores_by_losses(
     engine: Engine, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
 ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
-    """Returns `Engine.label_scores` the plain way: every input once a label, `[B, C]`."""
+    """Returns `Engine.label_scores` by running every input once per label: `[B, C]`."""
     repeated = Batch(
         [text for text in batch.inputs for _ in labels],
         [label for _ in batch.inputs for label in labels],

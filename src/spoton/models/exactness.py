@@ -1,8 +1,8 @@
-"""Whether an engine gives the numbers that plain concatenation gives: losses, label scores and the prompt's gradient.
+"""Checks that an engine gives the numbers of plain concatenation: losses, label scores and the prompt's gradient.
 
-A model is checked as it is, in the type it is held in, and its architecture once more where nothing hides behind
-rounding: a few layers of the same class in float32, narrow, with random weights, whose attention windows and chunks are
-so short that rows cross them. Not here: what follows from it (`choose_engine.py`).
+A model is checked as loaded, in the type of its weights. Its architecture is checked again where rounding hides
+nothing: a few narrow layers of the same class in float32, with random weights, and with attention windows and chunks
+so short that rows cross them. `choose_engine.py` decides what follows from a check.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
 from spoton.shapes import Float
 
-# Texts of unlike lengths, so that packing, positions and masks all matter for the result.
+# Texts of different lengths, so that packing, positions and masks all affect the result.
 SHORT = ((4, 2), (1, 1), (6, 1))
 # The second batch of the small copy; its longest rows cross every window of `_WINDOW` tokens, some twice.
 LONG = ((30, 3), (2, 2), (13, 1), (44, 2))
 _WINDOW = 16
 _LABELS = ((3,), (4, 5))
-# Layers of the small copy: as many as show every kind that the config lists, and no more than that.
+# Layers of the small copy: enough to include every kind that the config lists, and no more.
 _MOST_LAYERS = 12
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
@@ -33,7 +33,7 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 def check_rows(
     model: FrozenModel, lengths: Sequence[tuple[int, int]]
 ) -> tuple[Float[Tensor, "2 P D"], Batch]:
-    """Two random prompts `[2, P, D]` and a batch of random rows, to compare two ways of computing the same.
+    """Returns two random prompts `[2, P, D]` and a batch of random rows, for comparing two computations.
 
     Args:
         model: The frozen model.
@@ -52,16 +52,15 @@ def check_rows(
 
 
 def tolerance_of(model: FrozenModel) -> float:
-    """Returns how far two ways of computing the same may differ in the type of `model`, in nats and relatively."""
+    """Returns how far two computations of the same may differ in the type of `model`, in nats and relatively."""
     return 1e-4 if model.dtype == torch.float32 else 0.05
 
 
 def numbers(engine: Engine, model: FrozenModel, lengths: Sequence[tuple[int, int]]) -> dict[str, Tensor]:
-    """Returns what an engine makes of random rows: losses `[B]`, label scores `[B, C]`, the gradient
-    `[2, P, D]`.
+    """Returns an engine's results on random rows: losses `[B]`, label scores `[B, C]`, the gradient `[2, P, D]`.
 
     Args:
-        engine: Of `model`.
+        engine: An engine of `model`.
         model: The frozen model.
         lengths: Tokens of input and target of every row.
     """
@@ -79,13 +78,13 @@ def numbers(engine: Engine, model: FrozenModel, lengths: Sequence[tuple[int, int
 
 
 def difference(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> str:
-    """In which numbers two engines differ, and by how much; nothing if in none.
+    """Says in which numbers two engines differ, and by how much; an empty string if in none.
 
     Args:
-        found: Of one engine, from `numbers`.
-        expected: Of the other.
-        tolerance: See `tolerance_of`. A gradient may differ by ten times that, as a share of its length, of float32
-            numbers, and by five times that of others.
+        found: Numbers of one engine, from `numbers`.
+        expected: Numbers of the other.
+        tolerance: See `tolerance_of`. A gradient may differ by ten times that, as a share of its norm, in float32, and
+            by five times that in other types.
     """
     for name in ("losses", "scores"):
         gap = (found[name] - expected[name]).abs()
@@ -98,11 +97,10 @@ def difference(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance:
 
 
 def small_copy(model: FrozenModel) -> FrozenModel | None:
-    """Returns a float32 model on the CPU of the same class with few, narrow layers and random weights; None if that
-    fails.
+    """Returns a float32 CPU copy of the same class with few, narrow layers and random weights; None if that fails.
 
     Args:
-        model: Whose class and config; its weights are not read.
+        model: The model to copy class and config from; its weights are not read.
     """
     for narrow in (True, False):
         config = copy.deepcopy(model.network.config)
@@ -116,14 +114,14 @@ def small_copy(model: FrozenModel) -> FrozenModel | None:
             small = FrozenModel(f"a small {config.model_type}", network, model.tokenizer)
             with torch.no_grad():
                 network(inputs_embeds=torch.zeros(1, 2, small.dim), use_cache=False)
-        except Exception:  # fields that depend on each other in ways unknown here
+        except Exception:  # fields that depend on each other in unknown ways
             continue
         return small
     return None
 
 
 def _shorten(config: Any, *, narrow: bool) -> None:
-    """Fewer layers, short windows and, if asked for, narrow layers; whatever else the config says stays."""
+    """Reduces layers, shortens windows and, if asked, narrows layers; keeps the rest of the config."""
     fields = config.to_dict()
     layers = next((fields[name] for name in _LAYERS if isinstance(fields.get(name), int)), 0)
     by_layer = {
@@ -154,12 +152,12 @@ def _shorten(config: Any, *, narrow: bool) -> None:
 
 
 def _first_of_all(values: Sequence[Any]) -> int:
-    """How many values to take from the start to have met every kind."""
+    """Returns how many values from the start include every kind."""
     return max((values.index(kind) + 1 for kind in {str(one): one for one in values}.values()), default=0)
 
 
 def _narrow(config: Any, fields: dict[str, Any]) -> None:
-    """Four heads of 16, as many shared as before in proportion, if the config counts in the usual words."""
+    """Sets four heads of 16, with the same proportion of shared heads, if the config uses the usual field names."""
     heads, width = fields.get("num_attention_heads"), fields.get("hidden_size")
     if not heads or not width or width <= 64:
         return
@@ -175,7 +173,7 @@ def _narrow(config: Any, fields: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def _draw(network: PreTrainedModel) -> None:
-    """Random weights, so large that attention is far from even, and so that no bias and no scale is without effect."""
+    """Draws random weights, large enough that attention is far from even and every bias and scale has an effect."""
     for weight in network.parameters():
         if weight.dim() > 1:
             weight.normal_(std=weight.shape[-1] ** -0.5)

@@ -1,7 +1,6 @@
-"""The frozen model: a pretrained network that never changes, its tokenizer and what identifies it.
+"""The frozen model: a pretrained network that never changes, its tokenizer and its identity.
 
-It tokenizes and describes itself. How prompts run through it is the engines' business (`engine.py`), and where it
-comes from that of `loading.py`.
+It tokenizes and describes itself. Engines run prompts through it (`engine.py`); `loading.py` loads it.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from spoton.errors import ModelError
 from spoton.models.fingerprint import fingerprints
 from spoton.shapes import Float
 
-# What inputs end with ("Answer:"), to tokenize targets behind it.
+# The end of an input ("Answer:"), for tokenizing targets after it.
 _INPUT_END = ":"
 
 
@@ -27,7 +26,7 @@ class FrozenModel:
     """A pretrained model whose weights never change.
 
     Attributes:
-        name: How the user named it: an embedded model, a Hugging Face id, a folder or a file.
+        name: The user's name for it: an embedded model, a Hugging Face id, a folder or a file.
         network: The transformers model, in evaluation mode, no weight requiring a gradient.
         tokenizer: Its tokenizer.
 
@@ -45,7 +44,7 @@ class FrozenModel:
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     derived: dict[str, object] = field(default_factory=dict, init=False, repr=False)
-    """What others work out once for this model, such as its engine, and keep for as long as it lives."""
+    """Results that other modules compute once for this model, such as its engine; they live as long as it does."""
 
     def __post_init__(self) -> None:
         kind = _quantization(self.network)
@@ -57,8 +56,8 @@ class FrozenModel:
             )
         self.network.train(False)
         self.network.requires_grad_(False)
-        # Checkpoints bring settings for chats and summaries (penalties, forced tokens, beams, a least length);
-        # transformers would mix them into every generation, which then is not the model's own likeliest text.
+        # Checkpoints carry settings for chats and summaries (penalties, forced tokens, beams, a minimum length).
+        # transformers would apply them to every generation, which would no longer be the model's most likely text.
         self.network.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # transformers' own
 
     @property
@@ -78,7 +77,7 @@ class FrozenModel:
 
     @torch.no_grad()
     def token_vectors(self) -> Float[Tensor, "V D"]:
-        """`[V, D]` what every token looks like where a prompt stands, float32 on the CPU.
+        """`[V, D]` the vector of every token at a prompt's position, float32 on the CPU.
 
         These are the rows of `embeddings`, times a constant in models that scale them (Gemma, some BARTs).
         """
@@ -93,17 +92,17 @@ class FrozenModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type the weights are held in."""
+        """The type of the weights."""
         return self.embeddings.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the embedding matrix lies."""
+        """The device of the embedding matrix."""
         return self.embeddings.device
 
     @property
     def max_length(self) -> int | None:
-        """The longest sequence the positions allow, or None where they are relative (T5)."""
+        """The longest sequence that the positions allow; None where they are relative (T5)."""
         config = self.network.config.get_text_config()
         for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
             value = getattr(config, name, None)
@@ -113,18 +112,18 @@ class FrozenModel:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the frozen model: the version of its making and 16 hex digits, whatever the weights' type."""
+        """Identity of the model, whatever the type of its weights: the fingerprint's version and 16 hex digits."""
         return self.fingerprints[0]
 
     @cached_property
     def fingerprints(self) -> tuple[str, ...]:
-        """Every fingerprint that means this model: its own, and those that older prompts may have (`fingerprints`)."""
+        """Every fingerprint of this model: its own, and those that older prompts may have (`fingerprints`)."""
         return fingerprints(self.network)
 
     def encode_input(self, text: str) -> list[int]:
-        """Token ids of an input text, with the special tokens the model expects around one (BOS, for T5 its EOS).
+        """Returns the token ids of an input text, with the special tokens the model expects (BOS; EOS for T5).
 
-        A decoder-only model continues its input, so an end token that the tokenizer adds there is left out.
+        A decoder-only model continues its input, so an end token that the tokenizer adds is left out.
         """
         ids = [int(i) for i in self.tokenizer.encode(text)]
         ends = len(ids) > 1 and not self.is_encoder_decoder and ids[-1] == self.tokenizer.eos_token_id
@@ -133,10 +132,10 @@ class FrozenModel:
         return ids
 
     def encode_target(self, text: str, *, end: bool) -> list[int]:
-        """Token ids of a target text.
+        """Returns the token ids of a target text.
 
         Args:
-            text: The target. Decoder-only models see it behind one space, as a word that continues the input.
+            text: The target. Decoder-only models see it after one space, as a word that continues the input.
             end: Whether the end-of-sequence token follows (always for encoder-decoder models, as in T5).
         """
         ids = self._tokens(text) if self.is_encoder_decoder else self._behind_an_input(text)
@@ -148,10 +147,10 @@ class FrozenModel:
         return [int(i) for i in self.tokenizer.encode(text, add_special_tokens=False)]
 
     def _behind_an_input(self, text: str) -> list[int]:
-        """Tokens of a target as they are behind an input and one space.
+        """Returns the tokens of a target after an input and one space.
 
-        Some tokenizers (Llama 2, Mistral 7B) put a space of their own before every text. Tokenized alone, a target
-        would begin with a token for that space, which never stands between an input and its target.
+        Some tokenizers (Llama 2, Mistral 7B) put a space before every text. Tokenized alone, a target would begin
+        with a token for that space, which never occurs between an input and its target.
         """
         alone, joined = self._tokens(_INPUT_END), self._tokens(f"{_INPUT_END} {text}")
         if joined[: len(alone)] == alone and len(joined) > len(alone):
@@ -159,7 +158,7 @@ class FrozenModel:
         return self._tokens(f" {text}")
 
     def decode(self, ids: list[int]) -> str:
-        """Text of token ids, special tokens left out, without surrounding white space."""
+        """Returns the text of token ids, without special tokens and surrounding white space."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     @property
@@ -176,7 +175,7 @@ class FrozenModel:
         return int(self.tokenizer.eos_token_id)
 
     def describe(self) -> dict[str, Any]:
-        """Returns what a person wants to know of it, as plain values."""
+        """Returns the facts a user wants about the model, as plain values."""
         return {
             "name": self.name,
             "family": self.network.config.model_type,
@@ -189,14 +188,14 @@ class FrozenModel:
 
 
 def _quantization(network: PreTrainedModel) -> str | None:
-    """How the weights of `network` are quantized, in a word; None if all are plain floating-point numbers."""
+    """Returns how the weights of `network` are quantized, in a word; None if all are plain floating-point numbers."""
     method = getattr(network, "quantization_method", None)
     name = str(getattr(method, "value", method or "by transformers"))
-    # transformers marks what it has read from a GGUF file, too, though it has decoded it.
+    # transformers also marks a network read from a GGUF file as quantized, though it has decoded it.
     if (method is not None or getattr(network, "is_quantized", False)) and name != "gguf":
         return name
     for weight in network.parameters():
-        if type(weight) is not torch.nn.Parameter:  # torchao and bitsandbytes have types of their own
+        if type(weight) is not torch.nn.Parameter:  # torchao and bitsandbytes have their own types
             return type(weight).__name__
         if not weight.is_floating_point():
             return str(weight.dtype).removeprefix("torch.")

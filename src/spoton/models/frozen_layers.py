@@ -1,8 +1,8 @@
 """Parts of a layer with frozen weights, forward and backward by hand: fewer passes over memory than autograd makes.
 
-A frozen weight needs no gradient, so a projection keeps nothing for its backward pass, a norm keeps its input and one
-number a row, and a gated feed-forward layer keeps what its two projections made. Gradients of several projections of
-one input are added up within the products.
+A frozen weight needs no gradient. So a projection keeps nothing for its backward pass, a norm keeps its input and one
+number per row, and a gated feed-forward layer keeps the outputs of its two projections. Several projections of one
+input add up their gradients within the products.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from torch.nn import functional
 
 from spoton.shapes import Float
 
-# tanh-GELU is x * sigmoid(x * (_LINEAR + _CUBIC * x^2)), and a sigmoid costs a third of a tanh on a processor.
+# tanh-GELU is x * sigmoid(x * (_LINEAR + _CUBIC * x^2)), and a sigmoid costs a third of a tanh on a CPU.
 _LINEAR = 2 * math.sqrt(2 / math.pi)
 _CUBIC = _LINEAR * 0.044715
 
 
 def rms_norm(x: Float[Tensor, "*T D"], weight: Float[Tensor, " D"], epsilon: float) -> Float[Tensor, "*T D"]:
-    """`x / rms(x) * weight` over the last dimension, in float32 inside: `[T, D]` in the type of `weight`."""
+    """Returns `x / rms(x) * weight` over the last dimension, in float32 inside: `[T, D]` in the type of `weight`."""
     found: Tensor = _RmsNorm.apply(x, weight, epsilon)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return found
 
 
 def projected(x: Float[Tensor, "T D"], *layers: nn.Module) -> tuple[Float[Tensor, "T _"], ...]:
-    """Returns what each of several frozen linear layers makes of `x`: from `[T, D]` to `[T, E]` each."""
+    """Returns the output of each of several frozen linear layers for `x`: from `[T, D]` to `[T, E]` each."""
     found: tuple[Tensor, ...] = _Projected.apply(x, layers)  # type: ignore[no-untyped-call]  # as above
     return found
 
@@ -38,24 +38,24 @@ def projected(x: Float[Tensor, "T D"], *layers: nn.Module) -> tuple[Float[Tensor
 def rotated(
     x: Float[Tensor, "T H hd"], cos: Float[Tensor, "T 1 hd"], sin: Float[Tensor, "T 1 hd"]
 ) -> Float[Tensor, "T H hd"]:
-    """Rotary positions: `x * cos + rotate_half(x) * sin` for `[T, H, hd]` and `[T, 1, hd]`."""
+    """Applies rotary positions: `x * cos + rotate_half(x) * sin` for `[T, H, hd]` and `[T, 1, hd]`."""
     found: Tensor = _Rotated.apply(x, cos, sin)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
 def gated_gelu(gate: Float[Tensor, "*shape"], up: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`gelu(gate) * up` with the tanh form of GELU, any shape."""
+    """Returns `gelu(gate) * up` with the tanh form of GELU, any shape."""
     found: Tensor = _GatedGelu.apply(gate, up)  # type: ignore[no-untyped-call]  # as above
     return found
 
 
 def tunes_weights(network: nn.Module) -> bool:
-    """Returns whether weights want a gradient here and now (model tuning), which nothing in this file gives them."""
+    """Returns whether weights need a gradient now (model tuning), which nothing in this file computes."""
     return torch.is_grad_enabled() and any(weight.requires_grad for weight in network.parameters())
 
 
 def is_plain(network: nn.Module) -> bool:
-    """Returns whether nothing hangs on the modules of `network` that running its weights by hand would pass by."""
+    """Returns whether running the weights of `network` by hand skips no hook or compiled call of its modules."""
     return all(
         module._compiled_call_impl is None
         and not hasattr(module, "_hf_hook")  # accelerate moves weights to where they are used
@@ -66,7 +66,7 @@ def is_plain(network: nn.Module) -> bool:
 
 
 class _RmsNorm(torch.autograd.Function):
-    """Keeps its input and one number a row."""
+    """Keeps its input and one number per row."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -103,7 +103,7 @@ class _Projected(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        """Returns the sum of all, added up by the products themselves."""
+        """Returns the sum over all layers, added up within the products."""
         total = torch.mm(grads[0], ctx.weights[0])
         for grad, weight in zip(grads[1:], ctx.weights[1:], strict=True):
             total.addmm_(grad, weight)
@@ -111,11 +111,11 @@ class _Projected(torch.autograd.Function):
 
 
 class _Rotated(torch.autograd.Function):
-    """Linear in `x`, so nothing of it is kept."""
+    """Linear in `x`, so it does not keep `x`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """The first half loses the second times its sine, the second gains the first."""
+        """Computes `x1 * cos - x2 * sin` for the first half of `x` and `x2 * cos + x1 * sin` for the second."""
         ctx.save_for_backward(cos, sin)
         half = x.shape[-1] // 2
         out = torch.mul(x, cos)
@@ -126,7 +126,7 @@ class _Rotated(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Returns the transpose of the rotation."""
+        """Applies the transpose of the rotation."""
         cos, sin = ctx.saved_tensors
         half = grad.shape[-1] // 2
         out = torch.mul(grad, cos)
@@ -136,7 +136,7 @@ class _Rotated(torch.autograd.Function):
 
 
 class _GatedGelu(torch.autograd.Function):
-    """Keeps gate and up, and the sigmoid inside."""
+    """Keeps gate, up and the sigmoid inside."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class _GatedGelu(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """The derivative of GELU is `s + x s (1 - s) (a + 3 b x^2)`."""
+        """Uses the derivative of GELU, `s + x s (1 - s) (a + 3 b x^2)`."""
         gate, up, open_share = ctx.saved_tensors
         slope = torch.mul(gate, gate).mul_(3 * _CUBIC).add_(_LINEAR)
         slope.mul_(torch.addcmul(open_share, open_share, open_share, value=-1)).mul_(gate).add_(open_share)

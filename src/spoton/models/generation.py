@@ -1,8 +1,8 @@
-"""Greedy continuation of texts behind prompts whose keys and values are known: every step runs one token a row.
+"""Greedy continuation of texts after prompts whose keys and values are known: every step runs one token per row.
 
-The keys and values of the prompts come from the packed engine, which computes them once for any number of batches. Here
-they become transformers' own cache; everything is padded on the left, where the mask hides it. Not here: when the cache
-may be used at all, beyond the check on real numbers that `is_exact` makes.
+The packed engine computes the keys and values of the prompts once for any number of batches. Here they become
+transformers' own cache. Everything is padded on the left, where the mask hides it. This file does not decide when the
+cache may be used, beyond the numerical check in `is_exact`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from spoton.shapes import Float, Int
 
 
 class Continuation:
-    """Texts of one batch behind their prompts, read up to some token.
+    """Texts of one batch after their prompts, read up to some token.
 
     Args:
         model: The frozen model.
         known: Keys and values of the prompts.
-        batch: Whose rows name their prompts; nothing of their texts is read yet.
+        batch: Rows that name their prompts; their texts are not read yet.
     """
 
     def __init__(self, model: FrozenModel, known: PromptCache, batch: Batch) -> None:
@@ -49,7 +49,7 @@ class Continuation:
             self._cache.update(_stacked(keys, width), _stacked(values, width), layer)
 
     def read(self, tokens: Int[Tensor, "B N"], real: Int[Tensor, "B N"]) -> Float[Tensor, "B V"]:
-        """Reads tokens `[B, N]`, of which `real` are not padding; logits `[B, V]` of what comes next."""
+        """Reads tokens `[B, N]`, of which `real` are not padding; returns logits `[B, V]` of the next token."""
         self._mask = torch.cat([self._mask, real], dim=1)
         positions = (self._mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         network = self._model.network
@@ -59,11 +59,11 @@ class Continuation:
         }  # fmt: skip
         if self._head is None:
             return network(**options, logits_to_keep=1).logits[:, -1]  # type: ignore[no-any-return]
-        # transformers would multiply the slice of a long text by a copy of the output matrix for every row.
+        # transformers would multiply a slice of a long text by a copy of the output matrix for every row.
         return self._head(network.base_model(**options).last_hidden_state[:, -1])
 
     def read_texts(self, texts: Sequence[Sequence[int]]) -> Float[Tensor, "{len(texts)} V"]:
-        """`read` of a text for every row, padded on the left."""
+        """Reads a text for every row, padded on the left; see `read`."""
         device = self._model.device
         rows = [torch.tensor(list(text), device=device) for text in texts]
         tokens = pad_sequence(rows, batch_first=True, padding_side="left")
@@ -71,17 +71,17 @@ class Continuation:
         return self.read(tokens, real)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Goes on with these rows alone."""
+        """Continues with these rows only."""
         chosen = torch.tensor(list(rows), device=self._model.device)
         self._mask = self._mask[chosen]
         self._cache.batch_select_indices(chosen)
 
 
 def generated(model: FrozenModel, **options: Any) -> Int[Tensor, "B N"]:
-    """Returns what transformers' own generation makes of `options`: `[B, N]` tokens.
+    """Returns the output of transformers' own generation for `options`: `[B, N]` tokens.
 
     Raises:
-        ModelError: The architecture does not generate behind embeddings, so not behind a soft prompt.
+        ModelError: The architecture cannot generate from embeddings, so not from a soft prompt.
     """
     try:
         tokens: Tensor = model.network.generate(**options)  # type: ignore[operator]  # transformers mixes it in
@@ -98,13 +98,13 @@ def generated(model: FrozenModel, **options: Any) -> Int[Tensor, "B N"]:
 def continue_greedily(
     model: FrozenModel, known: PromptCache, batch: Batch, max_tokens: int
 ) -> list[list[int]]:
-    """Returns the likeliest token again and again, at most `max_tokens` times; a row that ended costs nothing more.
+    """Appends the most likely token up to `max_tokens` times; a row that ended costs nothing more.
 
     Args:
         model: The frozen model.
         known: Keys and values of the prompts.
         batch: Texts to continue.
-        max_tokens: Most tokens of one continuation.
+        max_tokens: Largest number of tokens of one continuation.
 
     Returns:
         Tokens of every row, cut before the end token.
@@ -133,8 +133,7 @@ def continue_greedily(
 def is_exact(
     model: FrozenModel, known: PromptCache, batch: Batch, expected: Float[Tensor, " {len(batch)}"]
 ) -> bool:
-    """Returns whether targets read token by token behind cached prompts have the losses `[B]` that a full pass
-    gives them.
+    """Returns whether targets read token by token after cached prompts have the losses `[B]` of a full pass.
 
     Args:
         model: The frozen model.
@@ -149,12 +148,12 @@ def is_exact(
         for column in torch.tensor(batch.targets, device=model.device).T:
             losses += functional.cross_entropy(logits.float(), column, reduction="none")
             logits = text.read(column[:, None], torch.ones_like(column[:, None]))
-    except Exception:  # whatever an unknown cache raises, it means: not this way
+    except Exception:  # an unknown cache may raise anything; it cannot be used
         return False
     tolerance = tolerance_of(model)
     return bool(torch.allclose(losses, expected, rtol=tolerance, atol=tolerance))
 
 
 def _stacked(parts: Sequence[Tensor], width: int) -> Tensor:
-    """Keys or values `[Hkv, P_k, hd]` of each row's prompt, padded on the left: `[B, Hkv, P, hd]`."""
+    """Returns keys or values `[Hkv, P_k, hd]` of each row's prompt, padded on the left: `[B, Hkv, P, hd]`."""
     return torch.stack([functional.pad(part, (0, 0, width - part.shape[1], 0)) for part in parts])

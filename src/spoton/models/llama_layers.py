@@ -1,9 +1,9 @@
-"""Llama and its like (SmolLM, Mistral, Qwen2, Qwen3) layer by layer over a packed row.
+"""Llama and similar models (SmolLM, Mistral, Qwen2, Qwen3) layer by layer over a packed row.
 
-The same as transformers' own layers in fewer passes over memory (`frozen_layers.py`), and in the last layer only
-keys and values are made of every token: what follows the attention there runs at the wanted places alone. Not here:
-who attends to whom (`packed_rows.py`), losses, and whether a model really is like that, which `engine_for` checks on
-numbers.
+Computes the same as transformers' own layers in fewer passes over memory (`frozen_layers.py`). The last layer computes
+only keys and values for every token; what follows its attention runs at the wanted places alone. `packed_rows.py`
+decides which tokens attend to which, and `engine_for` checks numerically that a model is of this kind. This file
+computes no losses.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def runs_by_hand(model: FrozenModel) -> bool:
-    """Returns whether `model` is of such a family, with layers that may be run by hand (none compiled, no
-    hooks)."""
+    """Returns whether `model` is of such a family and its layers may run by hand (none compiled, no hooks)."""
     return model.network.config.model_type in FAMILIES and is_plain(model.network)
 
 
 def last_hidden_states(
     body: Any, embedded: Float[Tensor, "T D"], positions: Int[Tensor, "1 T"], places: Int[Tensor, " N"]
 ) -> Float[Tensor, "N D"]:
-    """Returns the last hidden states at some places of a packed row: `[N, D]`. To be called within
-    `packed_attention`.
+    """Returns the last hidden states at some places of a packed row: `[N, D]`. Call it within `packed_attention`.
 
     Args:
         body: The model below its output layer.
@@ -51,7 +49,7 @@ def last_hidden_states(
 
 
 def _attended(x: Tensor, module: Any, cos: Tensor, sin: Tensor) -> Tensor:
-    """`[T, H * hd]` what the heads make of `[T, D]`."""
+    """Returns `[T, H * hd]` the output of the heads for `[T, D]`."""
     parts = projected(x, module.q_proj, module.k_proj, module.v_proj)
     query, key, value = (part.view(len(x), -1, module.head_dim) for part in parts)
     if hasattr(module, "q_norm"):  # Qwen3

@@ -1,7 +1,7 @@
 """Loading a frozen model: an embedded one, a Hugging Face checkpoint by id or folder, or a GGUF file.
 
-This file decides where the weights come from, in which type and on which device they are held. What is done with them
-is the engines' business.
+This file decides where the weights come from, and in which type and on which device they are held. The engines run
+prompts through the model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from spoton.models.soundness import read_weights, require_soundness
 from spoton.parsing import parse_json
 
 DEFAULT_MODEL = "smollm2-135m"
-# Left out, transformers asks whether to run the code of a model folder, and takes a yes from any stdin.
+# Without this, transformers asks whether to run the code of a model folder, and takes a yes from any stdin.
 _NO_CODE: dict[str, Any] = {"trust_remote_code": False}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -54,16 +54,16 @@ def load_model(
     Args:
         name: An embedded model (`smollm2-135m`), a folder, a `.gguf` file or a Hugging Face id, decoder-only or
             encoder-decoder.
-        dtype: `float32`, `bfloat16`, `float16` or `auto`: bfloat16 where the processor computes in it, else
+        dtype: `float32`, `bfloat16`, `float16` or `auto`: bfloat16 if the hardware computes in it, else
             float32.
         device: A torch device or `auto`: CUDA if there is one, else the CPU.
         revision: Branch, tag or commit of a Hugging Face id.
-        device_map: Passed to transformers for models that one device does not hold.
+        device_map: Passed to transformers, for models that do not fit on one device.
         compile: Compile the layers (`torch.compile`); the first steps take up to a minute or two.
-        on_message: Told what happens, in words.
+        on_message: Called with progress messages.
 
     Raises:
-        ModelError: The model cannot be found, read, held in that type or compiled, or there is no such device.
+        ModelError: The model cannot be found, read, held in that type or compiled, or the device does not exist.
         DownloadError: An embedded model could not be fetched.
 
     Examples:
@@ -84,7 +84,7 @@ def load_model(
         with nullcontext() if Path(folder).exists() else hub_or_cache():
             model = _read(name, folder, kind, options, device_map or _whole(place))
     except (OSError, ValueError, LookupError, ImportError, TypeError, RuntimeError, SafetensorError) as error:
-        # That many, since every reader (JSON, safetensors, GGUF, tokenizers) meets damage in its own way.
+        # So many types, since every reader (JSON, safetensors, GGUF, tokenizers) reports damage in its own way.
         raise ModelError(_not_loaded(name, source, error)) from error
     require_soundness(model)
     tell(
@@ -96,8 +96,7 @@ def load_model(
 
 
 def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
-    """Returns whether a model has an encoder and a decoder, by its configuration alone: no weights are fetched or
-    read.
+    """Returns whether a model has an encoder and a decoder, from its configuration alone; fetches and reads no weights.
 
     Args:
         name: As for `load_model`.
@@ -117,7 +116,7 @@ def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a model alone.
+    """Loads only the tokenizer of a model.
 
     Args:
         name: As for `load_model`.
@@ -141,7 +140,7 @@ def _is_embedded(name: str) -> bool:
 
 
 def _place(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]:
-    """Where transformers finds a model that is not embedded, and how."""
+    """Returns the place of a model that is not embedded, and the options for transformers to read it."""
     source = expanded(name)
     if source.suffix == ".gguf" and source.is_file():
         return source.parent, {"gguf_file": source.name, **_NO_CODE}
@@ -153,7 +152,7 @@ def _place(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]
 
 
 def _whole(place: torch.device) -> dict[str, Any] | None:
-    """The device map that loads all weights straight to one device; None for the CPU, where they are anyway."""
+    """Returns the device map that loads all weights straight to one device; None for the CPU, the default place."""
     return None if place.type == "cpu" else {"": place}
 
 
@@ -170,14 +169,14 @@ def _read(
         )
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     placed = options if device_map is None else {**options, "device_map": device_map}
-    with _quiet():  # its report of missing weights comes as an error of ours
+    with _quiet():  # `read_weights` raises its own error for missing weights
         network = read_weights(name, auto, folder, {**placed, "dtype": kind})
     return FrozenModel(name, network, AutoTokenizer.from_pretrained(folder, **options))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers' warnings are not shown inside the block."""
+    """Silences transformers' warnings inside the block."""
     before = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
@@ -187,7 +186,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _choose_device(device: str) -> torch.device:
-    """The device to hold weights on, refused before anything is downloaded for one that is not there."""
+    """Returns the device for the weights; refuses a missing device before anything is downloaded."""
     there = ["cpu"]
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None:
@@ -203,7 +202,7 @@ def _choose_device(device: str) -> torch.device:
 
 
 def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The type to hold weights in; `auto` asks whether the hardware multiplies in bfloat16."""
+    """Returns the type for the weights; `auto` depends on whether the hardware multiplies in bfloat16."""
     if dtype != "auto":
         if dtype not in _DTYPES:
             raise ModelError(f"Unknown dtype {dtype!r}; there is: auto, {', '.join(_DTYPES)}.")
@@ -219,7 +218,7 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def _not_loaded(name: str, source: Path, error: Exception) -> str:
-    """What to tell a user whose model did not load."""
+    """Returns the message for a model that did not load."""
     reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
     if _brings_code(source):
         return (
@@ -236,7 +235,7 @@ def _not_loaded(name: str, source: Path, error: Exception) -> str:
 
 
 def _brings_code(folder: Path) -> bool:
-    """Whether a model's config asks for Python code of its own."""
+    """Returns whether a model's config asks for Python code that comes with it."""
     try:
         config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -245,7 +244,7 @@ def _brings_code(folder: Path) -> bool:
 
 
 def parameters_of(config: PreTrainedConfig) -> int:
-    """Returns how many weights a model of a configuration has; nothing is downloaded and no memory is taken.
+    """Returns how many weights a model of a configuration has, without downloading or allocating anything.
 
     Examples:
         >>> from transformers import GPT2Config
@@ -259,6 +258,6 @@ def parameters_of(config: PreTrainedConfig) -> int:
     own: Any = network.get_output_embeddings()  # type: ignore[no-untyped-call]
     is_tied = own.weight is network.get_input_embeddings().weight
     if is_tied and getattr(config, "scale_decoder_outputs", True) is False:
-        # T5 v1.1 has an output matrix of its own, which transformers ties until it meets a checkpoint with both.
+        # T5 v1.1 has its own output matrix, but transformers ties it until it reads a checkpoint with both.
         found += own.weight.numel()
     return found

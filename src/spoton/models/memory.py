@@ -1,6 +1,6 @@
-"""Free memory on a model's device, and batches of an evaluation that fit into it.
+"""Free memory on a model's device, and evaluation batches that fit into it.
 
-Not here: what a training step keeps (`spoton.tuning.microbatches`).
+What a training step keeps is measured in `spoton.tuning.microbatches`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 
 from spoton.models.frozen import FrozenModel
 
-# An evaluation batch takes at most this share of the free memory, and at most this many rows: more of them gain
-# nothing (docs/performance.md).
+# An evaluation batch takes at most this share of the free memory, and at most this many rows: more rows gain nothing
+# (docs/performance.md).
 _SHARE_OF_FREE = 0.25
 _MOST_ROWS = 32
 _MOST_ROWS_ELSEWHERE = 256
@@ -24,7 +24,7 @@ _WIDTHS = 24
 
 
 def free_bytes(device: torch.device) -> int:
-    """Returns the free memory of a device in bytes; on a CPU at most what the process' container may still use."""
+    """Returns the free memory of a device in bytes; on a CPU at most what the process's container may still use."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return min(int(psutil.virtual_memory().available), *_free_in_groups())
@@ -43,7 +43,7 @@ def batches_by_length(model: FrozenModel, lengths: Sequence[int], repeated: int 
     Args:
         model: The model that evaluates them.
         lengths: Tokens of each row, its target or labels included.
-        repeated: Tokens of a prompt that is repeated in front of every row.
+        repeated: Tokens of a prompt that is repeated before every row.
     """
     most = _MOST_ROWS if model.device.type == "cpu" else _MOST_ROWS_ELSEWHERE
     width = model.dim * _WIDTHS * model.embeddings.element_size()
@@ -54,7 +54,7 @@ def batches_by_length(model: FrozenModel, lengths: Sequence[int], repeated: int 
         tokens = lengths[row] + repeated
         cost = (
             tokens * width + heads * tokens * tokens * model.embeddings.element_size()
-        )  # the longest comes last
+        )  # the last row is the longest
         if not batches or len(batches[-1]) == most or (len(batches[-1]) + 1) * cost > room:
             batches.append([])
         batches[-1].append(row)
@@ -62,11 +62,11 @@ def batches_by_length(model: FrozenModel, lengths: Sequence[int], repeated: int 
 
 
 def _free_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """Returns what each control group with a limit may still use; cached files count as free.
+    """Returns how much each control group with a limit may still use; cached files count as free.
 
     Args:
         root: Where control groups are mounted.
-        own: Where the kernel lists those of this process, one a line: `0::/path` (version 2) or `N:memory:/path`.
+        own: The kernel's list of this process's groups, one per line: `0::/path` (version 2) or `N:memory:/path`.
     """
     found: list[int] = []
     for line in _text(own).splitlines():
@@ -81,7 +81,7 @@ def _free_in_groups(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
         else:
             continue
         group = top / path.strip("/")
-        # In a container the path is often that of the host, and the mounted root is the group itself.
+        # In a container the path is often the host's, and the mounted root is the group itself.
         for folder in {top, group, *(one for one in group.parents if top in one.parents)}:
             limit, used = _text(folder / names[0]).strip(), _text(folder / names[1]).strip()
             if limit.isdigit() and used.isdigit():

@@ -1,9 +1,9 @@
-"""Attention over a packed row: the function that transformers calls in every layer, forward and backward by hand.
+"""Attention over a packed row, which transformers calls in every layer; forward and backward by hand.
 
-A block is two batched matrix products and a softmax. Heads that share keys are rows of one product, so keys are
-repeated for no head. The backward pass is written out: it keeps the weights (in the model's type), the scaled queries,
-keys and values, and brings gradients back by gathering, where autograd would scatter. That is for processors; on other
-devices PyTorch's fused attention runs the same blocks.
+A block is two batched matrix products and a softmax. Heads that share keys are rows of one product, so no keys are
+repeated. The backward pass is written out: it keeps the weights (in the model's type), the scaled queries, keys and
+values, and gathers gradients where autograd would scatter them. All this is for CPUs; on other devices PyTorch's fused
+attention runs the same blocks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ATTENTION_NAME = "spoton_packed"
 
 @contextmanager
 def packed_attention(network: PreTrainedModel, layout: Layout) -> Iterator[None]:
-    """Makes `network` attend by `layout` inside the block, and as before after it."""
+    """Makes `network` attend by `layout` inside the block, and restores its attention afterwards."""
     config = network.config.get_text_config()
     before = config._attn_implementation
     token = _LAYOUT.set(layout)
@@ -50,23 +50,23 @@ def attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attends by the layout: the function that transformers calls in every layer.
+    """Attends by the layout; transformers calls it in every layer.
 
     Args:
         module: The attention layer (its `layer_idx` names the cache entry).
         query: `[1, H, T, hd]`.
         key: `[1, Hkv, T, hd]`.
         value: `[1, Hkv, T, hd]`.
-        attention_mask: Unused; the layout says who sees whom.
+        attention_mask: Unused; the layout decides which tokens see which.
         scaling: Factor on the scores; `hd ** -0.5` if None.
         softcap: Gemma 2's cap on the scores.
-        kwargs: Whatever else the model passes.
+        kwargs: Any other options of the model.
 
     Returns:
         `[1, T, H, hd]` and None for the weights.
 
     Raises:
-        NotImplementedError: The model passes something that may change the result, such as attention sinks.
+        NotImplementedError: The model passes an option that may change the result, such as attention sinks.
     """
     layout = _LAYOUT.get().on(query.device)
     _require_known(kwargs, layout)
@@ -88,7 +88,7 @@ def attention(
     return mixed[None], None
 
 
-# What models pass that says nothing new here: positions are rotated in already, and packed rows know their own ends.
+# Options that add nothing here: positions are already rotated in, and packed rows know their own ends.
 _KNOWN = frozenset({
     "position_ids", "cache_position", "position_embeddings", "use_cache", "output_attentions", "output_hidden_states",
     "return_dict", "output_router_logits", "logits_to_keep", "cu_seq_lens_q", "cu_seq_lens_k", "max_length_q",
@@ -97,10 +97,10 @@ _KNOWN = frozenset({
 
 
 def _require_known(options: dict[str, Any], layout: Layout) -> None:
-    """Refuses what may change the result and is not done here.
+    """Refuses options that may change the result and that this file does not implement.
 
     Raises:
-        NotImplementedError: There is such a thing; names it.
+        NotImplementedError: There is such an option; the message names it.
     """
     window = options.get("sliding_window")
     if isinstance(window, int) and layout.longest > window:
@@ -123,7 +123,7 @@ def _fused(
     scale: float,
     softcap: float | None,
 ) -> Tensor:
-    """The same as `_Attention` through PyTorch's scaled_dot_product_attention: `[T, H, hd]`."""
+    """Computes the same as `_Attention` with PyTorch's scaled_dot_product_attention: `[T, H, hd]`."""
     heads, _, width = query.shape
     keys = torch.cat([*(one for one, _ in cached), key], dim=1)
     values = torch.cat([*(one for _, one in cached), value], dim=1)
@@ -165,7 +165,7 @@ class _Attention(torch.autograd.Function):
         """`[H, T, hd]`, `[Hkv, T, hd]` twice -> `[T, H, hd]`."""
         heads, total, width = query.shape
         kv_heads = key.shape[0]
-        queries = (query.transpose(0, 1) * scale).reshape(-1, width)  # smaller than the scores
+        queries = (query.transpose(0, 1) * scale).reshape(-1, width)  # fewer numbers to scale than the scores
         keys = _table(key, [one for one, _ in cached])
         values = _table(value, [one for _, one in cached])
         mixed = query.new_empty(total, heads, width)
@@ -181,7 +181,7 @@ class _Attention(torch.autograd.Function):
                 capped = scores.div_(softcap).tanh_()
                 scores = capped * softcap
             scores.view(n, heads, longest, -1).add_(block.bias[:, None])
-            weights = torch.softmax(scores, dim=-1)  # sums in float32 also where the scores are bfloat16
+            weights = torch.softmax(scores, dim=-1)  # sums in float32 even if the scores are bfloat16
             out = torch.bmm(weights, values.index_select(0, at.keys).view(shape)).view(-1, width)
             _gather(out, at.queries_back, mixed, block)
             kept.extend((weights,) if capped is None else (weights, capped))
@@ -192,7 +192,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of query, key and value."""
+        """Returns the gradients of query, key and value."""
         queries, keys, values, *kept = ctx.saved_tensors
         layout: Layout = ctx.layout
         heads, kv_heads, total = ctx.heads
@@ -202,7 +202,7 @@ class _Attention(torch.autograd.Function):
         )
         grad = grad.reshape(-1, width)
         saved = iter(kept)
-        # The prompts' own block comes first and writes their gradients; those of their texts are added to it.
+        # The block of the prompts comes first and writes their gradients; those from their texts are added afterwards.
         for block, at in zip(layout.blocks, _indices(layout, heads, kv_heads), strict=True):
             shape = (len(block.places) * kv_heads, -1, width)
             asked = queries.index_select(0, at.queries).view(shape)
@@ -231,21 +231,21 @@ class _Attention(torch.autograd.Function):
                 if block.before and layout.cache is None:
                     by_sequence = part.view(len(block.places), kv_heads, -1, width)
                     _add_to_prompts(by_sequence, total_grad, block, layout)
-        # The queries were scaled before the product: dK has the factor by `queries`, dQ gets it here.
+        # The queries were scaled before the product: dK gets the factor through `queries`, dQ gets it here.
         to_query.mul_(ctx.scale)
         return *(part.transpose(0, 1) for part in (to_query, to_key, to_value)), None, None, None, None
 
 
 @dataclass(frozen=True)
 class _Indices:
-    """Rows of `[tokens * heads, hd]` for one block, so that a gather also puts heads before tokens.
+    """Rows of `[tokens * heads, hd]` for one block; gathering them also puts heads before tokens.
 
     Attributes:
-        queries: `[n * H * L]` of the packed row's queries, heads that share keys side by side.
-        keys: `[n * Hkv * (P + L)]` of the keys, the prompt's first.
-        queries_back: `[N * H]` of what was found for the queries, in packed order.
-        keys_back: `[N * Hkv]` of what was found for the keys, in packed order, without the prompt's.
-        padding: Those of `queries` that are padding.
+        queries: `[n * H * L]` rows of the packed row's queries; heads that share keys are next to each other.
+        keys: `[n * Hkv * (P + L)]` rows of the keys, the prompt's first.
+        queries_back: `[N * H]` rows of the results for the queries, in packed order.
+        keys_back: `[N * Hkv]` rows of the results for the keys, in packed order, without the prompt's.
+        padding: The entries of `queries` that are padding.
     """
 
     queries: Tensor
@@ -256,7 +256,7 @@ class _Indices:
 
 
 def _indices(layout: Layout, heads: int, kv_heads: int) -> list[_Indices]:
-    """Of every block; made by the first layer that asks."""
+    """Returns the indices of every block; the first layer that needs them makes them."""
     found: list[_Indices] | None = layout.indices.get((heads, kv_heads))
     if found is None:
         found = [_indices_of(block, layout, heads, kv_heads) for block in layout.blocks]
@@ -270,7 +270,7 @@ def _indices_of(block: Block, layout: Layout, heads: int, kv_heads: int) -> _Ind
     head, kv_head = torch.arange(heads, device=device), torch.arange(kv_heads, device=device)
 
     def back(flat: Tensor, of: Tensor, before: int) -> Tensor:
-        """Where every head of tokens at `flat` of `[n, L]` stands in `[n, heads, before + L]`."""
+        """Returns the place in `[n, heads, before + L]` of every head of the tokens at `flat` of `[n, L]`."""
         sequence, column = (flat // longest)[:, None], (flat % longest)[:, None]
         return ((sequence * len(of) + of) * (before + longest) + before + column).flatten()
 
@@ -284,18 +284,18 @@ def _indices_of(block: Block, layout: Layout, heads: int, kv_heads: int) -> _Ind
 
 
 def _table(part: Tensor, cached: Sequence[Tensor]) -> Tensor:
-    """Keys or values `[Hkv, T, hd]` by token, those of cached prompts in front: `[(sum of P + T) * Hkv, hd]`."""
+    """Returns keys or values `[Hkv, T, hd]` by token, cached prompts first: `[(sum of P + T) * Hkv, hd]`."""
     whole = torch.cat([*cached, part], dim=1) if cached else part
     return whole.transpose(0, 1).reshape(-1, part.shape[-1])
 
 
 def _gather(found: Tensor, rows: Tensor, total: Tensor, block: Block) -> None:
-    """Puts rows of `found` to where the block lies in `[T, heads, hd]`."""
+    """Writes rows of `found` to the block's places in `[T, heads, hd]`."""
     torch.index_select(found, 0, rows, out=total[block.start : block.stop].view(-1, found.shape[-1]))
 
 
 def _add_to_prompts(part: Tensor, total: Tensor, block: Block, layout: Layout) -> None:
-    """Adds what `[n, Hkv, P + L, hd]` holds for the prompts to `[T, Hkv, hd]`, each prompt's sequences at once."""
+    """Adds the prompts' part of `[n, Hkv, P + L, hd]` to `[T, Hkv, hd]`, all sequences of a prompt at once."""
     start = 0
     for number, members in groupby(block.prompts or ()):
         stop = start + len(list(members))

@@ -1,7 +1,7 @@
-"""The engine for decoder-only models: prompts once, texts packed behind them, logits at target positions only.
+"""The engine for decoder-only models: prompts once, texts packed after them, logits at target positions only.
 
-Exact: losses and prompt gradients equal those of concatenating the prompt to every row (`concatenation.py`, against
-which the tests compare it). Not here: how tokens attend (`packed_rows.py`) and what is done with the losses.
+It is exact: losses and prompt gradients equal those of concatenating the prompt to every row (`concatenation.py`; tests
+compare the two). `packed_rows.py` decides how tokens attend; callers use the losses.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from spoton.models.target_loss import Head, head_of, log_likelihoods, target_los
 from spoton.models.token_scores import TokenScores, token_scores
 from spoton.shapes import Float
 
-# What the check of generation reads and continues.
+# Token counts of input and target in the check of generation.
 _CHECK_LENGTHS = ((5, 3), (1, 3), (9, 3))
 
 
@@ -43,7 +43,7 @@ class PackedEngine:
 
     Args:
         model: The frozen model.
-        by_hand: Run the layers as `llama_layers.py` does, for models that `runs_by_hand` names; else as
+        by_hand: Run the layers as in `llama_layers.py`, for models that `runs_by_hand` accepts; otherwise as
             transformers does.
     """
 
@@ -82,12 +82,12 @@ class PackedEngine:
 
     @property
     def _by_hand_now(self) -> bool:
-        """Whether this pass runs the layers by hand, which gives their weights no gradient."""
+        """Whether this pass runs the layers by hand, which gives no gradient to their weights."""
         return self.by_hand and not tunes_weights(self.model.network)
 
     @property
     def _head_is_tuned(self) -> bool:
-        """Whether the output layer wants a gradient (model tuning), which `target_losses` does not give."""
+        """Whether the output layer needs a gradient (model tuning), which `target_losses` does not give."""
         output = self.model.network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers' own
         return any(weight.requires_grad for weight in output.parameters())
 
@@ -99,7 +99,7 @@ class PackedEngine:
 
     @torch.no_grad()
     def scorer(self, prompts: Prompts) -> Scorer:
-        """See `Engine.scorer`: the keys and values of the prompts are computed here, once."""
+        """See `Engine.scorer`: computes the keys and values of the prompts once, here."""
         known = self.remember(prompts)
 
         def score(
@@ -117,15 +117,15 @@ class PackedEngine:
         labels: Sequence[Sequence[Sequence[int]]],
         known: PromptCache | None = None,
     ) -> list[Float[Tensor, " _"]]:
-        """Log-likelihoods of each row's own labels behind its input: `[C_b]` float32 for every row, in nats.
+        """Returns log-likelihoods of each row's own labels after its input: `[C_b]` float32 for every row, in nats.
 
         An input's tokens run once for all its labels, and only labels of several tokens add branches.
 
         Args:
             prompts: The prompts of the batch.
-            batch: Whose inputs; targets are not read.
+            batch: Inputs; targets are not read.
             labels: Tokens of the labels of each row.
-            known: What `remember` gave for the same prompts; None: they run along, and get gradients.
+            known: The result of `remember` for the same prompts; None: the prompts run in the pass and get gradients.
         """
         lengths = [len(prompt) for prompt in prompts]
         longest = max(len(label) for own in labels for label in own)
@@ -137,7 +137,7 @@ class PackedEngine:
             ]
         stems = [[list(label[:-1]) for label in own] for own in labels]
         layout = self._layout(lengths, batch.inputs, batch.rows, stems, known)
-        # An input's last place predicts every label's first token; the places of a stem predict the label's rest.
+        # An input's last place predicts every label's first token; the places of a stem predict the rest of it.
         behind = [start + len(text) for start, text in zip(layout.starts, batch.inputs, strict=True)]
         places = [place - 1 for place in behind]
         tokens: list[int] = []
@@ -151,7 +151,7 @@ class PackedEngine:
                 branch += len(stem)
                 pair += 1
         packed = [part for row in layout.order for part in (batch.inputs[row], *stems[row])]
-        head: Head = lambda logits: logits  # noqa: E731  # where the head is unknown here, or wants a gradient
+        head: Head = lambda logits: logits  # noqa: E731  # if the head is unknown here, or needs a gradient
         if self._head is None or self._head_is_tuned:
             states = self._logits(prompts, packed, layout, places)
         else:
@@ -166,15 +166,15 @@ class PackedEngine:
         owners: list[int],
         head: Head,
     ) -> list[Tensor]:
-        """Scores of each row's labels from the states behind its input and behind the labels' tokens but the last.
+        """Returns scores of each row's labels, from the states after its input and after all label tokens but the last.
 
         Args:
-            states: `[B + R, D]` behind the inputs, then behind R tokens that have another one of their label after
-                them; logits `[B + R, V]` where `head` leaves them as they are.
+            states: `[B + R, D]` after the inputs, then after the R label tokens that are not the last of their label;
+                logits `[B + R, V]` if `head` returns its input.
             labels: Tokens of the labels of each row.
             tokens: The R tokens that follow.
             owners: The label that each of them belongs to, counted over all rows.
-            head: From states to logits.
+            head: Turns states into logits.
         """
         firsts = sorted({label[0] for own in labels for label in own})
         column = {token: place for place, token in enumerate(firsts)}
@@ -194,13 +194,13 @@ class PackedEngine:
 
     @torch.no_grad()
     def token_scores(self, prompts: Prompts, batch: Batch, known: PromptCache, k: int) -> list[TokenScores]:
-        """Log-likelihood of each token of the inputs behind those before it, and the k likeliest at its place.
+        """Returns the log-likelihood of each input token given those before it, and the k likeliest at its place.
 
         Args:
             prompts: The prompts of the batch.
-            batch: Whose inputs; targets are not read.
-            known: What `remember` gave for the same prompts.
-            k: How many likeliest tokens to name.
+            batch: Inputs; targets are not read.
+            known: The result of `remember` for the same prompts.
+            k: Number of likeliest tokens to return.
         """
         lengths = [len(prompt) for prompt in prompts]
         layout = self._layout(lengths, batch.inputs, batch.rows, cache=known)
@@ -224,7 +224,7 @@ class PackedEngine:
 
     @torch.no_grad()
     def generator(self, prompts: Prompts) -> Generator:
-        """See `Engine.generator`: the keys and values of the prompts are computed here, once."""
+        """See `Engine.generator`: computes the keys and values of the prompts once, here."""
         lengths = [len(prompt) for prompt in prompts]
         plain = self._plain.generator(prompts)
         if not self._continues_exactly:
@@ -240,7 +240,7 @@ class PackedEngine:
 
     @cached_property
     def _continues_exactly(self) -> bool:
-        """Whether cached prompts can be continued, checked on a few rows when first asked."""
+        """Whether cached prompts can be continued, checked on a few rows at first use."""
         prompts, batch = check_rows(self.model, _CHECK_LENGTHS)
         unlike = [prompts[0], prompts[1, :2]]
         lengths = [len(prompt) for prompt in unlike]
@@ -255,14 +255,14 @@ class PackedEngine:
         Args:
             prompts: The prompts.
             texts: The inputs.
-            extra: How many tokens may follow each.
+            extra: Number of tokens that may follow each.
         """
         lengths = [len(prompt) for prompt in prompts]
         return self._continues_exactly and not self._exceeds_window(lengths, texts, extra)
 
     @torch.no_grad()
     def remember(self, prompts: Prompts) -> PromptCache:
-        """Keys and values of the prompts in every layer."""
+        """Returns keys and values of the prompts in every layer."""
         record = PromptCache()
         lengths = [len(prompt) for prompt in prompts]
         end = [self.model.end_token]
@@ -271,7 +271,7 @@ class PackedEngine:
         return record
 
     def _exceeds_window(self, lengths: list[int], texts: Sequence[Sequence[int]], extra: int = 0) -> bool:
-        """Whether a row is longer than the model's sliding window, where sharing a prompt would not be exact."""
+        """Returns whether a row exceeds the model's sliding window, where sharing a prompt would not be exact."""
         return self._window is not None and max(lengths) + max(map(len, texts)) + extra > self._window
 
     def _layout(
@@ -283,7 +283,7 @@ class PackedEngine:
         cache: PromptCache | None = None,
         record: PromptCache | None = None,
     ) -> Layout:
-        """Lays out prompts, texts and, behind every text, the label stems that continue it."""
+        """Lays out prompts, texts and, after every text, the label stems that continue it."""
         is_processor = self.model.device.type == "cpu"
         return lay_out(
             lengths, list(map(len, texts)), prompt, self.model.dtype,
@@ -298,13 +298,13 @@ class PackedEngine:
         layout: Layout,
         places: list[int],
     ) -> Tensor:
-        """Logits `[N, V]` at N places of the packed row."""
+        """Returns logits `[N, V]` at N places of the packed row."""
         network = self.model.network
         if self._by_hand_now and self._head is not None:
             return self._head(self._hidden(prompts, texts, layout, places))
         (keep,) = send([torch.tensor(places)], self.model.device)
         logits: Tensor = self._run(network, prompts, texts, layout, logits_to_keep=keep).logits[0]
-        if logits.shape[0] != len(places):  # `engine_for` takes this for: not with this engine
+        if logits.shape[0] != len(places):  # `engine_for` then rejects this engine
             raise NotImplementedError(f"{network.config.model_type} ignores logits_to_keep")
         return logits
 
@@ -315,7 +315,7 @@ class PackedEngine:
         layout: Layout,
         places: list[int],
     ) -> Tensor:
-        """Last hidden states `[N, D]` at N places of the packed row."""
+        """Returns last hidden states `[N, D]` at N places of the packed row."""
         (wanted,) = send([torch.tensor(places)], self.model.device)
         body = self.model.network.base_model
         if not self._by_hand_now:
@@ -333,14 +333,14 @@ class PackedEngine:
         layout: Layout,
         **options: Any,
     ) -> Any:
-        """Output of the model, or of the part below its head, for a packed row."""
+        """Returns the output of the model, or of the part below its head, for a packed row."""
         embedded = self._embedded(prompts, texts, layout)
         positions = layout.on(embedded.device).position_ids
         with packed_attention(self.model.network, layout):
             return network(inputs_embeds=embedded[None], position_ids=positions, use_cache=False, **options)
 
     def _embedded(self, prompts: Prompts, texts: Sequence[Sequence[int]], layout: Layout) -> Tensor:
-        """The packed row `[T, D]`: prompts, unless their keys are cached, and texts."""
+        """Returns the packed row `[T, D]`: prompts, unless their keys are cached, and texts."""
         model = self.model
         (ids,) = send([torch.tensor([token for text in texts for token in text])], model.device)
         embedded: Tensor = model.network.get_input_embeddings()(ids)

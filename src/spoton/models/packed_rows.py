@@ -1,10 +1,10 @@
 """The layout of a packed row: many texts and their soft prompts in one row of tokens, without padding.
 
 The packed row is `[prompt 0 | ... | prompt K-1 | text, its branches | text, its branches | ...]`. Under causal
-attention the prompt's keys and values do not depend on the text behind it, so every prompt stands in the row once,
-however many texts follow it, and gradients of all texts meet in it. Branches are label words that continue a text
-without seeing each other. Attention (`packed_attention.py`) takes sequences of like length together, as a block.
-This file deals in positions only: no losses, no labels, no tokenizers.
+attention the prompt's keys and values do not depend on the text after it. So every prompt is in the row once, however
+many texts follow it, and the gradients of all texts add up in it. Branches are label words that continue a text
+without seeing each other. Attention (`packed_attention.py`) processes sequences of similar length together, as a block.
+This file handles positions only: no losses, no labels, no tokenizers.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# What a block costs however little is in it, in pairs of tokens that attend to each other: a longer sequence joins a
-# block as long as padding makes fewer pairs than that. Between 1,500 and 24,000 a step takes the same time to 3 %; a
-# block for each length, or one for all, is 4 to 7 % slower (SmolLM2-135M on one core, batches of 4 and 32 texts of 10
-# to 72 tokens, training and scoring).
+# The fixed cost of a block, in pairs of tokens that attend to each other: a longer sequence joins a block as long as
+# padding adds fewer pairs than this. Between 1,500 and 24,000 a step takes the same time within 3 %; a block for each
+# length, or one for all, is 4 to 7 % slower (SmolLM2-135M on one core, batches of 4 and 32 texts of 10 to 72 tokens,
+# training and scoring).
 BLOCK_PAIRS = 6000
-# On a GPU a block costs some tens of microseconds, in which it does far more pairs. Reasoned, not measured.
+# On a GPU a block costs some tens of microseconds, in which the GPU processes far more pairs. Reasoned, not measured.
 BLOCK_PAIRS_ELSEWHERE = 200_000
 # A block ends here even if all its sequences have the same length, since its temporaries grow with it; from 256 to
 # 2048 the time is the same.
@@ -34,20 +34,20 @@ BLOCK_TOKENS = 2048
 class Block:
     """Neighbouring sequences of the packed row that attend in one product, padded to the longest of them.
 
-    A sequence is a prompt, or a text with its branches; all of a block have equally many prompt tokens in front.
+    A sequence is a prompt, or a text with its branches; all in a block have equally many prompt tokens before them.
 
     Attributes:
         start: Packed place of the first token.
-        stop: Packed place behind the last token.
-        prompts: `[n]` index of the prompt in front of each sequence, in ascending order; None for prompts themselves.
-        before: P, tokens of the prompt in front of each sequence; 0 for prompts themselves.
-        places: `[n, L]` packed place of each token; padding, which is always behind, repeats the first.
-        seen: `[n, P + L]` the same behind the places of the prompt; with a cache, whose keys stand in front of those
-            of the row, all are moved behind these.
-        real: `[N]` where in the `n * L` each token of `start` to `stop` stands, in order.
-        padding: `[n * L - N]` where in the `n * L` there is padding.
-        bias: `[1 or n, L, P + L]` 0 where a token may attend, to its prompt always, and -inf elsewhere, in the type
-            of the scores. Added to whole rows of scores, for a part of each row costs three times as much.
+        stop: Packed place after the last token.
+        prompts: `[n]` index of the prompt before each sequence, in ascending order; None for prompts themselves.
+        before: P, tokens of the prompt before each sequence; 0 for prompts themselves.
+        places: `[n, L]` packed place of each token; padding is always at the end and repeats the first place.
+        seen: `[n, P + L]` the same after the places of the prompt; with a cache, whose keys precede those of the row,
+            all places are shifted by the number of cached keys.
+        real: `[N]` place in the `n * L` of each token from `start` to `stop`, in order.
+        padding: `[n * L - N]` places of padding in the `n * L`.
+        bias: `[1 or n, L, P + L]` 0 where a token may attend (always to its prompt), -inf elsewhere, in the type of the
+            scores. It is added to whole rows of scores: adding it to a part of each row takes three times as long.
     """
 
     start: int
@@ -70,20 +70,20 @@ class PromptCache:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything stands in one packed row.
+    """The places of everything in one packed row.
 
     Attributes:
-        blocks: What attends to what. Together they cover the row, in order.
-        prompts: Packed places of every prompt. With a cache they are not in the row, and these are their places
-            in front of it.
-        order: Rows (texts) in the order in which they are packed.
-        starts: Packed place of the first token of every row, by row; its branches stand behind the text.
+        blocks: Which tokens attend to which. Together they cover the row, in order.
+        prompts: Packed places of every prompt. With a cache the prompts are not in the row, and these are their places
+            before it.
+        order: Rows (texts) in packed order.
+        starts: Packed place of the first token of every row, by row; its branches follow the text.
         position_ids: `[1, T]` position of every packed token in its own sequence, prompt included.
-        cache: Where the prompts' keys and values are read from; with one, the prompts are not in the row.
-        record: Where the prompts' keys and values are to be written.
+        cache: The prompts' keys and values to read; with a cache, the prompts are not in the row.
+        record: Where to write the prompts' keys and values.
         longest: Tokens of the longest sequence with its prompt.
-        indices: What attention derives from the blocks, once for all layers with as many heads.
-        elsewhere: This layout on other devices than the one it was built on.
+        indices: What attention derives from the blocks, once for all layers with the same number of heads.
+        elsewhere: This layout on devices other than the one it was built on.
     """
 
     blocks: tuple[Block, ...]
@@ -98,7 +98,7 @@ class Layout:
     elsewhere: dict[torch.device, Layout] = field(default_factory=dict)
 
     def on(self, device: torch.device) -> Layout:
-        """Returns the same layout on a device, copied there once."""
+        """Returns the same layout on a device; copies it there once."""
         if self.position_ids.device == device:
             return self
         if device not in self.elsewhere:
@@ -119,11 +119,11 @@ class Layout:
 
 
 def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """Tensors of one type on a device, in a single copy that the processor does not wait for.
+    """Returns tensors of one type on a device, sent in a single copy that the CPU does not wait for.
 
     Args:
-        tensors: On the CPU.
-        device: Where they are needed.
+        tensors: Tensors on the CPU.
+        device: The device to copy them to.
     """
     if device.type == "cpu":
         return list(tensors)
@@ -153,7 +153,7 @@ def lay_out(
         lengths: Tokens of each text.
         prompt: Index of each text's prompt.
         dtype: Type of the attention scores, for the bias.
-        branches: Tokens of each branch that continues each text; a length of 0 is a branch that is not there.
+        branches: Tokens of each branch that continues each text; a length of 0 means that the branch is absent.
         cache: As in `Layout`.
         record: As in `Layout`.
         block_pairs: See `BLOCK_PAIRS`.
@@ -169,8 +169,8 @@ def lay_out(
     own_length = [prompt_lengths[k] for k in prompt]
     branches = [()] * len(lengths) if branches is None else branches
     sizes = [length + sum(own) for length, own in zip(lengths, branches, strict=True)]
-    # Rows of like length next to each other, so that a block pads little; prompts of one length only, for its keys
-    # are one tensor.
+    # Rows of similar length are next to each other, so that a block pads little. A block takes prompts of one length
+    # only, since its keys are one tensor.
     rows = sorted(range(len(lengths)), key=lambda row: (own_length[row], lengths[row]))
     order: list[int] = []
     starts = [0] * len(lengths)
@@ -184,7 +184,7 @@ def lay_out(
         for row in members:
             starts[row] = place
             positions.append(torch.arange(lengths[row]) + before)
-            # Every branch begins at the position behind the text, as if the others were not there.
+            # Every branch begins at the position after the text, as if there were no others.
             positions.extend(torch.arange(n) + before + lengths[row] for n in branches[row] if n)
             place += sizes[row]
         order.extend(members)
@@ -203,7 +203,7 @@ def _prompt_blocks(prompts: Sequence[range], dtype: torch.dtype, block_pairs: in
 
 
 def _longest(before: int, length: int, branches: Sequence[int]) -> int:
-    """Tokens of a text with the prompt in front of it and its longest branch."""
+    """Returns the tokens of a text with its prompt and its longest branch."""
     return before + length + max(branches, default=0)
 
 
@@ -211,7 +211,7 @@ def _runs(sizes: Sequence[tuple[int, int]], block_pairs: int) -> Iterator[range]
     """Cuts sequences into blocks.
 
     Args:
-        sizes: Tokens of the prompt in front of each sequence, and its own.
+        sizes: For each sequence, the tokens of its prompt and its own tokens.
         block_pairs: See `BLOCK_PAIRS`.
     """
     start = longest = real = 0
@@ -236,7 +236,7 @@ def _block(
     *,
     moved: int,
 ) -> Block:
-    """A block of sequences that follow each other from `start` on, whose keys are `moved` behind their places."""
+    """Returns a block of consecutive sequences from `start` on, whose keys are `moved` after their places."""
     sizes = torch.tensor(lengths) + torch.tensor([sum(own) for own in branches])
     stops = start + sizes.cumsum(0)
     firsts = (stops - sizes)[:, None]
@@ -260,9 +260,9 @@ def _block(
 
 
 def _allowed(lengths: Sequence[int], longest: int, branches: Sequence[Sequence[int]]) -> Tensor:
-    """`[1 or n, L, L]` which tokens of a text and its branches see which.
+    """Returns `[1 or n, L, L]` which tokens of a text and its branches see which.
 
-    Padding comes last, so that no token sees it; what it sees itself does not matter, as long as it is something.
+    Padding comes last, so no token sees it. What it sees does not matter, as long as it sees something.
     """
     past = torch.ones(1, longest, longest, dtype=torch.bool).tril()
     if not any(map(any, branches)):

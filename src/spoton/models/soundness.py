@@ -1,7 +1,7 @@
-"""Whether a checkpoint is what it says: all its weights are there, it reads from left to right, its tokenizer fits.
+"""Checks of a checkpoint: all its weights are there, it reads from left to right, and its tokenizer fits.
 
-Each is found out when a model is loaded, before anything is tuned with it. Not here: where checkpoints come from
-(`loading.py`), and which engine runs them.
+They run when a model is loaded, before anything is tuned with it. `loading.py` finds checkpoints; `choose_engine.py`
+chooses their engine.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from transformers import PreTrainedModel
 from spoton.errors import ModelError
 from spoton.models.frozen import FrozenModel
 
-# What torch.compile, data parallelism and FSDP put before the names of weights, alone or one after the other.
+# Prefixes that torch.compile, data parallelism and FSDP add to the names of weights, alone or combined.
 _PREFIXES = re.compile(r"^(?:_orig_mod\.|module\.|_fsdp_wrapped_module\.|_forward_module\.)+")
 # How far the scores of a token may depend on a later one, as a share of how far scores differ at all. Causal models
-# come to 0 or next to it, since both rows go through the same operations.
+# reach 0 or almost 0, since both rows go through the same operations.
 _LEAK = {torch.float32: 1e-4}
 _LEAK_IN_HALF = 1e-3
 
 
 def read_weights(name: str, auto: Any, folder: str | Path, options: dict[str, Any]) -> PreTrainedModel:
-    """Returns a network with the weights of its checkpoint, all of them.
+    """Returns a network with all the weights of its checkpoint.
 
-    Names that begin as torch.compile, DataParallel or FSDP leave them are read without that beginning.
+    Prefixes that torch.compile, DataParallel or FSDP add to names are removed.
 
     Args:
-        name: How the user named the model.
+        name: The user's name for the model.
         auto: transformers' class to read it with.
-        folder: Where it is.
-        options: For `from_pretrained`.
+        folder: Its location.
+        options: Options for `from_pretrained`.
 
     Raises:
-        ModelError: Weights are missing, which transformers would draw at random, or their shapes are others.
+        ModelError: Weights are missing, which transformers would draw at random, or have other shapes.
     """
     network, report = auto.from_pretrained(folder, output_loading_info=True, **options)
     missing = _missing(network, report)
@@ -60,13 +60,13 @@ def read_weights(name: str, auto: Any, folder: str | Path, options: dict[str, An
 
 
 def _missing(network: PreTrainedModel, report: dict[str, Any]) -> list[str]:
-    """Names of weights that the checkpoint did not hold. Buffers follow from the config, tied weights from others."""
+    """Returns names of weights that the checkpoint lacks; buffers follow from the config, tied weights from others."""
     weights = {key for key, _ in network.named_parameters(remove_duplicate=False)}
     return sorted(weights & set(report["missing_keys"]))
 
 
 def require_soundness(model: FrozenModel) -> None:
-    """Refuses a model that is not what it says.
+    """Refuses a model that fails a check.
 
     Raises:
         ModelError: Tokens have no embedding, a decoder-only model sees later tokens, or weights are offloaded.
@@ -78,7 +78,7 @@ def require_soundness(model: FrozenModel) -> None:
 
 
 def _require_whole(model: FrozenModel) -> None:
-    """Refuses weights that a device map has put on a disk, or in the memory of another processor."""
+    """Refuses weights that a device map has put on disk, or in the memory of another device."""
     places = getattr(model.network, "hf_device_map", None) or {}
     kinds = {"disk" if place == "disk" else torch.device(place).type for place in places.values()}
     if len(kinds) > 1 or "disk" in kinds:
@@ -90,7 +90,7 @@ def _require_whole(model: FrozenModel) -> None:
 
 
 def _require_embeddings(model: FrozenModel) -> None:
-    """Refuses a tokenizer with tokens that the model has no embedding for; padding is never read."""
+    """Refuses a tokenizer with tokens that have no embedding in the model; padding is never read."""
     rows = model.embeddings.shape[0]
     vocabulary = model.tokenizer.get_vocab()
     beyond = sorted(
@@ -116,7 +116,7 @@ def _require_causality(model: FrozenModel) -> None:
     ids = torch.cat([row, other]).to(model.device)
     try:
         one, two = model.network(input_ids=ids, use_cache=False).logits.float()
-    except (NotImplementedError, TypeError, ValueError):  # `engine_for` says what it does not accept
+    except (NotImplementedError, TypeError, ValueError):  # `engine_for` reports what it rejects
         return
     leak = float((one[:5] - two[:5]).abs().max() / (one[5:] - two[5:]).abs().max().clamp(min=1e-30))
     if not leak <= _LEAK.get(model.dtype, _LEAK_IN_HALF):
@@ -128,6 +128,6 @@ def _require_causality(model: FrozenModel) -> None:
 
 
 def _some(names: list[str]) -> str:
-    """The first names of a list, and how many more there are."""
+    """Returns the first names of a list, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more

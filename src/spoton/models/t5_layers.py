@@ -1,9 +1,9 @@
-"""The T5 family (T5, T5 v1.1, Flan-T5, mT5, umT5) layer by layer, without the work that a frozen model can do without.
+"""The T5 family (T5, T5 v1.1, Flan-T5, mT5, umT5) layer by layer, without work that a frozen model does not need.
 
-Rows of like length stand together in groups, so that next to nothing is padded; the relative position bias is made
-once and added within the product of queries and keys; attention's backward pass is written out. Where targets are
-short, the decoder attends to the encoder's states themselves instead of projecting each of them to a key and a value:
-`q (W h) = (q W) h`, and there are far more states h than queries q. Not here: losses, tokens, generation.
+Rows of similar length form groups, so almost nothing is padded. The relative position bias is computed once and added
+within the product of queries and keys. Attention's backward pass is written out. Where targets are short, the decoder
+attends to the encoder's states themselves instead of projecting each of them to a key and a value: `q (W h) = (q W) h`,
+and there are far more states h than queries q. This file has no losses, no tokens and no generation.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from spoton.shapes import Float, Int
 
 FAMILIES = ("t5", "mt5", "umt5")
 
-# A row joins a group if it is shorter than the group's longest row by at most this share of it.
+# A row joins a group if it is shorter than the group's longest row by at most this share of the longest.
 _LIKE_LENGTH = 1 / 16
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows of like length, padded to the longest of them.
+    """Rows of similar length, padded to the longest of them.
 
     Attributes:
-        rows: Which rows of the batch.
-        start: Where the group begins among the tokens of all groups.
+        rows: The rows of the batch.
+        start: First place of the group among the tokens of all groups.
         length: L, tokens of a row with its padding.
-        lengths: Tokens of each row without.
+        lengths: Tokens of each row without padding.
     """
 
     rows: tuple[int, ...]
@@ -45,18 +45,18 @@ class Group:
 
     @property
     def stop(self) -> int:
-        """Where the group ends among the tokens of all groups."""
+        """Place after the group among the tokens of all groups."""
         return self.start + len(self.rows) * self.length
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder made of a batch.
+    """The encoder's output for a batch.
 
     Attributes:
-        groups: Which row lies where.
+        groups: The rows of each group and their places.
         states: `[B_g, L_g, D]` the encoder's states of each group.
-        masks: `[B_g, 1, L_g]` 0 for tokens, -inf for padding, of each group; None where there is no padding.
+        masks: `[B_g, 1, L_g]` of each group: 0 for tokens, -inf for padding; None if there is no padding.
     """
 
     groups: tuple[Group, ...]
@@ -90,7 +90,7 @@ def encode(encoder: Any, rows: Sequence[Float[Tensor, "_ D"]]) -> Encoded:
 
     Args:
         encoder: The encoder of a model of `FAMILIES`.
-        rows: `[L_b, D]` embedded input of each row, its prompt in front.
+        rows: `[L_b, D]` embedded input of each row, with its prompt first.
     """
     groups = grouped([len(row) for row in rows])
     parts = []
@@ -105,7 +105,7 @@ def encode(encoder: Any, rows: Sequence[Float[Tensor, "_ D"]]) -> Encoded:
     for block in encoder.block:
         layer, feed_forward = block.layer[0], block.layer[-1]
         own = layer.SelfAttention
-        if own.has_relative_attention_bias:  # in every layer of umT5, in the first one only of the others
+        if own.has_relative_attention_bias:  # in every layer of umT5; only in the first layer of the others
             whole = own.compute_bias(groups[0].length, groups[0].length)[0].to(x.dtype)
             biases = tuple(_bias(whole, group, mask) for group, mask in zip(groups, masks, strict=True))
         query, key, value = projected(_normed(x, layer.layer_norm), own.q, own.k, own.v)
@@ -125,7 +125,7 @@ def decode(decoder: Any, encoded: Encoded, tokens: Int[Tensor, "B N"]) -> Float[
 
     Args:
         decoder: The decoder of a model of `FAMILIES`.
-        encoded: What `encode` made of the rows.
+        encoded: The output of `encode` for the rows.
         tokens: `[B, N]` decoder input of each row, in that same order.
     """
     n_rows, n = tokens.shape
@@ -139,7 +139,7 @@ def decode(decoder: Any, encoded: Encoded, tokens: Int[Tensor, "B N"]) -> Float[
             bias = own.compute_bias(n, n)[0].to(x.dtype) + future
         parts = projected(_normed(x, layer.layer_norm), own.q, own.k, own.v)
         query, key, value = (part.view(n_rows, n, own.n_heads, -1).transpose(1, 2) for part in parts)
-        # T5 does not divide scores by the root of the width; its initialization has that factor in the queries.
+        # T5 does not divide scores by the root of the width; its initialization puts that factor into the queries.
         weights = torch.softmax(query @ key.transpose(2, 3) + bias, dim=-1)
         mixed = (weights @ value).transpose(1, 2).reshape(n_rows * n, -1)
         x = x + projected(mixed, own.o)[0]
@@ -149,8 +149,7 @@ def decode(decoder: Any, encoded: Encoded, tokens: Int[Tensor, "B N"]) -> Float[
 
 
 def scales_outputs(network: PreTrainedModel) -> bool:
-    """Returns whether hidden states are scaled before the output layer: in T5 and umT5 where it is the embedding
-    matrix."""
+    """Returns whether outputs are scaled before the output layer: in T5 and umT5, if it is the embedding matrix."""
     config = network.config
     if config.model_type == "umt5":
         return bool(config.tie_word_embeddings)
@@ -158,7 +157,7 @@ def scales_outputs(network: PreTrainedModel) -> bool:
 
 
 def _attended(x: Tensor, encoded: Encoded, module: Any) -> Tensor:
-    """Attention `[B * N, D]` of decoder positions `[B, N, D]` to the encoder's states."""
+    """Returns attention `[B * N, D]` of decoder positions `[B, N, D]` to the encoder's states."""
     heads: int = module.n_heads
     n = x.shape[1]
     weights: list[Tensor] = [getattr(module, name).weight for name in "qkvo"]
@@ -171,8 +170,8 @@ def _attended(x: Tensor, encoded: Encoded, module: Any) -> Tensor:
         size = len(group.rows)
         one = query[start : start + size].permute(2, 0, 1, 3).reshape(heads, size * n, width)
         start += size
-        # Both ways give the same scores but for rounding. The first makes `heads * n` queries of width D for each
-        # row; the second projects every state to a key and a value. The first is less work while targets are short.
+        # Both ways give the same scores up to rounding. The first makes `heads * n` queries of width D for each
+        # row; the second projects every state to a key and a value. The first takes less work while targets are short.
         if 2 * n <= width:
             asked = torch.bmm(one, key_by_head).view(heads, size, n, -1).transpose(0, 1)
             mixed = _Absorbed.apply(asked.reshape(size, heads * n, -1), states, mask)  # type: ignore[no-untyped-call]
@@ -194,7 +193,7 @@ def _normed(x: Tensor, module: Any) -> Tensor:
 
 
 def _fed_forward(x: Tensor, module: Any) -> Tensor:
-    """Both kinds of feed-forward layers of the family; `wo` may be held in float32."""
+    """Runs either kind of feed-forward layer of the family; `wo` may be in float32."""
     if hasattr(module, "wi_0"):
         gate, up = projected(x, module.wi_0, module.wi_1)
         is_gelu = type(module.act).__name__ == "NewGELUActivation"
@@ -215,7 +214,7 @@ def _mask(group: Group, like: Tensor) -> Tensor | None:
 
 
 def _bias(whole: Tensor, group: Group, mask: Tensor | None) -> Tensor:
-    """`[B_g * H, L_g, L_g]` what is added to the scores of a group."""
+    """Returns `[B_g * H, L_g, L_g]` the bias on the scores of a group."""
     bias = whole[:, : group.length, : group.length]
     if mask is None:
         return bias.repeat(len(group.rows), 1, 1)
@@ -250,7 +249,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of query, key and value."""
+        """Returns the gradients of query, key and value."""
         shape, dtype, device = ctx.like
         to_query, to_key, to_value = (torch.empty(shape, dtype=dtype, device=device) for _ in range(3))
         for number, group in enumerate(ctx.groups):
@@ -266,7 +265,7 @@ class _Attention(torch.autograd.Function):
 
 
 class _Absorbed(torch.autograd.Function):
-    """Attention whose keys and values are the states themselves; their two gradients become one."""
+    """Attention whose keys and values are the states themselves; their two gradients add up."""
 
     @staticmethod
     def forward(ctx: Any, asked: Tensor, states: Tensor, mask: Tensor | None) -> Tensor:
@@ -279,24 +278,24 @@ class _Absorbed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the queries and of the states."""
+        """Returns the gradients of the queries and of the states."""
         asked, states, weights = ctx.saved_tensors
         to_scores = torch._softmax_backward_data(
             torch.bmm(grad, states.transpose(1, 2)), weights, -1, weights.dtype
         )
-        # The states are keys and values at once, so they get both gradients: W' dO and dS' Q.
+        # The states are both keys and values, so they get both gradients: W' dO and dS' Q.
         to_states = torch.bmm(weights.transpose(1, 2), grad).baddbmm_(to_scores.transpose(1, 2), asked)
         return torch.bmm(to_scores, states), to_states, None
 
 
 def _by_head(packed: Tensor, group: Group, heads: int) -> Tensor:
-    """A group of `[T, H * hd]` as `[B_g * H, L_g, hd]`."""
+    """Returns a group of `[T, H * hd]` as `[B_g * H, L_g, hd]`."""
     part = packed[group.start : group.stop].view(len(group.rows), group.length, heads, -1)
     return part.transpose(1, 2).reshape(len(group.rows) * heads, group.length, -1)
 
 
 def _to_place(packed: Tensor, found: Tensor, group: Group) -> None:
-    """Writes `[B_g * H, L_g, hd]` to where the group lies in `[T, H * hd]`."""
+    """Writes `[B_g * H, L_g, hd]` to the group's places in `[T, H * hd]`."""
     rows = len(group.rows)
     place = packed[group.start : group.stop].view(rows, group.length, -1, found.shape[-1])
     place.copy_(found.view(rows, -1, group.length, found.shape[-1]).transpose(1, 2))

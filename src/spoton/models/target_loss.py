@@ -1,7 +1,7 @@
 """Losses of target tokens from hidden states, in memory that does not grow with the number of targets.
 
-Logits are made for a few positions at a time and turned into losses and gradients at once, since a frozen output layer
-needs no gradient of its own; nothing as large as the vocabulary is kept for the backward pass.
+Logits are computed for a few positions at a time and turned into losses and gradients immediately, since a frozen
+output layer needs no gradient. Nothing as large as the vocabulary is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from transformers import PreTrainedModel
 
 from spoton.shapes import Float, Int
 
-# Logits made at once; about 16 MB in float32, and products of 85 rows with a vocabulary of 49,152.
+# Logits computed at once; about 16 MB in float32, and products of 85 rows with a vocabulary of 49,152.
 _LOGITS_AT_ONCE = 2**22
 
 Head = Callable[[Float[Tensor, "N D"]], Float[Tensor, "N V"]]
-"""From hidden states `[N, D]` to logits `[N, V]`."""
+"""Maps hidden states `[N, D]` to logits `[N, V]`."""
 
 
 def head_of(network: PreTrainedModel) -> Head | None:
-    """Returns what turns the last hidden states of `network` into logits; None where that is more than is known
-    here."""
+    """Returns the function from last hidden states of `network` to logits; None if its steps are not known here."""
     config = network.config.get_text_config()
     output = network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     if output is None or any(hasattr(config, name) for name in ("logit_scale", "logits_scaling")):
@@ -34,7 +33,7 @@ def head_of(network: PreTrainedModel) -> Head | None:
     cap = getattr(config, "final_logit_softcapping", None)
 
     def head(hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-        """Logits, with Gemma 2's cap."""
+        """Returns logits, with Gemma 2's cap."""
         logits: Tensor = output(hidden)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
@@ -44,7 +43,7 @@ def head_of(network: PreTrainedModel) -> Head | None:
 def target_losses(
     hidden: Float[Tensor, "N D"], wanted: Int[Tensor, " N"], head: Head, vocabulary: int
 ) -> Float[Tensor, " N"]:
-    """Negative log-likelihood of each target token: `[N]` float32, in nats.
+    """Returns the negative log-likelihood of each target token: `[N]` float32, in nats.
 
     Args:
         hidden: `[N, D]` last hidden states at the positions that predict the targets.
@@ -61,7 +60,7 @@ def target_losses(
 def log_likelihoods(
     hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " C"], head: Head, vocabulary: int
 ) -> Float[Tensor, "N C"]:
-    """Log-likelihood of each of several tokens at each place: `[N, C]` float32, in nats.
+    """Returns the log-likelihood of each of several tokens at each place: `[N, C]` float32, in nats.
 
     Args:
         hidden: `[N, D]` last hidden states.
@@ -77,7 +76,7 @@ def log_likelihoods(
 
 
 class _TargetLosses(torch.autograd.Function):
-    """Gradients are made in the forward pass, while the logits are there."""
+    """Computes gradients in the forward pass, while the logits exist."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, wanted: Tensor, head: Head, at_once: int) -> Tensor:
@@ -99,6 +98,6 @@ class _TargetLosses(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Each loss depends on its own hidden state only."""
+        """Scales the stored gradients: each loss depends on its own hidden state only."""
         (gradient,) = ctx.saved_tensors
         return gradient * grad[:, None].to(gradient.dtype), None, None, None

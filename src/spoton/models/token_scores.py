@@ -1,4 +1,4 @@
-"""Log-likelihoods of tokens that are already there, and which tokens were likelier, a few places at a time."""
+"""Log-likelihoods of given tokens, and the likeliest tokens at their places, a few places at a time."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 
 from spoton.shapes import Float, Int
 
-# Logits made at once: some 16 MB in float32.
+# Logits computed at once: about 16 MB in float32.
 _LOGITS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
 class TokenScores:
-    """How likely the tokens of one text are, each behind those before it; the first has none before it.
+    """Log-likelihood of each token of one text given those before it; the first token has none before it.
 
     Attributes:
         log_likelihoods: `[L - 1]` of the tokens from the second on, in nats.
@@ -36,13 +36,13 @@ def token_scores(
     k: int,
     vocabulary: int,
 ) -> list[TokenScores]:
-    """Scores of the tokens of several texts.
+    """Returns scores of the tokens of several texts.
 
     Args:
-        logits: Of a slice of the N places, `[n, V]`.
-        wanted: `[N]` the token that stands behind each place.
-        lengths: How many of the N places each text has.
-        k: How many likeliest tokens to name.
+        logits: Returns the logits `[n, V]` of a slice of the N places.
+        wanted: `[N]` the token after each place.
+        lengths: Number of places of each text among the N.
+        k: Number of likeliest tokens to return.
         vocabulary: V, to bound memory.
     """
     found, top, tokens = [], [], []

@@ -1,6 +1,6 @@
-"""What is learned: the soft prompt and its card, how a prompt begins, and the library that keeps prompts.
+"""Learned prompts: the soft prompt and its card, how a prompt begins, and the library that keeps prompts.
 
-This room holds plain values and their files. It knows nothing of models, tasks or tuning.
+This package holds plain values and their files. It knows nothing of models, tasks or tuning.
 """
 
 from spoton.prompts.card import Card, Parent

@@ -1,7 +1,7 @@
-"""The card of a soft prompt: where it came from, what it was made for, and how well it does.
+"""The card of a soft prompt: its origin, its purpose and its scores.
 
-A card is provenance only. It holds no tensors and runs nothing; scores, hashes and fingerprints are computed
-elsewhere and written down here.
+A card holds provenance only. It has no tensors and runs nothing; scores, hashes and fingerprints are computed elsewhere
+and recorded here.
 """
 
 from datetime import UTC, datetime
@@ -33,14 +33,14 @@ class Parent(BaseModel):
 
 
 class Calibration(BaseModel):
-    """What turns a prompt's label scores into calibrated ones: `scores / temperature + bias`."""
+    """The numbers that calibrate a prompt's label scores: `scores / temperature + bias`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bias: list[FiniteFloat]
-    """One a label, in the order of the card's labels; they sum to zero."""
+    """One per label, in the order of the card's labels; they sum to zero."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """Above 1 where the prompt is too sure of itself."""
+    """Above 1 if the prompt is overconfident."""
     rows: int = Field(ge=1)
     """Training rows it was fitted on."""
 
@@ -51,17 +51,17 @@ class Member(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Text
-    """What the prompt was called."""
+    """Name of the prompt."""
     length: int = Field(ge=1)
-    """P, how many rows of the ensemble's value are its own."""
+    """P, the number of rows of the ensemble's value that belong to this prompt."""
     hash: Text
     """`SoftPrompt.content_hash()` of the prompt."""
     calibration: Calibration | None = None
-    """Of its own label scores."""
+    """Calibration of its own label scores."""
 
 
 class Card(BaseModel):
-    """Provenance of one soft prompt. Everything but the first four fields has a default.
+    """Provenance of one soft prompt. Every field but the first four has a default.
 
     Examples:
         >>> card = Card(name="news", task="news_sentiment", model="smollm2-135m", model_fingerprint="9f2c")
@@ -69,19 +69,19 @@ class Card(BaseModel):
         {}
     """
 
-    # `model` and `model_fingerprint` are field names here, which pydantic otherwise keeps for itself.
+    # `model` and `model_fingerprint` are field names here; pydantic otherwise reserves the prefix.
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     name: Text
-    """What the prompt is called; in a library, the name of its file."""
+    """Name of the prompt; in a library, the name of its file."""
     task: Text
     """The task it was tuned on."""
     model: Text
     """Name of the frozen model it was tuned with."""
     model_fingerprint: Text
-    """Fingerprint of that model: a prompt means nothing to any other."""
+    """Fingerprint of that model: a prompt is meaningless to any other."""
     dtype: str = ""
-    """Type the model's weights were held in while it was tuned: `bfloat16`, `float32`, ..."""
+    """Type of the model's weights during tuning: `bfloat16`, `float32`, ..."""
     family: str = ""
     """The task's family, such as sentiment."""
     data_hash: str = ""
@@ -89,9 +89,9 @@ class Card(BaseModel):
     template: str = ""
     """The template that turned rows into inputs."""
     form: str = ""
-    """Form of a catalog's task: `t5` or `natural`. Empty for a user's own rows and in cards older than the field."""
+    """Form of a catalog task: `t5` or `natural`. Empty for a user's own rows and in cards older than the field."""
     target: str = ""
-    """Column of the targets in the data file, if it was one; `evaluate` looks there."""
+    """Target column of the data file, if there was one; `evaluate` reads it."""
     labels: list[str] | None = None
     """Label words in their fixed order; None for open targets."""
     recipe: dict[str, JsonValue] = {}
@@ -99,12 +99,12 @@ class Card(BaseModel):
     seed: int | None = None
     """Seed of the tuning run."""
     scores: dict[str, dict[str, Score]] = {}
-    """Split, metric, value in percent: `{"validation": {"accuracy": 81.0}}`; correlations -100 to 100. Of a calibrated
-    prompt, `validation_uncalibrated` and `test_uncalibrated` tell what it scores without its calibration."""
+    """Split, metric, value in percent: `{"validation": {"accuracy": 81.0}}`; correlations -100 to 100. For a calibrated
+    prompt, `validation_uncalibrated` and `test_uncalibrated` hold the scores without calibration."""
     majority: dict[str, Score] = {}
-    """What always giving the most frequent training target scores, by split, under the main metric; empty: unknown."""
+    """Score of always giving the most frequent training target, by split, under the main metric; empty: unknown."""
     calibration: Calibration | None = None
-    """Of the label scores, fitted on training rows; None: scores are used as they are."""
+    """Calibration of the label scores, fitted on training rows; None: scores are used unchanged."""
     evaluation: str = ""
     """How the scores were obtained: `rank` or `generate`."""
     metric: str = ""
@@ -120,14 +120,14 @@ class Card(BaseModel):
     parents: list[Parent] = []
     """The source prompts it was initialized from, if any."""
     members: list[Member] = []
-    """The prompts of an ensemble, whose rows stand one after another in the value; empty for a single prompt."""
+    """The prompts of an ensemble, whose rows follow each other in the value; empty for a single prompt."""
     versions: dict[str, str] = {}
-    """Package name to version, as installed when it was tuned."""
+    """Package name to version, as installed during tuning."""
     created: str = Field(default_factory=_now)
-    """When, as ISO 8601 in UTC."""
+    """Time of creation, as ISO 8601 in UTC."""
     license: str = ""
     """License of the prompt."""
     source: str = ""
-    """Where it came from, if it was imported."""
+    """Origin of the prompt, if it was imported."""
     notes: str = ""
-    """Anything a reader should know."""
+    """Anything else a reader should know."""

@@ -1,7 +1,7 @@
 """Ensembles: several prompts of one task that answer together, as one file.
 
-The rows of the prompts stand one after another in the value, and the card names them; how they answer together is the
-business of `spoton.evaluation`. An ensemble does not collapse into one prompt.
+The rows of the prompts follow each other in the value, and the card names the prompts. `spoton.evaluation` combines
+their answers. An ensemble does not collapse into one prompt.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from spoton.prompts.soft_prompt import SoftPrompt
 
 
 def ensemble_of(prompts: Sequence[SoftPrompt], name: str = "") -> SoftPrompt:
-    """Makes one prompt file of several prompts; its card is that of the first, without scores.
+    """Makes one prompt file from several prompts; its card is that of the first, without scores.
 
     Args:
         prompts: At least two, of one model, with the same labels and template.
-        name: What the ensemble is called; that of the first prompt if empty.
+        name: Name of the ensemble; that of the first prompt if empty.
 
     Raises:
-        PromptError: There are fewer, one of them is an ensemble, or they differ in what they read or answer.
+        PromptError: There are fewer, one of them is an ensemble, or they differ in their inputs or answers.
 
     Example:
         >>> ensemble_of([first, second], "reviews").card.members[1].name  # doctest: +SKIP

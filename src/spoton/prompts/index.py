@@ -1,8 +1,8 @@
 """The index of a large library: heads, mean keys and mean displacements of its prompts, derived from their files.
 
-It is kept in the cache folder, in one folder for each library: an SQLite file of heads, and for every width D a plain
-file of float32 rows, which only grows. A prompt is read again when its file's size or modification time changes.
-Missing or damaged parts are rebuilt from the prompt files, which can be used without an index.
+It is in the cache folder, in one folder per library: an SQLite file of heads, and for every width D a plain file of
+float32 rows, which only grows. A prompt is read again when its file's size or modification time changes. Missing or
+damaged parts are rebuilt from the prompt files, which are usable without an index.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ CREATE TABLE prompts (
     size INTEGER, fingerprint TEXT, task TEXT, data_hash TEXT, source TEXT, card TEXT, damage TEXT
 );
 """
-# Prompts between two commits, so that little is lost when the first indexing is killed.
+# Prompts between two commits, so that little is lost if the first indexing is killed.
 _AT_ONCE = 2000
 # Rows of means in memory at once: some tens of megabytes.
 _ROWS_AT_ONCE = 4096
 
 
 class Head(NamedTuple):
-    """What the index knows of one prompt file.
+    """The index entry of one prompt file.
 
     Attributes:
         name: Its name in the library.
@@ -57,7 +57,7 @@ class Head(NamedTuple):
         data_hash: Hash of the data on the card.
         source: Source on the card.
         card: Its card as JSON.
-        damage: Why it cannot be used; empty if it can.
+        damage: Why the file cannot be used; empty if it can.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Head(NamedTuple):
     place: int | None
     length: int
     dim: int
-    has_key: int  # SQLite has no other
+    has_key: int  # SQLite has no booleans
     size: int
     fingerprint: str
     task: str
@@ -88,7 +88,7 @@ class LibraryIndex:
         self.folder = (cache_folder() / "libraries" if folder is None else folder) / name
 
     def heads(self, files: Mapping[str, str]) -> list[Head]:
-        """Returns the head of every file, sorted by name, after it has read new and changed files.
+        """Returns the head of every file, sorted by name, after reading new and changed files.
 
         Args:
             files: Paths of the library's prompt files by name, sorted; heads of other files are removed.
@@ -100,16 +100,16 @@ class LibraryIndex:
             ValueError,
             KeyError,
             TypeError,
-        ):  # damaged: SQLite and the row types fail in any of these ways
+        ):  # a damaged index: SQLite and the row types fail in any of these ways
             self.clear()
             return self._refreshed(files)
 
     def means(
         self, heads: Sequence[Head]
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]]:
-        """Yields mean tokens `[n, D]` of keys, and of keys minus their starts; NaN where a file has no key or no start.
+        """Yields mean tokens `[n, D]` of keys, and of keys minus starts; NaN if a file has no key or no start.
 
-        The means come in parts, which are read and not mapped, so that memory does not grow with the library.
+        The means are read in parts and not mapped, so that memory does not grow with the library.
 
         Args:
             heads: Heads of undamaged prompts of one width, as `heads` returns them.
@@ -154,7 +154,7 @@ class LibraryIndex:
         return [known[name] for name in stamps]
 
     def _require_means(self, database: sqlite3.Connection) -> None:
-        """Raises `ValueError` if a file of means is missing, cut short, or does not hold whole rows."""
+        """Raises `ValueError` if a file of means is missing, truncated, or does not hold whole rows."""
         last = database.execute("SELECT dim, MAX(place) FROM prompts WHERE place IS NOT NULL GROUP BY dim")
         for dim, place in last.fetchall():
             path = self._rows_of(dim)
@@ -230,7 +230,7 @@ def cosines(
 
 def _read(database: sqlite3.Connection) -> list[Head]:
     heads = list(map(Head._make, database.execute("SELECT * FROM prompts")))
-    for head in heads[:1]:  # one row is enough to recognise a file of another kind
+    for head in heads[:1]:  # one row is enough to detect a file of another kind
         json.loads(head.card or "{}")
     return heads
 

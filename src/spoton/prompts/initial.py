@@ -1,9 +1,9 @@
-"""How a prompt begins: the first value `[P, D]` of a tuning run, before any step is taken.
+"""The start of a prompt: the first value `[P, D]` of a tuning run, before any step is taken.
 
 The strategies of Lester et al. 2021 (section 3.2: random uniform, sampled vocabulary, class labels), a text,
 and the two of soft prompt transfer: another prompt, or a weighted combination of several.
 
-Everything here deals in embedding matrices and token ids; nothing loads a model or turns text into ids.
+This file works with embedding matrices and token ids; it does not load a model or turn text into ids.
 Results are float32 on the CPU. All randomness comes from the seed: equal arguments give equal prompts.
 """
 
@@ -22,16 +22,16 @@ class Tokenizer(Protocol):
     """The part of a Hugging Face tokenizer that `common_token_ids` reads."""
 
     def get_vocab(self) -> dict[str, int]:
-        """Token to id."""
+        """Returns token to id."""
         ...
 
     def get_added_vocab(self) -> dict[str, int]:
-        """Token to id of the special and added tokens alone."""
+        """Returns token to id, for special and added tokens alone."""
         ...
 
 
 def from_uniform(length: int, dim: int, seed: int, scale: float = 0.5) -> Float[Tensor, "{length} {dim}"]:
-    """Random numbers, evenly spread over [-scale, scale] (Lester et al. 2021, section 3.2).
+    """Returns uniform random numbers from [-scale, scale] (Lester et al. 2021, section 3.2).
 
     The authors' code draws from [0, scale) instead; this follows the paper.
 
@@ -54,7 +54,7 @@ def from_uniform(length: int, dim: int, seed: int, scale: float = 0.5) -> Float[
 def from_vocabulary(
     embeddings: Float[Tensor, "V D"], common_ids: Sequence[int], length: int, seed: int
 ) -> Float[Tensor, "{length} D"]:
-    """Embeddings of randomly chosen common tokens (Lester et al. 2021, section 3.2).
+    """Returns embeddings of randomly chosen common tokens (Lester et al. 2021, section 3.2).
 
     Args:
         embeddings: `[V, D]` the model's input embeddings.
@@ -86,7 +86,7 @@ def from_label_words(
     length: int,
     seed: int,
 ) -> Float[Tensor, "{length} D"]:
-    """Embeddings of the label words first, then of common tokens (Lester et al. 2021, section 3.2).
+    """Returns embeddings of the label words first, then of common tokens (Lester et al. 2021, section 3.2).
 
     A label of several tokens becomes one row, their mean. Labels beyond `length` are left out.
 
@@ -115,7 +115,7 @@ def from_label_words(
 def from_text(
     embeddings: Float[Tensor, "V D"], token_ids: Sequence[int], length: int
 ) -> Float[Tensor, "{length} D"]:
-    """Embeddings of a text's tokens, repeated from the start or cut to `length`.
+    """Returns embeddings of a text's tokens, repeated from the start or cut to `length`.
 
     Args:
         embeddings: `[V, D]` the model's input embeddings.
@@ -134,7 +134,7 @@ def from_text(
 
 
 def from_prompt(value: Float[Tensor, "Q D"], length: int) -> Float[Tensor, "{length} D"]:
-    """Another prompt, brought to `length` (see `resize_prompt`): soft prompt transfer from one source.
+    """Returns another prompt resized to `length` (see `resize_prompt`): soft prompt transfer from one source.
 
     Args:
         value: `[Q, D]` the source prompt.
@@ -152,7 +152,7 @@ def from_prompt(value: Float[Tensor, "Q D"], length: int) -> Float[Tensor, "{len
 def from_combination(
     values: Sequence[Float[Tensor, "_ _"]], weights: Sequence[float], length: int
 ) -> Float[Tensor, "{length} D"]:
-    """Weighted average of prompts (Vu et al. 2022, section 3.3), each brought to `length` first.
+    """Returns a weighted average of prompts (Vu et al. 2022, section 3.3), each first resized to `length`.
 
     Args:
         values: `[Q, D]` each; the lengths may differ.
@@ -184,20 +184,19 @@ def from_combination(
 
 
 def common_token_ids(tokenizer: Tokenizer, count: int = 5000) -> list[int]:
-    """Returns the tokens most frequent in pretraining text, as far as a tokenizer knows (5,000: Lester et al. 2021).
+    """Returns the tokens that a tokenizer suggests are most frequent in pretraining text (5,000: Lester et al. 2021).
 
-    A unigram SentencePiece vocabulary (T5) is sorted by likelihood, so these are its first ids. The ids of a
-    BPE vocabulary are in merge order: frequent pairs come first, but the earliest are fragments ("th", "er")
-    that later merges swallow and text hardly shows. Only tokens that begin a word and are all letters are
-    kept: mostly words, where an early merge means a frequent word. The letters are a to z, as byte-level
-    vocabularies spell other scripts in bytes, and parts of characters would slip in. A vocabulary without
-    word marks gives its ids in order.
+    A unigram SentencePiece vocabulary (T5) is sorted by likelihood, so these are its first ids. The ids of a BPE
+    vocabulary are in merge order: frequent pairs come first, but the earliest are fragments ("th", "er") that later
+    merges absorb and that rarely occur in text. Only tokens that begin a word and are all letters are kept: mostly
+    words, for which an early merge means high frequency. The letters are a to z: byte-level vocabularies spell other
+    scripts in bytes, and would add parts of characters. A vocabulary without word marks gives its ids in order.
 
     Special and added tokens are always left out.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
-        count: How many ids at most.
+        count: Largest number of ids.
 
     Returns:
         Ids, most frequent first; fewer than `count` if the vocabulary has no more.

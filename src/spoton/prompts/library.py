@@ -1,11 +1,11 @@
 """A prompt library: a folder of prompt files, safe to share between processes.
 
-The folder is the library, and listing it reads the head of each file. A file takes its name in one step and never
-changes afterwards, so nothing needs a lock. From `INDEXED_FROM` prompts on, heads come from an index in the cache
-folder (`index.py`), which is derived from the files and made anew if it is missing or damaged.
+The folder is the library, and listing it reads the head of each file. A file gets its name in one step and never
+changes afterwards, so no lock is needed. From `INDEXED_FROM` prompts on, heads come from an index in the cache folder
+(`index.py`), which is derived from the files and rebuilt if it is missing or damaged.
 
-The library stores prompts and finds them by what their cards say. It does not compare them: similarity and
-retrieval belong to transfer.
+The library stores prompts and finds them by their cards. It does not compare them: `spoton.transfer` computes
+similarity and retrieves.
 """
 
 import difflib
@@ -29,14 +29,14 @@ from spoton.prompts.soft_prompt import SoftPrompt, read_header
 from spoton.reading import reason
 
 SUFFIX = ".safetensors"
-# From that many prompts on the heads are kept in an index: below, reading them takes less than half a second.
+# From this many prompts on, the heads are in an index; reading fewer takes less than half a second.
 INDEXED_FROM = 500
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _NAME_RULE = "expected lower-case letters, digits, '.', '_' and '-', a letter or digit first, 200 at most"
 
 
 class Identity(NamedTuple):
-    """Of which model and rows a prompt is: four fields of its card."""
+    """The model and rows of a prompt: four fields of its card."""
 
     fingerprint: str
     task: str
@@ -55,8 +55,8 @@ class Entry:
         dim: D.
         has_key: Whether it can be retrieved by similarity.
         size_bytes: Size of the file.
-        known_card: Its card, or the card's JSON, which is read when somebody asks for it.
-        head: What the index of its library knows of it; None in libraries without one.
+        known_card: Its card, or the card's JSON, which is parsed on first use.
+        head: Its entry in the library's index; None in libraries without one.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Entry:
 
     @property
     def identity(self) -> Identity:
-        """Of which model and rows it is, without reading a card that is not read yet."""
+        """The model and rows of the prompt, without parsing a card that is not parsed yet."""
         if self.head is not None:
             return Identity(self.head.fingerprint, self.head.task, self.head.data_hash, self.head.source)
         card = self.card
@@ -92,7 +92,7 @@ class Listing(list[Entry]):
     """The prompts of a library, sorted by name.
 
     Attributes:
-        damaged: Name to reason of the files that were skipped.
+        damaged: Reason by name, for the files that were skipped.
     """
 
     def __init__(self, entries: Iterable[Entry] = (), damaged: Mapping[str, str] | None = None) -> None:
@@ -105,11 +105,11 @@ Entries = list[Entry]  # inside the class below, `list` is the method
 
 @dataclass(frozen=True)
 class Verification:
-    """What `PromptLibrary.verify` found.
+    """The result of `PromptLibrary.verify`.
 
     Attributes:
-        ok: Names of the whole prompts.
-        damaged: Name to reason of the others.
+        ok: Names of the intact prompts.
+        damaged: Reason by name, for the others.
     """
 
     ok: list[str]
@@ -122,9 +122,9 @@ class PromptLibrary:
     It is a path, or the URL of any file system that fsspec knows, such as `hf://owner/name` (`RemoteLibrary`).
 
     Attributes:
-        folder: Where the files are.
+        folder: The folder of the files.
         readonly: Whether `add` and `remove` are refused.
-        damaged: Name to reason of the files that the last `list` or `search` had to skip.
+        damaged: Reason by name, for the files that the last `list` or `search` skipped.
 
     Raises:
         LibraryError: `folder` is a file.
@@ -137,7 +137,7 @@ class PromptLibrary:
     """
 
     def __new__(cls, folder: Path | str, readonly: bool = False) -> Self:
-        """A `RemoteLibrary` for the URL of another file system."""
+        """Returns a `RemoteLibrary` for the URL of another file system."""
         from spoton.prompts.library_url import RemoteLibrary, local_folder
 
         return super().__new__(RemoteLibrary if local_folder(folder) is None else cls)  # type: ignore[return-value]
@@ -153,18 +153,18 @@ class PromptLibrary:
 
     @property
     def place(self) -> str:
-        """Where the library is, as a user names it."""
+        """The location of the library, as a user names it."""
         return str(self.folder)
 
     def add(self, prompt: SoftPrompt, *, name: str | None = None, replace: bool = False) -> Path:
-        """Saves a prompt in the library. Its card takes the name it gets there.
+        """Saves a prompt in the library. Its card takes its name in the library.
 
-        Any number of processes may add at once: each file appears whole, and of several that want one name
-        exactly one gets it.
+        Any number of processes may add at once: each file appears complete, and of several that want one name exactly
+        one gets it.
 
         Args:
             prompt: The prompt.
-            name: Lower-case letters, digits, dots, underscores and dashes; the name on the card if not given.
+            name: Lower-case letters, digits, dots, underscores and dashes; by default the name on the card.
             replace: Whether a prompt of that name may be replaced.
 
         Returns:
@@ -200,7 +200,7 @@ class PromptLibrary:
             raise self._unknown(name) from error
 
     def path(self, name: str) -> Path:
-        """Returns the file of a prompt, whether it is there or not.
+        """Returns the file of a prompt, whether or not it exists.
 
         Raises:
             LibraryError: The name is malformed.
@@ -225,7 +225,7 @@ class PromptLibrary:
             try:
                 entries.append(_entry(path))
             except PromptNotFoundError:
-                continue  # removed by another process since the folder was read
+                continue  # removed by another process after the folder was read
             except PromptError as error:
                 damaged[path.stem] = str(error)
         self.damaged = damaged
@@ -233,12 +233,12 @@ class PromptLibrary:
 
     @cached_property
     def index(self) -> LibraryIndex:
-        """What is derived from the files of a large library."""
+        """The index derived from the files of a large library."""
         return LibraryIndex(self.folder)
 
     def _indexed(self, names: Sequence[str]) -> Listing:
-        """The prompts by the index, which is brought up to date."""
-        # Joined as text: a hundred thousand paths in a tenth of the time.
+        """Returns the prompts from the index, after updating it."""
+        # Joined as text, which takes a tenth of the time for a hundred thousand paths.
         folder = f"{self.folder}{os.sep}"
         files = {name: f"{folder}{name}{SUFFIX}" for name in names}
         heads = self.index.heads(files)
@@ -259,7 +259,7 @@ class PromptLibrary:
         """Returns the prompts that meet every condition given.
 
         Args:
-            text: Words that all occur, in any case, in the name, task, family, labels, source or notes.
+            text: Words that must all occur, in any case, in the name, task, family, labels, source or notes.
             family: Exact task family.
             task: Exact task name.
             model_fingerprint: Exact fingerprint of the frozen model.
@@ -275,14 +275,14 @@ class PromptLibrary:
         ]
 
     def verify(self) -> Verification:
-        """Reads every file in full and checks it against its checksum; names are checked too."""
+        """Reads every file in full and verifies its checksum; checks names too."""
         stems = self._stems()
         found = Verification(ok=[], damaged=self._badly_named(stems))
         for path in (self.path(stem) for stem in stems if stem not in found.damaged):
             try:
                 SoftPrompt.load(path)
             except PromptNotFoundError:
-                continue  # removed by another process since the folder was read
+                continue  # removed by another process after the folder was read
             except PromptError as error:
                 found.damaged[path.stem] = str(error)
             else:
@@ -306,7 +306,7 @@ class PromptLibrary:
             ) from error
 
     def _files(self) -> Sequence[Path]:
-        """The prompt files with a valid name, sorted.
+        """Returns the prompt files with a valid name, sorted.
 
         Raises:
             LibraryError: The folder cannot be read.
@@ -314,7 +314,7 @@ class PromptLibrary:
         return [self.folder / (stem + SUFFIX) for stem in self._stems() if _NAME.fullmatch(stem)]
 
     def _stems(self) -> Sequence[str]:
-        """The names of all prompt files, valid or not, sorted.
+        """Returns the names of all prompt files, valid or not, sorted.
 
         Raises:
             LibraryError: The folder cannot be read.
@@ -332,7 +332,7 @@ class PromptLibrary:
         )
 
     def _badly_named(self, stems: Iterable[str]) -> dict[str, str]:
-        """Name to reason of the files that no name refers to."""
+        """Returns the reason by name, for the files that no valid name refers to."""
         return {
             stem: f"{stem!r} cannot be a prompt's name; {_NAME_RULE}. Rename the file."
             for stem in stems
@@ -360,10 +360,10 @@ def starter_library() -> PromptLibrary:
 
 
 def default_library_path() -> Path:
-    """Where a user's prompts are kept: `$SPOTON_LIBRARY`, else `library` in the user's data folder.
+    """Returns the folder of a user's prompts: `$SPOTON_LIBRARY`, else `library` in the user's data folder.
 
     Raises:
-        LibraryError: Neither is known: the user has no home.
+        LibraryError: Neither is known, since the user has no home folder.
     """
     chosen = os.environ.get("SPOTON_LIBRARY")
     if chosen:

@@ -1,10 +1,10 @@
 """Prompt libraries behind a URL: any file system of fsspec (`memory://`, `s3://`, `sftp://`, `hf://owner/name`, ...).
 
-Prompt files are small, so such a library is mirrored: every listing asks the remote folder what it holds and
-fetches the files that are new or changed. Whatever reads prompts then works on the mirror, as on any folder.
+Prompt files are small, so such a library is mirrored: every listing asks the remote folder for its contents and fetches
+the files that are new or changed. All reading then happens on the mirror, as on any folder.
 
-A remote store has no hard links: that a name is taken is checked before the write, so of two processes that add the
-same new name in the same moment the later one wins.
+A remote store has no hard links, so a name is checked before the write. If two processes add the same new name at the
+same moment, the later one wins.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class RemoteLibrary(PromptLibrary):
     """A prompt library behind a URL; `PromptLibrary(url)` makes one.
 
     Attributes:
-        url: Where it is.
+        url: The URL of the library.
         folder: Its mirror in the cache folder.
 
     Raises:
-        LibraryError: fsspec knows no such URL, or its driver is not installed.
+        LibraryError: fsspec does not know such a URL, or its driver is not installed.
 
     Examples:
         >>> library = PromptLibrary("memory://team/prompts")
@@ -74,7 +74,7 @@ class RemoteLibrary(PromptLibrary):
 
     @property
     def place(self) -> str:
-        """The URL."""
+        """The URL of the library."""
         return self.url
 
     def add(self, prompt: SoftPrompt, *, name: str | None = None, replace: bool = False) -> Path:
@@ -100,7 +100,7 @@ class RemoteLibrary(PromptLibrary):
         return path
 
     def get(self, name: str) -> SoftPrompt:
-        """Loads one prompt, as it is in the remote folder now. See `PromptLibrary.get`."""
+        """Loads one prompt in its current remote version. See `PromptLibrary.get`."""
         self.refresh()
         return super().get(name)
 
@@ -116,7 +116,7 @@ class RemoteLibrary(PromptLibrary):
         self.refresh()
 
     def refresh(self) -> None:
-        """Brings the mirror to what the remote folder holds.
+        """Updates the mirror to the contents of the remote folder.
 
         Raises:
             LibraryError: It cannot be reached, or needs credentials.
@@ -148,7 +148,7 @@ class RemoteLibrary(PromptLibrary):
         return f"{self._root}/{name}{SUFFIX}"
 
     def _listed(self) -> dict[str, str]:
-        """File name to what identifies its version, of every prompt file there."""
+        """Returns the version identifier of every remote prompt file, by file name."""
         self._remote.invalidate_cache()
         try:
             entries: list[dict[str, Any]] = self._remote.ls(self._root, detail=True)
@@ -162,7 +162,7 @@ class RemoteLibrary(PromptLibrary):
         }
 
     def _known(self) -> dict[str, str]:
-        """What the mirror was made of; empty if that is not known."""
+        """Returns the versions that the mirror was made from; empty if unknown."""
         try:
             known: dict[str, str] = parse_json((self.folder / _STATE).read_text())
         except (OSError, ValueError):
@@ -171,7 +171,7 @@ class RemoteLibrary(PromptLibrary):
 
     @contextmanager
     def _reached(self, *but: type[Exception]) -> Iterator[None]:
-        """Turns whatever a driver raises into one message, but for some types: each has errors of its own."""
+        """Turns any error of a driver into one message, except the given types: each driver has its own errors."""
         try:
             # Without a network, the Hub's client would retry for half a minute.
             with hub_or_cache() if self.url.startswith("hf://") else nullcontext():

@@ -1,4 +1,4 @@
-"""Opening libraries by what people call them: `starter`, a folder, or a URL."""
+"""Opening libraries by the names that users give: `starter`, a folder, or a URL."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from spoton.errors import LibraryError
 from spoton.prompts.library import PromptLibrary, starter_library
 
 STARTER = "starter"
-"""Names the library that comes with spoton."""
+"""Name of the library that comes with spoton."""
 
 
 def open_library(place: str) -> PromptLibrary:
-    """Opens a library to read from.
+    """Opens a library for reading.
 
     Args:
         place: `starter`, a folder, or a URL such as `hf://owner/name`.

@@ -1,7 +1,7 @@
-"""The header of a safetensors file, read as bytes: which tensors there are, and the text of a card next to them.
+"""The header of a safetensors file, read as bytes: its tensors, and the text of a card next to them.
 
-The library of the format opens a path and gives no metadata of bytes that are already in memory; but a file that is
-read twice may be two files, if another process replaces it in between.
+The library of the format opens a path, and does not return the metadata of bytes that are already in memory. But
+reading a file twice may read two files, if another process replaces it in between.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any, BinaryIO
 from spoton.parsing import MalformedError, parse_json
 
 LENGTH_BYTES = 8
-"""In front of the head stands how many bytes it has, little-endian."""
+"""Length of the number before the head: the head's size in bytes, little-endian."""
 
 LARGEST = 4 * 2**20
-"""Bytes of a head that is read; that of a prompt takes some kilobytes."""
+"""Size of the largest head that is read, in bytes; that of a prompt takes some kilobytes."""
 
 
 @dataclass(frozen=True)
 class TensorHead:
-    """What is known of a tensor without reading it.
+    """A tensor's header entry, known without reading the tensor.
 
     Attributes:
         dtype: As the format writes it, such as `F32`.
@@ -48,11 +48,11 @@ def read_head(file: BinaryIO, size: int) -> FileHead:
     """Reads the head of an open file.
 
     Args:
-        file: At its start.
+        file: The file, at its start.
         size: Bytes of the whole file.
 
     Raises:
-        ValueError: It is not such a file, is cut short, or its head is too large.
+        ValueError: It is not a safetensors file, is truncated, or its head is too large.
         OSError: The file cannot be read.
     """
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")

@@ -1,10 +1,10 @@
-"""The soft prompt: a plain value, and the one file it is kept in.
+"""The soft prompt: a plain value, and the one file that holds it.
 
 A prompt file is a safetensors file with the tensors `value` and, if known, `key` and `start`. Its metadata has one
 entry, `spoton`: JSON with the format's name, a checksum, and the card. The same prompt always gives the same bytes.
 
-This module knows nothing of models: it compares fingerprints, and never computes one. Nor does it tune,
-choose or combine prompts.
+This module knows nothing of models: it compares fingerprints and never computes one. It also does not tune, choose or
+combine prompts.
 """
 
 import hashlib
@@ -38,14 +38,14 @@ _LARGEST = 4 * 2**30  # bytes of a file; the longest prompt of the largest model
 class SoftPrompt:
     """A tuned prompt: P virtual tokens in the embedding space of one frozen model.
 
-    Tensors are copied on the way in, to float32 on the CPU, so a prompt does not change when the tensor it
-    was made from is tuned further.
+    Tensors are copied to float32 on the CPU, so a prompt does not change when the tensor it was made from is tuned
+    further.
 
     Attributes:
         value: `[P, D]` the prompt to use: the best checkpoint.
         card: Its provenance.
         key: `[Q, D]` the task embedding: an early checkpoint, by which the prompt is retrieved, if known.
-        start: `[Q, D]` the prompt before its first step, if known; key minus start is what the task did to it.
+        start: `[Q, D]` the prompt before its first step, if known; key minus start is the effect of the task on it.
 
     Raises:
         PromptError: A tensor is not a finite matrix with at least one row, or key and value differ in D.
@@ -85,7 +85,7 @@ class SoftPrompt:
 
     @property
     def values(self) -> list[Float[Tensor, "_ {self.dim}"]]:
-        """The prompts `[P_k, D]` that are asked: those of an ensemble, else the value alone."""
+        """The prompts `[P_k, D]` that are run: those of an ensemble, else the value alone."""
         lengths = [member.length for member in self.card.members]
         return list(torch.split(self.value, lengths)) if lengths else [self.value]
 
@@ -93,7 +93,7 @@ class SoftPrompt:
         """Refuses an ensemble where one prompt is needed.
 
         Args:
-            purpose: What it is needed for, as a noun.
+            purpose: The purpose it is needed for, as a noun.
 
         Raises:
             PromptError: It is an ensemble; the message names its prompts.
@@ -116,14 +116,14 @@ class SoftPrompt:
         return self.value.shape[1]
 
     def content_hash(self) -> str:
-        """Returns what the prompt is, whatever its card says: 16 hex digits over shapes and bytes of its tensors."""
+        """Returns the identity of the prompt without its card: 16 hex digits over shapes and bytes of its tensors."""
         return _hash_of(self._tensors())[:16]
 
     def require_model(self, fingerprints: str | Sequence[str], model_name: str) -> None:
         """Refuses a model that the prompt was not tuned with.
 
         Args:
-            fingerprints: Fingerprint of the model about to be used, or all that mean it, its own first.
+            fingerprints: Fingerprint of the model about to be used, or all that identify it, its own first.
             model_name: Its name.
 
         Raises:
@@ -142,17 +142,17 @@ class SoftPrompt:
         tensors = self._tensors()
         card = self.card.model_dump(mode="json")
         record = {"format": FORMAT, "checksum": _checksum(card, tensors), "card": card}
-        # One entry on purpose: safetensors writes several in random order, and no two files would be equal.
+        # A single entry: safetensors writes several in random order, so no two files would be equal.
         return safetensors.torch.save(tensors, metadata={"spoton": json.dumps(record, ensure_ascii=False)})
 
     def save(self, path: Path | str) -> Path:
-        """Writes the prompt to one file, atomically, replacing what was there.
+        """Writes the prompt to one file, atomically, replacing any existing file.
 
         Returns:
             The path written.
 
         Raises:
-            SpotonError: The file cannot be written; nothing half-written is left behind.
+            SpotonError: The file cannot be written; no partial file is left behind.
         """
         path = Path(path)
         atomic_write(path, self.to_bytes())
@@ -160,10 +160,10 @@ class SoftPrompt:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Reads a prompt file, and checks every bit of it.
+        """Reads a prompt file and checks every bit of it.
 
         Raises:
-            PromptError: The file is missing, damaged, cut short, or not a prompt file.
+            PromptError: The file is missing, damaged, truncated, or not a prompt file.
         """
         path = Path(path)
         try:
@@ -174,14 +174,14 @@ class SoftPrompt:
 
     @classmethod
     def from_bytes(cls, data: bytes, source: Path | str) -> Self:
-        """Reads the content of a prompt file, and checks every bit of it.
+        """Reads the content of a prompt file and checks every bit of it.
 
         Args:
-            data: What `to_bytes` gave.
-            source: What errors call it.
+            data: The result of `to_bytes`.
+            source: Name of the content in errors.
 
         Raises:
-            PromptError: It is damaged, cut short, or not a prompt file.
+            PromptError: The content is damaged, truncated, or not a prompt file.
         """
         path = Path(source)
         try:
@@ -206,7 +206,7 @@ class SoftPrompt:
 
 @dataclass(frozen=True)
 class Header:
-    """What a prompt file says of itself, read without its tensors.
+    """The header of a prompt file, read without its tensors.
 
     Attributes:
         card: The prompt's card.
@@ -227,7 +227,7 @@ def read_header(path: Path) -> Header:
     """Reads the card and shape of a prompt file. The tensors are neither read nor checked.
 
     Raises:
-        PromptError: The file is missing, cut short, or not a prompt file.
+        PromptError: The file is missing, truncated, or not a prompt file.
     """
     try:
         with opened(path) as file:
@@ -243,10 +243,10 @@ def read_header(path: Path) -> Header:
 
 
 def resize_prompt(value: Float[Tensor, "P D"], length: int) -> Float[Tensor, "{length} D"]:
-    """Brings a prompt to another length, keeping every row as it was learned.
+    """Resizes a prompt, keeping every row as it was learned.
 
-    A shorter prompt is the first `length` rows; a longer one repeats the rows from the start. No row is
-    averaged or interpolated: virtual tokens are nearly orthogonal, and no mean of two was ever tuned.
+    A shorter prompt is the first `length` rows; a longer one repeats the rows from the start. No row is averaged or
+    interpolated: virtual tokens are nearly orthogonal, and no mean of two was ever tuned.
 
     Args:
         value: `[P, D]`.
@@ -287,7 +287,7 @@ def _hash_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _checksum(card: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    # Over the card as written, not as parsed: fields that later versions add must not spoil today's files.
+    # Over the card as written, not as parsed: fields that later versions add must not invalidate today's files.
     return sha256_of_text([json.dumps(card, sort_keys=True), _hash_of(tensors)])
 
 
@@ -329,7 +329,7 @@ def _read_card(path: Path, record: Mapping[str, Any]) -> Card:
 
 
 def _read_shape(path: Path, head: FileHead) -> tuple[int, int]:
-    """P and D of the value, having checked which tensors there are, their type and their shapes."""
+    """Returns P and D of the value, after checking the set of tensors, their type and their shapes."""
     tensors = head.tensors
     if "value" not in tensors or not tensors.keys() <= {"value", "key", "start"}:
         raise _damaged(

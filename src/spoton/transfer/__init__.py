@@ -1,4 +1,4 @@
-"""What SPoT adds: how alike prompts are, which of them to start from, and adapting a model to a task with them."""
+"""SPoT's additions: the similarity of prompts, the choice of sources, and adaptation of a model to a task with them."""
 
 from spoton.transfer.adapt import Adapted as Adapted
 from spoton.transfer.adapt import adapt as adapt

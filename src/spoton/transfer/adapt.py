@@ -1,9 +1,9 @@
 """Adapting a frozen model to a task by prompt transfer: rank sources, transfer, tune, compare, test once.
 
-The comparison is at equal budget. Tuning from scratch takes `recipe.steps` steps. Transfer takes out of as many what
-its ranking costs: `recipe.key_step` steps for the key of the target, or what a trial is worth. It shares the rest
-among its candidates. The key is nothing else than the first steps of tuning from scratch, so it is read off there and
-the same steps are counted for both.
+The comparison is at equal budget. Tuning from scratch takes `recipe.steps` steps. Transfer pays for its ranking from
+the same number: `recipe.key_step` steps for the target's key, or the equivalent of a trial. It divides the rest among
+its candidates. The key comes from the first steps of tuning from scratch, so it is read there, and the same steps count
+for both.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinish
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.record import require_place, save_prompt, write_record
 
-# Every further candidate shortens the tuning of all, and the budget is small; larger k is not measured yet.
+# Every further candidate shortens the tuning of all, and the budget is small. Larger k is not measured yet.
 DEFAULT_K = 1
 
 
@@ -49,8 +49,8 @@ class Adapted:
     Attributes:
         prompt: The best prompt by validation, over arms and seeds, with its test score on its card.
         chosen: The arm it comes from: `transfer` or `prompt_tuning`.
-        runs: One entry a seed; none where nothing was tuned.
-        document: All of it as plain values: what `--json` prints and the record holds.
+        runs: One entry per seed; empty if nothing was tuned.
+        document: All of it as plain values, as printed by `--json` and kept in the record.
     """
 
     prompt: SoftPrompt
@@ -59,7 +59,7 @@ class Adapted:
     document: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The result as plain values."""
+        """Returns the result as plain values."""
         return self.document
 
 
@@ -85,28 +85,28 @@ def adapt(
 
     Args:
         model: The frozen model.
-        task: The target task; its test split is touched once, at the end.
-        libraries: Where sources are retrieved from.
+        task: The target task; its test split is used once, at the end.
+        libraries: The libraries to retrieve sources from.
         recipe: How target prompts are tuned; its steps are the budget of either arm. None: the default.
-        method: What is made of the retrieved prompts.
-        rank: What sources are ranked by: similarity of keys, of displacements, or a trial on the target's rows.
-        k: How many are retrieved.
-        metric: By which similarity.
-        rows_of: Gives the rows of a source, for `mixture`; None: of tasks of the catalog.
-        seeds: How many seeds each arm is run with, from `recipe.seed` on.
-        ensemble: Whether the prompts of all seeds of the better arm are kept together, and answer together, instead of
-            the best of them.
-        evaluation: `rank` or `generate`; None: by the task.
+        method: How the retrieved prompts are combined.
+        rank: How sources are ranked: similarity of keys, of displacements, or a trial on the target's rows.
+        k: Number of sources to retrieve.
+        metric: The similarity to rank by.
+        rows_of: Returns the rows of a source, for `mixture`; None: of tasks of the catalog.
+        seeds: Number of seeds for each arm, from `recipe.seed` on.
+        ensemble: Whether the prompts of all seeds of the better arm are kept and answer together, instead of the best
+            of them.
+        evaluation: `rank` or `generate`; None: chosen by the task.
         out: Where to save the prompt, with its record (`.json`) and learning curves (`.png`) next to it. Finished
-            parts are kept in a `.work` folder next to it until the end, so a killed call resumes by itself.
+            parts are kept in a `.work` folder next to it until the end, so a killed call resumes when repeated.
         overwrite: Whether a prompt at `out` is replaced, once the new one is finished.
-        on_event: Watches the progress.
+        on_event: Called with progress events.
 
     Raises:
         RecipeError: The budget is too small for the ranking and the candidates.
-        LibraryError: There is no source; says how many prompts were left out, and why.
-        SpotonError: `out` is no name for a prompt, cannot be written, exists, or is being written by another process;
-            all of it is found out first.
+        LibraryError: There is no source; the message says how many prompts were left out, and why.
+        SpotonError: `out` cannot name a prompt, cannot be written, exists, or is being written by another process. This
+            is checked first.
         Interrupted: Ctrl-C. The best prompt so far is saved at `out` and the message says so.
 
     Examples:
@@ -134,10 +134,10 @@ def adapt(
 def target_sources(
     model: FrozenModel, task: Task, libraries: Sequence[PromptLibrary], rank: Rank
 ) -> list[Source]:
-    """The prompts that a ranking can choose from for a task.
+    """Returns the prompts that a ranking can choose from for a task.
 
     Raises:
-        LibraryError: There is none.
+        LibraryError: There is no source.
     """
     return sources_for(
         libraries, model.fingerprints, task=task.name, data_hash=task.data_hash(), source=task.source,
@@ -154,7 +154,7 @@ def _adapted(
     ensemble: bool,
     out: Path | None,
 ) -> Adapted:
-    """`adapt` once everything that it was given has been checked."""
+    """Runs `adapt` after its arguments have been checked."""
     began, task = time.monotonic(), arms.task
     runs: list[SeedRuns] = []
     scratch: Run | None = None
@@ -163,7 +163,7 @@ def _adapted(
             own = recipe.changed(seed=seed)
             scratch = arms.tuned(f"seed {seed}: from scratch", own)
             runs.append(transferred(arms, scratch, sources, own, how))
-        # Last, since what is wrong with a recipe shows at the first step of tuning.
+        # Last, since faults of a recipe show at the first step of tuning.
         bare = zero_shot(arms, recipe)
         scores = _test(arms, runs, recipe)
         chosen, best, index = _best(runs)
@@ -188,7 +188,7 @@ def _adapted(
 
 
 def neighbour(task: Task) -> Classical | None:
-    """TF-IDF and logistic regression on the same splits; None where they cannot be fitted, as for open targets."""
+    """Fits TF-IDF and logistic regression on the same splits; None if that fails, as for open targets."""
     try:
         return classical(task)
     except DataError:
@@ -196,7 +196,7 @@ def neighbour(task: Task) -> Classical | None:
 
 
 def zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
-    """Scores of the bare model."""
+    """Returns the scores of the bare model."""
     found = evaluate(
         arms.model, None, arms.task.validation, arms.task, arms.mode,
         max_input_tokens=recipe.max_input_tokens, on_event=arms.on_event, phase="zero-shot: validation",
@@ -206,7 +206,7 @@ def zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
 
 
 def tidy(arms: KeptRuns, out: Path) -> None:
-    """Removes what only a resumed call would read."""
+    """Removes files that only a resumed call would read."""
     shutil.rmtree(arms.folder or "", ignore_errors=True)
     remove_unfinished(out)
 
@@ -221,7 +221,7 @@ def _curves(runs: Sequence[SeedRuns], task: Task, bare: dict[str, float | None],
 
 
 def _test(arms: KeptRuns, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str, Scores]:
-    """Every arm's scores over seeds; the only look at the test split."""
+    """Returns every arm's scores over seeds; the only use of the test split."""
     found = {}
     for arm, words in (("prompt_tuning", "from scratch"), ("transfer", "transfer")):
         tuned = [run.arm(arm) for run in runs]
@@ -235,14 +235,14 @@ def _test(arms: KeptRuns, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str,
 
 
 def _best(runs: Sequence[SeedRuns]) -> tuple[str, Run, int]:
-    """The best run by validation over arms and seeds: arm, run, index of the seed. Ties go to transfer (the first)."""
+    """Returns the best run by validation over arms and seeds: arm, run, index of the seed. Ties go to transfer."""
     transferred = [("transfer", pair.transfer, i) for i, pair in enumerate(runs)]
     from_scratch = [("prompt_tuning", pair.scratch, i) for i, pair in enumerate(runs)]
     return max([*transferred, *from_scratch], key=lambda one: one[1].rank)
 
 
 def _final(task: Task, best: Run, test: Sequence[float], index: int, probe: SoftPrompt) -> SoftPrompt:
-    """The prompt to save, with the key and start of the probe, which keys of other prompts are comparable with."""
+    """Returns the prompt to save, with the key and start of the probe, which compare with those of other prompts."""
     scores = dict(best.prompt.card.scores)
     if test:
         scores["test"] = {task.metric: test[index]}
@@ -255,7 +255,7 @@ def _final(task: Task, best: Run, test: Sequence[float], index: int, probe: Soft
 
 
 def _together(arms: KeptRuns, prompts: Sequence[SoftPrompt], recipe: Recipe) -> SoftPrompt:
-    """The prompts of all seeds as an ensemble, with its own scores on the card."""
+    """Returns the prompts of all seeds as an ensemble, with its own scores on the card."""
     named = [
         replace(
             prompt,
@@ -275,7 +275,7 @@ def _together(arms: KeptRuns, prompts: Sequence[SoftPrompt], recipe: Recipe) -> 
 
 
 def _interrupted(stop: BaseException, runs: Sequence[SeedRuns], scratch: Run | None, out: Path | None) -> str:
-    """Saves the best prompt so far and says what was reached."""
+    """Saves the best prompt so far and returns a message about the progress."""
     found = [run for pair in runs for run in (pair.scratch, pair.transfer)] + ([scratch] if scratch else [])
     told = str(stop) or "Interrupted."
     if out is None:

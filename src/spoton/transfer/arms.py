@@ -1,7 +1,7 @@
-"""The two arms of one seed: tuning from scratch, and transfer with what is left of as many steps after its ranking.
+"""The two arms of one seed: tuning from scratch, and transfer with the steps that its ranking leaves of that budget.
 
-Which sources, which starts, how they are tuned, what each part takes of the budget. Means over seeds, the test split
-and the document are the business of `adapt.py`.
+This file chooses sources and starts, tunes them and divides the budget. Means over seeds, the test split and the
+document are in `adapt.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from spoton.tuning.recipe import Recipe
 Rank = Literal["similarity", "displacement", "trial"]
 RANKS: tuple[Rank, ...] = get_args(Rank)
 
-_TRIAL_SHARE = 2  # a trial may cost the budget divided by this
+_TRIAL_SHARE = 2  # a trial may cost at most the budget divided by this
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Transfer:
     """How sources are ranked and used.
 
     Attributes:
-        method: What is made of the retrieved prompts.
-        rank: What they are ranked by.
-        k: How many are retrieved.
-        metric: By which similarity, where similarities rank.
-        rows_of: Gives the rows of a source, for `mixture`; None: of tasks of the catalog.
+        method: How the retrieved prompts are combined.
+        rank: How sources are ranked.
+        k: Number of sources to retrieve.
+        metric: The similarity to rank by, if similarity ranks.
+        rows_of: Returns the rows of a source, for `mixture`; None: of tasks of the catalog.
     """
 
     method: Method = "best-of-top-k"
@@ -50,7 +50,7 @@ class Transfer:
         """Refuses what cannot be carried out, before anything runs.
 
         Raises:
-            RecipeError: Says what was found and what is possible.
+            RecipeError: The message says what was found and what is possible.
         """
         if self.rank not in RANKS:
             raise RecipeError(f"Unknown ranking {self.rank!r}; there is: {', '.join(RANKS)}.")
@@ -74,14 +74,14 @@ class Transfer:
 
 @dataclass(frozen=True)
 class SeedRuns:
-    """What one seed gave.
+    """The results of one seed.
 
     Attributes:
         seed: The seed.
         scratch: Prompt tuning from scratch.
         transfer: The best candidate by validation.
         candidates: How many candidates were tuned.
-        taken: Steps of the transfer arm, those that its ranking is worth included.
+        taken: Steps of the transfer arm, including those that its ranking costs.
         ranking: The sources, best first.
     """
 
@@ -93,11 +93,11 @@ class SeedRuns:
     ranking: Ranking
 
     def arm(self, name: str) -> Run:
-        """The run of an arm: `transfer` or `prompt_tuning`."""
+        """Returns the run of an arm: `transfer` or `prompt_tuning`."""
         return self.transfer if name == "transfer" else self.scratch
 
     def steps(self) -> dict[str, int]:
-        """Optimizer steps of each arm."""
+        """Returns the optimizer steps of each arm."""
         probe = self.ranking.cost.steps
         return {
             "prompt_tuning": self.scratch_steps, "transfer": self.taken, "probe": probe,
@@ -106,7 +106,7 @@ class SeedRuns:
 
     @property
     def scratch_steps(self) -> int:
-        """Steps that tuning from scratch was given."""
+        """Steps given to tuning from scratch."""
         steps = self.scratch.prompt.card.recipe["steps"]
         assert isinstance(steps, int)
         return steps
@@ -115,14 +115,14 @@ class SeedRuns:
 def transferred(
     runs: KeptRuns, scratch: Run, sources: Sequence[Source], recipe: Recipe, how: Transfer
 ) -> SeedRuns:
-    """Ranks sources, makes starts of the best and tunes them; keeps the best run by validation.
+    """Ranks sources, makes starts from the best and tunes them; keeps the best run by validation.
 
     Args:
-        runs: Of the target.
+        runs: The kept runs of the target.
         scratch: The run from scratch of the same seed, whose early state is the target's key.
-        sources: What is ranked.
-        recipe: Its steps are the budget.
-        how: What to do.
+        sources: The sources to rank.
+        recipe: The recipe; its steps are the budget.
+        how: How to rank and use them.
 
     Raises:
         RecipeError: There is no key, or the budget is too small.
@@ -139,7 +139,7 @@ def transferred(
             f"{words} {start.name}", recipe.changed(steps=left - half), start.value, start.parents
         )
         return SeedRuns(recipe.seed, scratch, best, 1, recipe.steps, ranking)
-    # Where a trial leaves nothing but the target's own text, there is nothing to combine.
+    # If a trial leaves only the target's own text, there is nothing to combine.
     method = how.method if has_source else "best-of-top-k"
     candidates = starts(
         ranking, method, recipe.length, lambda: starting_prompt(runs.model, runs.task, recipe)[0]
@@ -173,11 +173,11 @@ def ranked(
     """Ranks sources.
 
     Args:
-        runs: Of the target.
-        scratch: Has the key of the target; a trial needs none.
-        sources: What is ranked.
-        recipe: Of the target.
-        how: By what, and how many.
+        runs: The kept runs of the target.
+        scratch: The run with the target's key; a trial does not need it.
+        sources: The sources to rank.
+        recipe: The recipe of the target.
+        how: The ranking, and how many sources to retrieve.
 
     Raises:
         RecipeError: There is no key, or a trial costs too much.

@@ -1,6 +1,6 @@
-"""What transfer gained over starting from scratch: means, deviations over seeds, and an honest sentence.
+"""The gain of transfer over starting from scratch: means, deviations over seeds, and a sentence that claims no more.
 
-Numbers in, numbers and words out; nothing is tuned here.
+This file computes numbers and words from numbers; it tunes nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Scores:
     test: tuple[float, ...]
 
     def means(self) -> dict[str, float | None]:
-        """Mean over seeds, by split; None where there is nothing."""
+        """Returns the mean over seeds, by split; None where there are no scores."""
         return {split: statistics.mean(found) if found else None for split, found in self._splits()}
 
     def seeds(self) -> dict[str, Any]:
-        """Every seed's score, their mean and sample standard deviation (None for one seed), by split."""
+        """Returns every seed's score, their mean and sample standard deviation (None for one seed), by split."""
         return {
             split: {"scores": list(found), "mean": statistics.mean(found), "std": deviation(found)}
             for split, found in self._splits()
@@ -47,8 +47,8 @@ def worth(prompt: Scores, neighbour: Classical, metric: str) -> str:
     A difference within the standard deviation over seeds, or within a point, counts as none.
 
     Args:
-        prompt: The arm that was chosen.
-        neighbour: What a user would try first.
+        prompt: The chosen arm.
+        neighbour: The classical method that a user would try first.
         metric: Name of the main metric.
     """
     split = "test" if prompt.test and neighbour.score("test") is not None else "validation"
@@ -71,12 +71,12 @@ def worth(prompt: Scores, neighbour: Classical, metric: str) -> str:
 
 
 def deviation(found: Sequence[float]) -> float | None:
-    """Sample standard deviation; None for fewer than two numbers."""
+    """Returns the sample standard deviation; None for fewer than two numbers."""
     return statistics.stdev(found) if len(found) > 1 else None
 
 
 def verdict(scratch: Scores, transfer: Scores, metric: str) -> str:
-    """One sentence on whether transfer helped, from the test split if there is one, else from validation.
+    """Says in one sentence whether transfer helped, from the test split if there is one, else from validation.
 
     A difference counts if it is larger than the standard deviation over seeds of either arm; one seed decides nothing.
     """

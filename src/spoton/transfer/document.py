@@ -1,6 +1,6 @@
-"""What `adapt` tells of a comparison, as plain values: what `--json` prints and the record holds.
+"""The document of a comparison by `adapt`, as plain values: printed by `--json` and kept in the record.
 
-Numbers come in finished; nothing is run here but the arithmetic of means and verdicts.
+It takes finished numbers and computes only means and verdicts.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ def comparison_document(
     bare: Mapping[str, float | None],
     neighbour: Classical | None,
 ) -> dict[str, Any]:
-    """The result of a comparison.
+    """Returns the result of a comparison as plain values.
 
     Args:
-        arms: Model, task and mode.
-        recipe: Of either arm.
+        arms: The kept runs, with model, task and mode.
+        recipe: The recipe of both arms.
         how: How sources were ranked and used.
-        runs: One entry a seed.
-        scores: Of each arm.
+        runs: One entry per seed.
+        scores: Scores of each arm.
         chosen: The better arm.
-        index: Its best seed.
+        index: Index of its best seed.
         prompt: Its prompt.
         bare: Scores of the bare model.
         neighbour: TF-IDF and logistic regression.
@@ -72,7 +72,7 @@ def comparison_document(
 
 
 def target_facts(arms: KeptRuns) -> dict[str, Any]:
-    """Model, task, and what they ran with."""
+    """Returns the model, the task, and the settings they ran with."""
     model, task = arms.model, arms.task
     choice = engine_for(model).choice
     return {
@@ -88,7 +88,7 @@ def arm_scores(
     bare: Mapping[str, float | None],
     neighbour: Classical | None,
 ) -> dict[str, dict[str, float | None]]:
-    """Scores by arm and split, with those of the bare model and of the classical neighbour."""
+    """Returns scores by arm and split, with those of the bare model and of the classical neighbour."""
     found: dict[str, dict[str, float | None]] = {"zero_shot": dict(bare)}
     found |= {arm: dict(own) for arm, own in means.items()}
     if neighbour is not None:

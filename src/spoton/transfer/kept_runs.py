@@ -1,7 +1,7 @@
-"""One arm of a comparison: a tuning run, scored on the test split once, kept so that it never runs twice.
+"""One arm of a comparison: a tuning run, scored on the test split once, and kept so that it never runs twice.
 
-An arm that is finished lies in the work folder under a name that hashes all that decides it; an unfinished one lies
-there as a checkpoint. A killed comparison therefore goes on where it was. What is damaged there is done again.
+A finished arm is in the work folder under a name that hashes everything that decides it; an unfinished one is there as
+a checkpoint. So a killed comparison resumes where it stopped. Damaged parts are repeated.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Run:
 
     Attributes:
         prompt: Best value by validation, key, card.
-        history: Losses and looks, by step.
+        history: Losses and evaluations, by step.
         steps: Steps taken.
-        message: What a user should know of its end.
+        message: What a user should know about its end.
         truncated: Training inputs that lost their middle.
     """
 
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What decides between runs: validation score, then validation loss."""
+        """The key that ranks runs: validation score, then negative validation loss."""
         looks = [look for look in self.history if look.get("step") == self.prompt.card.best_step]
         losses = [look["validation_loss"] for look in looks if "validation_loss" in look]
         return self.validation, -min(losses, default=0.0)
@@ -72,8 +72,8 @@ class KeptRuns:
         model: The frozen model.
         task: The target task.
         mode: How to evaluate.
-        folder: Where runs are kept; None keeps nothing.
-        on_event: Watches the progress.
+        folder: The folder of kept runs; None keeps nothing.
+        on_event: Called with progress events.
     """
 
     def __init__(
@@ -89,17 +89,17 @@ class KeptRuns:
         parents: Sequence[Parent] = (),
         tuned_as: Collapsible | None = None,
     ) -> Run:
-        """The finished run of `recipe` from `initial`, tuned now or found in the folder.
+        """Returns the finished run of `recipe` from `initial`, tuned now or read from the folder.
 
         Args:
-            phase: What to call it in progress events.
+            phase: Name of the run in progress events.
             recipe: How to tune.
             initial: `[P', D]` to start from; None: as the recipe says.
-            parents: What `initial` was made of.
+            parents: The prompts that made `initial`.
             tuned_as: What is tuned in place of the prompt.
 
         Raises:
-            Interrupted: Ctrl-C; the message says what was reached.
+            Interrupted: Ctrl-C; the message gives the progress.
         """
         name, job = self._job(phase, recipe, initial, parents, tuned_as)
         return self._kept(name) or self._keep(name, tune_to_end(self.model, job))
@@ -111,12 +111,12 @@ class KeptRuns:
         begun: Sequence[tuple[Float[Tensor, "_ D"], Sequence[Parent]]],
         halving: Halving,
     ) -> Run:
-        """The best of several runs that are tuned together, of which the worse end at rungs.
+        """Returns the best of several runs that are tuned together; the worse end at rungs.
 
         Args:
-            phase: What to call it in progress events.
+            phase: Name of the run in progress events.
             recipe: How to tune each.
-            begun: `[P', D]` to start from and its parents, for each.
+            begun: `[P', D]` to start from and its parents, for each run.
             halving: The rungs.
 
         Raises:
@@ -147,15 +147,15 @@ class KeptRuns:
     def untuned(
         self, phase: str, recipe: Recipe, value: Float[Tensor, "P D"], parents: Sequence[Parent]
     ) -> Run:
-        """A prompt as it is: calibrated and scored on the validation split, with a card of the task.
+        """Returns an untuned prompt: calibrated and scored on the validation split, with a card of the task.
 
         Args:
-            phase: What to call it in progress events.
+            phase: Name of the run in progress events.
             recipe: Decides how labels are scored and how long inputs are.
             value: `[P, D]`; it keeps its length.
-            parents: What it was made of.
+            parents: The prompts that made it.
         """
-        # No step is taken, so a rate that is still to be chosen has to be any number.
+        # No step is taken, so a rate that is not chosen yet may be any number.
         auto = recipe.learning_rate == "auto"
         whole = recipe.changed(length=len(value), calibrate="end", learning_rate=1.0 if auto else None)
         name, job = self._job(phase, whole, value, parents)
@@ -178,7 +178,7 @@ class KeptRuns:
         parents: Sequence[Parent],
         tuned_as: Collapsible | None = None,
     ) -> tuple[str, Job]:
-        """A run and the name that hashes all that decides it."""
+        """Returns a run, and the name that hashes everything that decides it."""
         start = initial if initial is not None else starting_prompt(self.model, self.task, recipe)[0]
         name = run_identity(self.model, self.task, recipe, self.mode, start, tuned_as)
         checkpoint = None if self.folder is None else self.folder / f"{name}.checkpoint"
@@ -188,7 +188,7 @@ class KeptRuns:
         )  # fmt: skip
 
     def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
-        """The main metric on the test split; looked up if this prompt was tested before."""
+        """Returns the main metric on the test split; reads it if this prompt was tested before."""
         own = (
             None if prompt is None else [prompt.content_hash(), prompt.card.calibration, prompt.card.members]
         )
@@ -231,7 +231,7 @@ class KeptRuns:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A kept document; None if it is not there or damaged."""
+    """Returns a kept document; None if it is missing or damaged."""
     try:
         return unsealed_json(read_bytes(path), required=True)
     except (FileNotFoundError, ValueError):

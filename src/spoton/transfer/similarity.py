@@ -1,4 +1,4 @@
-"""How alike two prompts are, as task embeddings (SPoT, section 3.2). Plain matrices in, one number out."""
+"""Similarity of two prompts as task embeddings (SPoT, section 3.2). Takes plain matrices, returns one number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 
 
 def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float:
-    """Similarity of two prompts, in [-1, 1]; symmetric; lengths may differ.
+    """Returns the similarity of two prompts, in [-1, 1]; symmetric; lengths may differ.
 
     - `average_tokens`: cosine of the mean token of each (SPoT, section 3.2).
     - `per_token_average`: mean cosine over all pairs of tokens (SPoT, section 3.2). Not 1 for a prompt with itself.
@@ -27,7 +27,7 @@ def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float
     Args:
         a: `[P, D]`.
         b: `[Q, D]`.
-        metric: Which similarity.
+        metric: The similarity.
 
     Raises:
         PromptError: The prompts differ in width, or the metric is unknown.

@@ -1,6 +1,6 @@
-"""Which prompts can be sources of a target, and what a ranking says of them.
+"""The prompts that can be sources of a target, and the result of a ranking.
 
-How they are ranked is in `ranking/`, what is made of them in `combining/`.
+`ranking/` ranks them; `combining/` makes starts from them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from spoton.prompts.library import Entry, Identity, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 
 Source = tuple[PromptLibrary, Entry]
-"""A prompt of a library that is not read yet."""
+"""A prompt of a library, not read yet."""
 
 Evidence = Literal["key", "displacement", "trial"]
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """One prompt and what speaks for it.
+    """One prompt and the numbers that rank it.
 
     Attributes:
         name: Its name in the library.
-        similarity: Of its key (or displacement) and the target's, by the metric asked for; of a trial, the share of
-            the labels' entropy that the prompt explains. Methods that weigh sources weigh by it.
+        similarity: Similarity of its key (or displacement) to the target's, by the given metric; in a trial, the share
+            of the labels' entropy that the prompt explains. Methods that weight sources use it.
         prompt: The prompt itself.
-        loss: Of a trial: loss on the target's rows in nats an example; else None.
+        loss: In a trial: loss on the target's rows in nats per example; else None.
         by: What was compared.
         is_source: False for the target's own text, which a trial compares sources with.
     """
@@ -43,7 +43,7 @@ class Retrieved:
     is_source: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """What speaks for it, and what the card says of the source, as plain values."""
+        """Returns the numbers that rank it, and the card's facts about the source, as plain values."""
         card = self.prompt.card
         plain = {"name": self.name, "similarity": self.similarity, "task": card.task, "family": card.family}
         if self.by != "key":
@@ -51,7 +51,7 @@ class Retrieved:
         return plain if self.loss is None else plain | {"loss": self.loss}
 
     def parents(self, weight: float) -> tuple[Parent, ...]:
-        """The source as a parent on a card; none for the target's own text."""
+        """Returns the source as a parent on a card; nothing for the target's own text."""
         if not self.is_source:
             return ()
         similarity = None if self.by == "trial" else self.similarity
@@ -62,12 +62,12 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a ranking costs.
+    """The cost of a ranking.
 
     Attributes:
         steps: In optimizer steps of the recipe, rounded up.
         passes: Passes through the model without a gradient.
-        tokens: Tokens in these.
+        tokens: Tokens in these passes.
     """
 
     steps: int = 0
@@ -79,9 +79,9 @@ class Ranking(list[Retrieved]):
     """Retrieved prompts, best first.
 
     Attributes:
-        damaged: Name to reason of the files that turned out damaged when they were read.
-        cost: What it took, apart from the target's key.
-        notes: What a user should know of it.
+        damaged: Reason by name, for the files that turned out damaged when they were read.
+        cost: The cost, apart from the target's key.
+        notes: What a user should know about it.
     """
 
     def __init__(
@@ -104,21 +104,21 @@ def sources_for(
     source: str = "",
     need_key: bool = True,
 ) -> list[Source]:
-    """The prompts that can be sources: of this model, with a key, and not of the target task itself.
+    """Returns the prompts that can be sources: of this model, with a key, and not of the target task itself.
 
-    A name that stands in two libraries is taken from the first.
+    A name that occurs in two libraries is taken from the first.
 
     Args:
-        libraries: Where to look.
-        fingerprints: Of the frozen model: one, or all that mean it.
-        task: Name of the target task; its own prompts are left out, since finding them would be no transfer.
+        libraries: The libraries to search.
+        fingerprints: Fingerprints of the frozen model: one, or all that identify it.
+        task: Name of the target task; its own prompts are left out, since using them would not be transfer.
         data_hash: Hash of the target's rows; prompts tuned on the same rows are left out.
-        source: Where the target's rows are from (`Task.source`). Two files of the same name are one task only if
-            their content is the same.
+        source: Origin of the target's rows (`Task.source`). Two files of the same name are one task only if their
+            content is the same.
         need_key: Whether prompts without a key are left out; a trial needs none.
 
     Raises:
-        LibraryError: There is none; says how many prompts were left out, and why.
+        LibraryError: There is no source; the message says how many prompts were left out, and why.
     """
     accepted = {fingerprints} if isinstance(fingerprints, str) else set(fingerprints)
     found: dict[str, Source] = {}
@@ -143,12 +143,12 @@ def sources_for(
 
 
 def reread(sources: Sequence[Source]) -> list[Source]:
-    """The same sources without what an index knows of them, so that their files are read."""
+    """Returns the same sources without their index entries, so that their files are read."""
     return [(library, replace(entry, head=None)) for library, entry in sources]
 
 
 def _same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
-    """Whether a prompt was tuned on rows of the target task: by hash, the file's content, or name."""
+    """Returns whether a prompt was tuned on rows of the target task: by hash, the file's content, or name."""
     if data_hash and found.data_hash == data_hash:
         return True
     if not all(text.startswith("file:") and "@" in text for text in (found.source, source)):
@@ -157,10 +157,10 @@ def _same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
 
 
 def no_source(left_out: Counter[str]) -> LibraryError:
-    """What to tell a user without any source: what there is instead, and how to get one.
+    """Returns the error for a user without any source: the prompts there are instead, and how to get a source.
 
     Args:
-        left_out: Number of prompts that cannot be sources, by what they are.
+        left_out: Number of prompts that cannot be sources, by reason.
     """
     told = ", ".join(f"{count} {reason}" for reason, count in left_out.most_common() if count)
     return LibraryError(

@@ -1,7 +1,7 @@
-"""How much sooner transfer arrives: steps to what tuning from scratch ends with, and the area between the curves.
+"""How much sooner transfer arrives: steps to the final score of tuning from scratch, and the area between the curves.
 
-Curves are running maxima of the validation score, since the best checkpoint is what a user keeps. Steps between two
-evaluations are interpolated. Numbers in, numbers and words out; nothing is tuned here.
+Curves are running maxima of the validation score, since a user keeps the best checkpoint. Steps between two evaluations
+are interpolated. This file computes numbers and words from numbers; it tunes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ History = Sequence[dict[str, float]]
 
 @dataclass(frozen=True)
 class MeanInterval:
-    """A mean over seeds and where it lies with 95 % confidence (Student's t); both ends None for one seed."""
+    """A mean over seeds and its 95 % confidence interval (Student's t); both ends None for one seed."""
 
     mean: float
     low: float | None
@@ -39,14 +39,15 @@ class MeanInterval:
 
 @dataclass(frozen=True)
 class Speed:
-    """What transfer saves, paired by seed.
+    """The savings of transfer, paired by seed.
 
     Attributes:
         scratch_steps: Steps of tuning from scratch at its first best evaluation, mean over seeds.
-        transfer_steps: Steps, those of the probe included, at which transfer reaches that score; of the seeds that
-            reach it. None if no seed does.
-        reached: How many seeds reach it.
-        area: Mean height of the transfer curve above the other over their common steps, in points of the metric.
+        transfer_steps: Steps, including those of the probe, at which transfer reaches that score; mean over the seeds
+            that reach it. None if no seed does.
+        reached: Number of seeds that reach it.
+        area: Mean height of the transfer curve above the scratch curve over their common steps, in points of the
+            metric.
     """
 
     scratch_steps: float
@@ -55,11 +56,11 @@ class Speed:
     area: MeanInterval
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Returns all of it as plain values."""
         return asdict(self)
 
     def sentence(self) -> str:
-        """Says it in words."""
+        """Returns the result as a sentence."""
         if self.transfer_steps is None:
             return "Transfer did not reach the score that tuning from scratch ends with."
         steps, n = self.transfer_steps, self.area.n
@@ -77,12 +78,12 @@ def speed(scratch: Sequence[History], transfer: Sequence[History], probe: int) -
     """Compares two arms by their evaluations on the validation split.
 
     Args:
-        scratch: One history a seed, prompt tuning from scratch.
-        transfer: One history a seed, in the same order.
+        scratch: One history per seed, from prompt tuning from scratch.
+        transfer: One history per seed, in the same order.
         probe: Steps that transfer took before its history begins.
 
     Returns:
-        None where an arm of some seed was never evaluated.
+        None if an arm of some seed was never evaluated.
     """
     pairs = [(_curve(one, 0), _curve(other, probe)) for one, other in zip(scratch, transfer, strict=True)]
     if not pairs or not all(len(one[0]) and len(other[0]) for one, other in pairs):
@@ -131,7 +132,7 @@ def area_between(scratch: tuple[np.ndarray, np.ndarray], transfer: tuple[np.ndar
 
 
 def _curve(history: History, shift: int) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and the best validation score so far."""
+    """Returns the steps and the best validation score so far."""
     pairs = [(entry["step"] + shift, entry["validation"]) for entry in history if "validation" in entry]
     steps, scores = (np.array([pair[i] for pair in pairs], dtype=float) for i in (0, 1))
     return steps, np.maximum.accumulate(scores) if len(scores) else scores

@@ -1,7 +1,7 @@
-"""Adapting without a step: the best source as it is, calibrated on training rows, tested once.
+"""Adaptation without tuning: the best source, calibrated on training rows and tested once.
 
-Seconds instead of minutes. What tuning would add is not known here; there is no arm to compare with but the bare model
-and the classical neighbour.
+It takes seconds instead of minutes. What tuning would add remains unknown: the only comparisons are the bare model and
+the classical neighbour.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ def adapt_untuned(
     overwrite: bool = False,
     on_event: OnEvent = silent,
 ) -> Adapted:
-    """Gives the source that a trial ranks first a card of the task, a calibration and its scores; nothing is tuned.
+    """Gives the source that a trial ranks first a card of the task, a calibration and scores, without tuning.
 
-    The target's own text is a candidate, too, and may be what comes back.
+    The target's own text is a candidate too, and may be the result.
 
     Args:
         model: The frozen model.
-        task: The target task; its test split is touched once, at the end.
-        libraries: Where sources are tried from.
-        recipe: Its seed, input length, label scores, and the length of the own text. None: the default.
-        k: How many of the best are scored on the validation split, which chooses between them.
-        evaluation: `rank` or `generate`; None: by the task.
+        task: The target task; its test split is used once, at the end.
+        libraries: The libraries whose sources are tried.
+        recipe: The recipe, for its seed, input length, label scores, and the length of the own text. None: the default.
+        k: Number of the best that are scored on the validation split, which chooses between them.
+        evaluation: `rank` or `generate`; None: chosen by the task.
         out: Where to save the prompt, with its record (`.json`) next to it.
         overwrite: Whether a prompt at `out` is replaced.
-        on_event: Watches the progress.
+        on_event: Called with progress events.
 
     Raises:
         LibraryError: There is no source.
         RecipeError: k is below 1.
-        SpotonError: `out` is no name for a prompt, cannot be written, or exists.
+        SpotonError: `out` cannot name a prompt, cannot be written, or exists.
         Interrupted: Ctrl-C; finished parts are kept next to `out`.
 
     Example:
@@ -82,7 +82,7 @@ def adapt_untuned(
 
 
 def _untuned(arms: KeptRuns, sources: Sequence[Source], recipe: Recipe, k: int, out: Path | None) -> Adapted:
-    """`adapt_untuned` once everything that it was given has been checked."""
+    """Runs `adapt_untuned` after its arguments have been checked."""
     began, task = time.monotonic(), arms.task
     try:
         ranking = trial(

@@ -1,4 +1,4 @@
-"""How a prompt is learned: recipes, the tuning loop and the doctor."""
+"""Learning a prompt: recipes, the tuning loop and the doctor."""
 
 from spoton.tuning.diagnosis import Diagnosis as Diagnosis
 from spoton.tuning.diagnosis import diagnose as diagnose

@@ -1,6 +1,6 @@
-"""How many steps and evaluations a run gets when none are given: by the size of the data, or by minutes of wall time.
+"""The steps and evaluations of a run when none are given: by the size of the data, or by minutes of wall time.
 
-What ends a run earlier is patience; this sets the ceiling.
+This sets the ceiling; patience may end a run earlier.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from spoton.tuning.row_order import rows_of_step
 
 FEWEST_STEPS, MOST_STEPS = 60, 1000
 EPOCHS = 8
-"""Passes over the training rows that the ceiling allows, between the fewest and the most steps."""
+"""Passes over the training rows that the ceiling allows, between the minimum and the maximum number of steps."""
 PATIENCE = 5
-"""Evaluations without an improvement that end a run without given steps."""
+"""Evaluations without an improvement that end a run whose steps are not given."""
 _SHORTEST_INTERVAL = 20
-"""Steps between two evaluations below which a chosen interval never falls."""
+"""Smallest chosen interval between two evaluations, in steps."""
 _TIMED_STEPS = 2
 _TIMED_ROWS = 32
 _MARGIN = 0.85
-"""Share of the minutes that is planned with: loading, testing and noise take the rest."""
+"""Share of the minutes that is planned; loading, testing and noise take the rest."""
 
 
 def steps_for_data(examples: int, batch_size: int) -> int:
@@ -50,15 +50,15 @@ def steps_for_data(examples: int, batch_size: int) -> int:
 
 
 def steps_between_evaluations(recipe: Recipe, validation: int) -> int:
-    """Returns an interval that leaves at least two thirds of a run to tuning, and at least two evaluations.
+    """Returns an interval that leaves at least two thirds of a run to tuning, and allows at least two evaluations.
 
-    A row that is scored costs a forward pass; one that is tuned on costs about two, since the frozen weights need no
-    gradient. So an evaluation costs as much as `candidates * validation / (2 * batch_size)` steps if the rows of both
+    Scoring a row costs a forward pass. Tuning on a row costs about two, since the frozen weights need no gradient. So
+    an evaluation costs as much as `candidates * validation / (2 * batch_size)` steps if the rows of both
     splits are equally long, with two candidates (the last prompt and the average) where an average is kept.
 
     Args:
-        recipe: Its steps, batch size and average count.
-        validation: Rows that are scored.
+        recipe: A recipe, for its steps, batch size and average.
+        validation: Number of rows to score.
 
     Example:
         >>> recipe = Recipe.preset("decoder", steps=400)
@@ -74,14 +74,14 @@ def steps_between_evaluations(recipe: Recipe, validation: int) -> int:
 def steps_for_minutes(
     model: FrozenModel, task: Task, recipe: Recipe, minutes: float, mode: Mode | None = None
 ) -> int:
-    """Returns the steps that fit into some minutes, from the time of a few real steps and evaluated rows.
+    """Returns the steps that fit into some minutes, estimated from a few real steps and evaluated rows.
 
     Args:
         model: The frozen model.
-        task: What will be tuned.
-        recipe: How, apart from its steps.
+        task: The task to tune on.
+        recipe: How to tune, apart from the steps.
         minutes: Wall time of the whole run.
-        mode: How it will be validated.
+        mode: How to validate.
     """
     step, evaluation = seconds_of(model, task, recipe, mode)
     each = step + evaluation / recipe.evaluate_every
@@ -91,7 +91,7 @@ def steps_for_minutes(
 def seconds_of(
     model: FrozenModel, task: Task, recipe: Recipe, mode: Mode | None = None
 ) -> tuple[float, float]:
-    """Measures the seconds of one step and of one evaluation, that of every candidate included."""
+    """Measures the seconds of one step and of one evaluation, all candidates included."""
     prompt = starting_prompt(model, task, recipe)[0].to(model.device).requires_grad_()
     train = encode_for_training(
         model, task.train, end=needs_end(model, task.labels), prompt_length=len(prompt),
@@ -129,21 +129,21 @@ def with_budget(
     mode: Mode | None = None,
     kept: Path | None = None,
 ) -> Recipe:
-    """Returns the recipe with the steps of its budget, and patience where it has none.
+    """Returns the recipe with the steps of its budget, and with patience if it has none.
 
     Args:
         model: The frozen model.
-        task: What will be tuned.
-        recipe: How, apart from its steps.
+        task: The task to tune on.
+        recipe: How to tune, apart from the steps.
         minutes: Wall time of the whole run; None: the ceiling that the data sets.
-        mode: How it will be validated.
-        kept: File that holds the steps once they are chosen, so that a resumed run has the same; removed by the caller.
+        mode: How to validate.
+        kept: File that keeps the chosen steps, so that a resumed run has the same; the caller removes it.
     """
     recipe = recipe.changed(patience=PATIENCE if recipe.patience is None else recipe.patience)
     if minutes is None:
         return recipe.changed(steps=steps_for_data(len(task.train), recipe.batch_size))
     if kept is not None:
-        # A damaged file is as none: its steps are measured again, and a checkpoint of other steps is refused.
+        # A damaged file counts as missing: its steps are measured again, and a checkpoint with other steps is refused.
         with suppress(OSError, ValueError, LookupError, TypeError):
             return recipe.changed(steps=int(parse_json(read_text(kept))["steps"]))
     steps = steps_for_minutes(model, task, recipe, minutes, mode)

@@ -1,8 +1,8 @@
-"""What a killed run of prompt tuning leaves behind and a resumed one reads: parameters, optimizer, average, best, key.
+"""The checkpoint of a prompt tuning run, which a resumed run reads: parameters, optimizer, average, best, key.
 
-One file with a checksum, replaced atomically. The order of examples is not in it, since it follows from seed and step.
-A resumed run ends with the very prompt of an uninterrupted one if it has the same number of threads (and processor, and
-versions), since these decide in which order floating-point numbers are added.
+One file with a checksum, replaced atomically. It does not hold the order of examples, which follows from seed and step.
+A resumed run ends with exactly the prompt of an uninterrupted one if it has the same number of threads (and CPU, and
+versions): these decide the order in which floating-point numbers are added.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _KEPT = ("average", "best", "key")
 
 
 class PromptCheckpoint:
-    """The file of one run.
+    """The checkpoint file of one run.
 
     Args:
-        path: Where.
-        identity: Hash of all that decides the run; a file of another run is refused.
+        path: The file.
+        identity: Hash of everything that decides the run; a file of another run is refused.
     """
 
     def __init__(self, path: Path, identity: str) -> None:
@@ -55,10 +55,10 @@ class PromptCheckpoint:
         write_sealed(self.path, tensors, asdict(course) | {"identity": self._identity})
 
     def read(self, learner: Learner, optimizer: torch.optim.Optimizer) -> Course:
-        """Puts learner and optimizer back where they were.
+        """Restores learner and optimizer.
 
         Raises:
-            RecipeError: The file is damaged, or belongs to a run with another recipe, task, model or type of weights.
+            RecipeError: The file is damaged, or belongs to a run with another recipe, task, model or weight type.
         """
         held = cast("PromptLearner", learner)
         try:
@@ -70,7 +70,7 @@ class PromptCheckpoint:
                 )
             course = Course.of(plain)
             self._check(held, tensors)
-            with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
+            with torch.no_grad():  # the optimizer refers to the tensors, so their values are replaced
                 for name, tensor in held.parameterization.tensors.items():
                     tensor.copy_(tensors[f"tuned.{name}"])
             of_optimizer = {
@@ -90,7 +90,7 @@ class PromptCheckpoint:
         return course
 
     def _check(self, learner: PromptLearner, tensors: Mapping[str, Tensor]) -> None:
-        """Refuses tensors of other shapes, which `copy_` would spread over the prompt if they happen to fit."""
+        """Refuses tensors of other shapes, which `copy_` would broadcast over the prompt if they happen to fit."""
         expected = {
             f"tuned.{name}": tensor.shape for name, tensor in learner.parameterization.tensors.items()
         }

@@ -1,6 +1,6 @@
-"""What a tuning run has been through: steps, evaluations on the validation split, the best of them, time.
+"""The course of a tuning run: steps, evaluations on the validation split, the best of them, time.
 
-The same for one prompt and for all weights of a model. Not here: what is tuned.
+It is the same for one prompt and for all weights of a model.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from spoton.events import Progress
 
 @dataclass
 class Course:
-    """A run at the end of some step.
+    """The state of a run after some step.
 
     Attributes:
         step: Optimizer steps taken.
         best_step: Step of the best evaluation; meaningless before the first.
-        best_candidate: Which candidate of that step it was: `last`, `average`, ...
+        best_candidate: The candidate of that step: `last`, `average`, ...
         best_score: Its validation score.
         best_loss: Its validation loss.
-        history: One entry a step or evaluation.
+        history: One entry per step or evaluation.
         seconds: Time spent so far.
     """
 
@@ -44,7 +44,7 @@ class Course:
         """Returns the course that a checkpoint holds.
 
         Raises:
-            ValueError: Something is missing, unknown, or not of its type.
+            ValueError: A field is missing, unknown, or of the wrong type.
         """
         if plain.keys() != {field.name for field in fields(cls)}:
             raise ValueError(f"it holds {', '.join(sorted(plain))}")
@@ -59,7 +59,7 @@ class Course:
 
     @property
     def has_evaluated(self) -> bool:
-        """Whether there is a best one."""
+        """Whether there is a best evaluation."""
         return math.isfinite(self.best_score)
 
     @property
@@ -68,7 +68,7 @@ class Course:
         return [entry for entry in self.history if "validation" in entry]
 
     def note_step(self, loss: float) -> None:
-        """Notes one more step.
+        """Records one more step.
 
         Args:
             loss: Mean loss of its batch, in nats.
@@ -79,14 +79,14 @@ class Course:
     def note_evaluation(
         self, candidates: Mapping[str, Evaluation], select: Literal["loss", "score"] = "score"
     ) -> str | None:
-        """Notes what the candidates of this step score on the validation split.
+        """Records the scores of this step's candidates on the validation split.
 
         Args:
-            candidates: Evaluations by name of the candidate, at least one.
+            candidates: Evaluations by name of the candidate; at least one.
             select: See `TuningRecipe.select`.
 
         Returns:
-            The best of them, if it is better than all before it; else None.
+            The best of them, if it is better than all earlier ones; else None.
         """
         best = max(candidates, key=lambda name: _rank(candidates[name], select))
         found = candidates[best]
@@ -102,7 +102,7 @@ class Course:
         loss = math.inf if found.loss is None else found.loss
         by_loss = select == "loss" and found.loss is not None
         before = (-self.best_loss, self.best_score) if by_loss else (self.best_score, -self.best_loss)
-        if not _rank(found, select) > before:  # neither is a score that is not a number
+        if not _rank(found, select) > before:  # also true for a score that is NaN
             return None
         self.best_step, self.best_candidate, self.best_score, self.best_loss = (
             self.step, best, found.score, loss,
@@ -110,11 +110,11 @@ class Course:
         return best
 
     def out_of_patience(self, patience: int | None, steps: int) -> str:
-        """Says why the run should end after this evaluation, or nothing.
+        """Says why the run should end after this evaluation; an empty string if it should not.
 
         Args:
-            patience: How many evaluations may pass without a better one; None or 0: any number.
-            steps: Steps that were planned.
+            patience: Number of evaluations that may pass without a better one; None or 0: any number.
+            steps: Planned steps.
         """
         if not patience or not self.history or "validation" not in self.history[-1]:
             return ""
@@ -128,22 +128,22 @@ class Course:
 
 
 def _rank(found: Evaluation, select: Literal["loss", "score"]) -> tuple[float, float]:
-    """What decides between evaluations, higher is better; without a loss the score alone does."""
+    """Returns the key that ranks evaluations, higher is better; without a loss, the score alone."""
     if found.loss is None:
         return found.score, -math.inf
     return (-found.loss, found.score) if select == "loss" else (found.score, -found.loss)
 
 
 def is_number(found: Evaluation) -> bool:
-    """Returns whether the loss of an evaluation is one; after NaN or infinity there is nothing to keep."""
+    """Returns whether the loss of an evaluation is finite; after NaN or infinity there is nothing to keep."""
     return found.loss is None or math.isfinite(found.loss)
 
 
 class Clock:
-    """Wall time of a run and what it predicts.
+    """Wall time of a run, and its estimate of the time left.
 
     Args:
-        course: Where the run begins, or resumes.
+        course: The state in which the run begins or resumes.
     """
 
     def __init__(self, course: Course) -> None:
@@ -151,7 +151,7 @@ class Clock:
         self._tokens, self._first_step = 0, course.step
 
     def elapsed(self) -> float:
-        """Returns the seconds spent, those before a resume included."""
+        """Returns the seconds spent, including those before a resume."""
         return self._before + time.perf_counter() - self._start
 
     def progress(
@@ -160,13 +160,13 @@ class Clock:
         """Returns the event of one finished step.
 
         Args:
-            phase: What the run is called.
+            phase: Name of the run.
             course: The run.
-            steps: Steps that were planned.
-            metric: What evaluations measure.
-            loss: Of the step.
+            steps: Planned steps.
+            metric: The metric of the evaluations.
+            loss: Loss of the step.
             tokens: Input tokens of the step.
-            passes: Into how many passes memory asked to split a step.
+            passes: Number of passes that memory split the step into.
         """
         self._tokens += tokens
         spent = time.perf_counter() - self._start

@@ -1,4 +1,4 @@
-"""The doctor: why is nothing learned? Looks at the data as the model sees it and tries to overfit one batch."""
+"""The doctor: why does the run learn nothing? Examines the data as the model sees it and tries to overfit one batch."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.row_order import rows_of_step
 from spoton.tuning.tune import AUTO_RATES
 
-# Around the recipe's own rate, a factor of about four apart.
+# Factors on the recipe's learning rate, about four apart.
 _RATE_FACTORS = (0.25, 1.0, 4.0)
 _RATE_STEPS = 12
-_MOST_ROWS = 10_000  # tokenized, of a file that is too large for all
-_FITTED = 0.1  # of the first loss
+_MOST_ROWS = 10_000  # tokenized rows of a file that is too large to tokenize whole
+_FITTED = 0.1  # of the initial loss
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor found.
+    """The result of the doctor.
 
     Attributes:
         task: Name of the task.
         splits: Examples of each split.
-        balance: Share of each target in the training split, the most frequent first; at most 20.
+        balance: Share of each target in the training split, most frequent first; at most 20.
         label_tokens: Each label's tokens as the model sees them.
         input_tokens: Quantiles of the inputs' lengths in tokens.
         truncated: Training inputs that lose their middle under the recipe.
-        rates: For each learning rate the loss on one batch before and after a few steps on it.
-        findings: What to know and what to do, a sentence each; empty if nothing is amiss.
+        rates: For each learning rate, the loss on one batch before and after a few steps on it.
+        findings: What to know and what to do, one sentence each; empty if there is nothing to report.
     """
 
     task: str
@@ -57,7 +57,7 @@ class Diagnosis:
     findings: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all of it as plain values; a loss that is not a number is None, since JSON has no word for it."""
+        """Returns all of it as plain values; a loss that is not finite is None, since JSON has no word for it."""
         rates = [
             {name: number if math.isfinite(number) else None for name, number in rate.items()}
             for rate in self.rates
@@ -75,9 +75,9 @@ def diagnose(
 
     Args:
         model: The frozen model.
-        task: Whose training split is examined.
-        recipe: How it would be tuned; None: the default.
-        on_event: Watches the progress.
+        task: The task whose training split is examined.
+        recipe: The recipe to examine; None: the default.
+        on_event: Called with progress events.
 
     Raises:
         DataError: An input is empty or a target does not fit the model's context.
@@ -116,7 +116,7 @@ def diagnose(
 def _rates(
     model: FrozenModel, task: Task, recipe: Recipe, train: Encoded, on_event: OnEvent
 ) -> list[dict[str, float]]:
-    """Loss on one batch before and after a few steps on it, at each learning rate."""
+    """Returns the loss on one batch before and after a few steps on it, at each learning rate."""
     rows = rows_of_step(len(train), min(recipe.batch_size, len(train)), 0, recipe.seed)
     batch = train.batch(rows)
     passes, step_rows = Microbatches(model), StepRows.of(batch, "examples")
@@ -141,14 +141,14 @@ def _rates(
 
 
 def _middle_rate(model: FrozenModel, recipe: Recipe) -> float:
-    """The recipe's learning rate; where it is chosen while tuning, the middle of those it is chosen from."""
+    """Returns the recipe's learning rate; if tuning is to choose it, the middle of the choices."""
     if recipe.learning_rate == "auto":
         return AUTO_RATES[len(AUTO_RATES) // 2] * embedding_rms(model)
     return learning_rate(model, recipe)
 
 
 def _about_data(task: Task, balance: dict[str, float]) -> list[str]:
-    """Findings on examples and targets."""
+    """Returns findings on examples and targets."""
     findings = []
     if not task.validation:
         findings.append("There is no validation split, so the best step cannot be chosen.")
@@ -165,7 +165,7 @@ def _about_data(task: Task, balance: dict[str, float]) -> list[str]:
 def _about_tokens(
     label_tokens: dict[str, list[str]], unknown: Sequence[str], train: Encoded, recipe: Recipe
 ) -> list[str]:
-    """Findings on how labels and inputs are tokenized."""
+    """Returns findings on how labels and inputs are tokenized."""
     findings = [unknown_sentence(unknown)] if unknown else []
     firsts = Counter(tokens[0] for tokens in label_tokens.values() if tokens)
     shared = [token for token, count in firsts.items() if count > 1]
@@ -190,7 +190,7 @@ def _about_tokens(
 
 
 def _about_lengths(lengths: dict[str, int]) -> list[str]:
-    """Findings on how many tokens labels have."""
+    """Returns findings on how many tokens labels have."""
     long = [f"{label!r} ({length})" for label, length in lengths.items() if length > 1]
     if not long:
         return []
@@ -205,14 +205,14 @@ def _about_lengths(lengths: dict[str, int]) -> list[str]:
 
 
 def _about_rates(rates: Sequence[dict[str, float]], recipe: Recipe) -> list[str]:
-    """Findings on the learning rate."""
+    """Returns findings on the learning rate."""
     own = rates[_RATE_FACTORS.index(1.0)]
     fitting = [rate for rate in rates if math.isfinite(rate["after"])]
     if not fitting:
         return ["The loss is not a number at any learning rate tried: load the model with --dtype float32."]
     best = min(fitting, key=lambda rate: rate["after"])
     findings = []
-    # A rate that has all but fitted the batch is not worse for a loss of 0.03 where another has 0.01.
+    # A rate that has almost fitted the batch is not worse for a loss of 0.03 where another reaches 0.01.
     fits = own["after"] <= _FITTED * own["before"]
     if not math.isfinite(own["after"]) or (not fits and best["after"] < 0.5 * own["after"]):
         findings.append(

@@ -1,7 +1,7 @@
-"""Successive halving: of several prompts tuned together, those that are behind at a rung go no further.
+"""Successive halving: of several prompts tuned together, those that fall behind at a rung end there.
 
-Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943, with the rungs and the share to keep given. What a rung
-decides follows from the evaluations up to it alone, so a resumed run drops what the killed one dropped.
+Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943, with given rungs and a given share to keep. A rung's
+decision follows from the evaluations up to it alone, so a resumed run drops what the killed one dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Look = dict[str, float]
 
 
 class Halving(BaseModel):
-    """When prompts tuned together are compared, and how many continue.
+    """The steps at which prompts tuned together are compared, and the share that continues.
 
     Examples:
         >>> Halving(rungs=[20, 40]).left(8, rung=1)
@@ -28,11 +28,11 @@ class Halving(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rungs: list[int] = Field(min_length=1)
-    """Steps after which prompts are compared; each has to be a step with an evaluation on the validation split."""
+    """Steps after which prompts are compared; each must be a step with an evaluation on the validation split."""
     keep: float = Field(default=0.5, gt=0, lt=1)
-    """Share of the prompts that continues, rounded up; at least one does."""
+    """Share of the prompts that continues, rounded up; at least one continues."""
     select: Literal["score", "loss"] = "score"
-    """What decides at a rung: the best validation score so far, or the lowest validation loss."""
+    """The criterion at a rung: the best validation score so far, or the lowest validation loss."""
 
     @field_validator("rungs")
     @classmethod
@@ -59,7 +59,7 @@ class Halving(BaseModel):
             )
 
     def share(self, prompts: int, steps: int) -> float:
-        """Share of the steps that are taken, of those that so many prompts would take without it."""
+        """Returns the share of steps that are taken, relative to the same prompts without halving."""
         edges = [0, *self.rungs, steps]
         inside = [prompts, *(self.left(prompts, rung) for rung in range(len(self.rungs)))]
         taken = sum(n * (end - start) for n, start, end in zip(inside, edges, edges[1:], strict=False))
@@ -68,16 +68,16 @@ class Halving(BaseModel):
     def decide(
         self, histories: Sequence[Sequence[Look]], over: Sequence[bool] | None = None
     ) -> tuple[list[int | None], int | None]:
-        """Which prompts are dropped, and the first rung at which that is not known yet.
+        """Decides which prompts are dropped, and finds the first rung that is still open.
 
         Args:
-            histories: Looks of all prompts that were started together (`step`, `validation`,
-                `validation_loss`), dropped ones included. One may have none.
-            over: Which of them ended by themselves, and are compared by what they have. None: none did.
+            histories: Evaluations of all prompts that were started together (`step`, `validation`,
+                `validation_loss`), dropped ones included. A history may be empty.
+            over: Which prompts have ended by themselves; these are compared by their evaluations so far. None: none.
 
         Returns:
-            One entry a prompt, in order: the step of the rung at which it is dropped, or None; and the first rung that
-            somebody has still to reach, before which nobody may go further, or None.
+            One entry per prompt, in order: the step of the rung at which it is dropped, or None. Then the first rung
+            that some prompt has yet to reach, before which no prompt may go further, or None.
         """
         over = over or [False] * len(histories)
         ended: list[int | None] = [None] * len(histories)
@@ -98,7 +98,7 @@ def _reached(history: Sequence[Look], rung: int) -> bool:
 
 
 def _rank(history: Sequence[Look], rung: int, select: Literal["score", "loss"]) -> tuple[float, float]:
-    """The best evaluation up to a rung: score and negative loss, or the other way round."""
+    """Returns the best evaluation up to a rung: score and negative loss, or the reverse."""
     pairs = [
         (entry["validation"], -entry.get("validation_loss", math.inf))
         for entry in history

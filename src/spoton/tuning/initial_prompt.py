@@ -1,4 +1,4 @@
-"""Where a prompt starts: turns a recipe's `init` into a matrix, with the model's own tokens."""
+"""The start of a prompt: turns a recipe's `init` into a matrix, with the model's own tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spoton.tuning.recipe import Recipe
 from spoton.tuning.row_order import rows_of_step
 
 STRATEGIES = ("vocabulary", "labels", "task", "uniform")
-"""Values of `init` that are words of their own; the others are `text:...` and the path of a prompt."""
+"""Values of `init` that are keywords; the others are `text:...` and the path of a prompt."""
 
 # SPoT, appendix C: the 5,000 most common tokens.
 _COMMON_TOKENS = 5000
@@ -34,7 +34,7 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
     """Returns the first prompt `[P, D]` of a run and the prompts it descends from.
 
     Raises:
-        RecipeError: `init` is none of the strategies and no file either.
+        RecipeError: `init` is neither a strategy nor a file.
         PromptError: The prompt to start from is damaged or belongs to another model.
     """
     length, seed, init = recipe.length, recipe.seed, recipe.init
@@ -63,11 +63,11 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
 
 
 def task_text(model: FrozenModel, task: Task, length: int, seed: int) -> list[int]:
-    """Tokens that say a task: its instruction, then worked examples from the training split until `length` is full.
+    """Returns tokens that state a task: its instruction, then examples from the training split until `length` is full.
 
     Args:
-        model: Whose tokens.
-        task: Its instruction; without one, its labels say what is asked.
+        model: The model whose tokens are used.
+        task: A task; its labels state it if it has no instruction.
         length: P.
         seed: Decides which examples.
     """
@@ -83,7 +83,7 @@ def task_text(model: FrozenModel, task: Task, length: int, seed: int) -> list[in
 
 @torch.no_grad()
 def embedding_rms(model: FrozenModel) -> float:
-    """Returns the root mean square over all numbers of the token vectors `[V, D]`, as a prompt meets them."""
+    """Returns the root mean square over all numbers of the token vectors `[V, D]` at a prompt's position."""
     return float(_embeddings(model).square().mean().sqrt())
 
 

@@ -1,7 +1,7 @@
-"""What everybody shares who keeps finished runs: tuned to the end, tested once, and found again by name.
+"""Shared code of modules that keep finished runs: tuned to the end, tested once, and found again by name.
 
-A run is named by the hash of all that decides it. Its document is written last and in one step, so a whole document
-says that the run is complete, and a damaged one counts for nothing. Where documents lie is their keepers' business:
+A run is named by the hash of everything that decides it. Its document is written last and in one step. So an intact
+document means that the run is complete, and a damaged one counts as missing. The callers decide where documents are:
 a study keeps cells (`study/run`), a comparison its arms (`transfer/kept_runs.py`).
 """
 
@@ -23,10 +23,10 @@ from spoton.tuning.tune import tune_job
 
 
 def tune_to_end(model: FrozenModel, job: Job) -> Tuned:
-    """Tunes one prompt, and accepts nothing but the end of the run. A damaged checkpoint is started anew.
+    """Tunes one prompt to the end of its run. A damaged checkpoint is discarded.
 
     Raises:
-        Interrupted: Ctrl-C; the message says in which phase and how far it was.
+        Interrupted: Ctrl-C; the message gives the phase and the progress.
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
     """
     if job.checkpoint is not None:
@@ -37,10 +37,10 @@ def tune_to_end(model: FrozenModel, job: Job) -> Tuned:
 
 
 def require_end(tuned: Tuned | TunedModel, phase: str) -> None:
-    """Refuses a run that was cut off.
+    """Refuses a run that was interrupted.
 
     Raises:
-        Interrupted: It was.
+        Interrupted: The run was interrupted.
     """
     if tuned.stopped == "interrupted":
         raise Interrupted(f"{phase}: {tuned.message}")
@@ -56,7 +56,7 @@ def score_test_split(
     on_event: OnEvent,
     phase: str,
 ) -> dict[str, float]:
-    """Returns every metric on the test split, which chooses nothing; None scores the bare (or tuned) model."""
+    """Returns every metric on the test split, which decides nothing; None scores the bare (or tuned) model."""
     found = evaluate(
         model, prompt, task.test, task, mode,
         max_input_tokens=max_input_tokens, on_event=on_event, phase=phase,
@@ -65,8 +65,7 @@ def score_test_split(
 
 
 def whole_document(data: bytes | None) -> dict[str, Any] | None:
-    """Returns the sealed document in a file; None if there is none, or it is empty, cut off, damaged or something
-    else."""
+    """Returns the sealed document in a file; None if it is missing, empty, cut off, damaged or something else."""
     if not data:
         return None
     try:

@@ -1,9 +1,9 @@
 """Losses and gradients of a step, split into as many passes through the model as memory requires.
 
-What a step keeps for its backward pass grows with the number of tokens, and with pairs of tokens where attention keeps
-its weights, so it is measured on two rows of the first step and scaled. Everything else (weights, one layer's
-temporaries, the optimizer) does not grow with the batch. Which tensors require a gradient (prompts, or all weights of a
-model) is up to the caller.
+The memory that a step keeps for its backward pass grows with the number of tokens, and with pairs of tokens where
+attention keeps its weights. So it is measured on two rows of the first step and scaled. Everything else (weights, one
+layer's temporaries, the optimizer) does not grow with the batch. The caller decides which tensors require a gradient
+(prompts, or all weights of a model).
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def count_kept(network: nn.Module) -> Iterator[Kept]:
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         yield kept
-    # A storage counts once, however many views of it are still alive.
+    # A storage counts once, however many views of it are alive.
     alive = [tensor.untyped_storage() for one in saved if (tensor := one()) is not None]
     sizes = {storage.data_ptr(): storage.nbytes() for storage in alive}
     kept.bytes = sum(size for place, size in sizes.items() if place not in weights)
 
 
 def split(costs: Sequence[float], limit: float) -> list[list[int]]:
-    """Groups rows, in order, into passes that cost at most `limit`; a row that costs more gets a pass of its own.
+    """Groups rows, in order, into passes that cost at most `limit`; a row that costs more gets its own pass.
 
     Args:
         costs: Cost of each row.
@@ -83,13 +83,13 @@ def split(costs: Sequence[float], limit: float) -> list[list[int]]:
 
 @dataclass(frozen=True)
 class StepRows:
-    """Rows of one step of one run, whose weighted sum of losses is minimised.
+    """Rows of one step of one run; the step minimises the weighted sum of their losses.
 
     Attributes:
         batch: The rows.
         weights: Weight of each row's loss.
-        labels: Tokens of the label words, where a row's loss is the cross-entropy over them; empty where it is the
-            negative log-likelihood of its target.
+        labels: Tokens of the label words, if the loss is the cross-entropy over them; empty if it is the negative
+            log-likelihood of each row's target.
     """
 
     batch: Batch
@@ -117,34 +117,31 @@ class Microbatches:
     Attributes:
         most_bytes: Most bytes that a pass has kept so far.
         most_passes: Most passes that a step has taken so far.
-        messages: What users should know, each once: memory ran out, or every row needs a pass of its own.
+        messages: What users should know, each message once: memory ran out, or every row needs its own pass.
     """
 
     def __init__(self, model: FrozenModel, limit: float | None = None) -> None:
         self._model, self._engine, self._limit = model, engine_for(model), limit
         self._per_token, self._per_pair, self._most_tokens = 0.0, 0.0, 0
         self._alone = True
-        """Whether every row of the last step had a pass of its own."""
+        """Whether every row of the last step had its own pass."""
         self.most_bytes, self.most_passes = 0, 1
         self.messages: list[str] = []
 
     def gradients(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> list[float]:
-        """Does what `gradients_on_device` does, and returns the loss of each run in nats once it is known."""
+        """Does the work of `gradients_on_device`, then returns the loss of each run in nats."""
         losses: list[float] = self.gradients_on_device(prompts, steps).tolist()
         return losses
 
     def gradients_on_device(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> Tensor:
         """Adds the gradients of every run's loss to the leaves, and returns the losses `[K]`, float32 on the device.
 
-        Nothing here waits for the device. When memory runs out, the step drops its gradients and runs again in smaller
+        Nothing here waits for the device. If memory runs out, the step drops its gradients and runs again in smaller
         passes.
 
         Args:
-            prompts: `[P_k, D]` in front of the rows of run k; `[0, D]` for model tuning.
-            steps: Rows of one step, one a run.
-
-        Raises:
-            ModelError: A single row needs more memory than there is.
+            prompts: `[P_k, D]` before the rows of run k; `[0, D]` for model tuning.
+            steps: Rows of one step, one entry per run.
         """
         while True:
             try:
@@ -201,7 +198,7 @@ class Microbatches:
         return losses, len(parts)
 
     def _cost(self, length: int, prompt: int) -> float:
-        """Returns the bytes that a row keeps."""
+        """Returns the bytes that a row keeps for the backward pass."""
         tokens = length + (prompt if self._engine.repeats_prompts else 0)
         seen = tokens if self._engine.repeats_prompts else length + prompt
         return self._per_token * tokens + self._per_pair * tokens * seen

@@ -1,6 +1,6 @@
-"""The optimizers a recipe can name: torch's AdamW, and Adafactor with the semantics of the reference code.
+"""The optimizers that a recipe can name: torch's AdamW, and Adafactor with the semantics of the reference code.
 
-The reference (T5X, as used for prompt tuning) differs from the common PyTorch ports in what matters for a prompt:
+The reference (T5X, as used for prompt tuning) differs from the common PyTorch ports where it matters for a prompt:
 weight decay is not multiplied by the learning rate, the second moment is never factored, updates are clipped by their
 RMS over the whole matrix, and nothing is scaled by the size of the parameter.
 """
@@ -33,7 +33,7 @@ class Adafactor(torch.optim.Optimizer):
         weight_decay: Share of the parameter lost every step, independent of `lr`.
         decay: Exponent of the second moment's schedule.
         clipping: Largest RMS of an update before the learning rate.
-        scaling: Whether the learning rate is multiplied by `max(0.001, RMS(p))`, as T5 is fine-tuned (Raffel et al.
+        scaling: Whether the learning rate is multiplied by `max(0.001, RMS(p))`, as in fine-tuning T5 (Raffel et al.
             2020, section 3.1.2; the settings of T5X). Prompts are tuned without.
     """
 
@@ -75,28 +75,28 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Returns the recipe's optimizer.
 
-    torch's AdamW multiplies weight decay by the learning rate, so it is divided by it first: in a recipe weight decay
-    means the same for both optimizers.
+    torch's AdamW multiplies weight decay by the learning rate. So weight decay is divided by the rate first: in a
+    recipe it means the same for both optimizers.
 
     Args:
         recipe: How to tune.
-        parameters: What is tuned: the tensors of a prompt, or all weights of a model.
+        parameters: The tensors to tune: those of a prompt, or all weights of a model.
         rate: The highest learning rate of the schedule.
         scaling: Whether Adafactor scales the rate by the size of each tensor, as for all weights of a model.
     """
     if recipe.optimizer == "adafactor":
         return Adafactor(parameters, lr=rate, weight_decay=recipe.weight_decay, scaling=scaling)
-    # One pass over many weights instead of one an operation: five times as fast on a processor.
+    # One pass over many weights instead of one per operation: five times as fast on a CPU.
     fused = len(parameters) > 8 and all(tensor.device.type in ("cpu", "cuda") for tensor in parameters)
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=recipe.weight_decay / rate, fused=fused)
 
 
 def rate_factor(recipe: TuningRecipe, step: int) -> float:
-    """Returns the share of the highest learning rate with which a step is taken.
+    """Returns the share of the highest learning rate at a step.
 
     Args:
-        recipe: Its schedule, warm-up and steps.
-        step: From 0.
+        recipe: The recipe with schedule, warm-up and steps.
+        step: Number of the step, from 0.
     """
     if step < recipe.warmup:
         return (step + 1) / recipe.warmup
@@ -113,14 +113,14 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def restore_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Gives an optimizer the state that a checkpoint holds.
+    """Restores the state of an optimizer from a checkpoint.
 
     Args:
-        optimizer: Of the same parameters.
-        tensors: By place of the parameter and name, such as `0.exp_avg`; none before the first step.
+        optimizer: An optimizer of the same parameters.
+        tensors: By index of the parameter and name, such as `0.exp_avg`; empty before the first step.
 
     Raises:
-        ValueError: They are not of these parameters.
+        ValueError: The tensors do not belong to these parameters.
     """
     shapes = [parameter.shape for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}

@@ -1,7 +1,7 @@
-"""What a run may do to the files at its `--out`: a finished one is replaced by a finished one, and only when asked.
+"""What a run may do to the files at its `--out`: only a finished prompt replaces a finished one, and only on request.
 
-A prompt is finished if its record is next to it. Whoever interrupts a run that was to replace a finished prompt finds
-that prompt as it was, and the unfinished one under a name of its own.
+A prompt is finished if its record is next to it. An interrupted run that was to replace a finished prompt leaves that
+prompt unchanged, and saves the unfinished one under another name.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from spoton.prompts.soft_prompt import SoftPrompt
 
 
 def is_finished(out: Path) -> bool:
-    """Returns whether a run has finished there: its record is written last."""
+    """Returns whether a run has finished there; its record is written last."""
     return out.exists() and out.with_suffix(".json").exists()
 
 
 def require_free(out: Path, *, overwrite: bool, resume: bool) -> None:
-    """Refuses to replace what a run has left, before the run and not after it.
+    """Refuses, before a run, to replace what an earlier run left.
 
     Args:
         out: The file of the prompt.
         overwrite: Whether it may be replaced.
-        resume: Whether a prompt that is not finished may be; an interrupted run leaves one.
+        resume: Whether an unfinished prompt may be replaced; an interrupted run leaves one.
 
     Raises:
         SpotonError: There is a prompt that this run may not replace.
@@ -38,10 +38,10 @@ def require_free(out: Path, *, overwrite: bool, resume: bool) -> None:
 
 
 def save_unfinished(prompt: SoftPrompt, out: Path) -> Path:
-    """Saves the best prompt of an interrupted run, unless what is there is better.
+    """Saves the best prompt of an interrupted run, unless the file there is better.
 
     Returns:
-        Where the better of the two is: `out`, or next to a finished prompt `NAME.interrupted.safetensors`.
+        The place of the better one: `out`, or `NAME.interrupted.safetensors` next to a finished prompt.
 
     Raises:
         SpotonError: The file cannot be written.
@@ -53,7 +53,7 @@ def save_unfinished(prompt: SoftPrompt, out: Path) -> Path:
 
 
 def remove_unfinished(out: Path) -> None:
-    """Removes what `save_unfinished` left next to a finished prompt, once another has taken its place."""
+    """Removes what `save_unfinished` left next to a finished prompt, once another has replaced it."""
     with contextlib.suppress(OSError):
         _unfinished(out).unlink(missing_ok=True)
 
@@ -63,7 +63,7 @@ def _unfinished(out: Path) -> Path:
 
 
 def _is_better_there(place: Path, prompt: SoftPrompt) -> bool:
-    """Whether a file holds a prompt of the same task and model with a better validation score."""
+    """Returns whether a file holds a prompt of the same task and model with a better validation score."""
     try:
         there = SoftPrompt.load(place)
     except PromptError:

@@ -1,7 +1,7 @@
-"""What is tuned in place of a prompt: the prompt itself, or fewer or other numbers that make one.
+"""What is tuned in place of a prompt: the prompt itself, or other numbers, often fewer, that produce it.
 
-Every kind begins exactly at the given start, so that transfer works with all of them, and collapses into a plain matrix
-`[P, D]` that needs nothing of it afterwards. With S the start:
+Every kind begins exactly at the given start, so transfer works with all of them. Each collapses into a plain matrix
+`[P, D]`, which needs none of the other numbers afterwards. With S the start:
 
 - `none`: P = S, tuned directly (Lester et al. 2021).
 - `residual`: P = V + g * norm(relu(V A) B) with V = S at first, and a gain g that starts at zero (after Residual
@@ -23,44 +23,44 @@ from torch.nn import functional
 from spoton.tuning.recipe import Reparameterization
 
 _BOTTLENECK = 128
-"""Width of the residual's hidden layer. The paper's 800 is for T5-base (D = 768); narrower costs it little there."""
-_VOCABULARY_ROWS = 128  # as the paper samples
+"""Width of the residual's hidden layer. The paper has 800 for T5-base (D = 768); narrower costs it little there."""
+_VOCABULARY_ROWS = 128  # as in the paper
 _RANK = 64  # the largest that the paper reports
 
 
 @runtime_checkable
 class Parameterized(Protocol):
-    """Tensors that are tuned, and the prompt they make."""
+    """Tensors to tune, and the prompt they make."""
 
     tensors: dict[str, Tensor]
-    """What is tuned, by name, in a fixed order; leaves that want gradients."""
+    """The tensors to tune, by name, in a fixed order; leaves that need gradients."""
 
     def prompt(self) -> Tensor:
-        """Returns the prompt `[P, D]` that the tensors make now, with their gradient."""
+        """Returns the current prompt `[P, D]` of the tensors, with their gradient."""
 
 
 @runtime_checkable
 class Collapsible(Protocol):
-    """What may be tuned in place of a prompt besides the kinds of a recipe, such as a mixture of other prompts."""
+    """What may be tuned in place of a prompt, other than the kinds of a recipe, such as a mixture of other prompts."""
 
     def identity(self) -> str:
-        """Returns a hash of all that decides what is tuned."""
+        """Returns a hash of everything that decides what is tuned."""
 
     def begin(self, device: torch.device) -> Parameterized:
         """Returns the tensors before the first step."""
 
 
 class Parameterization:
-    """Tensors that are tuned, and the prompt they make.
+    """Tensors to tune, and the prompt they make.
 
     Args:
-        kind: Which.
+        kind: The kind of parameterization.
         start: `[P, D]` float32, the prompt before the first step.
-        embeddings: `[V, D]` rows of the vocabulary, read by `superposition` alone.
-        seed: Decides what is drawn.
+        embeddings: `[V, D]` rows of the vocabulary; only `superposition` reads them.
+        seed: Decides the random numbers.
 
     Attributes:
-        tensors: What is tuned, by name, in a fixed order; leaves that want gradients.
+        tensors: The tensors to tune, by name, in a fixed order; leaves that need gradients.
     """
 
     def __init__(self, kind: Reparameterization, start: Tensor, embeddings: Tensor, seed: int) -> None:
@@ -92,7 +92,7 @@ class Parameterization:
         self.tensors = {name: tensor.to(device).requires_grad_() for name, tensor in tensors.items()}
 
     def prompt(self) -> Tensor:
-        """Returns the prompt that the tensors make now: `[P, D]`, with their gradient."""
+        """Returns the current prompt of the tensors: `[P, D]`, with their gradient."""
         own = self.tensors
         if self.kind == "none":
             return own["prompt"]
@@ -105,5 +105,5 @@ class Parameterization:
 
 
 def _rms(matrix: Tensor) -> float:
-    """Root mean square, so that the residual's hidden layer sees rows of unit scale."""
+    """Returns the root mean square, so that the residual's hidden layer sees rows of unit scale."""
     return float(matrix.square().mean().sqrt().clamp(min=1e-6))

@@ -1,4 +1,4 @@
-"""What is tuned in prompt tuning: one prompt, its average, its key, and the result with its card.
+"""One prompt in tuning: the prompt, its average, its key, and the result with its card.
 
 Steps, evaluations and the end of a run are in `training_run.py`.
 """
@@ -37,16 +37,16 @@ class Tuned:
 
     Attributes:
         prompt: Key, start, best value by validation, and card.
-        history: One entry a step (`step`, `loss`) and an evaluation (`step`, `validation`).
-        stopped: Why it ended.
+        history: One entry per step (`step`, `loss`) and per evaluation (`step`, `validation`).
+        stopped: Why the run ended.
         steps: Steps taken.
         truncated: Training inputs that lost their middle.
-        seconds: Wall time, that before a resume included.
-        message: What a user should know of the end, or nothing.
-        activation_bytes: Most bytes that a step kept for its backward pass, the passes of all prompts tuned
-            together included; 0 if no step was taken.
-        passes: Into how many passes memory asked to split the largest step; 1: it fitted.
-        dropped: After how many steps others, tuned together with it, were better (`Halving`); None: it was not dropped.
+        seconds: Wall time, including that before a resume.
+        message: What a user should know about the end; empty if nothing.
+        activation_bytes: Most bytes that a step kept for its backward pass, over the passes of all prompts tuned
+            together; 0 if no step was taken.
+        passes: Number of passes that memory split the largest step into; 1: it fitted.
+        dropped: Steps after which prompts tuned together with it were better (`Halving`); None: it was not dropped.
     """
 
     prompt: SoftPrompt
@@ -69,18 +69,18 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Job:
-    """What to tune.
+    """One prompt to tune.
 
     Attributes:
         task: Train and validation splits are used.
         recipe: How to tune.
         initial: `[P', D]` to start from instead of `recipe.init`; resized to the recipe's length.
-        parents: What `initial` was made of, for the card.
+        parents: The prompts that made `initial`, for the card.
         mode: How to validate; None: `default_mode`.
-        checkpoint: File that keeps the state at every evaluation, removed by the caller.
-        resume: Go on from `checkpoint` if it is there.
-        on_event: Watches the progress.
-        phase: What to call this run in progress events.
+        checkpoint: File that keeps the state at every evaluation; the caller removes it.
+        resume: Resume from `checkpoint` if it exists.
+        on_event: Called with progress events.
+        phase: Name of this run in progress events.
         tuned_as: What is tuned in place of the prompt, instead of `recipe.reparameterization`.
     """
 
@@ -103,11 +103,11 @@ class PromptLearner:
         model: The frozen model.
         recipe: How to tune.
         start: `[P, D]` before the first step.
-        tuned_as: What is tuned in place of the prompt; None: as the recipe says.
+        tuned_as: What is tuned in place of the prompt; None: decided by the recipe.
 
     Attributes:
-        start: As given, on the CPU.
-        average: `[P, D]` moving average of the prompt; None if the recipe asks for none.
+        start: The given start, on the CPU.
+        average: `[P, D]` moving average of the prompt; None if the recipe has none.
         best: `[P, D]` the best candidate by validation so far; None before the first evaluation.
         key: `[P, D]` the prompt at the key step; None before it.
         moved: Whether a step was taken.
@@ -140,7 +140,7 @@ class PromptLearner:
     def candidates(self) -> dict[str, Tensor]:
         """See `Learner.candidates`: the last prompt, and the average of all so far."""
         last = {"last": self.prompt().detach()}
-        # Before the first step they are the same, and an evaluation is not free.
+        # Before the first step the two are the same, and an evaluation takes time.
         return last if self.average is None or not self.moved else last | {"average": self.average}
 
     @torch.no_grad()
@@ -159,7 +159,7 @@ class PromptLearner:
 
 
 class PromptRun:
-    """A job while it is tuned.
+    """A job in progress.
 
     Args:
         model: The frozen model.
@@ -186,7 +186,7 @@ class PromptRun:
         )  # fmt: skip
 
     def begin(self) -> None:
-        """Prepares for the first step. A start that was learned or given is a candidate, a random one is not."""
+        """Prepares for the first step. A learned or given start is a candidate, a random one is not."""
         given = self.job.initial is not None or bool(self._ancestors)
         self.run.start(evaluate_first=given or self.job.recipe.init.startswith(("task", "text:")))
 
@@ -197,7 +197,7 @@ class PromptRun:
             DivergenceError: The loss was NaN or infinite before there was anything to keep.
         """
         run, learner = self.run, self.learner
-        if learner.best is None:  # interrupted, or diverged, before the first evaluation
+        if learner.best is None:  # interrupted or diverged before the first evaluation
             if run.stopped == "diverged":
                 raise DivergenceError(run.message)
             learner.best, run.course.best_step = learner.prompt().detach().clone(), run.course.step
@@ -210,7 +210,7 @@ class PromptRun:
         )  # fmt: skip
 
     def _scores(self) -> tuple[Calibration | None, dict[str, dict[str, float]]]:
-        """The calibration, where it lowers the validation loss, and the validation scores with and without it."""
+        """Returns the calibration, if it lowers the validation loss, and the validation scores with and without it."""
         run, course, task = self.run, self.run.course, self.job.task
         metric = task.metric
         if not course.has_evaluated:
@@ -250,7 +250,7 @@ def learning_rate(model: FrozenModel, recipe: Recipe) -> float:
     """Returns the highest learning rate of a recipe's schedule as a plain number.
 
     Raises:
-        RecipeError: The rate is still to be chosen (`auto`); `tune` chooses.
+        RecipeError: The rate is not chosen yet (`auto`); `tune` chooses it.
     """
     rate = recipe.chosen_rate()
     return rate * embedding_rms(model) if recipe.rate_unit == "embedding_rms" else rate
@@ -264,7 +264,7 @@ def run_identity(
     first: Tensor,
     tuned_as: Collapsible | None = None,
 ) -> str:
-    """Hash of all that decides a run, so that only the same run resumes."""
+    """Returns a hash of everything that decides a run, so that only the same run resumes."""
     parts = [model.fingerprint, str(model.dtype), task.data_hash(), recipe.model_dump_json(), mode]
     more = [] if tuned_as is None else [tuned_as.identity()]
     return sha256_of_text([*parts, str(first.tolist()), *more])[:16]

@@ -1,7 +1,6 @@
 """The recipe: everything that decides how a prompt is tuned, and the named presets.
 
-It holds values and checks them; what they do is in `prompt_run.py`, `optimizer.py`, `parameterization.py` and
-`initial_prompt.py`.
+It holds and checks values; `prompt_run.py`, `optimizer.py`, `parameterization.py` and `initial_prompt.py` use them.
 """
 
 from __future__ import annotations
@@ -21,47 +20,47 @@ Calibrate = Literal["none", "end", "every"]
 
 
 class TuningRecipe(BaseModel):
-    """What prompt tuning and model tuning have in common: optimizer, schedule, budget, validation."""
+    """The fields that prompt tuning and model tuning share: optimizer, schedule, budget, validation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     presets: ClassVar[dict[str, Any]] = {}
-    """Named recipes of the kind."""
+    """Named recipes of this kind."""
     subject: ClassVar[str] = "recipe"
-    """What an error calls the kind."""
+    """Name of this kind in error messages."""
 
     optimizer: Literal["adamw", "adafactor"] = "adamw"
-    """For prompts `adafactor` is the reference's variant: no factoring, no parameter scaling, clipped by RMS. For
-    model tuning it scales the learning rate by the size of each weight matrix, as T5 is fine-tuned."""
+    """For prompts, `adafactor` is the reference's variant: no factoring, no parameter scaling, clipped by RMS. For
+    model tuning it scales the learning rate by the size of each weight matrix, as in fine-tuning T5."""
     schedule: Schedule = "constant"
-    """How the rate continues after the warm-up: `constant`, or falling to zero at the last step."""
+    """The rate after the warm-up: `constant`, or falling to zero at the last step."""
     warmup: int = Field(default=0, ge=0)
     """Steps in which the rate rises linearly from zero."""
     loss: Loss = "examples"
     """`examples`: mean over the examples of the mean over an example's target tokens, so that long labels weigh no
-    more than short ones. `tokens`: mean over all target tokens of a batch, as T5X. `labels`: cross-entropy over the
+    more than short ones. `tokens`: mean over all target tokens of a batch, as in T5X. `labels`: cross-entropy over the
     label words alone."""
     clip: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Largest norm of the gradient; a longer one is shortened. 0: gradients stay as they are."""
+    """Largest norm of the gradient; a longer one is scaled down. 0: no clipping."""
     weight_decay: float = Field(default=0.0, ge=0, le=1)
     """Per step, not multiplied by the learning rate."""
     steps: int = Field(default=60, ge=1, le=10**9)
-    """Optimizer steps: the most that are taken, where `patience` may end the run."""
+    """Largest number of optimizer steps; `patience` may end the run earlier."""
     batch_size: int = Field(default=8, ge=1, le=100_000)
-    """Examples a step."""
+    """Examples per step."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Decides the start, the order of examples and nothing else."""
+    """Decides the start and the order of examples, and nothing else."""
     evaluate_every: int = Field(default=20, ge=1)
     """Steps between two evaluations on the validation split."""
     patience: int | None = Field(default=None, ge=0)
-    """Evaluations without an improvement after which the run ends, once it has its key. None or 0: never."""
+    """Evaluations without an improvement after which the run ends, once it has its key. None or 0: no limit."""
     select: Literal["loss", "score"] = "score"
-    """What chooses between checkpoints: validation loss, or the score with ties broken by loss. Open targets have no
+    """Criterion between checkpoints: validation loss, or the score with ties broken by loss. Open targets have no
     validation loss and are always chosen by score."""
     label_score: LabelScore = "sum"
-    """How the tokens of a label make its score: `sum` of their log-probabilities, or their `mean`."""
+    """How the log-probabilities of a label's tokens make its score: their `sum` or their `mean`."""
     max_input_tokens: int = Field(default=MAX_INPUT_TOKENS, ge=8)
-    """Longer inputs lose their middle; how many did is counted and said."""
+    """Longer inputs lose their middle; the run reports how many."""
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -81,14 +80,15 @@ class TuningRecipe(BaseModel):
         """Returns this recipe with some values changed, checked again; None means unchanged.
 
         Raises:
-            RecipeError: A value does not fit; says which, what was found and what was expected.
+            RecipeError: A value does not fit; the message names it, what was found and what was expected.
         """
         wanted = {key: value for key, value in changes.items() if value is not None}
         try:
             return type(self).model_validate(self.model_dump() | wanted)
         except ValidationError as error:
             problems = "; ".join(
-                # Of what concerns several fields, the input is the whole recipe, and the sentence names what counts.
+                # For errors about several fields, the input is the whole recipe, and the message names the relevant
+                # fields.
                 f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e.get('input')!r})"
                 if e["loc"]
                 else e["msg"].removeprefix("Value error, ")
@@ -100,7 +100,7 @@ class TuningRecipe(BaseModel):
 class Recipe(TuningRecipe):
     """How a prompt is tuned.
 
-    A bare recipe is plain prompt tuning (Lester et al. 2021); what is recommended for a kind of model is a preset.
+    A bare recipe is plain prompt tuning (Lester et al. 2021); presets hold the recommendations for a kind of model.
 
     Examples:
         >>> Recipe.preset("decoder", steps=100, seed=1).steps
@@ -111,22 +111,22 @@ class Recipe(TuningRecipe):
     subject: ClassVar[str] = "prompt's recipe"
 
     length: int = Field(default=20, ge=1, le=1000)
-    """P, how many virtual tokens the prompt has."""
+    """P, the number of virtual tokens."""
     init: str = "vocabulary"
-    """Where it starts: `vocabulary`, `labels`, `task` (the task's instruction), `uniform`, `text:...` or the
-    path of a prompt."""
+    """Where it starts: `vocabulary`, `labels`, `task` (the task's instruction), `uniform`, `text:...` or the path of a
+    prompt."""
     learning_rate: float | Literal["auto"] = 0.05
-    """A number, or `auto`: three rates start together and the worse two end at the first evaluation."""
+    """A number, or `auto`: three rates start together, and the worse two end at the first evaluation."""
     rate_unit: Literal["absolute", "embedding_rms"] = "absolute"
-    """`embedding_rms`: the learning rate counts in root mean squares of the model's embedding rows, which carries a
-    rate from model to model."""
+    """`embedding_rms`: the learning rate is in root mean squares of the model's embedding rows, so one rate suits
+    different models."""
     reparameterization: Reparameterization = "none"
     """What is tuned in place of the prompt itself; see `parameterization.py`. Collapsed into a prompt when kept."""
     average: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the prompt, evaluated next to it; 0: no average is kept."""
+    """Decay of an exponential moving average of the prompt, evaluated next to the prompt; 0: no average."""
     calibrate: Calibrate = "none"
-    """When a bias for each label and a temperature are fitted on training rows: never, for the kept prompt at the
-    `end`, or at `every` evaluation, so that they take part in the choice."""
+    """When a bias for each label and a temperature are fitted on training rows: never (`none`), for the kept prompt at
+    the `end`, or at `every` evaluation, so that calibrated candidates are compared."""
     key_step: int = Field(default=20, ge=1)
     """The step whose prompt is kept as key (task embedding), whatever the task or batch size (SPoT, section 3)."""
 
@@ -134,7 +134,7 @@ class Recipe(TuningRecipe):
         """Returns the learning rate as a number.
 
         Raises:
-            RecipeError: It is still to be chosen; `spoton.tuning.tune` does that.
+            RecipeError: The rate is not chosen yet; `spoton.tuning.tune` chooses it.
         """
         if self.learning_rate == "auto":
             raise RecipeError(

@@ -1,6 +1,6 @@
 """The record of a run: recipe, versions, hashes, scores and time, as JSON next to its prompt.
 
-It is written last, so that its existence means the run is complete; before a prompt is replaced, its record goes.
+It is written last, so its existence means that the run is complete. Before a prompt is replaced, its record is removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROMPT_SUFFIX = ".safetensors"
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides numbers."""
+    """Returns the versions of the packages that affect the numbers."""
     names = ("spoton", "torch", "transformers", "numpy", "scikit-learn")
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
@@ -35,9 +35,9 @@ def write_record(path: Path, record: dict[str, Any]) -> Path:
 
 
 def require_place(out: Path) -> None:
-    """Finds out before a run, not after, that its prompt cannot be written or would be in the way of other files.
+    """Checks before a run that its prompt can be written and does not get in the way of other files.
 
-    The name has to end in `.safetensors`: record, curves and unfinished work go next to it under other endings.
+    The name must end in `.safetensors`: record, curves and unfinished work go next to it under other endings.
 
     Raises:
         SpotonError: The name ends in something else, or the file cannot be written.
@@ -52,7 +52,7 @@ def require_place(out: Path) -> None:
 
 
 def save_prompt(prompt: SoftPrompt, out: Path) -> None:
-    """Saves the prompt of a run. The record of an earlier run goes first, since it tells of another prompt.
+    """Saves the prompt of a run. First removes the record of an earlier run, which describes another prompt.
 
     Raises:
         SpotonError: The file cannot be written.

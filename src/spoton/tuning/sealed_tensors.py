@@ -1,6 +1,6 @@
-"""Tensors and plain values in one file that is either whole or refused: what checkpoints are made of.
+"""Checkpoint files: tensors and plain values in one file that is either intact or refused.
 
-A safetensors file notices that it is cut short, but not that a bit of a tensor has flipped.
+A safetensors file detects truncation, but not a flipped bit in a tensor.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, 
     Raises:
         SpotonError: The file cannot be written.
     """
-    # As a tensor of bytes: metadata of the format could be read from a path only, not from bytes that were checked.
+    # Stored as a byte tensor: the format's metadata can be read only from a path, not from bytes already checked.
     text = torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
     data = {name: tensor.contiguous() for name, tensor in tensors.items()} | {_PLAIN: text}
     atomic_write(path, sealed(safetensors.torch.save(data)))
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns what `write_sealed` was given.
+    """Returns the tensors and values that `write_sealed` wrote.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is damaged, or `write_sealed` did not write it.
+        ValueError: The file is damaged, or `write_sealed` did not write it.
     """
     try:
         tensors = safetensors.torch.load(unsealed(read_bytes(path)))
@@ -50,7 +50,7 @@ def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def discard_if_damaged(path: Path) -> None:
-    """Removes a file of `write_sealed` that is not whole, so that a run which resumes by itself starts anew.
+    """Removes a damaged file of `write_sealed`, so that a run that resumes automatically starts over.
 
     Raises:
         OSError: The file cannot be read or removed.
@@ -63,12 +63,11 @@ def discard_if_damaged(path: Path) -> None:
 
 
 def read_hashed(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Returns the tensors of a safetensors file whose hash is kept elsewhere; for what is too large to be in memory
-    twice.
+    """Returns the tensors of a safetensors file whose hash is kept elsewhere; for files too large to hold twice.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is not the file with that hash.
+        ValueError: The file does not have that hash.
     """
     if sha256_of_file(path) != sha256:
         raise ValueError(f"the content of {path.name} does not match its checksum")

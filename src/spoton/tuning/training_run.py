@@ -1,7 +1,7 @@
-"""One tuning run, whatever is tuned: steps, schedule, evaluations, the best so far, checkpoint and end.
+"""One tuning run, whatever it tunes: steps, schedule, evaluations, the best so far, checkpoint and end.
 
 A `Learner` holds what is tuned: one prompt (`prompt_run.py`), or all weights of a model (`full_model/weights.py`).
-Several runs may share every pass through the model (`tune.py`); each of them goes exactly as it would alone.
+Several runs may share every pass through the model (`tune.py`); each runs exactly as it would alone.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ Stopped = Literal["finished", "interrupted", "diverged"]
 
 
 class Learner(Protocol):
-    """What is tuned, and what of it is kept."""
+    """The parameters of a run, and what is kept of them."""
 
     model: FrozenModel
-    """The model through which steps and evaluations go."""
+    """The model that runs steps and evaluations."""
     parameters: list[Tensor]
-    """Leaves that want gradients, in a fixed order."""
+    """Leaves that need gradients, in a fixed order."""
     rate: float
     """The highest learning rate of the schedule."""
     scaled: bool
     """Whether Adafactor scales rates by the size of a tensor."""
 
     def prompt(self) -> Tensor:
-        """Returns the prompt `[P, D]` of the next step, with its gradient; P is 0 where weights are tuned."""
+        """Returns the prompt `[P, D]` of the next step, with its gradient; P is 0 if weights are tuned."""
 
     def candidates(self) -> dict[str, Tensor]:
         """Returns the prompts `[P, D]` to evaluate, by name."""
 
     def stepped(self, step: int) -> None:
-        """Follows a step that was taken."""
+        """Updates the learner after a step."""
 
     def keep(self, candidate: str) -> None:
         """Keeps a candidate as the best so far."""
 
 
 class Checkpoint(Protocol):
-    """Where the state of a run survives a kill."""
+    """The place where the state of a run survives a kill."""
 
     def exists(self) -> bool:
         """Returns whether a run left its state."""
@@ -66,22 +66,22 @@ class Checkpoint(Protocol):
         """Writes the state of a run in one step."""
 
     def read(self, learner: Learner, optimizer: torch.optim.Optimizer) -> Course:
-        """Puts learner and optimizer back where they were; returns the course."""
+        """Restores learner and optimizer; returns the course."""
 
 
 class TrainingRun:
     """A run in progress.
 
     Args:
-        learner: What is tuned.
+        learner: The parameters to tune.
         task: Train and validation splits are used.
         recipe: How to tune.
         mode: How to validate.
-        calibrate: Whether calibrated candidates take part at every evaluation.
+        calibrate: Whether calibrated candidates are compared at every evaluation.
         checkpoint: Keeps the state at every evaluation; None: nothing survives a kill.
-        resume: Go on from the checkpoint if there is one.
-        on_event: Watches the progress.
-        phase: What to call this run in progress events.
+        resume: Resume from the checkpoint if it exists.
+        on_event: Called with progress events.
+        phase: Name of this run in progress events.
 
     Raises:
         DataError: The task has no training or validation examples, or no labels for a loss over labels.
@@ -136,14 +136,14 @@ class TrainingRun:
         """Prepares for the first step.
 
         Args:
-            evaluate_first: Whether the start is a candidate, too: a transferred prompt may already be the best.
+            evaluate_first: Whether the start is a candidate too: a transferred prompt may already be the best.
         """
         if self.course.step == 0 and evaluate_first:
             self._evaluate()
         self._end_if_done()
 
     def next_rows(self) -> StepRows:
-        """Returns the rows of the training split for the next step."""
+        """Returns the training rows of the next step."""
         recipe = self.recipe
         chosen = rows_of_step(len(self.train), recipe.batch_size, self.course.step, recipe.seed)
         batch = self.train.batch(chosen)
@@ -155,7 +155,7 @@ class TrainingRun:
         return StepRows.of(batch, recipe.loss, self._labels)
 
     def step(self, loss: float) -> None:
-        """Takes the step whose gradient lies in the parameters, and evaluates if it is time.
+        """Takes the step from the gradient of the parameters, and evaluates if it is time.
 
         Args:
             loss: Mean loss of the rows, in nats.
@@ -181,17 +181,17 @@ class TrainingRun:
         )
 
     def drop(self, rung: int) -> None:
-        """Ends the run because others, tuned together with it, were better after `rung` steps."""
+        """Ends the run because other runs, tuned together with it, were better after `rung` steps."""
         self.stopped, self.dropped = "finished", rung
         self.message = f"Dropped after {rung} of {self.recipe.steps} steps: others were better."
 
     def interrupt(self) -> None:
-        """Ends the run where it is."""
+        """Ends the run at its current step."""
         self.stopped = "interrupted"
         self.message = f"Interrupted after {self.course.step} of {self.recipe.steps} steps."
 
     def elapsed(self) -> float:
-        """Returns the seconds spent, those before a resume included."""
+        """Returns the seconds spent, including those before a resume."""
         return self._clock.elapsed()
 
     def fit_calibration(self, prompt: Tensor) -> Calibration:
@@ -211,7 +211,7 @@ class TrainingRun:
         )  # fmt: skip
 
     def _moved(self, loss: float) -> bool:
-        """Takes the optimizer's step; False if loss, gradient or parameters are not numbers."""
+        """Takes the optimizer's step; False if loss, gradient or parameters are not finite."""
         tensors = [tensor for tensor in self.learner.parameters if tensor.grad is not None]
         if not math.isfinite(loss) or not tensors:
             return False
@@ -226,7 +226,7 @@ class TrainingRun:
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def _evaluate(self) -> bool:
-        """Evaluates the candidates and keeps the best if it is the best so far; False if one has no loss."""
+        """Evaluates the candidates and keeps the best if it improves on all earlier ones; False if one has no loss."""
         results: dict[str, Evaluation] = {}
         for name, prompt in self.learner.candidates().items():
             found = self.evaluation(prompt)

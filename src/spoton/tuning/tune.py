@@ -1,8 +1,8 @@
-"""The tuning loop: prompts are learned for a frozen model, one or several in every pass through it.
+"""The tuning loop: learns prompts for a frozen model, one or several in every pass through it.
 
-It reads top to bottom: the next batch of every prompt, losses, gradients, a step of each. What belongs to one prompt
-alone (its data, optimizer, validation, checkpoint, end) is in `prompt_run.py`, how passes fit into memory in
-`microbatches.py`.
+It reads top to bottom: the next batch of every prompt, losses, gradients, a step of each. `prompt_run.py` holds what
+belongs to one prompt alone (its data, optimizer, validation, checkpoint, end); `microbatches.py` fits passes into
+memory.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ def tune(
 ) -> Tuned:
     """Tunes one prompt (Lester et al. 2021, section 2): the model is frozen, only the prompt gets a gradient.
 
-    The best prompt by validation is the value; the prompt at `recipe.key_step` is the key. The test split is never
-    looked at here.
+    The value is the best prompt by validation; the key is the prompt at `recipe.key_step`. The test split is never used
+    here.
 
     Args:
         model: The frozen model.
         task: Train and validation splits are used.
         recipe: How to tune.
         initial: `[P', D]` to start from instead of `recipe.init`; resized to the recipe's length.
-        parents: What `initial` was made of, for the card.
+        parents: The prompts that made `initial`, for the card.
         mode: How to validate; None: `default_mode`.
-        checkpoint: File that keeps the state at every evaluation, removed by the caller.
-        resume: Go on from `checkpoint` if it is there.
-        on_event: Watches the progress.
-        phase: What to call this run in progress events.
+        checkpoint: File that keeps the state at every evaluation; the caller removes it.
+        resume: Resume from `checkpoint` if it exists.
+        on_event: Called with progress events.
+        phase: Name of this run in progress events.
 
     Raises:
         DataError: The task has no training or validation examples.
@@ -94,26 +94,26 @@ def tune_together(
     halving: Halving | None = None,
     rivals: Mapping[int, Sequence[Look]] | None = None,
 ) -> list[Tuned | DivergenceError]:
-    """Tunes several prompts in every pass over one copy of the model: seeds, learning rates, starts or tasks.
+    """Tunes several prompts (seeds, learning rates, starts or tasks) in every pass over one copy of the model.
 
-    Each goes as it would alone (same examples, optimizer state, validation, end), up to the order in which floating
-    point numbers are summed. One that ends early leaves the passes of the others.
+    Each runs as it would alone (same examples, optimizer state, validation, end), up to the order in which
+    floating-point numbers are summed. A prompt that ends early leaves the passes of the others.
 
     Args:
         model: The frozen model.
-        jobs: What to tune.
+        jobs: The prompts to tune.
         activation_limit: Bytes that a pass may keep for its backward pass; a larger step is split and its gradients
-            are added up. None: half of what is free when the first step is taken.
-        halving: At which steps the jobs are compared and which of them continue. None: all do.
-        rivals: Looks of prompts that belong to these and are tuned already, by their place among all; they are
-            compared with the jobs, too.
+            are added up. None: half of the free memory at the first step.
+        halving: The steps at which the jobs are compared, and the share that continues. None: all continue.
+        rivals: Evaluations of prompts that belong to these jobs and are already tuned, by their index among all; the
+            jobs are compared with them too.
 
     Returns:
         The result of each job, in order; a `DivergenceError` where a loss was NaN before there was anything to keep.
 
     Raises:
         DataError: A task has no training or validation examples.
-        RecipeError: The jobs are to be compared at steps without an evaluation.
+        RecipeError: The jobs would be compared at steps without an evaluation.
     """
     if halving is not None:
         for job in jobs:
@@ -133,7 +133,7 @@ def train_together(
     halving: Halving | None = None,
     rivals: Mapping[int, Sequence[Look]] | None = None,
 ) -> None:
-    """Takes the steps of runs that share every pass through one model, until all of them ended; see `tune_together`."""
+    """Takes the steps of runs that share every pass through one model, until all of them end; see `tune_together`."""
     passes = Microbatches(model, activation_limit)
     try:
         for ready in begin:
@@ -160,7 +160,7 @@ def train_together(
 def _going_on(
     runs: Sequence[TrainingRun], halving: Halving | None, rivals: Mapping[int, Sequence[Look]]
 ) -> list[TrainingRun]:
-    """The runs that take the next step; ends those that are behind at a rung."""
+    """Returns the runs that take the next step; ends those that fall behind at a rung."""
     rung = None
     if halving is not None:
         waiting = iter(runs)
@@ -182,8 +182,8 @@ def with_rates(model: FrozenModel, job: Job) -> list[Job]:
     """Returns the job with each of three learning rates; all but the first keep their checkpoint under another name.
 
     Args:
-        model: Gives the unit of the rates.
-        job: Whose recipe leaves the rate open.
+        model: The model that gives the unit of the rates.
+        job: A job whose recipe leaves the rate open.
     """
     rates = [rate * embedding_rms(model) for rate in AUTO_RATES]
     jobs = []
@@ -197,7 +197,7 @@ def with_rates(model: FrozenModel, job: Job) -> list[Job]:
 
 
 def best_of(results: Sequence[Tuned | DivergenceError]) -> Tuned:
-    """Returns the run that was not dropped, or scored best; its message tells of the steps of the others.
+    """Returns the run that was not dropped, or scored best; its message reports the steps of the others.
 
     Raises:
         DivergenceError: Every run diverged before there was anything to keep.

@@ -1,7 +1,7 @@
 """One tuning run as files: the prompt, its learning curve and its record, next to each other.
 
-The loop itself is `tune.py`. This is what is done around it: resume where a killed run stopped, look at the test
-split once, and write the record last.
+The loop itself is in `tune.py`. This file resumes a killed run, evaluates once on the test split, and writes the record
+last.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ def tune_to_file(
 
     Args:
         model: The frozen model.
-        task: What to learn.
-        recipe: How.
-        out: The prompt's file. Until the end a `.checkpoint` is next to it.
-        evaluation: `rank` or `generate`; None: by the task.
-        resume: Go on from the checkpoint of the same run, if there is one.
+        task: The task to learn.
+        recipe: How to tune.
+        out: The prompt's file. Until the end a `.checkpoint` file is next to it.
+        evaluation: `rank` or `generate`; None: chosen by the task.
+        resume: Resume from the checkpoint of the same run, if there is one.
         overwrite: Whether a prompt at `out` is replaced, once the new one is finished.
-        on_event: Watches the progress.
+        on_event: Called with progress events.
 
     Returns:
         The record, as plain values.
 
     Raises:
-        SpotonError: `out` cannot name a prompt, cannot be written, exists, or is being written by another process;
-            all of it is found out before tuning begins.
+        SpotonError: `out` cannot name a prompt, cannot be written, exists, or is being written by another process. This
+            is checked before tuning begins.
         DataError: The task has no training or validation examples.
         DivergenceError: Tuning diverged before there was anything to keep.
         Interrupted: Ctrl-C. The best prompt so far is saved; the message says how to resume.
@@ -69,7 +69,7 @@ def tune_to_file(
 def _tuned_to_file(
     model: FrozenModel, task: Task, recipe: Recipe, out: Path, mode: Mode, resume: bool, on_event: OnEvent
 ) -> dict[str, Any]:
-    """`tune_to_file` for an output that is ours."""
+    """Does the work of `tune_to_file` for an output that this process owns."""
     checkpoint = out.with_suffix(".checkpoint")
     tuned = tune(model, task, recipe, mode=mode, checkpoint=checkpoint, resume=resume, on_event=on_event)
     if tuned.stopped == "interrupted":
@@ -102,7 +102,7 @@ def _interrupted(message: str, prompt: SoftPrompt, out: Path) -> Interrupted:
 def _tested(
     model: FrozenModel, task: Task, recipe: Recipe, mode: Mode, tuned: Tuned, on_event: OnEvent
 ) -> SoftPrompt:
-    """The tuned prompt with its scores on the test split on its card; as it is if there is no test split."""
+    """Returns the tuned prompt with its test scores on its card; unchanged if there is no test split."""
     if not task.test:
         return tuned.prompt
     found = evaluate(

@@ -1,1 +1,1 @@
-"""Ways to make starts of ranked sources, one a file: each start becomes a plain prompt with its parents on the card."""
+"""Ways to make starts from ranked sources, one per file: each start becomes a plain prompt with parents on its card."""

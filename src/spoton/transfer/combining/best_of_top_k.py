@@ -1,4 +1,4 @@
-"""One start a source: all are tuned, and the best by validation is kept (SPoT, section 3.3)."""
+"""One start per source: all are tuned, and the best by validation is kept (SPoT, section 3.3)."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from spoton.transfer.sources import Retrieved
 
 
 def best_of_top_k(retrieved: Sequence[Retrieved], length: int) -> list[Start]:
-    """Returns the sources themselves, brought to one length."""
+    """Returns the sources themselves, resized to one length."""
     return [Start(one.name, from_prompt(one.prompt.value, length), one.parents(1.0)) for one in retrieved]

@@ -1,4 +1,4 @@
-"""One start a source, all tuned in the same passes; the worse end at rungs, and the best gets most of the steps.
+"""One start per source, all tuned in the same passes; the worse end at rungs, and the best gets most of the steps.
 
 Successive halving (Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943; `spoton.tuning.halving`).
 """
@@ -11,17 +11,17 @@ from spoton.tuning.recipe import Recipe
 
 
 def halving_within(budget: int, prompts: int, recipe: Recipe) -> tuple[Recipe, Halving]:
-    """Returns how to tune so many prompts with so many steps in all, and the rungs at which half of them end.
+    """Returns how to tune a number of prompts with a total number of steps, and the rungs at which half of them end.
 
-    The rungs are at the first evaluations, one each, until one prompt is left.
+    Each of the first evaluations is a rung, until one prompt is left.
 
     Args:
         budget: Steps of all prompts together.
-        prompts: How many, at least two.
-        recipe: Its evaluations are the rungs; its steps are replaced.
+        prompts: Number of prompts, at least two.
+        recipe: A recipe whose evaluations are the rungs; its steps are replaced.
 
     Raises:
-        RecipeError: The budget ends before the last rung, or the learning rate is still to be chosen.
+        RecipeError: The budget ends before the last rung, or the learning rate is not chosen yet.
     """
     recipe.chosen_rate()
     every, rungs = recipe.evaluate_every, max(1, (prompts - 1).bit_length())

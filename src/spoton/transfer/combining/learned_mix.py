@@ -1,10 +1,10 @@
-"""One start in all, whose weights are learned: the sources' mixture and a residual prompt are tuned together.
+"""One start with learned weights: the sources' mixture and a residual prompt are tuned together.
 
 P = sum over k of w_k P_k + d, with w in proportion to similarity and d at zero at first; collapsed into P wherever it
 is evaluated or kept. LoRAHub (Huang et al. 2023, https://arxiv.org/abs/2307.13269) learns such weights without
-gradients; here gradients reach them through the engine. The weights have a learning rate of their own: w = w_0 + r u
-with u tuned at the recipe's rate, which under AdamW and Adafactor, whose steps do not depend on the scale of a
-gradient, is a rate r times as high.
+gradients; here gradients reach them through the engine. The weights have their own learning rate: w = w_0 + r u with u
+tuned at the recipe's rate. Under AdamW and Adafactor, whose steps do not depend on the scale of a gradient, that is a
+rate r times as high.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from spoton.transfer.sources import Retrieved
 from spoton.tuning.parameterization import Parameterized
 
 WEIGHT_RATE = 5.0
-"""Learning rate of the weights, in learning rates of the recipe: with the default's 0.01 a weight moves by 0.05 a
+"""Learning rate of the weights, in learning rates of the recipe: with the default of 0.01 a weight moves by 0.05 per
 step. Reasoned, not measured."""
 
 
 def learned_mix(retrieved: Sequence[Retrieved], length: int) -> list[Start]:
     """Returns the mixture, as one start.
 
-    A source that is not similar begins at weight zero, and may still gain some; if none is similar, all begin alike.
+    A source that is not similar begins at weight zero, and may gain some; if none is similar, all begin with equal
+    weights.
     """
     similar = torch.tensor([max(0.0, one.similarity) for one in retrieved])
     begin = similar / similar.sum() if similar.any() else torch.full_like(similar, 1 / len(similar))
@@ -41,7 +42,7 @@ def learned_mix(retrieved: Sequence[Retrieved], length: int) -> list[Start]:
 
 @dataclass(frozen=True)
 class Mix:
-    """Sources and the weights they begin with.
+    """Sources and their initial weights.
 
     Attributes:
         sources: `[K, P, D]`.
@@ -54,7 +55,7 @@ class Mix:
     rate: float = WEIGHT_RATE
 
     def identity(self) -> str:
-        """Returns a hash of all that decides what is tuned."""
+        """Returns a hash of everything that decides what is tuned."""
         return sha256_of_text(
             ["mix", str(self.rate), str(self.weights.tolist()), str(self.sources.tolist())]
         )[:16]

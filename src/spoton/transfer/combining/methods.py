@@ -1,4 +1,4 @@
-"""The methods by name, and the starts that each makes of ranked sources."""
+"""The methods by name, and the starts that each makes from ranked sources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Method = Literal[
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
 SEVERAL: tuple[Method, ...] = ("best-of-top-k", "halving")
-"""Methods that make one start of every source; the others make one in all."""
+"""Methods that make one start per source; the others make a single start."""
 
 
 def starts(
@@ -30,16 +30,16 @@ def starts(
     length: int,
     own: Callable[[], Tensor] | None = None,
 ) -> list[Start]:
-    """The starting points a method makes of retrieved prompts.
+    """Returns the starts that a method makes from retrieved prompts.
 
     Args:
         retrieved: Best first.
-        method: Which way. `mixture` begins with the average, and is tuned on the sources' rows before.
+        method: The method. `mixture` begins with the average, and is first tuned on the sources' rows.
         length: P of the target prompt; sources of another length are resized.
-        own: Gives the target's own start `[P, D]`, which task vectors are added to.
+        own: Returns the target's own start `[P, D]`, to which task vectors are added.
 
     Raises:
-        LibraryError: The sources do not give what the method needs; says what and what else to do.
+        LibraryError: The sources lack what the method needs; the message names it and an alternative.
         RecipeError: There is no such method, or it needs the target's own start.
     """
     if method not in METHODS:

@@ -1,7 +1,7 @@
-"""One start in all: a prompt tuned on the rows of the sources and the target, mixed (SPoT, section 3.3).
+"""A single start: a prompt tuned on the mixed rows of the sources and the target (SPoT, section 3.3).
 
-It needs the rows of the sources, not only their prompts. Tuning on them counts: half of what is left of the budget goes
-to the mixture, half to the target.
+It needs the rows of the sources, not only their prompts. Tuning on them counts: half of the remaining budget goes to
+the mixture, half to the target.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from spoton.transfer.sources import Retrieved
 from spoton.tuning.recipe import Recipe
 
 RowsOf = Callable[[Card], Task]
-"""Gives the task that a prompt was tuned on."""
+"""Returns the task that a prompt was tuned on."""
 
 
 def catalog_rows(card: Card) -> Task:
-    """The rows of a task of the catalog, in the form that the prompt was tuned in.
+    """Returns the rows of a catalog task, in the form that the prompt was tuned in.
 
     Raises:
-        DataError: The prompt was tuned on something else.
+        DataError: The prompt was not tuned on a task of the catalog.
     """
     if not is_task(card.task):
         raise DataError(
@@ -41,22 +41,22 @@ def catalog_rows(card: Card) -> Task:
 def mixture(
     runs: KeptRuns, retrieved: Sequence[Retrieved], recipe: Recipe, rows_of: RowsOf | None = None
 ) -> Start:
-    """Tunes a prompt on the mixture, and returns it as a start.
+    """Tunes a prompt on the mixture and returns it as a start.
 
     Args:
-        runs: Of the target.
+        runs: The kept runs of the target.
         retrieved: The sources; two of one task count once.
         recipe: How to tune on the mixture.
-        rows_of: Gives the rows of a source; None: `catalog_rows`.
+        rows_of: Returns the rows of a source; None: `catalog_rows`.
 
     Raises:
-        DataError: The rows of a source are not at hand.
+        DataError: The rows of a source are not available.
         Interrupted: Ctrl-C.
     """
     sources = [one for one in retrieved if one.is_source]
     members = {one.prompt.card.task: (rows_of or catalog_rows)(one.prompt.card) for one in sources}
     target = runs.task
-    # Each member counts as the target does: sources are larger by far, and would drown it.
+    # Each source counts as much as the target: sources are far larger and would outweigh it.
     size = len(target.train)
     mixed = mix(
         "+".join([*members, target.name]),

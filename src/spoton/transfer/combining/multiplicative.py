@@ -1,9 +1,9 @@
-"""One start in all: a prompt that the sources share, times a rank-one mask of the target's own.
+"""A single start: a prompt that the sources share, times the target's own rank-one mask.
 
-P_k = P* o (u_k v_k^T), with P* `[P, D]` shared by the sources; the target starts at P* and the mean of their u and v,
-and all three are tuned, u and v at a rate of their own (MPT, Wang et al. 2023, https://arxiv.org/abs/2303.02861,
-section 3). There P* is distilled from teachers on the sources' rows; here it is fitted to the sources' prompts by
-alternating least squares, which needs no rows. Collapsed into P wherever it is evaluated or kept.
+P_k = P* o (u_k v_k^T), with P* `[P, D]` shared by the sources. The target starts at P* and the mean of their u and v,
+and all three are tuned, u and v at their own rate (MPT, Wang et al. 2023, https://arxiv.org/abs/2303.02861, section 3).
+MPT distils P* from teachers on the sources' rows; here it is fitted to the sources' prompts by alternating least
+squares, which needs no rows. It is collapsed into P wherever it is evaluated or kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ROUNDS = 50
 
 
 def multiplicative(retrieved: Sequence[Retrieved], length: int) -> list[Start]:
-    """Returns the shared prompt under its mean mask, as one start; every source counts alike."""
+    """Returns the shared prompt under its mean mask, as one start; all sources count equally."""
     stack = torch.stack([from_prompt(one.prompt.value, length) for one in retrieved])
     shared, rows, columns = factorise(stack)
     masked = Masked(shared, rows.mean(0), columns.mean(0))
@@ -63,7 +63,7 @@ def factorise(
 
 
 def _ratio(products: Float[Tensor, "*S"], squares: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
-    """The least squares factor, and one where nothing decides it."""
+    """Returns the least squares factor, or one where it is undetermined."""
     return torch.where(squares > 0, products / squares.clamp(min=1e-30), torch.ones_like(products))
 
 
@@ -84,7 +84,7 @@ class Masked:
     rate: float = MASK_RATE
 
     def identity(self) -> str:
-        """Returns a hash of all that decides what is tuned."""
+        """Returns a hash of everything that decides what is tuned."""
         parts = (self.shared, self.rows, self.columns)
         return sha256_of_text(["masked", str(self.rate), *(str(part.tolist()) for part in parts)])[:16]
 

@@ -1,4 +1,4 @@
-"""A place to start a target prompt from."""
+"""The starting point of a target prompt."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from spoton.tuning.parameterization import Collapsible
 
 @dataclass(frozen=True)
 class Start:
-    """One place to start a target prompt from.
+    """A starting point of a target prompt.
 
     Attributes:
-        name: The sources in words.
+        name: The names of the sources.
         value: `[P, D]`.
         parents: The sources, with their weights.
-        tuned_as: What is tuned in place of the prompt, and collapses into it; None: as the recipe says.
+        tuned_as: What is tuned in place of the prompt, and collapses into it; None: decided by the recipe.
     """
 
     name: str

@@ -1,8 +1,8 @@
-"""One start in all: the target's own start, moved by what the sources learned.
+"""A single start: the target's own start, moved by what the sources learned.
 
-P = P_0 + sum over k of w_k (P_k - S_k), with P_0 the target's own start, P_k a source's prompt and S_k what that was
-tuned from: task prompt vectors (Belanec et al. 2024, https://arxiv.org/abs/2408.01119, section 3). There every weight
-is one scale; here weights are in proportion to similarity and sum to 1, so that k does not change the scale.
+P = P_0 + sum over k of w_k (P_k - S_k), with P_0 the target's own start, P_k a source's prompt and S_k that prompt's
+start: task prompt vectors (Belanec et al. 2024, https://arxiv.org/abs/2408.01119, section 3). There all weights are one
+scale; here they are in proportion to similarity and sum to 1, so that k does not change the scale.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from spoton.transfer.sources import Retrieved
 
 
 def task_vectors(retrieved: Sequence[Retrieved], own: Float[Tensor, "P D"]) -> list[Start]:
-    """Returns the moved start, as one start.
+    """Returns the target's moved start, as one start.
 
     Args:
-        retrieved: Sources; those that do not know their start are left out.
+        retrieved: Sources; those without a known start are left out.
         own: `[P, D]` the target's own start.
 
     Raises:
-        LibraryError: No source knows its start, or none of those has a positive similarity.
+        LibraryError: No source has a known start, or none of these has a positive similarity.
     """
     known = [one for one in retrieved if one.prompt.start is not None and one.is_source]
     if not known:
@@ -43,6 +43,6 @@ def task_vectors(retrieved: Sequence[Retrieved], own: Float[Tensor, "P D"]) -> l
 
 
 def _vector(source: Retrieved, length: int) -> Float[Tensor, "{length} D"]:
-    """What a source learned, `[P, D]`."""
+    """Returns the displacement that a source learned, `[P, D]`."""
     assert source.prompt.start is not None
     return from_prompt(source.prompt.value, length) - from_prompt(source.prompt.start, length)

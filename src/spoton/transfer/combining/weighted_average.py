@@ -1,4 +1,4 @@
-"""One start in all: the average of the sources, weighted by what speaks for them (SPoT, section 3.3)."""
+"""A single start: the average of the sources, weighted by similarity (SPoT, section 3.3)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def weighted_average(retrieved: Sequence[Retrieved], length: int) -> list[Start]
 
 
 def by_similarity(retrieved: Sequence[Retrieved]) -> tuple[list[Retrieved], list[float]]:
-    """Returns the sources that are similar at all, and weights in proportion to similarity that sum to 1.
+    """Returns the sources with a positive similarity, and weights in proportion to it that sum to 1.
 
-    Similarities of zero or below, of which SPoT does not speak, get no weight.
+    SPoT does not cover similarities of zero or below; here they get no weight.
 
     Raises:
-        LibraryError: There is none.
+        LibraryError: There is no such source.
     """
     similar = [one for one in retrieved if one.similarity > 0]
     if not similar:
@@ -41,7 +41,7 @@ def by_similarity(retrieved: Sequence[Retrieved]) -> tuple[list[Retrieved], list
 
 
 def names_of(sources: Sequence[Retrieved]) -> str:
-    """Returns sources in words."""
+    """Returns the names of sources as text."""
     return " + ".join(one.name for one in sources)
 
 

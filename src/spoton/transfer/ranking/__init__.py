@@ -1,1 +1,1 @@
-"""Ways to rank sources for a target, one a file: from the target and its sources to the best k and what it cost."""
+"""Ways to rank sources for a target, one per file: each returns the best k sources and the cost of the ranking."""

@@ -1,6 +1,6 @@
-"""What a task did to a prompt: its key minus the start that it was tuned from.
+"""The displacement of a prompt by its task: its key minus the start that it was tuned from.
 
-Raw prompts are dominated by their start: two tasks tuned from one start are more alike than one task tuned from two.
+The start dominates a raw prompt: two tasks tuned from one start are more similar than one task tuned from two starts.
 Displacements are comparable across starts (task prompt vectors, Belanec et al. 2024,
 https://arxiv.org/abs/2408.01119, section 3).
 """
@@ -14,7 +14,7 @@ from spoton.shapes import Float
 
 
 def displacement(prompt: SoftPrompt) -> Float[Tensor, "Q {prompt.dim}"] | None:
-    """Returns key minus start `[Q, D]`; None for a prompt that does not know both, such as an imported one."""
+    """Returns key minus start `[Q, D]`; None for a prompt without both, such as an imported one."""
     if prompt.key is None or prompt.start is None or prompt.key.shape != prompt.start.shape:
         return None
     return prompt.key - prompt.start

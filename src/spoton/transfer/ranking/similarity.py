@@ -1,7 +1,7 @@
-"""Ranking sources by the similarity of keys, or of what keys have moved by (`displacement.py`).
+"""Ranking sources by the similarity of keys, or of displacements (`displacement.py`).
 
-The key of a prompt is its early checkpoint; the key of a new task is the prompt after as many steps of a probe
-(SPoT, section 3.2). Which of the retrieved prompts is used, and how, is the business of `combining/`.
+The key of a prompt is its early checkpoint; the key of a new task is the prompt after the same number of probe steps
+(SPoT, section 3.2). `combining/` decides which of the retrieved prompts is used, and how.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spoton.transfer.ranking.displacement import displacement
 from spoton.transfer.similarity import Metric, similarity
 from spoton.transfer.sources import Ranking, Retrieved, Source, no_source, reread
 
-# How far a similarity from an index may be from that of the prompt itself: float32 against float64.
+# Largest difference between the similarity from an index and that from the prompt: float32 against float64.
 _ROUNDING = 1e-4
 
 
@@ -33,21 +33,21 @@ def retrieve(
     *,
     start: Float[Tensor, "P D"] | None = None,
 ) -> Ranking:
-    """The k sources whose keys are most similar to a target's key, most similar first.
+    """Returns the k sources whose keys are most similar to a target's key, most similar first.
 
-    Damaged files are skipped, and told in the ranking's `damaged`. In a large library the cosines of mean tokens come
-    from its index, and only what is returned is read; else every prompt is read once, and k of them are kept.
+    Damaged files are skipped and listed in the ranking's `damaged`. In a large library the cosines of mean tokens come
+    from its index, and only the returned prompts are read. Otherwise every prompt is read once, and k of them are kept.
 
     Args:
         key: `[P, D]` of the target task.
-        sources: From `sources_for`.
-        k: How many; fewer come back if there are fewer.
-        metric: Which similarity.
-        start: `[P, D]` that the target's key was tuned from: displacements are compared instead of keys. Sources
-            that do not know their start are compared by key, and the ranking's notes say so.
+        sources: Sources from `sources_for`.
+        k: Largest number of sources to return.
+        metric: The similarity.
+        start: `[P, D]` start of the target's key; displacements are then compared instead of keys. Sources without a
+            known start are compared by key, and the ranking's notes say so.
 
     Raises:
-        LibraryError: There is no source at all.
+        LibraryError: There is no source.
     """
     by_index = metric == "average_tokens"
     bounds = _cosines(key, sources, start) if by_index else [math.inf] * len(sources)
@@ -60,13 +60,13 @@ def retrieve(
             break
         try:
             prompt = library.get(entry.name)
-        except PromptError as error:  # a head can be whole, which is all that a listing reads
+        except PromptError as error:  # a listing reads only the header, which can be intact in a damaged file
             damaged[entry.name] = str(error)
             continue
         found = _compared(entry.name, key, start, prompt, metric)
         plain += start is not None and found.by == "key"
         if math.isfinite(bounds[place]) and abs(found.similarity - bounds[place]) > _ROUNDING:
-            library.index.clear()  # it says something else than the prompt, so it is damaged
+            library.index.clear()  # the index contradicts the prompt, so it is damaged
             return retrieve(key, reread(sources), k, metric, start=start)
         best = sorted([*best, found], key=lambda one: (-one.similarity, one.name))[:k]
     if not best:
@@ -76,7 +76,7 @@ def retrieve(
 
 
 def _compared(name: str, key: Tensor, start: Tensor | None, prompt: SoftPrompt, metric: Metric) -> Retrieved:
-    """A source with the similarity of its displacement, where both are known, else of its key."""
+    """Returns a source with the similarity of its displacement, if both are known, else of its key."""
     assert prompt.key is not None
     moved = None if start is None else displacement(prompt)
     if moved is None or start is None:
@@ -85,7 +85,7 @@ def _compared(name: str, key: Tensor, start: Tensor | None, prompt: SoftPrompt, 
 
 
 def _cosines(key: Tensor, sources: Sequence[Source], start: Tensor | None) -> list[float]:
-    """Similarity of every source by its library's index; infinity where there is none, so that it is read."""
+    """Returns the similarity of every source by its library's index; infinity, without one, so that it is read."""
     found = [math.inf] * len(sources)
     by_index: dict[LibraryIndex, list[int]] = {}
     for place, (library, entry) in enumerate(sources):
@@ -105,15 +105,15 @@ def most_similar(
     k: int,
     metric: Metric = "average_tokens",
 ) -> list[Retrieved]:
-    """The k prompts whose keys are most similar to a key, most similar first; ties go by name (SPoT, section 3.2).
+    """Returns the k prompts with the most similar keys, most similar first; ties go by name (SPoT, section 3.2).
 
     No more than k prompts are kept at a time.
 
     Args:
         key: `[P, D]` of the target task.
         prompts: Names and prompts, each with a key.
-        k: How many; fewer come back if there are fewer.
-        metric: Which similarity.
+        k: Largest number of prompts to return.
+        metric: The similarity.
 
     Raises:
         LibraryError: A prompt has no key.

@@ -1,11 +1,11 @@
 """Ranking sources by trying them: the loss of each untuned prompt on a few dozen rows of the target.
 
 All prompts go through the model in shared passes and by successive rejects: all on 16 rows, the best quarter on 64
-(after Audibert, Bubeck and Munos, COLT 2010, with the rounds given). The loss is that after a
-bias for each label and a temperature are fitted to the scores, since an untuned source's preference for one label
-misleads. A prompt of the target's own text is one of the candidates, so a source that misleads is behind it.
+(after Audibert, Bubeck and Munos, COLT 2010, with given rounds). The loss is taken after fitting a bias for each label
+and a temperature to the scores, since an untuned source's preference for one label misleads. A prompt of the target's
+own text is one of the candidates, so misleading sources rank below it.
 
-No tuned probe is needed. Finished scores are kept in a folder, so a killed trial goes on.
+A trial needs no tuned probe. Finished scores are kept in a folder, so a killed trial resumes.
 """
 
 from __future__ import annotations
@@ -48,28 +48,28 @@ from spoton.tuning.row_order import rows_of_step
 from spoton.tuning.sealed_tensors import read_sealed, write_sealed
 
 ROUNDS = (16, 64)
-"""Rows that the candidates have been tried on after each round; halved, and halved again, where a limit asks for it."""
+"""Rows that the candidates have been tried on after each round; halved once or twice if a limit requires it."""
 KEEP, AT_LEAST = 0.25, 4
-"""Share of the candidates that a round leaves, and how many it leaves at least."""
+"""Share of the candidates that a round keeps, and the smallest number that it keeps."""
 MOST = 1000
-"""Most sources that are tried: their prompts are held in memory."""
+"""Largest number of sources: their prompts are held in memory."""
 STEP_PASSES = 2
-"""What a token of an optimizer step costs, in tokens that are only scored: 2.0 to 2.3 times the processor time on
+"""Cost of a token in an optimizer step, in tokens that are only scored: 2.0 to 2.3 times the CPU time on
 SmolLM2-135M, one core, bfloat16, with texts of 29 and 40 tokens."""
 TEXT = "the task's own text"
 
-# So many prompts are scored before their scores are kept.
+# Number of prompts that are scored before their scores are kept.
 _KEPT_TOGETHER = 16
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A prompt that is tried.
+    """A prompt in a trial.
 
     Attributes:
         name: Its name in its library.
-        prompt: As there.
-        value: `[P, D]` what is tried.
+        prompt: The prompt in the library.
+        value: `[P, D]` the matrix that is tried.
         is_source: False for the target's own text.
     """
 
@@ -98,14 +98,14 @@ def trial(
         model: The frozen model.
         task: The target.
         sources: From `sources_for`; they need no key.
-        k: How many to return. Those that went further are ahead of those that were rejected.
-        recipe: Of the target: decides rows (seed), input length, how labels are scored, the own text's length, and
-            what a step costs.
+        k: Number of sources to return. Those that survived more rounds come before those that were rejected.
+        recipe: The target's recipe: decides rows (seed), input length, how labels are scored, the length of the own
+            text, and the cost of a step.
         length: P at which sources are tried; None: each at its own.
-        limit: Most optimizer steps that the trial may cost.
-        folder: Where finished scores are kept; None: nowhere.
-        on_event: Watches the progress.
-        phase: What to call this in progress events.
+        limit: Largest cost of the trial, in optimizer steps.
+        folder: Folder that keeps finished scores; None: nothing is kept.
+        on_event: Called with progress events.
+        phase: Name of the trial in progress events.
 
     Raises:
         LibraryError: There is no source, or there are more than `MOST`.
@@ -129,7 +129,7 @@ def trial(
 def _candidates(
     model: FrozenModel, task: Task, sources: Sequence[Source], recipe: Recipe, length: int | None
 ) -> tuple[list[_Candidate], dict[str, str]]:
-    """The target's own text and every source that can be read; name to reason of the others."""
+    """Returns the target's own text and every readable source; and, of the others, the reason by name."""
     found, damaged = [], {}
     for library, entry in sources:
         try:
@@ -173,7 +173,7 @@ class _Trial:
         self.total = sum(len(rows) * n for rows, n in self._stages())
 
     def ranked(self) -> list[Retrieved]:
-        """All candidates, best first: those that went further, then those with the lower loss."""
+        """Returns all candidates, best first: those that survived more rounds, then those with the lower loss."""
         places = list(range(len(self.candidates)))
         scores: dict[int, Tensor] = {}
         order: list[int] = []
@@ -186,18 +186,18 @@ class _Trial:
         return [self._as_retrieved(place, scores) for place in places + order]
 
     def cost(self) -> Cost:
-        """What it took."""
+        """Returns the cost of the trial."""
         return Cost(self._steps(self.passes.tokens), self.passes.passes, self.passes.tokens)
 
     def _stages(self) -> Iterator[tuple[range, int]]:
-        """The rows that each round adds, and how many candidates enter it."""
+        """Yields the rows that each round adds, and how many candidates enter it."""
         alive = len(self.candidates)
         for before, after in pairwise([0, *self.rounds]):
             yield range(before, after), alive
             alive = min(alive, max(AT_LEAST, math.ceil(KEEP * alive)))
 
     def _affordable(self, limit: int | None) -> list[int]:
-        """The rounds, halved until they cost no more than the limit."""
+        """Returns the rounds, halved until they cost no more than the limit."""
         cheapest = 0
         for halvings in range(3):
             self.rounds = sorted({min(len(self.rows), rows >> halvings) for rows in ROUNDS})
@@ -217,14 +217,14 @@ class _Trial:
         )
 
     def _steps(self, tokens: int) -> int:
-        """So many scored tokens in optimizer steps of the recipe, rounded up."""
+        """Returns a number of scored tokens in optimizer steps of the recipe, rounded up."""
         mean = sum(map(len, self._encoded.inputs)) / len(self.rows)
         prompt = self.recipe.batch_size if engine_for(self.model).repeats_prompts else 1
         step = STEP_PASSES * (self.recipe.batch_size * mean + prompt * self.recipe.length)
         return math.ceil(tokens / step)
 
     def _scored(self, places: Sequence[int], rows: range) -> list[Tensor]:
-        """Scores `[rows, C]` (losses `[rows, 1]` of open targets) of some candidates, made now or kept."""
+        """Returns scores `[rows, C]` (losses `[rows, 1]` of open targets) of some candidates, computed now or kept."""
         found: list[Tensor] = []
         for first in range(0, len(places), _KEPT_TOGETHER):
             values = [self.candidates[place].value for place in places[first : first + _KEPT_TOGETHER]]
@@ -241,7 +241,7 @@ class _Trial:
             scores, took = tensors["scores"], Passes(**plain)
             if self.watch:
                 self.watch.advance(len(values) * len(rows))
-        except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged: tried again
+        except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: computed again
             took = Passes()
             scores = self._scores(values, part, took)
             if path is not None:
@@ -259,13 +259,13 @@ class _Trial:
         return scores
 
     def _name(self, values: Sequence[Tensor], part: Encoded) -> str:
-        """Hash of all that decides scores."""
+        """Returns a hash of everything that decides scores."""
         held = [self.model.fingerprint, str(self.model.dtype), self.recipe.label_score, repr(self._labels)]
         texts = [repr(part.inputs), repr(part.targets)]
         return sha256_of_text([*held, *texts, *(repr(value.tolist()) for value in values)])[:16]
 
     def _loss(self, scores: Tensor) -> float:
-        """Mean loss in nats: after a calibration is fitted, or of the targets where they are open."""
+        """Returns the mean loss in nats: after fitting a calibration, or of the targets if they are open."""
         if self.task.labels is None:
             return float(scores.mean())
         gold = self._gold(len(scores))
@@ -275,9 +275,10 @@ class _Trial:
         return gold_indices([row.target for row in self.rows[:rows]], self.task.labels or ())
 
     def _explained(self, scores: Tensor, text: Tensor) -> float:
-        """Share of the loss of knowing nothing of a row that a prompt takes away (McFadden's pseudo R squared).
+        """Returns the share of the baseline loss that a prompt removes (McFadden's pseudo R squared).
 
-        Knowing nothing means the entropy of the rows' labels; of open targets, the loss behind their own text.
+        The baseline knows nothing of a row: the entropy of the rows' labels; for open targets, the loss after the
+        target's own text.
         """
         rows = len(scores)
         if self.task.labels is None:

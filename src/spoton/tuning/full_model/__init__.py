@@ -1,1 +1,1 @@
-"""Model tuning: all weights of a copy of the model learn one task. The baseline that prompts are compared with."""
+"""Model tuning: all weights of a copy of the model learn one task. It is the baseline for prompts."""

@@ -1,8 +1,8 @@
-"""What a killed run of model tuning leaves behind and a resumed one reads: weights, optimizer state, history.
+"""The checkpoint of a model tuning run, which a resumed run reads: weights, optimizer state, history.
 
-A folder: `state.safetensors` (optimizer and history) and `weights-STEP.safetensors` of the newest and of the best
-evaluation. Every file is replaced in one step, and the state, which names the two steps and the hashes of their files,
-comes last; so a kill at any moment leaves a state whose weights are there, and no damage goes unnoticed.
+A folder with `state.safetensors` (optimizer and history) and `weights-STEP.safetensors` of the latest and of the best
+evaluation. Every file is replaced in one step. The state names the two steps and the hashes of their files, and is
+written last. So a kill at any moment leaves a state whose weights exist, and damage is always detected.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _HASHES = "sha256"
 
 
 class ModelCheckpoint:
-    """The folder of one run.
+    """The checkpoint folder of one run.
 
     Args:
-        folder: Where; made if it does not exist.
-        identity: Hash of all that decides the run; a state of another run is refused.
+        folder: The folder; made if it does not exist.
+        identity: Hash of everything that decides the run; a state of another run is refused.
     """
 
     def __init__(self, folder: Path, identity: str) -> None:
@@ -57,7 +57,7 @@ class ModelCheckpoint:
         _save({name: weight.detach() for name, weight in weights.items()}, now)
         hashes = {now.name: sha256_of_file(now)}
         if best != now:
-            if not best.is_file():  # the start was the best so far, and nothing was written at step 0
+            if not best.is_file():  # the start is the best so far, and step 0 writes nothing
                 _save(cast("WeightsLearner", learner).best, best)
             hashes[best.name] = known.get(best.name) or sha256_of_file(best)
         tensors = {
@@ -72,7 +72,7 @@ class ModelCheckpoint:
                 file.unlink()
 
     def read(self, learner: Learner, optimizer: torch.optim.Optimizer) -> Course:
-        """Puts weights, best weights and optimizer back where they were.
+        """Restores weights, best weights and optimizer.
 
         Raises:
             RecipeError: A file is damaged, or belongs to a run with another recipe, task or model.
@@ -91,7 +91,7 @@ class ModelCheckpoint:
                 read_hashed(file, hashes[file.name])
                 for file in (self._weights(course.step), self._weights(course.best_step))
             )
-            with torch.no_grad():  # the optimizer holds the tensors, so their values are replaced
+            with torch.no_grad():  # the optimizer refers to the tensors, so their values are replaced
                 for name, weight in held.weights.items():
                     weight.copy_(now[name])
             restore_state(optimizer, tensors)
@@ -102,7 +102,7 @@ class ModelCheckpoint:
         return course
 
     def _known_hashes(self) -> dict[str, str]:
-        """Hashes that the last state names; to hash an older file anew would take damage for content."""
+        """Returns the hashes that the last state names; hashing an older file again would accept damage as content."""
         try:
             hashes: dict[str, str] = read_sealed(self.folder / _STATE)[1][_HASHES]
         except (OSError, ValueError, KeyError):
@@ -114,7 +114,7 @@ class ModelCheckpoint:
 
 
 def remove_model_checkpoint(folder: Path) -> None:
-    """Removes what runs left there; the state first, without which the rest means nothing."""
+    """Removes what runs left in the folder; the state first, since the rest means nothing without it."""
     (folder / _STATE).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 

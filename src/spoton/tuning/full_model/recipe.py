@@ -24,13 +24,13 @@ class ModelRecipe(TuningRecipe):
     subject: ClassVar[str] = "recipe of model tuning"
 
     learning_rate: float = Field(default=3e-5, gt=0, allow_inf_nan=False)
-    """The middle of the three of BERT's fine-tuning (Devlin et al. 2019, appendix A.3)."""
+    """The middle one of BERT's three fine-tuning rates (Devlin et al. 2019, appendix A.3)."""
 
 
 MODEL_PRESETS: dict[str, ModelRecipe] = ModelRecipe.presets
 MODEL_PRESETS |= {
     "decoder": ModelRecipe(),
-    # Vu et al. 2022, appendix C, and Lester et al. 2021, section 3.1: T5's defaults with 2**16 tokens a batch, which
+    # Vu et al. 2022, appendix C, and Lester et al. 2021, section 3.1: T5's defaults with 2**16 tokens per batch, which
     # are 128 inputs of 512 tokens; steps and evaluations are those of prompt tuning.
     "paper-t5": ModelRecipe(
         optimizer="adafactor",

@@ -1,7 +1,7 @@
-"""Model tuning: all weights of a copy of the model are learned on one task, the baseline of prompt tuning.
+"""Model tuning: learns all weights of a copy of the model on one task, as the baseline of prompt tuning.
 
-The run is that of prompt tuning (`training_run.py`) with other parameters and no prompt. The frozen model itself is
-never changed.
+The run is that of prompt tuning (`training_run.py`) with other parameters and without a prompt. The frozen model itself
+never changes.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class TunedModel:
 
     Attributes:
         model: The model with its best weights by validation, in float32, frozen again.
-        history: One entry a step (`step`, `loss`) and an evaluation (`step`, `validation`).
-        stopped: Why it ended.
+        history: One entry per step (`step`, `loss`) and per evaluation (`step`, `validation`).
+        stopped: Why the run ended.
         steps: Steps taken.
         best_step: The step of the weights that were kept.
-        scores: Their main metric by split; nothing if there was no evaluation.
+        scores: Their main metric by split; empty if there was no evaluation.
         parameters: How many numbers were tuned; four bytes each.
         truncated: Training inputs that lost their middle.
-        seconds: Wall time, that before a resume included.
-        message: What a user should know of the end, or nothing.
+        seconds: Wall time, including that before a resume.
+        message: What a user should know about the end; empty if nothing.
         activation_bytes: Most bytes that a step kept for its backward pass; 0 if no step was taken.
-        passes: Into how many passes memory asked to split the largest step.
+        passes: Number of passes that memory split the largest step into.
     """
 
     model: FrozenModel
@@ -66,17 +66,17 @@ def tune_model(
     on_event: OnEvent = silent,
     phase: str = "model tuning",
 ) -> TunedModel:
-    """Tunes all weights of a copy of the model. The test split is not touched here.
+    """Tunes all weights of a copy of the model. Does not use the test split.
 
     Args:
-        model: Where it starts; it stays as it is.
+        model: The model to start from; it does not change.
         task: Train and validation splits are used.
         recipe: How to tune.
         mode: How to validate; None: `default_mode`.
-        checkpoint: Folder that keeps the state at every evaluation, removed by the caller.
-        resume: Go on from `checkpoint` if there is a state.
-        on_event: Watches the progress.
-        phase: What to call this run in progress events.
+        checkpoint: Folder that keeps the state at every evaluation; the caller removes it.
+        resume: Resume from `checkpoint` if it holds a state.
+        on_event: Called with progress events.
+        phase: Name of this run in progress events.
 
     Raises:
         DataError: The task has no training or validation examples.
@@ -91,7 +91,7 @@ def tune_model(
         checkpoint=None if checkpoint is None else ModelCheckpoint(checkpoint, identity),
         resume=resume, on_event=on_event, phase=phase,
     )  # fmt: skip
-    # What was tuned on other tasks may already be the best.
+    # Weights tuned on other tasks may already be the best.
     train_together(learner.model, [run], [lambda: run.start(evaluate_first=is_tuned(model))])
     course = run.course
     if not course.has_evaluated:  # interrupted, or diverged, before the first evaluation
@@ -108,6 +108,6 @@ def tune_model(
 
 
 def model_run_identity(model: FrozenModel, task: Task, recipe: ModelRecipe, mode: Mode) -> str:
-    """Hash of all that decides a run: only the same run resumes, and no other model has the result's fingerprint."""
+    """Returns a hash of everything that decides a run: only the same run resumes or gives a model this fingerprint."""
     parts = ["model", model.fingerprint, str(model.dtype), task.data_hash(), recipe.model_dump_json(), mode]
     return sha256_of_text(parts)[:16]

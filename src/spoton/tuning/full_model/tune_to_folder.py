@@ -1,7 +1,7 @@
 """One run of model tuning as a folder: a model that `load_model` reads, with its curve and record.
 
-The loop itself is `full_model/tune.py`. This is what is done around it: resume a killed run, look at the
-test split once, and write the record last.
+The loop itself is in `full_model/tune.py`. This file resumes a killed run, evaluates once on the test split, and writes
+the record last.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def tune_model_to_folder(
     """Tunes all weights, scores them on the test split, and saves model, curve and record in a folder.
 
     Args:
-        model: Where it starts; it stays as it is.
-        task: What to learn.
-        recipe: How.
+        model: The model to start from; it does not change.
+        task: The task to learn.
+        recipe: How to tune.
         out: The folder. Until the end it holds a folder `checkpoint`.
-        evaluation: `rank` or `generate`; None: by the task.
-        resume: Go on from the checkpoint of the same run, if there is one.
+        evaluation: `rank` or `generate`; None: chosen by the task.
+        resume: Resume from the checkpoint of the same run, if there is one.
         overwrite: Whether a model in `out` is replaced, once the new one is finished.
-        on_event: Watches the progress.
+        on_event: Called with progress events.
 
     Returns:
         The record, as plain values.
 
     Raises:
-        SpotonError: `out` cannot hold a model, holds a finished one, or is being written by another process, which
-            is found out before tuning begins.
+        SpotonError: `out` cannot hold a model, holds a finished one, or is being written by another process. This is
+            checked before tuning begins.
         DataError: The task has no training or validation examples.
         DivergenceError: Tuning diverged before there was anything to keep.
         Interrupted: Ctrl-C. The best weights so far are saved; the message says how to resume.
@@ -82,7 +82,7 @@ def _tuned_to_folder(
     resume: bool,
     on_event: OnEvent,
 ) -> dict[str, Any]:
-    """`tune_model_to_folder` for a folder that is ours."""
+    """Does the work of `tune_model_to_folder` in a folder that this process owns."""
     checkpoint = out / CHECKPOINT
     if not resume:
         remove_model_checkpoint(checkpoint)
@@ -123,8 +123,8 @@ def _tuned_to_folder(
 def save_model(model: FrozenModel, out: Path) -> None:
     """Saves a model and its tokenizer as a folder that `load_model` reads.
 
-    Everything is written next to its place first; then file after file gets its name, the weights last. The record of
-    an earlier run goes before, since it tells of another model.
+    Everything is first written next to its final place. Then each file gets its name, the weights last. The record of
+    an earlier run is removed before, since it describes another model.
 
     Raises:
         SpotonError: The folder cannot be written.
@@ -138,10 +138,10 @@ def save_model(model: FrozenModel, out: Path) -> None:
 
 
 def _require_folder(out: Path, model: FrozenModel) -> None:
-    """Finds out before a run, not after, that its model cannot be written or would be in the way of other files.
+    """Checks before a run that its model can be written and does not get in the way of other files.
 
     Raises:
-        SpotonError: The name is that of a prompt, the folder holds other things, or it cannot be written.
+        SpotonError: The name is that of a prompt file, the folder holds other things, or it cannot be written.
     """
     if out.suffix == PROMPT_SUFFIX or out.is_file():
         raise SpotonError(
@@ -160,7 +160,7 @@ def _require_folder(out: Path, model: FrozenModel) -> None:
 
 
 def _lineage(model: FrozenModel) -> list[dict[str, Any]]:
-    """What the model was tuned on before, oldest first, from the records in its folders."""
+    """Returns the tasks the model was tuned on before, oldest first, from the records in its folders."""
     try:
         record = parse_json((Path(model.name) / RECORD).read_text(encoding="utf-8"))
         own = {name: record[name] for name in ("model", "model_fingerprint", "task", "data_hash", "recipe")}

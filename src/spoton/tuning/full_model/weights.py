@@ -1,4 +1,4 @@
-"""What is tuned in model tuning: all weights of a float32 copy of the model, and the best of them so far."""
+"""The parameters of model tuning: all weights of a float32 copy of the model, and the best of them so far."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class WeightsLearner:
     """All weights of a copy of a model; see `Learner`.
 
     Args:
-        model: Where it starts; it stays as it is.
+        model: The model to start from; it does not change.
         recipe: How to tune.
-        identity: Hash of all that decides the run, which gives what comes of it a fingerprint of its own.
+        identity: Hash of everything that decides the run; it gives the result its own fingerprint.
 
     Attributes:
         weights: By name in the network.
@@ -35,11 +35,11 @@ class WeightsLearner:
         self._no_prompt = torch.zeros(0, model.dim, device=model.device)
 
     def prompt(self) -> Tensor:
-        """See `Learner.prompt`: none, `[0, D]`."""
+        """See `Learner.prompt`: an empty prompt, `[0, D]`."""
         return self._no_prompt
 
     def candidates(self) -> dict[str, Tensor]:
-        """See `Learner.candidates`: the weights as they are."""
+        """See `Learner.candidates`: the current weights."""
         return {"last": self._no_prompt}
 
     def stepped(self, step: int) -> None:
@@ -54,7 +54,7 @@ class WeightsLearner:
         """Returns the model with its best weights, frozen again.
 
         Args:
-            name: What to call it.
+            name: Name of the model.
         """
         for place, weight in self.weights.items():
             weight.copy_(self.best[place])
@@ -63,17 +63,17 @@ class WeightsLearner:
 
 
 def is_tuned(model: FrozenModel) -> bool:
-    """Returns whether model tuning made the weights, as for multi-task model tuning followed by the target."""
+    """Returns whether the weights come from model tuning, as when multi-task model tuning precedes the target."""
     return getattr(model.network.config.get_text_config(), "spoton_tuned", None) is not None
 
 
 def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns weights that later steps do not change."""
+    """Returns copies of weights, which later steps do not change."""
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
 def _unfrozen_copy(model: FrozenModel, identity: str) -> FrozenModel:
-    """A float32 copy whose weights want gradients."""
+    """Returns a float32 copy whose weights need gradients."""
     network = copy.deepcopy(model.network).to(torch.float32)  # type: ignore[arg-type]  # transformers wraps it
     if hasattr(network, "hf_quantizer"):  # read from a GGUF file: decoded, but it would refuse to be saved
         del network.hf_quantizer
@@ -81,6 +81,6 @@ def _unfrozen_copy(model: FrozenModel, identity: str) -> FrozenModel:
         network.is_quantized = False
     network.config.get_text_config().spoton_tuned = identity
     unfrozen = FrozenModel(model.name, network, model.tokenizer)
-    engine_for(unfrozen)  # chosen while no weight wants a gradient
+    engine_for(unfrozen)  # chosen while no weight needs a gradient
     network.requires_grad_(True)
     return unfrozen
