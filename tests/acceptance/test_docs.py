@@ -51,7 +51,11 @@ def test_the_page_on_commands_names_every_option() -> None:
     missing = {
         option for option in _options(get_command(app)) if option.startswith("--") and option not in named
     }
-    assert not missing - {"--help", "--install-completion", "--show-completion"}  # the shell's: docs/install.md
+    assert not missing - {
+        "--help",
+        "--install-completion",
+        "--show-completion",
+    }  # the shell's: docs/install.md
 
 
 def _options(command: Any) -> Iterator[str]:

@@ -44,7 +44,8 @@ class Classical:
         probabilities: By split, `[N, L]` in the order of `labels`; 0 for a label that no training row has.
         labels: The labels of the task.
         c: The chosen inverse strength of the regularization.
-        folds: Number of cross-validation folds; 0 if there were too few rows and `FALLBACK` was used.
+        folds: Number of cross-validation folds; 0 if there were too few rows of a label and
+            `FALLBACK` was used.
         rows: Number of training rows.
         seconds: Wall time.
     """

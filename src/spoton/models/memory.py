@@ -13,8 +13,8 @@ import torch
 
 from spoton.models.frozen import FrozenModel
 
-# An evaluation batch takes at most this share of the free memory, and at most this many rows: more rows gain nothing
-# (docs/performance.md).
+# An evaluation batch takes at most this share of the free memory, and at most this many rows, on a CPU and elsewhere:
+# on a CPU, more gain nothing (docs/performance.md).
 _SHARE_OF_FREE = 0.25
 _MOST_ROWS = 32
 _MOST_ROWS_ELSEWHERE = 256

@@ -28,7 +28,8 @@ class Retrieved:
     Attributes:
         name: Its name in the library.
         similarity: Similarity of its key (or displacement) to the target's, by the given metric; in a trial, the share
-            of the labels' entropy that the prompt explains. Methods that weight sources use it.
+            of the labels' entropy (for open targets, of the loss) that the prompt explains. Methods that weight
+            sources use it.
         prompt: The prompt itself.
         loss: In a trial: loss on the target's rows in nats per example; else None.
         by: What was compared.

@@ -50,7 +50,7 @@ def steps_for_data(examples: int, batch_size: int) -> int:
 
 
 def steps_between_evaluations(recipe: Recipe, validation: int) -> int:
-    """Returns an interval that leaves at least two thirds of a run to tuning, and allows at least two evaluations.
+    """Returns an interval that leaves two thirds of a run to tuning, or allows two evaluations if the run is short.
 
     Scoring a row costs a forward pass. Tuning on a row costs about two, since the frozen weights need no gradient. So
     an evaluation costs as much as `candidates * validation / (2 * batch_size)` steps if the rows of both

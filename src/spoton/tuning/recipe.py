@@ -49,7 +49,7 @@ class TuningRecipe(BaseModel):
     batch_size: int = Field(default=8, ge=1, le=100_000)
     """Examples per step."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Decides the start and the order of examples, and nothing else."""
+    """Decides every random choice of a run: the start, the order of examples, the rows of a calibration or a trial."""
     evaluate_every: int = Field(default=20, ge=1)
     """Steps between two evaluations on the validation split."""
     patience: int | None = Field(default=None, ge=0)
