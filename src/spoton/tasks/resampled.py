@@ -1,7 +1,7 @@
 """Label metrics of many resamplings at once, from counts of each pair of target and answer.
 
 scikit-learn takes milliseconds per call: negligible for one score, but ten seconds for the thousand resamplings of an
-interval. The tests compare every formula here with it.
+interval. The tests compare every formula here with scikit-learn.
 """
 
 from collections.abc import Sequence
