@@ -1,7 +1,7 @@
 """spoton adapts a frozen language model to a new task by reusing soft prompts learned on other tasks.
 
-This module is the public surface and nothing else: every name is imported from its room when it is first
-used, so that `import spoton` needs neither torch nor transformers.
+This module is only the public surface. Every name is imported from its room on first use, so `import spoton`
+needs neither torch nor transformers.
 
 Examples:
     >>> import spoton
@@ -69,7 +69,7 @@ def __getattr__(name: str) -> Any:
     """
     value: Any
     if name == "__version__":
-        # Here, because it takes longer to import than all else that a command does before it watches for Ctrl-C.
+        # Imported here, since it takes longer than all else that a command does before it watches for Ctrl-C.
         from importlib.metadata import version
 
         value = version("spoton")

@@ -1,11 +1,11 @@
 """Every error spoton raises on purpose, in one place.
 
-Each is a mistake its reader can correct, so each message says three things: what was found, what was
-expected, and what to do next. The command line prints the message, then the short code of its class, under which
-docs/reference/errors.md says more, and exits with code 2.
+Each is a mistake that the user can correct, so each message says what was found, what was expected, and what to do
+next. The command line prints the message and the short code of its class, which docs/reference/errors.md explains,
+and exits with code 2.
 
-This is not the place for bugs: a broken invariant inside spoton stays a `ValueError`, an `AssertionError` or
-whatever Python raises, with its traceback.
+Bugs do not belong here: a broken invariant inside spoton stays a `ValueError`, an `AssertionError` or whatever
+Python raises, with its traceback.
 """
 
 from typing import ClassVar
@@ -15,18 +15,18 @@ class SpotonError(Exception):
     """A mistake the user can correct.
 
     Attributes:
-        code: Short code of the class, by which the documentation explains it.
+        code: Short code of the class, as listed in the documentation.
     """
 
     code: ClassVar[str] = "E-PLACE"
 
 
 class DataError(SpotonError):
-    """A task's examples, columns, labels or splits cannot be used as they are.
+    """A task's examples, columns, labels or splits cannot be used.
 
     Attributes:
-        option: `input` or `target`, if its column has to be named; a terminal can ask for it.
-        columns: Those there are.
+        option: `input` or `target`, if its column must be named; a terminal can ask for it.
+        columns: The columns that exist.
     """
 
     code = "E-DATA"
@@ -43,7 +43,7 @@ class PromptError(SpotonError):
 
 
 class PromptNotFoundError(PromptError):
-    """There is no such prompt file; another process may have just removed it."""
+    """The prompt file does not exist; another process may have just removed it."""
 
     code = "E-PROMPT-MISSING"
 
@@ -79,7 +79,7 @@ class DivergenceError(SpotonError):
 
 
 class StudyError(SpotonError):
-    """A study's file, folder or cells cannot be used as they are."""
+    """A study's file, folder or cells cannot be used."""
 
     code = "E-STUDY"
 
@@ -91,4 +91,4 @@ class ServingError(SpotonError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of a run, after what was reached has been saved; the message says where."""
+    """Ctrl-C during a run, raised after the progress has been saved; the message says where."""

@@ -1,4 +1,4 @@
-"""What a long run tells whoever watches it. Plain values; how they are shown is the watcher's business."""
+"""Progress events of a long run: plain values. The watcher decides how to show them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Progress:
         done: Steps or examples finished.
         total: Steps or examples in all.
         unit: "step" or "example".
-        loss: Mean training loss of the last step, nats a target token.
+        loss: Mean training loss of the last step, in nats per target token.
         metric: Name of the task's main metric.
-        validation: Its newest value on the validation split, 0 to 100.
+        validation: Its latest value on the validation split, 0 to 100.
         best: Its best value so far.
-        tokens_per_second: Text tokens trained on a second.
+        tokens_per_second: Text tokens trained on per second.
         seconds_left: Expected time to the end of this phase.
-        passes: Into how many passes memory asks to split a step.
+        passes: Number of passes that a step is split into to fit memory.
     """
 
     phase: str
@@ -41,4 +41,4 @@ OnEvent = Callable[[Progress], None]
 
 
 def silent(event: Progress) -> None:
-    """Watches nothing."""
+    """Ignores every event."""

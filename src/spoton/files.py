@@ -1,7 +1,7 @@
 """Files that are either whole or absent: atomic writes, content hashes, and the cache folder.
 
-Knows nothing of prompts, tasks or models; it deals in bytes and paths. Who may write when, and what dead writers left,
-is in `locks.py`.
+Deals in bytes and paths only, not in prompts, tasks or models. `locks.py` decides who may write when, and removes what
+dead writers left.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 def cache_folder() -> Path:
-    """Returns the folder for what can be fetched or computed again, created if need be.
+    """Returns the folder for what can be fetched or computed again. Creates it if it is missing.
 
     Returns:
-        `$SPOTON_CACHE` if set, else the user's cache folder of this platform (`~/.cache/spoton` on Linux); for a user
-        without a home, a folder of the user's own among the temporary files.
+        `$SPOTON_CACHE` if set, else the platform's user cache folder (`~/.cache/spoton` on Linux); for a user without
+        a home, a private folder among the temporary files.
 
     Raises:
         SpotonError: The folder cannot be created.
@@ -62,7 +62,7 @@ def has_home() -> bool:
 
 
 def expanded(path: str) -> Path:
-    """Returns a path with `~` put in; as it is for a user who has no home."""
+    """Returns a path with `~` expanded; unchanged for a user who has no home."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -70,22 +70,22 @@ def expanded(path: str) -> Path:
 
 
 def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
-    """Writes a file so that no reader, and no crash, ever meets half of it.
+    """Writes a file atomically: no reader and no crash ever leaves half of it visible.
 
     The bytes go to a temporary file in the same folder, reach the disk, and only then take the final name.
-    Missing parent folders are created. Whatever interrupts the write (a full disk, Ctrl-C) removes the
-    temporary file; only a killed process can leave one behind, and the next write into that folder removes it.
+    Missing parent folders are created. An interrupted write (a full disk, Ctrl-C) removes its temporary file. Only a
+    killed process can leave one behind, and the next write into that folder removes it.
 
     Args:
-        path: Where the file shall be.
+        path: Path of the file.
         data: Its whole content.
-        overwrite: Whether an existing file is replaced. With False, exactly one of many processes that
-            write the same path at once succeeds.
+        overwrite: Whether to replace an existing file. With False, exactly one of many processes that write the
+            same path at once succeeds.
 
     Raises:
         FileExistsError: `path` exists and `overwrite` is False.
-        SpotonError: The folder is not writable, the disk is full, or `path` is a folder or a device. A file
-            that was there before is untouched.
+        SpotonError: The folder is not writable, the disk is full, or `path` is a folder or a device. An existing
+            file stays untouched.
     """
     with writing(path):
         _prepare(path)
@@ -98,11 +98,11 @@ def atomic_write(path: Path, data: bytes, *, overwrite: bool = True) -> None:
 
 
 def atomic_save(path: Path, save: Callable[[Path], None]) -> None:
-    """`atomic_write` for what writes itself, such as gigabytes of weights that should not be in memory twice.
+    """Writes a file atomically through `save`, for content that should not be in memory twice, such as weights.
 
     Args:
-        path: Where the file shall be; replaced if it is there.
-        save: Given a path in the same folder, writes the whole content there.
+        path: Path of the file; an existing file is replaced.
+        save: Writes the whole content to the path it is given, in the same folder.
 
     Raises:
         SpotonError: As in `atomic_write`.
@@ -118,9 +118,9 @@ def atomic_save(path: Path, save: Callable[[Path], None]) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Finds out before hours of work, not after, that a file cannot be written.
+    """Checks that a file can be written, before hours of work rather than after.
 
-    Missing parent folders are created; the file itself is left as it is.
+    Missing parent folders are created; the file itself is not touched.
 
     Raises:
         SpotonError: As in `atomic_write`.
@@ -133,7 +133,7 @@ def require_writable(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """While it is open, what goes wrong with a file or folder that is being written becomes an error with a next step.
+    """Turns system errors raised inside the block, while a file or folder is written, into errors with a next step.
 
     Raises:
         SpotonError: The system refuses: no space, no permission, a read-only disk.
@@ -143,7 +143,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _cannot_write(path, error) from error
     except Exception as error:
-        # safetensors and tokenizers are written in Rust, and tell of a full disk by exceptions of their own.
+        # safetensors and tokenizers are written in Rust, and report a full disk with their own exceptions.
         number = _RUST_OS_ERROR.search(str(error))
         if number is None:
             raise
@@ -151,16 +151,15 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits, read in pieces so that size does not matter."""
+    """Returns the SHA-256 of a file's bytes, 64 hex digits. Reads in pieces, so size does not matter."""
     with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_text(parts: Iterable[str]) -> str:
-    """SHA-256 of a sequence of strings, 64 hex digits.
+    """Returns the SHA-256 of a sequence of strings, 64 hex digits.
 
-    Each part is preceded by its length, so where one part ends and the next begins matters: `["ab", "c"]` and
-    `["a", "bc"]` hash differently.
+    Each part is preceded by its length, so `["ab", "c"]` and `["a", "bc"]` hash differently.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -172,8 +171,8 @@ def sha256_of_text(parts: Iterable[str]) -> str:
 
 
 def _prepare(path: Path) -> None:
-    """Creates the folder of `path`, removes what dead writers left, and refuses a path that is not a file."""
-    if path.exists() and not path.is_file():  # a rename would put a file in the place of, say, /dev/null
+    """Creates the folder of `path`, removes leftovers of dead writers, and refuses a path that is not a file."""
+    if path.exists() and not path.is_file():  # a rename would replace, say, /dev/null with a file
         raise SpotonError(f"Cannot write {path}: it is not a regular file. Choose the path of a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
@@ -188,12 +187,12 @@ def _write_through(descriptor: int, data: bytes) -> None:
 
 
 def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
-    """Gives a finished file its name; False if the name is taken and may not be overwritten."""
+    """Gives a finished file its name; returns False if the name is taken and may not be overwritten."""
     if overwrite:
         temporary.replace(path)
         return True
     try:
-        path.hardlink_to(temporary)  # looks and links in one step: a test before a rename would be a race
+        path.hardlink_to(temporary)  # checks and links in one step: a check before a rename would be a race
     except FileExistsError:
         return False
     except OSError as error:
@@ -204,7 +203,7 @@ def _publish(temporary: Path, path: Path, overwrite: bool) -> bool:
 
 
 def _publish_by_claim(temporary: Path, path: Path) -> bool:
-    """`_publish` where there are no hard links (exFAT, some network disks): an empty file claims the name."""
+    """Publishes where hard links do not exist (exFAT, some network disks): an empty file claims the name."""
     try:
         path.touch(exist_ok=False)
     except FileExistsError:
@@ -220,7 +219,7 @@ def _publish_by_claim(temporary: Path, path: Path) -> bool:
 def _sync_folder(folder: Path) -> None:
     """Makes a new name in `folder` survive a power cut, where the system allows it (Windows does not).
 
-    A refusal is not an error: the file is whole and in its place by now.
+    A refusal is not an error: the file is already whole and in place.
     """
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,6 +1,6 @@
-"""A Hugging Face hub that cannot be reached: whether it is so, and how not to wait for it.
+"""Detects that the Hugging Face Hub is unreachable, and avoids waiting for it.
 
-Without a network, the hub's client retries for half a minute; in offline mode it reads its cache, or fails, at once.
+Without a network, the Hub's client retries for half a minute; in offline mode it reads its cache or fails at once.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from huggingface_hub import constants
 
 @contextmanager
 def hub_or_cache() -> Iterator[str | None]:
-    """Within it, the client asks the hub if its host has an address, else the cache alone; yields a host without one.
+    """Inside the block, the client uses only its cache if the Hub's host does not resolve; yields that host, else None.
 
-    A proxy would look for the address by itself, so with one the hub is asked.
+    A proxy resolves the address by itself, so with a proxy the Hub is always asked.
     """
     host = urlsplit(constants.ENDPOINT).hostname
     if getproxies() or _has_address(host):
         yield None
         return
-    # `datasets` has a copy of the client's switch; whoever has not imported it does not pay for that here.
+    # `datasets` has its own copy of the client's switch; importing it only for this would be slow.
     switches: list[Any] = [constants]
     if "datasets" in sys.modules:
         switches.append(sys.modules["datasets"].config)

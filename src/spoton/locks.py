@@ -1,7 +1,7 @@
-"""Locks on outputs: one process writes an output at a time, and the temporary file of a live process is never removed.
+"""Locks on outputs: one process writes an output at a time, and temporary files of live processes are never removed.
 
-The system releases the lock of a process that dies, however it dies, so a lock that can be taken has no owner. Where
-such locks do not exist (Windows, some network disks), outputs are not protected, and leftovers are recognised by age.
+The system releases the lock of a process however it dies, so a lock that can be taken has no owner. Where such locks do
+not exist (Windows, some network disks), outputs are not protected, and leftovers are recognised by age.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Before the release: a process that has opened the file sees that it has no name any more, and opens it again.
+        # Before the release: a process that has opened the file sees that its name is gone, and opens it again.
         with contextlib.suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()
@@ -60,7 +60,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def scratch_file(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Yields a new file with a hidden name, and its descriptor. Removes it at the end unless it has been renamed.
+    """Yields a new file with a hidden name, and its descriptor. Removes it at the end unless it was renamed.
 
     Raises:
         OSError: The folder cannot be written.
@@ -80,7 +80,7 @@ def scratch_file(folder: Path) -> Iterator[tuple[Path, int]]:
 
 @contextmanager
 def scratch_folder(folder: Path) -> Iterator[Path]:
-    """Yields a new folder with a hidden name, and removes it with its content at the end.
+    """Yields a new folder with a hidden name. Removes it with its content at the end.
 
     Raises:
         OSError: The folder cannot be written.
@@ -127,12 +127,12 @@ def _remove_if_dead(path: Path, *, is_folder: bool) -> None:
 def _is_nobodys(descriptor: int) -> bool:
     try:
         return _flock(descriptor)
-    except OSError:  # no locks here; no write takes a day
+    except OSError:  # locks do not exist here; no write takes a day
         return time.time() - os.fstat(descriptor).st_mtime > _DAY
 
 
 def _held(descriptor: int) -> bool:
-    """Locks a new file or folder; False if another process has removed it."""
+    """Locks a new file or folder; returns False if another process has removed it."""
     try:
         return _flock(descriptor) and os.fstat(descriptor).st_nlink > 0
     except OSError:
@@ -147,10 +147,10 @@ def _open_folder(path: Path) -> int | None:
 
 
 def _flock(descriptor: int) -> bool:
-    """Takes the lock of an open file; False if another process has it.
+    """Takes the lock of an open file; returns False if another process has it.
 
     Raises:
-        OSError: There are no such locks here.
+        OSError: Such locks do not exist here.
     """
     try:
         import fcntl

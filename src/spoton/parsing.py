@@ -1,8 +1,8 @@
-"""Parses JSON and YAML that may come from elsewhere, in bounded depth, size and time.
+"""Parses JSON and YAML from untrusted sources, in bounded depth, size and time.
 
-Both parsers recurse at every level of nesting, and so does code that reads their values; aliases let a YAML file of one
-kilobyte expand to more values than fit into memory. So this module limits depth and number of values, and every failure
-is a `MalformedError`.
+Both parsers recurse at every level of nesting, and so does code that reads their values. Aliases let a YAML file of one
+kilobyte expand to more values than fit into memory. So this module limits the depth and the number of values. Every
+failure is a `MalformedError`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_YAML_VALUES = 100_000
 """Most values in a YAML file, counting those that aliases repeat."""
 
 _LONGEST_NUMBER = 4_300
-"""Most digits of a whole number; Python refuses to convert more to or from text."""
+"""Most digits of an integer; Python refuses to convert more to or from text."""
 
 
 class MalformedError(ValueError):
@@ -30,7 +30,7 @@ def parse_json(text: str | bytes) -> Any:
     """Returns the value of a JSON text.
 
     Raises:
-        MalformedError: It is not JSON, or nested too deeply.
+        MalformedError: It is not JSON, or is nested too deeply.
     """
     try:
         value = json.loads(text)
@@ -49,7 +49,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Returns the value of a YAML text, built of plain values only.
+    """Returns the value of a YAML text, made of plain values only.
 
     Raises:
         MalformedError: It is not YAML, is nested too deeply, or its aliases stand for too many values.
@@ -70,8 +70,8 @@ def parse_yaml(text: str) -> Any:
     except (MalformedError, MemoryError):
         raise
     except Exception as error:
-        # Broad, since PyYAML's constructors raise many types for a value that does not fit its tag (`!!bool x` is a
-        # KeyError, `!!timestamp x` an AttributeError).
+        # Broad, since PyYAML's constructors raise many types for a value that does not fit its tag (`!!bool x` raises
+        # KeyError, `!!timestamp x` AttributeError).
         raise MalformedError(_in_words(error)) from error
 
 

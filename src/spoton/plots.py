@@ -1,4 +1,4 @@
-"""Learning curves as pictures: of one run, and of both arms of a comparison; in the style that all pictures share."""
+"""Plots of learning curves: of one run, and of both arms of a comparison, in the style that all plots share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SMOOTHING = 5
 
 
 def figure(panels: int) -> tuple[Figure, list[Axes]]:
-    """Returns a figure with panels side by side; needs no display."""
+    """Returns a figure with panels side by side. Needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -31,13 +31,13 @@ def figure(panels: int) -> tuple[Figure, list[Axes]]:
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half step
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))  # half steps do not exist
         panel.title.set_parse_math(False)  # a dollar in a task's name does not start a formula
     return drawing, axes
 
 
 def log_losses(axes: Axes) -> None:
-    """A logarithmic axis of losses, its ticks as plain numbers."""
+    """Makes the loss axis logarithmic, with ticks as plain numbers."""
     from matplotlib.ticker import LogLocator, ScalarFormatter
 
     axes.set_yscale("log")
@@ -72,7 +72,7 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 
 def draw_curve(history: Sequence[dict[str, float]], metric: str, task: str, path: Path) -> Path:
-    """Draws training loss and validation score of one run and writes the PNG."""
+    """Draws the training loss and validation score of one run, and writes the PNG."""
     drawing, (axes,) = figure(1)
     steps, values = losses(history)
     axes.plot(steps, values, color=COLORS[0], alpha=0.3, linewidth=0.8)
@@ -101,13 +101,13 @@ def draw_arms(
     zero_shot: float | None,
     path: Path,
 ) -> Path:
-    """Draws validation score and training loss of both arms; thin lines are seeds, thick ones their mean.
+    """Draws the validation score and training loss of both arms: thin lines for seeds, thick ones for their means.
 
-    Transfer's curve begins where its probe ended, since those steps count.
+    The transfer curve begins where the probe ended, since the probe's steps count.
 
     Args:
-        scratch: One history a seed, prompt tuning from scratch.
-        transfer: One history a seed, the best candidate.
+        scratch: One history per seed, for prompt tuning from scratch.
+        transfer: One history per seed, for the best candidate.
         probe: Steps of the probe.
         metric: Name of the main metric.
         task: Name of the task.
@@ -132,7 +132,7 @@ def draw_arms(
 
 
 def _mean_line(axes, curves, color: str, words: str, shift: int) -> None:  # type: ignore[no-untyped-def]
-    """Thin lines for seeds and a thick one for their mean (`no-untyped-def`: matplotlib's axes)."""
+    """Draws thin lines for seeds and a thick one for their mean (`no-untyped-def`: matplotlib's axes)."""
     curves = [(np.asarray(steps) + shift, np.asarray(values)) for steps, values in curves if len(steps)]
     for steps, values in curves:
         axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)

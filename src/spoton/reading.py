@@ -1,7 +1,7 @@
-"""Opens files that may come from elsewhere: regular files only, read once, up to a size.
+"""Opens untrusted files: regular files only, read once, up to a size.
 
-Every problem with a file is an `OSError` whose `strerror` says it in words, so a caller catches one type and adds only
-what the file was meant to be. A pipe or a device is refused before a byte is read, since it may never end.
+Every problem with a file is an `OSError` whose `strerror` describes it, so a caller catches one type and adds only what
+the file was meant to be. Pipes and devices are refused before a byte is read, since they may never end.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _KINDS = {
 
 @contextmanager
 def opened(path: Path) -> Iterator[BufferedReader]:
-    """Yields a regular file, open for reading. All reads see the same file, even if another one takes its name.
+    """Yields a regular file, open for reading. All reads see the same file, even if another file takes its name.
 
     Raises:
-        OSError: It does not exist, may not be read, or is a folder, pipe, socket or device.
+        OSError: It does not exist, is not readable, or is a folder, pipe, socket or device.
     """
     try:
         # Without O_NONBLOCK, opening a pipe blocks until a process writes into it.
@@ -57,7 +57,7 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
     with opened(path) as file:
         size = size_of(file)
         if most is not None and size <= most:
-            data = file.read(most + 1)  # files of /proc have no size, and a file may grow
+            data = file.read(most + 1)  # files in /proc report no size, and a file may grow
             size = max(size, len(data))
         elif most is None:
             data = file.read()
@@ -73,7 +73,7 @@ def read_text(path: Path, *, most: int | None = None, encoding: str = "utf-8") -
 
     Raises:
         OSError: See `read_bytes`.
-        UnicodeError: It is not text in that encoding.
+        UnicodeError: The content is not text in that encoding.
     """
     return read_bytes(path, most=most).decode(encoding)
 
@@ -84,7 +84,7 @@ def size_of(file: BufferedReader) -> int:
 
 
 def reason(error: OSError) -> str:
-    """Returns what went wrong with a file, in words that continue a sentence."""
+    """Returns what went wrong with a file, as words that continue a sentence."""
     words = error.strerror or str(error)
     return words[:1].lower() + words[1:]
 

@@ -1,7 +1,7 @@
-"""Content that says itself whether it is whole: a SHA-256 that is written with it and checked when it is read.
+"""Content with its own checksum: a SHA-256 that is written with it and checked when it is read.
 
-For what spoton leaves for itself (checkpoints, finished parts, results of cells): one flipped bit in it would otherwise
-end as a result that was never computed. It protects against accidents, not against somebody who wants to deceive.
+For files that spoton writes for itself (checkpoints, finished parts, results of cells): one flipped bit could otherwise
+become a result that was never computed. It protects against accidents, not against attackers.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from spoton.parsing import parse_json
 _MARK = b"\nspoton-sha256:"
 _DIGITS = 64
 CHECKSUM = "checksum"
-"""The field of a sealed JSON document; it covers all others."""
+"""The checksum's field in a sealed JSON document; it covers all others."""
 
 
 def sealed(data: bytes) -> bytes:
-    """Bytes with their checksum behind them."""
+    """Returns bytes followed by their checksum."""
     return data + _MARK + hashlib.sha256(data).hexdigest().encode()
 
 
 def unsealed(data: bytes) -> bytes:
-    """Returns what `sealed` was given.
+    """Returns the bytes that `sealed` was given.
 
     Raises:
         ValueError: The content does not match its checksum, or has none.
@@ -45,14 +45,14 @@ def sealed_json(document: dict[str, Any], *, indent: int = 1) -> bytes:
 
 
 def unsealed_json(data: bytes, *, required: bool = False) -> dict[str, Any]:
-    """Returns what `sealed_json` was given.
+    """Returns the document that `sealed_json` was given.
 
     Args:
         data: The JSON.
-        required: Whether a document without a checksum is refused; earlier versions wrote none.
+        required: Whether to refuse a document without a checksum; earlier versions wrote none.
 
     Raises:
-        ValueError: It is not a JSON object, does not match its checksum, or has none and needs one.
+        ValueError: It is not a JSON object, does not match its checksum, or lacks a required one.
     """
     found = parse_json(data.decode("utf-8", "surrogatepass"))
     if not isinstance(found, dict):
@@ -67,6 +67,6 @@ def unsealed_json(data: bytes, *, required: bool = False) -> dict[str, Any]:
 
 
 def _checksum(document: dict[str, Any]) -> str:
-    # As it is read again: tuples are lists there, and keys are text.
+    # As a reader will see it: tuples become lists, and keys become text.
     read = json.loads(json.dumps(document))
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()

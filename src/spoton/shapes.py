@@ -1,9 +1,9 @@
 """Shapes in annotations: `Float[Tensor, "K P D"]` is a stack of K prompts of P rows of width D.
 
 A letter is the same number in all arguments and the result of one call, `_` is any number, and `{len(batch)}` is
-computed from the arguments. Where jaxtyping was imported before this package, as by its import hook (tests turn it on,
-see `tests/conftest.py`), these are its names; everywhere else they are `typing.Annotated`: text for a reader, which
-costs nothing and checks nothing. Functions that refuse wrong shapes in words of their own say `Tensor`.
+computed from the arguments. If jaxtyping was imported before this package, as by its import hook (which tests turn on,
+see `tests/conftest.py`), these are its names. Otherwise they are `typing.Annotated`: text for the reader, which costs
+nothing and checks nothing. Functions that refuse wrong shapes with their own error say `Tensor`.
 """
 
 import sys

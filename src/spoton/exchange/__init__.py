@@ -1,4 +1,4 @@
-"""Who else reads prompts: bridges between spoton's files and the formats of other systems."""
+"""Converts prompts between spoton's files and the formats of other systems."""
 
 from spoton.exchange.foreign import ForeignPrompt as ForeignPrompt
 from spoton.exchange.formats import Exported as Exported

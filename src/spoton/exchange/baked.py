@@ -1,14 +1,14 @@
-"""Baked prompts: the frozen checkpoint with prompts as rows of its embedding matrix, so that any server runs them.
+"""Baked prompts: the frozen checkpoint with prompts as rows of its embedding matrix, so that any server can run them.
 
-A prompt of P rows becomes P tokens `<spot_NAME_0>`, `<spot_NAME_1>`, ...: special tokens of the tokenizer whose rows
-are the prompt's. Their text in front of an input is the prompt. All other rows and weights stay as they are.
+A prompt of P rows becomes P special tokens `<spot_NAME_0>`, `<spot_NAME_1>`, ... whose rows are the prompt's. Their
+text in front of an input is the prompt. All other rows and weights stay unchanged.
 
-At the output the new tokens must never be chosen. Few servers let a checkpoint forbid tokens, so the output matrix
-gets rows of its own (it is untied from the input matrix where it was tied): copies of the row of one existing token
-that the prompts make least likely. A copy never has a higher logit than its original, so greedy decoding is what it
-was. transformers, which reads `suppress_tokens`, forbids them outright.
+The model must never generate the new tokens. Few servers let a checkpoint forbid tokens, so the output matrix gets
+separate rows (it is untied from the input matrix where it was tied): copies of the row of one existing token that the
+prompts make least likely. A copy never has a higher logit than its original, so greedy decoding does not change.
+transformers, which reads `suppress_tokens`, forbids them outright.
 
-Nothing here runs a server. `gguf.py` writes the same as one file for llama.cpp.
+Nothing here runs a server. `gguf.py` writes the same checkpoint as one file for llama.cpp.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 
 RECORD = "spoton.json"
-# Texts whose tokens behind a prefix are compared with the model's own: first words, spaces, digits, other scripts.
+# Texts whose tokens after a prefix are compared with the model's own: first words, spaces, digits, other scripts.
 _CHECK_TEXTS = ("The film was lovely.", "it", " indented", "42 ways\nto say: größer, 大きい", "<b>")
 
 
@@ -44,13 +44,13 @@ class Baked:
     Attributes:
         model: The frozen model it was made from.
         prompts: The prompts, in order.
-        config: Of the new checkpoint.
-        state: Its weights by name. Those that are not new are the model's own tensors.
-        tokenizer: The model's, with the prompts' tokens, and without anything that it would put before a text.
-        prefixes: By prompt name: the text that is the prompt, BOS included where the model has one.
+        config: Configuration of the new checkpoint.
+        state: Its weights by name. Unchanged weights are the model's own tensors.
+        tokenizer: The model's tokenizer with the prompts' tokens; it adds nothing before a text.
+        prefixes: Text of each prompt by name, BOS included where the model has one.
         banned: Ids of the new tokens.
         donor: Id of the token whose output row the new tokens share.
-        notes: What a reader should know.
+        notes: Notes for the user.
     """
 
     model: FrozenModel
@@ -83,7 +83,7 @@ class Baked:
         return folder
 
     def record(self) -> dict[str, Any]:
-        """Returns what is in the checkpoint: its model, and of each prompt the prefix and the card."""
+        """Returns the checkpoint's contents: its model, and the prefix and card of each prompt."""
         return {
             "model": self.model.name,
             "model_fingerprint": self.model.fingerprint,
@@ -112,14 +112,14 @@ class Baked:
 
 
 def bake(model: FrozenModel, prompts: Sequence[SoftPrompt]) -> Baked:
-    """Puts prompts into a copy of a model's checkpoint; the weights that do not change are shared, not copied.
+    """Puts prompts into a copy of a model's checkpoint; unchanged weights are shared, not copied.
 
     Args:
         model: The frozen model.
-        prompts: One or more prompts of it, with different names.
+        prompts: One or more of its prompts, with distinct names.
 
     Raises:
-        PromptError: A prompt belongs to another model, or two have one name.
+        PromptError: A prompt belongs to another model, or two have the same name.
         ModelError: The model is an encoder-decoder, has no plain output matrix, or a tokenizer that joins text and
             prompt tokens differently.
     """
@@ -163,10 +163,10 @@ def _token_names(prompt: SoftPrompt) -> list[str]:
 
 
 def _with_tokens(model: FrozenModel, tokens: list[str]) -> tuple[PreTrainedTokenizerBase, list[int]]:
-    """A copy of the tokenizer with new tokens, that adds nothing before a text; and what it had added.
+    """Returns a copy of the tokenizer with new tokens that adds nothing before a text, and the ids it used to add.
 
-    The beginning-of-sequence token stands between prompt and text (`[P; BOS; text]`, as the prompt was tuned), where
-    no tokenizer puts it by itself, so it moves into the prefix.
+    The beginning-of-sequence token belongs between prompt and text (`[P; BOS; text]`, as the prompt was tuned). No
+    tokenizer puts it there, so it moves into the prefix.
     """
     tokenizer = copy.deepcopy(model.tokenizer)
     known = set(tokenizer.get_vocab())
@@ -182,7 +182,7 @@ def _with_tokens(model: FrozenModel, tokens: list[str]) -> tuple[PreTrainedToken
     if backend is None:
         raise ModelError(f"{model.name} has no fast tokenizer (tokenizer.json), which baking needs.")
     if len(tokenizer.encode("a")) != len(bare):
-        # Of a byte-level tokenizer this also drops the trimming of offsets, which no server reads.
+        # For a byte-level tokenizer this also drops the trimming of offsets, which no server reads.
         backend.post_processor = None
         for name in ("add_bos_token", "add_eos_token"):
             if getattr(tokenizer, name, None):
@@ -200,11 +200,11 @@ def _joint(
     tokens: dict[str, list[str]],
     ids: dict[str, list[int]],
 ) -> str:
-    """What stands between a prompt's tokens and the text, so that both are read as spoton reads them."""
+    """Returns the text between a prompt's tokens and the input that makes both tokenize as in spoton."""
     start = "".join(tokenizer.convert_ids_to_tokens(begin))
     name, names = next(iter(tokens.items()))
     for joint in (start, f"{start} "):
-        # Tokenizers that mark words by the space before them drop the mark behind a special token.
+        # Tokenizers that mark words by the preceding space drop the mark after a special token.
         read = [tokenizer.encode("".join(names) + joint + text) for text in _CHECK_TEXTS]
         if read == [[*ids[name], *model.encode_input(text)] for text in _CHECK_TEXTS]:
             return joint
@@ -215,7 +215,7 @@ def _joint(
 
 
 def _scale(model: FrozenModel) -> float:
-    """What the embedding layer multiplies its rows with: 1, or a constant (Gemma)."""
+    """Returns the factor that the embedding layer multiplies its rows by: 1, or a constant (Gemma)."""
     row = model.embeddings[:64].float().cpu()
     vectors = model.network.get_input_embeddings()(torch.arange(64, device=model.device)).float().cpu()
     return float((vectors * row).sum() / (row * row).sum()) if not torch.equal(vectors, row) else 1.0
@@ -223,7 +223,7 @@ def _scale(model: FrozenModel) -> float:
 
 @torch.no_grad()
 def _least_likely(model: FrozenModel, prompts: Iterable[SoftPrompt]) -> int:
-    """The token whose highest log-probability at the positions of the prompts is the lowest."""
+    """Returns the token whose highest log-probability at the prompts' positions is the lowest."""
     highest = None
     for prompt in prompts:
         start = torch.tensor(model.encode_input("a"), device=model.device)
@@ -239,7 +239,7 @@ def _least_likely(model: FrozenModel, prompts: Iterable[SoftPrompt]) -> int:
 def _extended(
     model: FrozenModel, rows: Tensor, ids: list[int], donor: int
 ) -> tuple[dict[str, Tensor], PreTrainedConfig]:
-    """Weights with new rows at `ids`, input and output matrices apart, and the configuration that says so."""
+    """Returns weights with new rows at `ids` and untied input and output matrices, and the matching configuration."""
     network = model.network
     size = max(model.embeddings.shape[0], max(ids) + 1)
     places = torch.tensor(ids)
@@ -264,7 +264,7 @@ def _extended(
 
 
 def _grown(tensor: Tensor, size: int) -> Tensor:
-    """A copy with zeros behind its rows."""
+    """Returns a copy with zeros after its rows."""
     grown = torch.zeros(size, *tensor.shape[1:], dtype=tensor.dtype)
     grown[: tensor.shape[0]] = tensor.detach().cpu()
     return grown

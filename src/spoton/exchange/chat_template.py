@@ -1,8 +1,8 @@
 """The chat template of a baked checkpoint: a user message becomes the prompt's tokens and the filled template.
 
-The name of the prompt is the system message; without one the first prompt is used. Chat templates run in other
-programs (transformers, llama.cpp, vLLM), so only templates of one column with text around it are translated, and
-only the filters that all of these have.
+The system message names the prompt; without one the first prompt is used. Chat templates run in other programs
+(transformers, llama.cpp, vLLM), so only templates of one column with text around it are translated, and only with
+filters that all of these programs have.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _BARE = ("", "content", "")
 
 
 def chat_template(prompts: Sequence[SoftPrompt], prefixes: Mapping[str, str]) -> tuple[str, list[str]]:
-    """Returns the template in Jinja, and what to know of it.
+    """Returns the chat template in Jinja, and notes on it.
 
     Args:
         prompts: The prompts of the checkpoint.
-        prefixes: By name: the text that is the prompt.
+        prefixes: Text of each prompt by name.
 
     Returns:
         A chat template, and a note for each prompt whose card has a template that is not translated: its user
-        message has to be the filled template.
+        message must be the filled template.
     """
     notes, cases = [], []
     for prompt in prompts:
@@ -57,12 +57,12 @@ def chat_template(prompts: Sequence[SoftPrompt], prefixes: Mapping[str, str]) ->
 
 
 def translated(template: str) -> tuple[str, str, str] | None:
-    """Returns the only column of a template as an expression of `content`, with the text before and behind it.
+    """Returns the only column of a template as an expression of `content`, with the text before and after it.
 
-    The filter `plain` becomes `trim`: HTML entities and runs of spaces, which it also removes, do not come from chats.
+    The filter `plain` becomes `trim`: HTML entities and runs of spaces, which it also removes, do not occur in chats.
 
     Returns:
-        Text before, expression, text behind; None if the template is anything else.
+        Text before, expression, text after; None if the template is anything else.
 
     Examples:
         >>> translated("{{ text | replace('a', 'b') }}\\nVerdict:")
@@ -85,7 +85,7 @@ def _quoted(text: str) -> str:
 
 
 def _expression(node: nodes.Node | None) -> str | None:
-    """A column, perhaps behind filters that every chat template engine has, over `content`; None otherwise."""
+    """Returns a column over `content`, perhaps with filters that every chat template engine has; None otherwise."""
     if isinstance(node, nodes.Filter):
         inner = _expression(node.node)
         arguments = [arg.value for arg in node.args if isinstance(arg, nodes.Const)]

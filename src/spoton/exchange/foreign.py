@@ -1,7 +1,7 @@
-"""A prompt as another system keeps it: a matrix, and whatever that system knows of where it came from.
+"""A prompt in another system's format: a matrix, and whatever that system records about its origin.
 
-Most formats hold nothing but numbers. Which task, which model and which labels belong to them has to be said by
-whoever imports them; `to_prompt` puts both together.
+Most formats hold only numbers. Whoever imports them must give the task, the model and the labels; `to_prompt` combines
+both.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from spoton.prompts.soft_prompt import SoftPrompt
 
 @dataclass(frozen=True, eq=False)
 class ForeignPrompt:
-    """What was read from a file of another system.
+    """A prompt read from a file of another system.
 
     Attributes:
         value: `[P, D]` float32.
-        facts: Fields of `Card` that the file states, such as `model`; all of them in a file that spoton exported.
+        facts: Fields of `Card` that the file states, such as `model`; all fields for a file that spoton exported.
     """
 
     value: Tensor
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def to_prompt(self, **card: Any) -> SoftPrompt:
-        """Gives the matrix a card.
+        """Adds a card to the matrix.
 
         Args:
             **card: Fields of `Card`; they replace what the file states.

@@ -1,4 +1,4 @@
-"""The formats by name: which can be written and read, and what each needs."""
+"""The formats by name: which ones can be written and read, and what each needs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SUFFIXES = {"t5x": ".npy", "openprompt": ".pt", "vllm": ".json"}
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote.
+    """The result of an export.
 
     Attributes:
         format: The format.
-        paths: The files or folders, one for each prompt; one for all where a checkpoint holds them all.
-        notes: What to know of it.
+        paths: The files or folders, one per prompt, or one for all where a checkpoint holds them all.
+        notes: Notes for the user.
     """
 
     format: ExportFormat
@@ -50,14 +50,14 @@ def export_prompts(
     Args:
         prompts: At least one.
         format: Name of the format.
-        out: The file or folder to write. Of several prompts a folder with one entry each, named after the prompt,
+        out: The file or folder to write. For several prompts, a folder with one entry each, named after the prompt,
             unless one checkpoint holds them all.
-        model: The frozen model; not needed for the formats in `NEED_NO_MODEL`.
+        model: The frozen model; not needed for formats in `NEED_NO_MODEL`.
         text: For `vllm`: the text of the request.
 
     Raises:
         PromptError: A prompt belongs to another model, or something that the format needs is missing.
-        ModelError: The model is not one that the format is for.
+        ModelError: The format does not support the model.
         SpotonError: A file cannot be written.
     """
     if format not in get_args(ExportFormat):
@@ -85,7 +85,7 @@ def read_foreign(path: Path, format: ImportFormat) -> ForeignPrompt:
     """Reads a prompt that another system wrote.
 
     Raises:
-        PromptError: The file is missing, damaged, or not of that format.
+        PromptError: The file is missing, damaged, or not in that format.
     """
     match format:
         case "peft":

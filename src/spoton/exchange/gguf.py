@@ -1,9 +1,9 @@
-"""A baked checkpoint as one GGUF file, for llama.cpp and what is built on it (Ollama, LM Studio, llama-server).
+"""A baked checkpoint as one GGUF file, for llama.cpp and programs built on it (Ollama, LM Studio, llama-server).
 
-Weights keep their type, so the file is as exact as the checkpoint; `llama-quantize` makes smaller ones of it. Written
-are models of the Llama, Qwen2, Qwen3 and GPT-2 kind with a byte-level BPE tokenizer. llama.cpp names how such a
-tokenizer cuts text into words ("pre-tokenizer"), and a wrong name gives other tokens without a word, so one that is
-not recognized is refused: llama.cpp's own `convert_hf_to_gguf.py` reads the baked folder of any model it knows.
+Weights keep their type, so the file is as exact as the checkpoint; `llama-quantize` makes smaller files from it.
+Supported are models of the Llama, Qwen2, Qwen3 and GPT-2 kind with a byte-level BPE tokenizer. llama.cpp has names for
+how such a tokenizer splits text into words ("pre-tokenizer"). A wrong name silently gives other tokens, so an
+unrecognized one is refused: llama.cpp's own `convert_hf_to_gguf.py` reads the baked folder of any model it knows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TYPES = {
     torch.float16: (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     torch.bfloat16: (gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
 }
-# The regular expressions that Llama 3 and Qwen2 cut text with before their merges.
+# The regular expressions that Llama 3 and Qwen2 split text with before their merges.
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -54,7 +54,7 @@ def export_gguf(baked: Baked, path: Path) -> Path:
         The file.
 
     Raises:
-        ModelError: The architecture, its positions or its tokenizer are not among those written.
+        ModelError: The architecture, its positions or its tokenizer are not supported.
         SpotonError: The file cannot be written.
     """
     config = baked.config
@@ -86,7 +86,7 @@ def export_gguf(baked: Baked, path: Path) -> Path:
 
 
 def _require_plain_positions(baked: Baked) -> None:
-    """Refuses rotary positions that are stretched for long texts: llama.cpp wants tables that are not written here."""
+    """Refuses rotary positions scaled for long texts: llama.cpp needs tables for them that are not written here."""
     rope = getattr(baked.config, "rope_parameters", None) or {}
     kind = rope.get("rope_type", "default")
     if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
@@ -96,7 +96,7 @@ def _require_plain_positions(baked: Baked) -> None:
 
 
 def _add_shape(writer: Any, config: PreTrainedConfig) -> None:
-    """The numbers that llama.cpp builds the network from."""
+    """Writes the numbers that llama.cpp builds the network from."""
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -117,7 +117,7 @@ def _add_shape(writer: Any, config: PreTrainedConfig) -> None:
 
 
 def _add_tokenizer(writer: Any, baked: Baked, pre: str) -> None:
-    """Tokens, merges and special ids; nothing is added in front of a text, since the prefix has it all."""
+    """Writes tokens, merges and special ids; nothing is added before a text, since the prefix contains it."""
     stored = json.loads(baked.tokenizer.backend_tokenizer.to_str())
     special = {token["id"]: token["special"] for token in stored["added_tokens"]}
     by_id = {i: token for token, i in baked.tokenizer.get_vocab().items()}
@@ -145,10 +145,10 @@ def _add_tokenizer(writer: Any, baked: Baked, pre: str) -> None:
 
 
 def _pre_tokenizer(baked: Baked) -> str:
-    """llama.cpp's name for how the tokenizer cuts text.
+    """Returns llama.cpp's name for how the tokenizer splits text.
 
     Raises:
-        ModelError: It is none that is known here.
+        ModelError: The tokenizer is not a known one.
     """
     stored = json.loads(baked.tokenizer.backend_tokenizer.to_str())
     steps = stored["pre_tokenizer"] or {}
@@ -171,7 +171,7 @@ def _pre_tokenizer(baked: Baked) -> str:
 
 
 def _tensors(baked: Baked, architecture: Any) -> Iterator[tuple[str, np.ndarray[Any, Any], Any]]:
-    """Name, numbers and type of every weight, as llama.cpp lays them out."""
+    """Yields the name, numbers and type of every weight in llama.cpp's layout."""
     config = baked.config
     names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
     matrix_kind = _TYPES[baked.model.dtype][0]
@@ -180,7 +180,7 @@ def _tensors(baked: Baked, architecture: Any) -> Iterator[tuple[str, np.ndarray[
         if name is None:
             raise ModelError(f"{baked.model.name} has a weight {key} that GGUF has no name for. {_ELSEWHERE}")
         array = _laid_out(key, tensor.detach().float().cpu(), config).contiguous().numpy()
-        # llama.cpp wants everything that is not a matrix, and what it adds rather than multiplies with, in float32.
+        # llama.cpp requires float32 for everything that is not a matrix, and for what it adds instead of multiplies.
         kind = gguf.GGMLQuantizationType.F32 if array.ndim < 2 or "position_embd" in name else matrix_kind
         yield name, gguf.quants.quantize(array, kind), kind
 
@@ -196,6 +196,6 @@ def _laid_out(key: str, tensor: Tensor, config: PreTrainedConfig) -> Tensor:
 
 
 def _interleaved(tensor: Tensor, heads: int) -> Tensor:
-    """Rotary pairs side by side, as llama.cpp rotates them in Llama; transformers keeps them half a head apart."""
+    """Returns rotary pairs side by side, as in llama.cpp's Llama; transformers keeps them half a head apart."""
     halves = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, *tensor.shape[1:])
     return halves.transpose(1, 2).reshape(tensor.shape)

@@ -1,8 +1,8 @@
-"""Sharing a library: a copy in another place, with a model card that says what is in it.
+"""Shares a library: copies it to another place, with a model card that describes it.
 
 The place is a folder, the URL of any file system that fsspec knows, or a repository of the Hugging Face Hub
-(`hf://owner/name`), to which everything goes in one commit. There a library is a model repository: its card has
-`library_name: spoton` and the base models; scores on data sets of the Hub are also `.eval_results/*.yaml`.
+(`hf://owner/name`), to which everything goes in one commit. On the Hub, a library is a model repository: its card has
+`library_name: spoton` and the base models, and scores on Hub data sets are also written to `.eval_results/*.yaml`.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from spoton.tasks.catalog import task_info
 
 _HUB = "hf://"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-# Rows that came from the Hub: `hub:owner/name`, then perhaps a configuration and a revision.
+# Source of rows from the Hub: `hub:owner/name`, then perhaps a configuration and a revision.
 _HUB_ROWS = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:/([\w.-]+))?(?:@([\w.-]+))?")
 _MARK = (
     "<!-- Written by `spoton library push`, which replaces this page. Remove this line to keep your own. -->"
 )
-# What the models that spoton provides itself are called on the Hub.
+# Hub names of the models that spoton itself provides.
 _BASE_MODELS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What was copied.
+    """The result of a copy.
 
     Attributes:
-        place: Where to.
+        place: The destination.
         prompts: Names of the prompts written.
-        unchanged: Names of those that were there already.
-        files: Every file written, relative to the place; the names of prompts in a library for a pull.
+        unchanged: Names of the prompts that were already there.
+        files: Every file written, relative to the place; for a pull, the names of prompts in the library.
     """
 
     place: str
@@ -70,20 +70,20 @@ def push_library(
     message: str = "Prompts from spoton",
     private: bool = False,
 ) -> Shared:
-    """Copies prompts to another place and writes the model card of all prompts that are then there.
+    """Copies prompts to another place and writes a model card for all prompts there.
 
-    A model card that somebody else wrote is left as it is.
+    A model card that somebody else wrote stays unchanged.
 
     Args:
-        library: Where the prompts are.
-        to: Folder, URL, or `hf://owner/name`; a repository that is not there is created.
-        names: Which prompts; None: all.
-        license: Licence of the whole, as the Hub names it. None: that of the prompts, if they have one in common.
-        message: Of the commit on the Hub.
-        private: Whether a repository that is created is private.
+        library: The prompts' library.
+        to: Folder, URL, or `hf://owner/name`; a missing repository is created.
+        names: Names of the prompts; None: all.
+        license: License of the whole, as the Hub names it. None: the prompts' license, if they share one.
+        message: Message of the commit on the Hub.
+        private: Whether a new repository is private.
 
     Raises:
-        LibraryError: There is no such prompt, none at all, or the place cannot be written.
+        LibraryError: A prompt does not exist, there are no prompts, or the place cannot be written.
         PromptError: A prompt is damaged.
     """
     chosen = _chosen(library, names)
@@ -110,12 +110,12 @@ def pull_library(
 
     Args:
         source: Folder, URL, or `hf://owner/name`.
-        library: Where they go.
-        names: Which prompts; None: all.
-        replace: Whether prompts of the same name and another content are replaced.
+        library: The destination.
+        names: Names of the prompts; None: all.
+        replace: Whether to replace prompts with the same name and different content.
 
     Raises:
-        LibraryError: There is no such prompt, none at all, or a name is taken; then nothing is written.
+        LibraryError: A prompt does not exist, there are no prompts, or a name is taken; then nothing is written.
         PromptError: A prompt is damaged.
     """
     remote = PromptLibrary(source, readonly=True)
@@ -135,12 +135,12 @@ def pull_library(
 
 
 def model_card(entries: Mapping[str, Entry], place: str, *, license: str | None = None) -> str:
-    """README.md of a shared library: metadata that the Hub reads, and a table of prompts.
+    """Returns the README.md of a shared library: metadata for the Hub, and a table of prompts.
 
     Args:
         entries: The prompts by name.
-        place: Where the library is, for the commands on the card.
-        license: Of the whole; None: that of the prompts, if they have one in common.
+        place: Place of the library, for the commands on the card.
+        license: License of the whole; None: the prompts' license, if they share one.
     """
     cards = [entry.card for entry in entries.values()]
     data = ModelCardData(
@@ -187,19 +187,19 @@ def _create_repository(to: str, *, private: bool) -> None:
 
 
 def _is_ours(to: str) -> bool:
-    """Whether the model card there is missing, or was written here and can be written anew."""
+    """Returns whether the model card is missing, or was written by spoton and can be rewritten."""
     try:
         remote, root = fsspec.core.url_to_fs(to)
         text = remote.cat_file(f"{root}/README.md")
     except FileNotFoundError:
         return True
-    except Exception as error:  # each driver has errors of its own
+    except Exception as error:  # each driver has its own errors
         raise LibraryError(f"Cannot read {to}: {error}. Check the address and your rights there.") from error
     return _MARK.encode() in text
 
 
 def _write(to: str, files: Mapping[str, bytes], message: str) -> None:
-    """Writes files below a place; on the Hub in one commit, elsewhere one by one and the card last."""
+    """Writes files below a place: on the Hub in one commit, elsewhere one by one with the card last."""
     folder = local_folder(to)
     if folder is not None:
         for name, content in files.items():
@@ -216,7 +216,7 @@ def _write(to: str, files: Mapping[str, bytes], message: str) -> None:
             place = f"{root}/{name}"
             remote.makedirs(place.rpartition("/")[0], exist_ok=True)
             remote.pipe_file(place, content)
-    except Exception as error:  # each driver has errors of its own
+    except Exception as error:  # each driver has its own errors
         raise LibraryError(
             f"Cannot write to {to}: {error}. Check the address and your rights there."
         ) from error
@@ -224,7 +224,7 @@ def _write(to: str, files: Mapping[str, bytes], message: str) -> None:
 
 @contextmanager
 def _hub(to: str) -> Iterator[HfApi]:
-    """The Hub's client; whatever it raises becomes one message."""
+    """Yields the Hub's client; turns any error into one message."""
     if not _HUB_ID.fullmatch(to.removeprefix(_HUB)):
         raise LibraryError(f"{to} does not name a repository; expected hf://owner/name.")
     with hub_or_cache() as unreachable:
@@ -242,7 +242,7 @@ def _hub(to: str) -> Iterator[HfApi]:
 
 
 def _eval_results(entries: Mapping[str, Entry]) -> dict[str, bytes]:
-    """One `.eval_results` file for each prompt with test scores on rows of the Hub; other data has no id there."""
+    """Returns one `.eval_results` file per prompt with test scores on Hub rows; other data has no Hub id."""
     files = {}
     for name, entry in entries.items():
         card = entry.card
@@ -266,24 +266,24 @@ def _eval_results(entries: Mapping[str, Entry]) -> dict[str, bytes]:
 
 
 def _base_model(card: Card) -> str | None:
-    """The model's name on the Hub; None for a folder or file of somebody's machine."""
+    """Returns the model's name on the Hub; None for a local folder or file."""
     name = _BASE_MODELS.get(card.model, card.model)
     return name if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
 
 
 def _data_set(card: Card) -> str | None:
-    """The task's data set on the Hub, as the rows or the catalog say."""
+    """Returns the task's data set on the Hub, according to the rows or the catalog."""
     match = _HUB_ROWS.fullmatch(card.source)
     if match is not None:
         return match.group(1)
     try:
         return task_info(card.task).dataset
     except DataError:
-        return None  # a task of somebody's own
+        return None  # a user's own task
 
 
 def _license_fields(license: str | None, cards: Sequence[Card]) -> dict[str, Any]:
-    """As the Hub wants it: an identifier it knows by its form, or `other` with a name."""
+    """Returns the license in the Hub's form: an identifier, or `other` with a name."""
     stated = {card.license for card in cards}
     name = license or (stated.pop() if len(stated) == 1 else "")
     if re.fullmatch(r"[A-Za-z0-9.+-]+", name):

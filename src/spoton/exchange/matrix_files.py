@@ -1,4 +1,4 @@
-"""Files of other systems that hold one matrix: NumPy arrays, tensors saved by PyTorch, safetensors.
+"""Reads files of other systems that hold one matrix: NumPy arrays, tensors saved by PyTorch, safetensors.
 
 Nothing here unpickles objects, so a file from a stranger cannot run code.
 """
@@ -18,7 +18,7 @@ from spoton.errors import PromptError
 
 
 def read_npy(path: Path | str) -> Tensor:
-    """Reads a NumPy array file, whatever its name.
+    """Reads a NumPy array file of any name.
 
     Returns:
         `[P, D]` float32.
@@ -37,9 +37,9 @@ def read_npy(path: Path | str) -> Tensor:
 
 
 def read_pt(path: Path | str) -> dict[str, Tensor]:
-    """Reads tensors that were saved with `torch.save`, with their names; a bare tensor has the name "".
+    """Reads tensors saved with `torch.save`, by name; a bare tensor has the name "".
 
-    Unpickles nothing but tensors and plain containers (`weights_only`).
+    Unpickles only tensors and plain containers (`weights_only`).
 
     Raises:
         PromptError: The file is missing, damaged, or holds anything else.
@@ -51,9 +51,9 @@ def read_pt(path: Path | str) -> dict[str, Tensor]:
         raise PromptError(f"There is no file {path}. Check the path.") from error
     except OSError as error:
         raise PromptError(f"Cannot read {path}: {error.strerror}. Give the path of a .pt file.") from error
-    except Exception as error:  # a damaged archive or pickle raises whatever it happens to break
+    except Exception as error:  # a damaged archive or pickle can raise any error
         raise PromptError(
-            # Not torch's own words, which advise to set weights_only=False and so to run whatever is in the file.
+            # Not torch's own message, which advises weights_only=False, and so running whatever is in the file.
             f"{path} is damaged, or holds more than tensors, which is refused since it could run code "
             f"({type(error).__name__}). Save the prompt's tensor alone."
         ) from error
@@ -78,7 +78,7 @@ def read_safetensors(path: Path | str) -> dict[str, Tensor]:
 def load_prompt_matrix(path: Path) -> Tensor:
     """Reads a prompt's matrix from `.npy`, `.pt`, or `.safetensors` (spoton's own, or PEFT's adapter file).
 
-    Of a file of spoton's the key is read if there is one, since prompts are compared by it.
+    From a spoton file it reads the key if there is one, since prompts are compared by their keys.
 
     Returns:
         `[P, D]` float32.
@@ -99,14 +99,14 @@ def only_matrix(path: Path, tensors: dict[str, Tensor]) -> Tensor:
     """Returns the one matrix of floating point numbers among tensors.
 
     Args:
-        path: The file they come from, for the message.
-        tensors: By name.
+        path: Their file, for the message.
+        tensors: Tensors by name.
 
     Returns:
         `[P, D]` float32.
 
     Raises:
-        PromptError: There is no matrix, or more than one; or it is not finite.
+        PromptError: There is no matrix, or more than one, or it is not finite.
     """
     matrices = [tensor for tensor in tensors.values() if tensor.dim() == 2 and tensor.is_floating_point()]
     if len(matrices) != 1 or 0 in matrices[0].shape:
@@ -118,7 +118,7 @@ def only_matrix(path: Path, tensors: dict[str, Tensor]) -> Tensor:
 
 
 def _named_tensors(loaded: object, name: str = "") -> dict[str, Tensor]:
-    """The tensors of nested dictionaries by their names joined with dots; anything else is left out."""
+    """Returns the tensors of nested dictionaries by dotted name; anything else is left out."""
     if isinstance(loaded, Tensor):
         return {name: loaded}
     tensors: dict[str, Tensor] = {}

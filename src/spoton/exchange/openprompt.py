@@ -1,8 +1,8 @@
 """OpenPrompt's `SoftTemplate`: the parameter `soft_embeds` `[P, D]` in a state dict saved with `torch.save`.
 
 OpenPrompt saves the state of a template, whose other tensor is the model's own embedding matrix
-(`raw_embedding.weight`), or of a whole runner, where the template is nested next to the verbalizer. All are
-read with `weights_only`. A file with a bare tensor, as several research codes write it, is read too.
+(`raw_embedding.weight`), or of a whole runner, where the template is nested next to the verbalizer. All are read with
+`weights_only`. Files with a bare tensor, as several research codes write them, are also read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ def read_openprompt(path: Path) -> ForeignPrompt:
     """Reads a `.pt` or `.ckpt` file of OpenPrompt.
 
     Raises:
-        PromptError: The file is missing, damaged, holds more than tensors and plain containers, or no one prompt.
+        PromptError: The file is missing, damaged, holds more than tensors and plain containers, or not exactly one
+            prompt.
     """
     tensors = read_pt(path)
     named = {name: tensor for name, tensor in tensors.items() if name.split(".")[-1] == _NAME}

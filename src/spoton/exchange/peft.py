@@ -1,8 +1,8 @@
 """Hugging Face PEFT: an adapter folder of type `PROMPT_TUNING`.
 
-The tensor `prompt_embeddings` has P rows for each transformer submodule; of the 2 P rows of an encoder-decoder
-model PEFT uses the first P. The initialization is `RANDOM` whatever it was: with `TEXT`, PEFT asks for a
-tokenizer even to load. PEFT ignores the metadata of the weight file; the card travels there.
+The tensor `prompt_embeddings` has P rows for each transformer submodule; of the 2 P rows of an encoder-decoder model,
+PEFT uses the first P. The initialization is always written as `RANDOM`: with `TEXT`, PEFT needs a tokenizer even to
+load. The card is stored in the metadata of the weight file, which PEFT ignores.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def export_peft(prompt: SoftPrompt, model: FrozenModel, folder: Path) -> Path:
     Args:
         prompt: The prompt.
         model: Its frozen model, whose shape the adapter's configuration states.
-        folder: Where `adapter_config.json` and `adapter_model.safetensors` shall be.
+        folder: Folder for `adapter_config.json` and `adapter_model.safetensors`.
 
     Returns:
         The folder.
@@ -77,7 +77,7 @@ def read_peft(folder: Path) -> ForeignPrompt:
     """Reads an adapter folder that PEFT or spoton wrote.
 
     Returns:
-        The first P rows. Of a folder that spoton exported the whole card, of others the base model's name.
+        The first P rows, and the whole card for a folder that spoton exported, else the base model's name.
 
     Raises:
         PromptError: A file is missing or damaged, the adapter is of another type, or its shapes disagree.
@@ -115,7 +115,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _first_rows(folder: Path, config: dict[str, Any], value: Tensor | None) -> Tensor:
-    """The P rows that PEFT uses, checked against the configuration."""
+    """Returns the P rows that PEFT uses, checked against the configuration."""
     length, dim = config.get("num_virtual_tokens"), config.get("token_dim")
     submodules = config.get("num_transformer_submodules") or 1
     if not isinstance(length, int) or not isinstance(submodules, int) or length < 1:
@@ -133,7 +133,7 @@ def _first_rows(folder: Path, config: dict[str, Any], value: Tensor | None) -> T
 
 
 def _card_of(weights: Path) -> dict[str, Any] | None:
-    """The card in the metadata of a weight file that spoton exported."""
+    """Returns the card in the metadata of a weight file that spoton exported."""
     try:
         with safe_open(weights, framework="pt") as file:
             text = (file.metadata() or {}).get("spoton")

@@ -1,7 +1,7 @@
 """T5X prompt tuning (google-research/prompt-tuning): NumPy arrays `[P, D]`.
 
-It publishes prompts as `.npy`, and writes its own checkpoints as
-`numpy_checkpoints/checkpoint_{step}/encoder.prompt.prompt.prompt`: the same content under a name without a suffix.
+It publishes prompts as `.npy`, and writes its checkpoints as
+`numpy_checkpoints/checkpoint_{step}/encoder.prompt.prompt.prompt`: the same content without a suffix.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def import_npy(
 
     Args:
         path: A NumPy array file with one array `[P, D]`.
-        name: What to call the prompt.
+        name: Name of the prompt.
         task: The task it was tuned on.
         model: Name of the frozen model it was tuned with.
         model_fingerprint: Fingerprint of that model.
@@ -58,7 +58,7 @@ def import_npy(
 
 
 def export_t5x(prompt: SoftPrompt, path: Path) -> Path:
-    """Writes the value as a float32 NumPy array `[P, D]`, under exactly the name given.
+    """Writes the value as a float32 NumPy array `[P, D]`, under exactly the given name.
 
     Raises:
         SpotonError: The file cannot be written.

@@ -1,8 +1,7 @@
 """IBM's fork of Text Generation Inference (TGIS): a folder per prompt with plain tensors `[P, D]`.
 
-Its prompt store is a folder; a prompt is `<store>/<prompt id>/decoder.pt` for decoder-only models. For
-encoder-decoder models `encoder.pt` goes before the encoder's input and `decoder.pt` before the decoder's;
-spoton's prompts are the former.
+Its prompt store is a folder; a prompt is `<store>/<prompt id>/decoder.pt` for decoder-only models. For encoder-decoder
+models, `encoder.pt` precedes the encoder's input and `decoder.pt` the decoder's; spoton's prompts are the former.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def export_tgis(prompt: SoftPrompt, folder: Path, *, is_encoder_decoder: bool) -
         The file written.
 
     Raises:
-        PromptError: TGIS accepts no such prompt id.
+        PromptError: TGIS does not accept the prompt id.
         SpotonError: The file cannot be written.
     """
     if not _ID.fullmatch(folder.name):

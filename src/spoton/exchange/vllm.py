@@ -2,10 +2,10 @@
 
 A server started with `--enable-prompt-embeds` takes the embedded prompt and text of `/v1/completions` as base64 of
 `torch.save` of one tensor `[P + T, D]`. It adds no BOS and no chat template, so the text is tokenized and embedded
-here. It refuses `echo` with embeddings; labels are ranked by the log-probabilities of their tokens instead, one
-request for each place where labels part.
+here. It refuses `echo` with embeddings. So labels are ranked by the log-probabilities of their tokens, with one request
+for each position where labels diverge.
 
-The client speaks plain HTTP and needs no vLLM. The tensors that offline `LLM.generate` takes are in `mixed_prompt`.
+The client speaks plain HTTP and does not need vLLM. `mixed_prompt` gives the tensors that offline `LLM.generate` takes.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from spoton.tasks.fill import fill
 
 
 def encode_tensor(tensor: Tensor) -> str:
-    """Returns a tensor as vLLM's loader expects it: dense, contiguous, on the CPU, `torch.save`, base64."""
+    """Returns a tensor as vLLM's loader expects it: dense, contiguous, on the CPU, through `torch.save` and base64."""
     content = io.BytesIO()
-    # A clone: of a view, `torch.save` would write the whole storage behind it.
+    # A clone: for a view, `torch.save` would write the whole underlying storage.
     torch.save(tensor.detach().to("cpu").contiguous().clone(), content)
     return base64.b64encode(content.getvalue()).decode("ascii")
 
 
 def prompt_embeds(model: FrozenModel, prompt: SoftPrompt, ids: Sequence[int]) -> Tensor:
-    """Prompt and text as the model's first layer reads them: `[P + T, D]` in the model's type, on the CPU.
+    """Returns prompt and text as the model's first layer reads them: `[P + T, D]` in the model's type, on the CPU.
 
     Args:
         model: The frozen model.
@@ -53,10 +53,10 @@ def prompt_embeds(model: FrozenModel, prompt: SoftPrompt, ids: Sequence[int]) ->
 
 
 def mixed_prompt(model: FrozenModel, prompt: SoftPrompt, ids: Sequence[int]) -> dict[str, Any]:
-    """Returns what newer versions of offline `LLM.generate` take: rows for the prompt, plain token ids for the text.
+    """Returns the input of newer offline `LLM.generate`: rows for the prompt, plain token ids for the text.
 
     Returns:
-        `prompt_token_ids` (0 in the place of each virtual token), `prompt_is_token_ids`, and `prompt_embeds`
+        `prompt_token_ids` (0 for each virtual token), `prompt_is_token_ids`, and `prompt_embeds`
         `[P + T, D]`, of which only the first P rows are read.
     """
     rows = torch.zeros(prompt.length + len(ids), prompt.dim, dtype=model.dtype)
@@ -69,7 +69,7 @@ def mixed_prompt(model: FrozenModel, prompt: SoftPrompt, ids: Sequence[int]) -> 
 
 
 def text_ids(model: FrozenModel, prompt: SoftPrompt, text: str) -> list[int]:
-    """Tokens of a text as `predict` reads it: template filled, cut as the prompt was tuned.
+    """Returns the tokens of a text as `predict` reads it: with its template filled, and cut as in tuning.
 
     Raises:
         DataError: The text is empty, or does not fit the template.
@@ -93,14 +93,14 @@ def completion_body(
 
     Args:
         model: The frozen model.
-        prompt: The prompt; its card's template makes the input of the text.
+        prompt: The prompt; its card's template turns the text into the input.
         text: The text.
-        served_model: What the server calls the model.
+        served_model: The server's name for the model.
         max_tokens: Most tokens of the answer.
 
     Raises:
         PromptError: The prompt belongs to another model.
-        ModelError: The model is an encoder-decoder, which takes no embeddings there.
+        ModelError: The model is an encoder-decoder, for which vLLM takes no embeddings.
         DataError: The text is empty, or does not fit the template.
     """
     _require_fit(model, prompt)
@@ -113,11 +113,11 @@ class VllmClient:
     """Completions and label probabilities of a prompt from a running vLLM server.
 
     Attributes:
-        url: Of the server, such as `http://localhost:8000/v1`.
+        url: URL of the server, such as `http://localhost:8000/v1`.
         model: The frozen model; only its tokenizer and embedding matrix are used.
         prompt: The prompt.
-        served_model: What the server calls the model.
-        api_key: Sent as a bearer token, if the server wants one.
+        served_model: The server's name for the model.
+        api_key: Bearer token, if the server requires one.
         timeout: Seconds to wait for an answer.
 
     Raises:
@@ -141,11 +141,11 @@ class VllmClient:
         _require_fit(self.model, self.prompt)
 
     def complete(self, text: str, *, max_tokens: int = 32) -> str:
-        """Returns the greedy continuation of a text behind the prompt.
+        """Returns the greedy continuation of a text after the prompt.
 
         Raises:
             DataError: The text is empty, or does not fit the prompt's template.
-            DownloadError: The server is not there, or refuses.
+            DownloadError: The server is not reachable, or refuses.
         """
         body = completion_body(
             self.model, self.prompt, text, served_model=self.served_model, max_tokens=max_tokens
@@ -153,11 +153,11 @@ class VllmClient:
         return str(self._post(body)["text"]).strip()
 
     def classify(self, text: str) -> dict[str, float]:
-        """Probabilities of the prompt's labels, as `predict` gives them.
+        """Returns the probabilities of the prompt's labels, as `predict` does.
 
         Raises:
             DataError: The prompt has no labels, the text is empty, or does not fit the template.
-            DownloadError: The server is not there, refuses, or does not answer `logprob_token_ids`.
+            DownloadError: The server is not reachable, refuses, or does not support `logprob_token_ids`.
         """
         labels = self.prompt.card.labels
         if not labels:
@@ -177,7 +177,7 @@ class VllmClient:
         return dict(zip(labels, chances.tolist(), strict=True))
 
     def _token_log_probabilities(self, ids: list[int], tokens: list[int]) -> dict[int, float]:
-        """Log-probability of each of `tokens` behind prompt and `ids`."""
+        """Returns the log-probability of each of `tokens` after prompt and `ids`."""
         body = _body(self.served_model, prompt_embeds(self.model, self.prompt, ids), max_tokens=1)
         body |= {"logprobs": len(tokens), "logprob_token_ids": tokens, "return_tokens_as_token_ids": True}
         choice = self._post(body)
@@ -191,7 +191,7 @@ class VllmClient:
             ) from error
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The first choice of a completion."""
+        """Returns the first choice of a completion."""
         headers = {"Content-Type": "application/json"}
         if self.api_key:
             headers["Authorization"] = f"Bearer {self.api_key}"

@@ -1,1 +1,1 @@
-"""Prompts inside other people's programs: one module for each, which needs its package installed."""
+"""Prompts inside other programs: one module per program, which needs its package installed."""

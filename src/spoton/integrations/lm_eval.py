@@ -1,6 +1,6 @@
 """A prompt as a model of lm-evaluation-harness: `lm_eval.simple_evaluate(model=SpotonLM(...), tasks=[...])`.
 
-Its command line finds no models outside of the harness, so this is for Python. The harness makes the texts; the
+The harness's command line finds no models outside of it, so this is for Python. The harness makes the texts; the
 prompt's own template is not applied. Needs `pip install spoton[lm-eval]`.
 """
 
@@ -20,12 +20,12 @@ from spoton.prompts.soft_prompt import SoftPrompt
 
 
 class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
-    """One frozen model behind one prompt, or alone.
+    """One frozen model with one prompt, or alone.
 
     Args:
         model: The frozen model.
         prompt: The prompt; None: the bare model.
-        batch_size: Rows that run at once.
+        batch_size: Rows per batch.
 
     Raises:
         PromptError: The prompt belongs to another model.
@@ -46,16 +46,16 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
 
     @property
     def eot_token_id(self) -> int:
-        """The token that stands before a text of which nothing is known."""
+        """The token before a text without context."""
         return self._model.end_token
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        """Token ids of a text.
+        """Returns the token ids of a text.
 
         Args:
             string: The text.
             add_special_tokens: False for a text that continues another one.
-            kwargs: Ignored; the harness passes what some of its own models take.
+            kwargs: Ignored; the harness passes arguments for some of its own models.
         """
         if add_special_tokens is False:
             return [int(i) for i in self._model.tokenizer.encode(string, add_special_tokens=False)]
@@ -64,7 +64,7 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[Any, list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        """For each pair of context and continuation: log-likelihood in nats, and whether it is the greedy text."""
+        """Returns, per context and continuation, the log-likelihood in nats and whether it is the greedy text."""
         found: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         generate = self._engine.generator(self._prompts)
         for rows in self._batches([len(context) + len(target) for _, context, target in requests]):
@@ -78,7 +78,7 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
         return found
 
     def _shortened(self, context: list[int], target: list[int]) -> tuple[list[int], list[int]]:
-        """A pair that fits into the model's positions: the context loses its beginning, as in the harness."""
+        """Returns a pair that fits into the model's positions: the context loses its beginning, as in the harness."""
         longest = self._model.max_length
         if longest is None:
             return context, target
@@ -86,10 +86,10 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
         return context[-max(room, 1) :], target
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Log-likelihood of whole texts, the first token behind the end token, in windows that fit the model.
+        """Returns the log-likelihood of whole texts, which start after the end token, in windows that fit the model.
 
         Args:
-            requests: Of the harness: one text each.
+            requests: Requests of the harness, with one text each.
             disable_tqdm: Ignored.
         """
         longest = self._model.max_length or 512
@@ -105,14 +105,14 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
         return found
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Greedy continuations, cut before the first stop string.
+        """Returns greedy continuations, cut before the first stop string.
 
         Args:
-            requests: Of the harness: a text and its settings each.
+            requests: Requests of the harness, with a text and its settings each.
             disable_tqdm: Ignored.
 
         Raises:
-            ValueError: A task asks for samples.
+            ValueError: A task requests sampling.
         """
         texts = [self._model.encode_input(request.args[0]) for request in requests]
         settings = [request.args[1] for request in requests]
@@ -136,7 +136,7 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
         return text
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Rows in batches of like length."""
+        """Yields rows in batches of similar length."""
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         for start in range(0, len(order), self._batch_size):
             yield order[start : start + self._batch_size]

@@ -1,4 +1,4 @@
-"""The bodies of requests, with the bounds that hold for every server."""
+"""Request bodies, with the bounds that hold for every server."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ _Several = Annotated[list[_T], Field(min_length=1)]
 
 
 class _Request(BaseModel):
-    # A field that is not known is an error: to leave out what was asked for would be a wrong answer.
+    # An unknown field is an error: ignoring part of a request would give a wrong answer.
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ClassifyRequest(_Request):
-    """Rows to answer."""
+    """Rows to classify or answer."""
 
     prompt: _Name | list[_Name]
-    """Name of the prompt of all inputs, or of each."""
+    """Name of one prompt for all inputs, or of one prompt per input."""
     inputs: list[str | dict[str, Any]] = Field(min_length=1)
-    """Texts, or objects of the columns of the prompt's template."""
+    """Texts, or objects with the columns of the prompt's template."""
     max_tokens: int = Field(default=32, ge=1, le=2048)
-    """The longest generated answer, for prompts without labels."""
+    """Most tokens of a generated answer, for prompts without labels."""
 
 
 class StreamOptions(_Request):
-    """What a stream says besides."""
+    """Options of a stream."""
 
     include_usage: bool = False
-    """Whether a last chunk holds the usage."""
+    """Whether a last chunk reports the usage."""
 
 
 class CompletionRequest(_Request):
-    """Texts to continue, as OpenAI's interface has it."""
+    """Texts to continue, as in OpenAI's API."""
 
     model: _Name
-    """A prompt's name, or the model's own for none."""
+    """A prompt's name, or the model's own name for no prompt."""
     prompt: _Text | _Tokens | _Several[_Text] | _Several[_Tokens]
-    """A text, several, or their tokens. The prompt's template is not applied."""
+    """One text, several texts, or their tokens. The prompt's template is not applied."""
     max_tokens: int = Field(default=16, ge=0, le=4096)
-    """The most tokens of a continuation; 0 with `echo` scores the text alone."""
+    """Most tokens of a continuation; 0 with `echo` only scores the text."""
     temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
-    """0: always the likeliest token."""
+    """0 always picks the most likely token."""
     top_p: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
-    """Tokens are drawn from the likeliest that together have this probability."""
+    """Tokens are sampled from the most likely ones that together have this probability."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    """Of the random numbers."""
+    """Seed of the sampling."""
     stop: _Text | Annotated[list[_Text], Field(max_length=16)] | None = None
-    """Where a text ends."""
+    """Strings that end a text."""
     logprobs: int | None = Field(default=None, ge=0, le=20)
-    """How many of the likeliest tokens to report at every place."""
+    """How many of the most likely tokens to report at each position."""
     echo: bool = False
-    """Whether the text is part of the answer."""
+    """Whether the answer repeats the text."""
     stream: bool = False
-    """Whether tokens are sent as they come."""
+    """Whether tokens are sent as they are generated."""
     stream_options: StreamOptions | None = None
-    """What a stream says besides."""
+    """Options of the stream."""
     user: str | None = None
-    """Ignored, as OpenAI's clients may send it."""
-    # Accepted with the value that changes nothing, since some clients always send them.
+    """Ignored; OpenAI's clients may send it."""
+    # Accepted with the value that has no effect, since some clients always send them.
     n: Literal[1] | None = None
     best_of: Literal[1] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None

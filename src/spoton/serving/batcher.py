@@ -1,7 +1,7 @@
-"""The queue in front of the model: inputs of all requests wait here and go through it together.
+"""The queue in front of the model: inputs of all requests wait here and run together.
 
-One thread runs the model. While a pass runs, the next one fills; an idle server waits a moment for company. Between
-passes every continuation grows by a token, so that neither long texts nor classification starve the other.
+One thread runs the model. While a pass runs, the next one fills; an idle server waits a moment for more inputs. Between
+passes every continuation grows by a token, so that long texts and classification do not starve each other.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from spoton.serving.passes import Passes
 _log = logging.getLogger(__name__)
 
 OnPass = Callable[[int, int, float], None]
-"""Told of every pass: inputs, tokens, seconds."""
+"""Called after every pass with its inputs, tokens and seconds."""
 
 
 class Batcher:
     """Collects jobs and runs them.
 
     Args:
-        passes: What runs on the model.
-        limits: Bounds on queue, pass and waiting.
-        on_pass: Watches the passes.
+        passes: Runs jobs on the model.
+        limits: Bounds on queue, pass and waiting time.
+        on_pass: Called after every pass.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Batcher:
             self._changed.notify()
 
     def close(self) -> None:
-        """Finishes what waits, and ends the thread."""
+        """Finishes the waiting jobs, and ends the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -89,7 +89,7 @@ class Batcher:
                 self._guarded(self._step, generation)
 
     def _wait_for_company(self) -> None:
-        """Lets an idle server collect what arrives together; called with the lock."""
+        """Lets an idle server collect inputs that arrive together. The caller holds the lock."""
         until = time.monotonic() + self._limits.wait_seconds
         while sum(job.tokens for job in self._waiting) < self._limits.pass_tokens:
             left = until - time.monotonic()
@@ -97,7 +97,7 @@ class Batcher:
                 return
 
     def _next_jobs(self) -> list[Job]:
-        """The first job, and those of its kind behind it that fit into the same pass; called with the lock."""
+        """Returns the first job and later ones of its kind that fit into the pass. The caller holds the lock."""
         chosen: list[Job] = []
         kept: list[Job] = []
         tokens, now = 0, time.monotonic()
@@ -121,7 +121,7 @@ class Batcher:
         return chosen
 
     def _run(self, jobs: Sequence[Job]) -> None:
-        """One pass."""
+        """Runs one pass."""
         start = time.monotonic()
         if isinstance(jobs[0], GenerateJob):
             self._running.append(
@@ -147,10 +147,10 @@ class Batcher:
         self._on_pass(rows, rows, time.monotonic() - start)
 
     def _guarded(self, run: Callable[..., None], work: Sequence[Job] | Generation) -> None:
-        """Runs something; an error reaches those who wait for it only."""
+        """Runs some work; an error reaches only the clients that wait for it."""
         try:
             run(work)
-        except Exception as error:  # whatever it is, the thread has to live on
+        except Exception as error:  # whatever it is, the thread must survive
             _log.exception("A pass through the model failed.")
             jobs = work if isinstance(work, Sequence) else work.jobs
             if not isinstance(work, Sequence) and work in self._running:

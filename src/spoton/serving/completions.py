@@ -1,6 +1,6 @@
-"""Completions as OpenAI's interface has them: text, log probabilities, echo, and chunks of a stream.
+"""Completions as in OpenAI's API: text, log probabilities, echo, and streamed chunks.
 
-Virtual tokens have no id, and never appear: neither in an echo nor in log probabilities nor in the usage.
+Virtual tokens have no id. They never appear in an echo, in log probabilities or in the usage.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Logprobs:
 
 
 class _Choice:
-    """One text of a request: what is echoed, and what is added to it."""
+    """One text of a request: its echo and its continuation."""
 
     def __init__(self, service: Service, request: CompletionRequest, index: int, text: list[int]) -> None:
         self._service, self._request, self.index, self.text = service, request, index, text
@@ -52,12 +52,12 @@ class _Choice:
         self._offset = 0
 
     def token_text(self, token: int) -> str:
-        """Returns a token as text; its id where it is only part of a character."""
+        """Returns a token as text, or its id where it is only part of a character."""
         text = str(self._service.model.tokenizer.decode([token]))
         return f"token_id:{token}" if "\N{REPLACEMENT CHARACTER}" in text else text
 
     async def echo(self) -> str:
-        """Returns the text itself, with its log probabilities if they are asked for."""
+        """Returns the text itself, and notes its log probabilities if they are requested."""
         if not self._request.echo:
             return ""
         if self.scores is not None:
@@ -67,7 +67,7 @@ class _Choice:
         return str(self._service.model.tokenizer.decode(self.text))
 
     def _note_echo(self, found: TokenScores) -> None:
-        self._note(self.text[0], None, None)  # nothing that has an id stands before the first token
+        self._note(self.text[0], None, None)  # no token with an id precedes the first one
         likelihoods = found.log_likelihoods.tolist()
         for token, likelihood, best, values in zip(
             self.text[1:], likelihoods, found.top_tokens.tolist(), found.top.tolist(), strict=True
@@ -84,7 +84,7 @@ class _Choice:
         self._offset += len(str(self._service.model.tokenizer.decode([token])))
 
     async def grow(self) -> AsyncGenerator[str, None]:
-        """New text as it comes; nothing of a stop string."""
+        """Yields new text as it is generated, without any part of a stop string."""
         if self.stream is None:
             return
         async with contextlib.aclosing(self.stream.__aiter__()) as chosen_tokens:
@@ -108,11 +108,11 @@ class _Choice:
 
 
 class Completion:
-    """One request. Made by `begin`; then either `whole` or `chunks`, once.
+    """One request. Made by `begin`; then call either `whole` or `chunks`, once.
 
     Args:
-        service: What runs it.
-        request: What was asked.
+        service: Runs the request.
+        request: The request.
         choices: Its texts, already queued.
     """
 
@@ -156,7 +156,7 @@ class Completion:
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
     async def chunks(self) -> AsyncGenerator[str, None]:
-        """Returns the answer as server-sent events; an error in the middle is an event, too."""
+        """Yields the answer as server-sent events; an error in the middle is also an event."""
         ready: asyncio.Queue[dict[str, Any] | Exception | None] = asyncio.Queue()
         tasks = [asyncio.create_task(self._send(choice, ready)) for choice in self._choices]
         asks_usage = self._request.stream_options is not None and self._request.stream_options.include_usage
@@ -194,11 +194,11 @@ class Completion:
                         sent = len(choice.logprobs.tokens)
             ready.put_nowait(self._choice(choice, "", sent, choice.finish_reason))
             ready.put_nowait(None)
-        except Exception as error:  # whoever reads the queue would wait for ever
+        except Exception as error:  # the reader of the queue would otherwise wait forever
             ready.put_nowait(error)
 
     def cancel(self) -> None:
-        """Nobody waits any more."""
+        """Cancels the request: its client has gone."""
         for choice in self._choices:
             if choice.stream is not None:
                 choice.stream.job.cancelled = True
@@ -207,10 +207,10 @@ class Completion:
 
 
 async def begin(service: Service, request: CompletionRequest) -> Completion:
-    """Reads a request and queues its texts.
+    """Checks a request and queues its texts.
 
     Raises:
-        RequestError: The prompt is not served, a text is too long, or the model cannot do what is asked.
+        RequestError: The prompt is not served, a text is too long, or the model cannot do what is requested.
     """
     key, value = await _prompt(service, request.model)
     texts = await asyncio.to_thread(_texts, service, request)
@@ -244,7 +244,7 @@ async def begin(service: Service, request: CompletionRequest) -> Completion:
 
 
 async def _prompt(service: Service, name: str) -> tuple[str, Tensor]:
-    """What a prompt is, and its value; of no tokens for the model itself."""
+    """Returns a prompt's content hash and its value, which has no tokens for the model itself."""
     if name == service.base:
         return "", torch.zeros(0, service.model.dim)
     prompt = await service.prompt(name)
@@ -257,7 +257,7 @@ async def _prompt(service: Service, name: str) -> tuple[str, Tensor]:
 
 
 def _texts(service: Service, request: CompletionRequest) -> list[list[int]]:
-    """Token ids of the texts of a request."""
+    """Returns the token ids of each text of a request."""
     given = request.prompt
     several: Sequence[str | list[int]]
     if isinstance(given, str):
@@ -290,7 +290,7 @@ def _texts(service: Service, request: CompletionRequest) -> list[list[int]]:
 
 
 def _require_fit(service: Service, request: CompletionRequest, text: Sequence[int], length: int) -> None:
-    """Refuses what the model's positions cannot hold."""
+    """Refuses a text that does not fit into the model's positions."""
     room, wanted = service.model.max_length, length + len(text) + request.max_tokens
     if room is not None and not service.model.is_encoder_decoder and wanted > room:
         raise RequestError(
@@ -303,7 +303,7 @@ def _require_fit(service: Service, request: CompletionRequest, text: Sequence[in
 
 
 def _require_able(service: Service, request: CompletionRequest, jobs: Sequence[Job]) -> None:
-    """Refuses single tokens of a model whose engine only continues greedily."""
+    """Refuses requests that need single tokens from an engine that only continues greedily."""
     plain = request.temperature == 0 and request.logprobs is None
     if not plain and not all(service.passes.reads_by_token(job, request.max_tokens) for job in jobs):
         raise RequestError(
@@ -316,7 +316,7 @@ def _require_able(service: Service, request: CompletionRequest, jobs: Sequence[J
 
 
 def _as_request_error(error: Exception, seconds: float) -> RequestError:
-    """What a client is told in the middle of a stream."""
+    """Returns the error that a client receives in the middle of a stream."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, TimeoutError):

@@ -1,4 +1,4 @@
-"""What goes wrong with a request, in the form of the OpenAI interface: `{"error": {message, type, param, code}}`."""
+"""Errors of requests, in the form of OpenAI's API: `{"error": {message, type, param, code}}`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class RequestError(Exception):
 
     Attributes:
         status: The HTTP status.
-        message: What was found, what was expected, what to do.
-        code: A word that programs read.
-        param: The field of the request that is wrong, if one is.
-        headers: Further headers of the answer.
+        message: What was found, what was expected, and what to do.
+        code: A word for programs to read.
+        param: The wrong field of the request, if any.
+        headers: Additional headers of the answer.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
 
 def queue_full(waiting: int, seconds: int) -> RequestError:
-    """Too many inputs wait.
+    """Returns the error for a full queue.
 
     Args:
-        waiting: How many do.
-        seconds: When it is worth trying again.
+        waiting: How many inputs wait.
+        seconds: When to try again.
     """
     return RequestError(
         429,
@@ -53,14 +53,14 @@ def queue_full(waiting: int, seconds: int) -> RequestError:
 
 
 def too_late(seconds: float) -> RequestError:
-    """The request did not finish in time."""
+    """Returns the error for a request that did not finish in time."""
     return RequestError(
         504, f"The request took longer than {seconds:g} s. Send fewer inputs, or try again later.", "timeout"
     )
 
 
 def draining() -> RequestError:
-    """The server is about to stop."""
+    """Returns the error for a server that is about to stop."""
     return RequestError(
         503, "The server is shutting down. Send the request to another one, or later.", "shutting_down",
         headers={"Retry-After": "5", "Connection": "close"},

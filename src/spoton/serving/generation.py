@@ -1,6 +1,6 @@
-"""Continuations of several inputs that grow together, one token a step.
+"""Continuations of several inputs that grow together, one token per step.
 
-Which token comes next is decided here; what a token means as text, and where a text stops, is `completions.py`'s.
+This module chooses the next token. `completions.py` turns tokens into text and decides where a text stops.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class Generation(Protocol):
     """Continuations that run at the same time."""
 
     def step(self) -> bool:
-        """Goes on by one token; whether there is more to do."""
+        """Generates one token per row; returns whether there is more to do."""
 
     @property
     def jobs(self) -> list[GenerateJob]:
-        """Those that are not done."""
+        """The jobs that are not done."""
 
 
 class StepwiseGeneration:
-    """One token a step for every row, rows that are done leave.
+    """Generates one token per step for every row; finished rows leave.
 
     Args:
         model: The frozen model.
         known: Keys and values of the prompts.
         batch: The inputs.
-        jobs: Who asked for them.
+        jobs: The job of each input.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class StepwiseGeneration:
 
 
 class WholeGeneration:
-    """Greedy continuation in a single step, for engines that cannot stop after a token.
+    """Continues greedily in a single step, for engines that cannot stop after a token.
 
     Args:
-        generate: Of the engine.
+        generate: The engine's generation.
         batch: The inputs.
-        jobs: Who asked for them.
+        jobs: The job of each input.
     """
 
     def __init__(self, generate: Generator, batch: Batch, jobs: Sequence[GenerateJob]) -> None:
@@ -98,7 +98,7 @@ class WholeGeneration:
 
 
 class _Row:
-    """One continuation: its job, its random numbers, how long it is."""
+    """One continuation: its job, its random generator, and its length."""
 
     def __init__(self, job: GenerateJob) -> None:
         self.job, self._length = job, 0
@@ -119,7 +119,7 @@ class _Row:
         return ChosenToken(token, float(likelihoods[token]), top)
 
     def goes_on(self, chosen: ChosenToken, end: int) -> bool:
-        """Hands the token on; whether another one is wanted."""
+        """Passes the token to its job; returns whether another one is wanted."""
         job = self.job
         if job.cancelled:
             return False
@@ -138,18 +138,18 @@ class _Row:
 
 
 def choose_token(likelihoods: Tensor, sampling: Sampling, random: torch.Generator) -> int:
-    """Returns the likeliest token, or one drawn by temperature from the nucleus (Holtzman et al. 2020, section 3.1).
+    """Returns the most likely token, or one sampled from the nucleus (Holtzman et al. 2020, section 3.1).
 
     Args:
         likelihoods: `[V]` log-likelihoods.
-        sampling: How.
-        random: Where random numbers come from.
+        sampling: Temperature and nucleus.
+        random: The random generator.
     """
     if sampling.temperature == 0:
         return int(likelihoods.argmax())
     chances = torch.softmax(likelihoods.cpu() / sampling.temperature, dim=-1)
     ordered, tokens = chances.sort(descending=True)
-    # A token belongs to the nucleus as long as those before it have less than top_p; the first always does.
+    # A token belongs to the nucleus if the tokens before it sum to less than top_p; the first always does.
     outside = ordered.cumsum(0) - ordered >= sampling.top_p
     outside[0] = False
     ordered = ordered.masked_fill(outside, 0)

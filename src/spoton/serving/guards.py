@@ -1,6 +1,6 @@
-"""What stands in front of every request: who may ask, how much, and whether the server still takes any.
+"""Checks before every request: authorization, size, and whether the server still accepts requests.
 
-Plain ASGI around the whole application, so that no route can be without it.
+Plain ASGI around the whole application, so that no route can bypass it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Paths that metrics count by name; others, which anybody can make up, are counted together.
+# Paths that metrics count by name; clients can make up any other path, so those are counted together.
 _COUNTED = (
     "/",
     "/v1/classify",
@@ -37,24 +37,24 @@ _COUNTED = (
     "/health",
     "/metrics",
 )
-# A load balancer asks this without a token, and while the server stops.
+# A load balancer requests this without a token, and while the server stops.
 _OPEN = "/health"
 
 
 class Guards:
-    """Wraps an application.
+    """Wraps an application with the checks.
 
     Args:
         app: The application.
-        limits: What is accepted.
+        limits: Bounds on a request.
         metrics: Counts requests.
-        token: What every request must send; None: the server is reachable from this machine only.
-        hosts: Names that the `Host` header may have, where there is no token: a page of another site that a browser
-            shows on this machine must not read this server under a name of its own (DNS rebinding).
+        token: Token that every request must send. None: the server is reachable from this machine only.
+        hosts: Allowed names in the `Host` header where there is no token: a page of another site in a browser on this
+            machine must not read this server under its own name (DNS rebinding).
 
     Attributes:
-        in_flight: Requests that are being answered.
-        draining: Whether new ones are refused.
+        in_flight: Number of requests that are being answered.
+        draining: Whether new requests are refused.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Guards:
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the start and end of the server."""
+        """Handles one request, or the start and end of the server."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -90,7 +90,7 @@ class Guards:
         except Exception:
             _log.exception("A request failed.")
             if status:
-                raise  # the answer has begun; all that is left is to end the connection
+                raise  # the answer has begun, so only ending the connection is possible
             await _answer(RequestError(500, "The server failed on this request.", "internal_error"), watched)
         finally:
             self.in_flight -= 1
@@ -98,7 +98,7 @@ class Guards:
             self._metrics.latency.labels(counted).observe(time.monotonic() - start)
 
     def _require_welcome(self, scope: Scope) -> None:
-        """Host, token, drain and type of the body.
+        """Checks host, token, draining and type of the body.
 
         Raises:
             RequestError: The request is refused.
@@ -121,7 +121,7 @@ class Guards:
         if self.draining:
             raise draining()
         if scope["method"] == "POST":
-            # Forms of other sites can send text without asking first; they cannot send this type.
+            # Forms of other sites can send text without a preflight request, but not this type.
             kind = headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
                 raise RequestError(
@@ -129,10 +129,10 @@ class Guards:
                 )
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body.
+        """Returns the whole body.
 
         Raises:
-            RequestError: It is too large or comes too slowly.
+            RequestError: It is too large or arrives too slowly.
         """
         limit = self._limits.body_bytes
         too_large = RequestError(
@@ -166,7 +166,7 @@ class Guards:
             ) from error  # fmt: skip
 
 
-# What pages may do: nothing but what comes from here.
+# Pages may load from this server only.
 _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -180,7 +180,7 @@ _ALWAYS = (
 
 
 def _brings(authorization: str, token: str) -> bool:
-    """Whether a header holds the token: as bearer, or as the password that a browser asks for."""
+    """Returns whether a header holds the token, as bearer or as the password that a browser asks for."""
     scheme, _, given = authorization.partition(" ")
     given = given.strip()
     if scheme.lower() == "basic":
@@ -190,17 +190,17 @@ def _brings(authorization: str, token: str) -> bool:
             return False
     elif scheme.lower() != "bearer":
         return False
-    # As long as the comparison takes, it tells nothing of how much was right.
+    # Constant time, so that the duration does not reveal how much was right.
     return hmac.compare_digest(given.encode(), token.encode())
 
 
 def _host_name(host: str) -> str:
-    """A `Host` header without its port."""
+    """Returns a `Host` header without its port."""
     return host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
 
 
 def is_loopback(host: str) -> bool:
-    """Returns whether an address to listen at can be reached from this machine only."""
+    """Returns whether a listening address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -210,7 +210,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A body that was read already; then whatever comes, which is the end of the connection."""
+    """Returns a `receive` that replays the body, then passes on what follows: the end of the connection."""
     given = False
 
     async def again() -> MutableMapping[str, Any]:
@@ -224,7 +224,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 async def _answer(error: RequestError, send: Send) -> None:
-    """An error as the answer."""
+    """Sends an error as the answer."""
     body = json.dumps(error.to_json()).encode()
     headers = {
         "Content-Type": "application/json",

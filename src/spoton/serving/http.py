@@ -1,4 +1,4 @@
-"""The HTTP interface: paths, bodies and errors. What is computed is `service.py`'s business."""
+"""The HTTP interface: paths, bodies and errors. `service.py` computes the answers."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from spoton.serving.service import Service
 
 
 def application(service: Service) -> FastAPI:
-    """Returns the application, without the guards around it.
+    """Returns the application without its guards.
 
     Args:
-        service: What answers. It is closed when the application ends.
+        service: Computes the answers. It is closed when the application ends.
     """
 
     @asynccontextmanager
@@ -35,7 +35,7 @@ def application(service: Service) -> FastAPI:
         yield
         await service.close()
 
-    # FastAPI's own pages of documentation load their scripts from elsewhere.
+    # FastAPI's own documentation pages load scripts from other hosts.
     app = FastAPI(
         title="spoton", version=spoton.__version__, docs_url=None, redoc_url=None, lifespan=lifespan
     )
@@ -69,7 +69,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models")
     async def models() -> JSONResponse:
-        """The model itself, and every prompt, whose parent it is."""
+        """Lists the model itself and every prompt, whose parent it is."""
         service.roster.refresh()
         names = [(service.base, None), *((name, service.base) for name in service.roster.served)]
         return JSONResponse(
@@ -78,14 +78,14 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models/{name}")
     async def model(name: str) -> JSONResponse:
-        """One of them."""
+        """Describes one model or prompt."""
         if name != service.base:
             await service.prompt(name)
         return JSONResponse(_model(service, name, None if name == service.base else service.base))
 
     @app.get("/v1/prompts")
     async def prompts() -> JSONResponse:
-        """The prompts that are served, with their labels, and those that are not, with the reason."""
+        """Lists served prompts with their labels, and refused ones with the reason."""
         service.roster.refresh()
         served = [
             {"name": name, "task": one.card.task, "labels": one.card.labels, "length": len(one.value)}
@@ -96,11 +96,11 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
-    """What watches the server asks for."""
+    """Adds the routes for monitoring."""
 
     @app.get("/health")
     async def health(request: Request) -> JSONResponse:
-        """Whether the server takes requests."""
+        """Reports whether the server accepts requests."""
         stopping = bool(getattr(request.app.state, "guards", None) and request.app.state.guards.draining)
         return JSONResponse(
             {"status": "stopping" if stopping else "ok", "prompts": len(service.roster.served)},
@@ -109,17 +109,17 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        """Counters for Prometheus."""
+        """Reports counters for Prometheus."""
         return PlainTextResponse(
             service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
         )
 
 
 def _names(request: ClassifyRequest, most: int) -> list[str]:
-    """The prompt of every input.
+    """Returns the prompt of every input.
 
     Raises:
-        RequestError: There are too many inputs, or not as many prompts.
+        RequestError: There are too many inputs, or the number of prompts differs.
     """
     count = len(request.inputs)
     if count > most:
@@ -140,7 +140,7 @@ def _names(request: ClassifyRequest, most: int) -> list[str]:
 
 
 def _model(service: Service, name: str, parent: str | None) -> dict[str, Any]:
-    """An entry of the list of models."""
+    """Returns an entry of the list of models."""
     return {
         "id": name, "object": "model", "created": int(service.started), "owned_by": "spoton",
         "root": service.base, "parent": parent,
@@ -148,7 +148,7 @@ def _model(service: Service, name: str, parent: str | None) -> dict[str, Any]:
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Every error in OpenAI's form."""
+    """Answers every error in OpenAI's form."""
 
     def respond(error: RequestError) -> JSONResponse:
         return JSONResponse(error.to_json(), error.status, error.headers)

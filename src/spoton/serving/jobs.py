@@ -1,4 +1,4 @@
-"""What waits for the model: one input of a request each. Plain values; who runs them is `batcher.py`."""
+"""Jobs that wait for the model, each with one input of a request. Plain values; `batcher.py` runs them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Sampling:
     """How the next token is chosen.
 
     Attributes:
-        temperature: 0: always the likeliest.
-        top_p: Only the likeliest tokens that together have this probability.
-        seed: Of the random numbers; None: none in particular.
-        top: How many of the likeliest tokens to report at every place.
+        temperature: 0 always picks the most likely token.
+        top_p: Samples only from the most likely tokens that together have this probability.
+        seed: Seed of the sampling; None: no fixed seed.
+        top: How many of the most likely tokens to report at each position.
     """
 
     temperature: float = 0.0
@@ -34,8 +34,8 @@ class ChosenToken:
 
     Attributes:
         token: Its id.
-        log_likelihood: By the model itself, whatever the temperature.
-        top: The likeliest tokens at its place and their log-likelihoods.
+        log_likelihood: Under the model itself, at any temperature.
+        top: The most likely tokens at its position and their log-likelihoods.
     """
 
     token: int
@@ -48,7 +48,7 @@ class Job:
     """One input behind one prompt.
 
     Attributes:
-        key: What the prompt is, for the cache.
+        key: Identifies the prompt in the cache.
         value: `[P, D]` the prompt; P may be 0.
         text: Tokens of the input.
         deadline: When its client stops waiting, by `time.monotonic`.
@@ -61,28 +61,28 @@ class Job:
 
     @property
     def tokens(self) -> int:
-        """What it adds to a pass."""
+        """Number of tokens that it adds to a pass."""
         return len(self.text)
 
     def claim(self) -> bool:
-        """Takes the job to run it, once; False if its client no longer waits."""
+        """Claims the job to run it, once; returns False if its client no longer waits."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """Tells who waits."""
+        """Passes an error to the waiting client."""
         raise NotImplementedError
 
 
 @dataclass(kw_only=True, eq=False)
 class LabelJob(Job):
-    """Asks for the log-likelihood of some labels: `[C]`."""
+    """Requests the log-likelihoods of some labels: `[C]`."""
 
     labels: Sequence[Sequence[int]]
     done: Future[Tensor] = field(default_factory=Future)
 
     @property
     def tokens(self) -> int:
-        """Input and the labels' stems."""
+        """Number of tokens of the input and the labels' stems."""
         return len(self.text) + sum(len(label) - 1 for label in self.labels)
 
     def claim(self) -> bool:
@@ -96,7 +96,7 @@ class LabelJob(Job):
 
 @dataclass(kw_only=True, eq=False)
 class TextJob(Job):
-    """Asks for the log-likelihood of the input's own tokens."""
+    """Requests the log-likelihoods of the input's own tokens."""
 
     top: int
     done: Future[TokenScores] = field(default_factory=Future)
@@ -112,11 +112,11 @@ class TextJob(Job):
 
 @dataclass(kw_only=True, eq=False)
 class GenerateJob(Job):
-    """Asks for a continuation, token by token.
+    """Requests a continuation, token by token.
 
     Attributes:
-        on_token: Told every token but the end token, in the thread that runs the model.
-        on_end: Told once: `stop` (the end token), `length`, or an error.
+        on_token: Called with every token but the end token, in the thread that runs the model.
+        on_end: Called once, with `stop` (the end token), `length`, or an error.
     """
 
     max_tokens: int

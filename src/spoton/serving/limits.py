@@ -1,4 +1,4 @@
-"""What a server accepts before it says no."""
+"""Limits beyond which a server refuses requests."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Limits:
     inputs: int = 256
     """Most inputs of one request; 413 beyond it."""
     tokens: int = 32_768
-    """Most tokens of one request, those that are to be generated included; 413 beyond it."""
+    """Most tokens of one request, including those to be generated; 413 beyond it."""
     queue: int = 1024
     """Most inputs that wait; 429 with Retry-After beyond it."""
     seconds: float = 30.0
@@ -26,8 +26,8 @@ class Limits:
     cache_bytes: int = 2**30
     """Memory for keys and values of prompts."""
     pass_tokens: int = 2048
-    """Tokens of one pass through the model; a longer input is a pass of its own."""
+    """Tokens of one pass through the model; a longer input runs in a separate pass."""
     wait_seconds: float = 0.002
-    """How long the first input of an idle server waits for company. A pass of one short input takes some 25 ms."""
+    """How long the first input of an idle server waits for others. A pass of one short input takes some 25 ms."""
     generating: int = 32
     """Most continuations that grow at the same time."""

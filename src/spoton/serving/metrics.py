@@ -1,4 +1,4 @@
-"""What the server counts, for Prometheus."""
+"""The server's counters, for Prometheus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _POWERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 class Metrics:
-    """Counters of one server, in a registry of its own."""
+    """Counters of one server, in a separate registry."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -45,12 +45,12 @@ class Metrics:
         self.pass_seconds.observe(seconds)
 
     def watch(self, batcher: Batcher, passes: Passes, prompts: Callable[[], int]) -> None:
-        """Adds what is read off when somebody asks.
+        """Adds gauges that are read on request.
 
         Args:
-            batcher: Whose queue.
-            passes: Whose cache.
-            prompts: How many prompts are served.
+            batcher: Gives the queue.
+            passes: Gives the cache.
+            prompts: Returns how many prompts are served.
         """
         cache = passes.cache
         for name, meaning, value in (
@@ -65,5 +65,5 @@ class Metrics:
             Gauge(name, meaning, registry=self.registry).set_function(value)
 
     def text(self) -> bytes:
-        """Returns all of it, as Prometheus reads it."""
+        """Returns all metrics in Prometheus's text format."""
         return generate_latest(self.registry)

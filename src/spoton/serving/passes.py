@@ -1,6 +1,6 @@
-"""One pass through the model for inputs of many requests: different prompts, lengths and labels side by side.
+"""One pass through the model for inputs of many requests, with different prompts, lengths and labels.
 
-Used by the thread that runs the model, and by no other. How inputs come together is `batcher.py`'s business.
+Used only by the thread that runs the model. `batcher.py` decides which inputs run together.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ class Passes:
 
     Args:
         model: The frozen model.
-        cache_bytes: Bound on the keys and values of prompts that are kept.
+        cache_bytes: Bound on the cached keys and values of prompts.
     """
 
     def __init__(self, model: FrozenModel, cache_bytes: int) -> None:
         self.model = model
         self._engine = engine_for(model)
-        # Only the packed engine reads prompts from a cache; the others run them with every row.
+        # Only the packed engine reads prompts from a cache; the others run the prompt with every row.
         self._packed = self._engine if isinstance(self._engine, PackedEngine) else None
         compute = self._packed.remember if self._packed else _nothing_to_keep
         self.cache = BoundedPromptCache(compute, cache_bytes)
-        if self._packed:  # its check runs the model, which later belongs to one thread
+        if self._packed:  # its check runs the model, which only one thread may use later
             self._packed.reads_by_token([torch.zeros(0, model.dim)], [[model.end_token]])
 
     def reads_by_token(self, job: Job, extra: int = 0) -> bool:
-        """Returns whether single tokens of this input, and of `extra` that follow, can be scored and sampled."""
+        """Returns whether single tokens of this input and of the `extra` tokens after it can be scored and sampled."""
         return self._packed is not None and self._packed.reads_by_token([job.value], [job.text], extra)
 
     @torch.no_grad()
     def label_scores(self, jobs: Sequence[LabelJob]) -> list[Tensor]:
-        """Log-likelihoods of each job's labels: `[C]` each, float32 on the CPU."""
+        """Returns the log-likelihoods of each job's labels: `[C]` each, float32 on the CPU."""
         keys, values, batch = _together(jobs)
         if self._packed is not None:
             known = self.cache.get(list(zip(keys, values, strict=True)))
@@ -63,15 +63,15 @@ class Passes:
 
     @torch.no_grad()
     def token_scores(self, jobs: Sequence[TextJob]) -> list[TokenScores]:
-        """Returns how likely the tokens of each input are."""
+        """Returns the likelihoods of each input's tokens."""
         keys, values, batch = _together(jobs)
-        assert self._packed is not None  # the service asks `reads_by_token` first
+        assert self._packed is not None  # the service checks `reads_by_token` first
         known = self.cache.get(list(zip(keys, values, strict=True)))
         return self._packed.token_scores(values, batch, known, max(job.top for job in jobs))
 
     @torch.no_grad()
     def generation(self, jobs: Sequence[GenerateJob]) -> Generation:
-        """Continuations that grow together."""
+        """Starts continuations that grow together."""
         keys, values, batch = _together(jobs)
         texts, longest = [job.text for job in jobs], max(job.max_tokens for job in jobs)
         if self._packed is None or not self._packed.reads_by_token(values, texts, longest):
@@ -81,7 +81,7 @@ class Passes:
 
 
 def _together(jobs: Sequence[Job]) -> tuple[list[str], list[Tensor], Batch]:
-    """The different prompts of some jobs, and their inputs with the number of each one's prompt."""
+    """Returns the distinct prompts of some jobs, and their inputs with the index of each one's prompt."""
     numbers: dict[str, int] = {}
     values: list[Tensor] = []
     for job in jobs:
@@ -92,7 +92,7 @@ def _together(jobs: Sequence[Job]) -> tuple[list[str], list[Tensor], Batch]:
 
 
 def _by_labels(jobs: Sequence[LabelJob]) -> list[list[int]]:
-    """Jobs with the same labels, which engines other than the packed one score together."""
+    """Groups jobs with the same labels, which engines other than the packed one score together."""
     groups: dict[object, list[int]] = {}
     for row, job in enumerate(jobs):
         groups.setdefault(tuple(map(tuple, job.labels)), []).append(row)

@@ -1,7 +1,7 @@
-"""Keys and values of prompts, kept between passes within a bound of bytes; the least recently used go first.
+"""A cache of prompts' keys and values between passes, bounded in bytes; the least recently used go first.
 
-A prompt's keys and values do not depend on the text behind it (causal attention), so a prompt that is asked again and
-again runs through the model once. Used by the thread that runs the model, and by no other.
+A prompt's keys and values do not depend on the text after it (causal attention), so a prompt in frequent use runs
+through the model once. Used only by the thread that runs the model.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ KeysAndValues = dict[int, tuple[Tensor, Tensor]]
 
 
 class BoundedPromptCache:
-    """Keys and values by what a prompt is, not by its name.
+    """Keys and values by a prompt's content, not by its name.
 
     Args:
         compute: Computes the keys and values of some prompts `[P_k, D]`, numbered as given.
-        max_bytes: The bound; a prompt that is larger is computed for every pass.
+        max_bytes: The bound; a larger prompt is computed for every pass.
 
     Attributes:
-        bytes: How much is kept.
-        hits: How often a prompt was found here.
-        misses: How often one had to be computed.
-        evictions: How often one had to go.
+        bytes: Bytes in the cache.
+        hits: How often a prompt was in the cache.
+        misses: How often one was computed.
+        evictions: How often one was evicted.
     """
 
     def __init__(self, compute: Callable[[Sequence[Tensor]], PromptCache], max_bytes: int) -> None:
@@ -40,10 +40,10 @@ class BoundedPromptCache:
         return len(self._kept)
 
     def get(self, prompts: Sequence[tuple[str, Tensor]]) -> PromptCache:
-        """Keys and values of the prompts of one pass, numbered as given.
+        """Returns the keys and values of the prompts of one pass, numbered as given.
 
         Args:
-            prompts: Hash and value `[P, D]` of each, no hash twice.
+            prompts: Hash and value `[P, D]` of each; hashes are distinct.
         """
         missing = [(key, value) for key, value in prompts if key not in self._kept]
         self.hits += len(prompts) - len(missing)

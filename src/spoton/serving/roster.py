@@ -1,7 +1,7 @@
-"""Which prompts are served: those of the model's fingerprint, as the libraries hold them now.
+"""The served prompts: those with the model's fingerprint, as the libraries hold them now.
 
-A folder has changed if names, times or sizes of its files have, so that a check costs little and only files that
-changed are read. Prompts are values: a request keeps the one it began with, whatever happens to its file.
+A folder has changed if the names, times or sizes of its files have, so a check is cheap and reads only changed files.
+Prompts are values: a request keeps the one it began with, whatever happens to its file.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _Signature = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class ServedPrompt:
-    """One prompt, ready to be used.
+    """One prompt, ready to use.
 
     Attributes:
-        name: What requests call it.
+        name: Its name in requests.
         prompt: The prompt, without its key.
         content: Hash of its tensors.
         labels: Tokens of each label; None where answers are generated.
-        direction: `[D]` mean token of its key, or of its value if it has none: what similarity compares.
+        direction: `[D]` mean token of its key, or of its value if it has no key; similarity compares these.
         path: Its file.
     """
 
@@ -48,12 +48,12 @@ class ServedPrompt:
 
     @property
     def card(self) -> Card:
-        """Its provenance."""
+        """Its card."""
         return self.prompt.card
 
     @property
     def members(self) -> list[tuple[str, Tensor]]:
-        """What each prompt is, for the cache, and its value: those of an ensemble, else the prompt alone."""
+        """Cache key and value of each prompt: the members of an ensemble, else the prompt alone."""
         if not self.card.members:
             return [(self.content, self.value)]
         return [(f"{self.content}/{place}", value) for place, value in enumerate(self.prompt.values)]
@@ -69,9 +69,9 @@ class Refused:
     """A prompt of a library that is not served.
 
     Attributes:
-        name: Its name there.
+        name: Its name in the library.
         folder: The library.
-        reason: Why not.
+        reason: Why it is not served.
     """
 
     name: str
@@ -84,12 +84,12 @@ class Roster:
 
     Args:
         model: The frozen model.
-        libraries: Where prompts are; of a name that several have the first counts.
-        base: What requests call the model itself; no prompt may be called so.
+        libraries: Libraries of prompts; the first that has a name wins.
+        base: The model's own name in requests; no prompt may have it.
 
     Attributes:
-        served: By name, sorted.
-        refused: The others, with the reason.
+        served: Served prompts by name, sorted.
+        refused: The other prompts, with the reason.
     """
 
     def __init__(self, model: FrozenModel, libraries: Sequence[PromptLibrary], base: str) -> None:
@@ -103,10 +103,10 @@ class Roster:
         self.refresh()
 
     def refresh(self, *, older_than: float = 0.0) -> bool:
-        """Looks at the libraries again; whether anything had changed.
+        """Checks the libraries again; returns whether anything changed.
 
         Args:
-            older_than: Only if the last check is this many seconds ago.
+            older_than: Checks only if the last check is at least this many seconds ago.
         """
         with self._lock:
             now = time.monotonic()
@@ -149,7 +149,7 @@ class Roster:
         self.served, self.refused = dict(sorted(served.items())), refused
 
     def _load(self, library: PromptLibrary, entry: Entry) -> ServedPrompt | str:
-        """The prompt, or why it is not served."""
+        """Returns the prompt, or why it is not served."""
         card, model = entry.card, self._model
         if card.model_fingerprint != model.fingerprint:
             return (
@@ -178,11 +178,11 @@ class Roster:
 
 
 def _files(library: PromptLibrary) -> dict[str, _Signature]:
-    """What tells one state of a folder from another: time, size and number of every file."""
+    """Returns the signature of a folder's state: time, size and inode of every file."""
     found: dict[str, _Signature] = {}
     with contextlib.suppress(FileNotFoundError):
         for path in library.folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # removed since the folder was read
+            with contextlib.suppress(FileNotFoundError):  # removed since the folder was listed
                 stat = path.stat()
                 found[path.name] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     return found

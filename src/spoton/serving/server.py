@@ -1,4 +1,4 @@
-"""Running the server: listens, and on SIGTERM, SIGHUP or Ctrl-C finishes what is in flight and refuses the rest."""
+"""Runs the server: on SIGTERM, SIGHUP or Ctrl-C it finishes requests in flight and refuses new ones."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from spoton.serving.guards import Guards, is_loopback
 from spoton.serving.http import application
 from spoton.serving.service import Service
 
-# How long requests in flight may take once the server has been told to stop, besides their own deadline.
+# How long requests in flight may take after a stop signal, in addition to their own deadline.
 _GRACE_SECONDS = 5.0
-# New connections are answered with 503 for at least this long, so that a load balancer gets an answer and not an error.
+# New connections get 503 for at least this long, so that a load balancer gets an answer instead of an error.
 _REFUSE_SECONDS = 1.0
-# Headers alone; h11 refuses larger ones with 431 or 400.
+# Headers only; h11 refuses larger ones with 431 or 400.
 _HEADER_BYTES = 32_768
 
 
 class Server(uvicorn.Server):
-    """uvicorn, with another way to stop.
+    """uvicorn with a graceful stop.
 
     Args:
-        service: What answers.
-        host: Where to listen.
-        port: At which port; 0: any.
-        token: What requests have to bring.
+        service: Computes the answers.
+        host: Address to listen at.
+        port: Port to listen at; 0: any free port.
+        token: Token that requests must send.
 
     Attributes:
-        guards: What stands in front of every request.
+        guards: Checks before every request.
         on_start: Called once the server listens.
 
     Raises:
-        ServingError: Others could reach the server, and there is no token.
+        ServingError: Other machines could reach the server, and there is no token.
     """
 
     def __init__(self, service: Service, *, host: str, port: int, token: str | None = None) -> None:
@@ -73,7 +73,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """See uvicorn, which does not know that a terminal closes; `nohup` has told to ignore that."""
+        """See uvicorn, which does not handle SIGHUP. The signal stays ignored under `nohup`."""
         hangup = getattr(signal, "SIGHUP", None)  # not on Windows
         with super().capture_signals():
             is_main = threading.current_thread() is threading.main_thread()
@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
                 signal.signal(hangup, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal starts the end, a second one ends at once."""
+        """Starts the graceful stop at the first signal; stops at once at the second."""
         if self._told is not None:
             self.should_exit = self.force_exit = True
         self._told = self._told or time.monotonic()
@@ -102,13 +102,13 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn; then tells that the server listens."""
+        """See uvicorn; then reports that the server listens."""
         await super().startup(sockets)
         if self.started:
             self.on_start()
 
     @property
     def address(self) -> str:
-        """Where it listens, once it has started."""
+        """The address it listens at, once it has started."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

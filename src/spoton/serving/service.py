@@ -1,6 +1,6 @@
-"""What the server does, without HTTP: classify rows, score and continue texts, by the name of a prompt.
+"""The server without HTTP: classifies rows, and scores and continues texts, by the name of a prompt.
 
-Answers equal those of `spoton.evaluation.predict`, whatever else is in the same pass.
+Answers equal those of `spoton.evaluation.predict`, whatever else runs in the same pass.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from spoton.serving.template_process import TemplateProcess
 from spoton.serving.token_stream import TokenStream
 from spoton.tasks.fill import given_columns
 
-# How often the folders are looked at while requests come.
+# How often folders are checked while requests arrive.
 _LOOK_SECONDS = 1.0
 
 Row = str | Mapping[str, Any]
@@ -44,9 +44,9 @@ class Answer:
     Attributes:
         prompt: Name of the prompt.
         answer: The most likely label, or the generated text.
-        probabilities: Of every label; None where the text was generated.
-        tokens: Tokens that the model read.
-        cut: Tokens that were left out of the middle of a long input.
+        probabilities: Probability of every label; None where the text was generated.
+        tokens: Number of tokens that the model read.
+        cut: Number of tokens that were cut from the middle of a long input.
     """
 
     prompt: str
@@ -57,19 +57,19 @@ class Answer:
 
 
 class Service:
-    """One model and the prompts of some libraries. To be closed.
+    """One model and the prompts of some libraries. Close it after use.
 
     Args:
         model: The frozen model.
-        libraries: Where prompts are.
-        limits: What is accepted.
+        libraries: Libraries of prompts.
+        limits: Bounds on requests.
     """
 
     def __init__(
         self, model: FrozenModel, libraries: Sequence[PromptLibrary], limits: Limits | None = None
     ) -> None:
         self.model, self.limits = model, limits or Limits()
-        # Clients must not learn the path of a folder.
+        # Clients must not see the path of a folder.
         self.base = Path(model.name).name if "/" in model.name and Path(model.name).exists() else model.name
         self.roster = Roster(model, libraries, self.base)
         self.metrics = Metrics()
@@ -82,19 +82,19 @@ class Service:
         self.tokenizer_lock = threading.Lock()
 
     async def start(self) -> None:
-        """Starts what the first request would wait for."""
+        """Starts what the first request would otherwise wait for."""
         await self._templates.fill("", [], {})
 
     async def close(self) -> None:
-        """Finishes what waits and ends thread and process."""
+        """Finishes waiting jobs, and ends the thread and the process."""
         await asyncio.to_thread(self.batcher.close)
         await self._templates.close()
 
     async def prompt(self, name: str) -> ServedPrompt:
-        """Returns a prompt by name, also if it was added a moment ago.
+        """Returns a prompt by name, even if it was added a moment ago.
 
         Raises:
-            RequestError: There is none, or it is not served.
+            RequestError: It does not exist, or is not served.
         """
         await asyncio.to_thread(self.roster.refresh, older_than=_LOOK_SECONDS)
         if name not in self.roster.served:
@@ -120,10 +120,10 @@ class Service:
         Args:
             names: Name of the prompt of each row.
             rows: Texts, or mappings of columns.
-            max_tokens: The longest generated answer, for prompts without labels.
+            max_tokens: Most tokens of a generated answer, for prompts without labels.
 
         Raises:
-            RequestError: A prompt is not served, or there is too much of something.
+            RequestError: A prompt is not served, or the request exceeds a limit.
             DataError: A row does not fit its prompt.
         """
         deadline = time.monotonic() + self.limits.seconds
@@ -149,7 +149,7 @@ class Service:
         return [next(generated if prompt.labels is None else labelled) for prompt, _, _ in asked]
 
     async def _encode(self, prompt: ServedPrompt, rows: Sequence[Row]) -> Encoded:
-        """What the model will read."""
+        """Returns the encoded inputs that the model will read."""
         card = prompt.card
         inputs = await self._templates.fill(card.template, rows, given_columns(card.source))
 
@@ -162,7 +162,7 @@ class Service:
     async def _labelled(
         self, asked: Sequence[tuple[ServedPrompt, list[int], int]], deadline: float
     ) -> list[Answer]:
-        """The most likely label of each input."""
+        """Returns the most likely label of each input."""
         jobs = [
             LabelJob(key=key, value=value, text=text, deadline=deadline, labels=prompt.labels or [])
             for prompt, text, _ in asked
@@ -181,7 +181,7 @@ class Service:
     async def _generated(
         self, asked: Sequence[tuple[ServedPrompt, list[int], int]], deadline: float, max_tokens: int
     ) -> list[Answer]:
-        """The greedy continuation of each input."""
+        """Returns the greedy continuation of each input."""
         if not asked:
             return []
         streams = [
@@ -199,7 +199,7 @@ class Service:
         ]
 
     async def results(self, jobs: Sequence[LabelJob], deadline: float) -> list[torch.Tensor]:
-        """Queues jobs and waits for all of them; if one fails or time is up, the others are cancelled.
+        """Queues jobs and waits for all of them. If one fails or time runs out, the others are cancelled.
 
         Raises:
             RequestError: The queue is full, or it took too long.
@@ -214,7 +214,7 @@ class Service:
             raise too_late(self.limits.seconds) from error
 
     def require_room(self, tokens: int) -> None:
-        """Refuses a request of too many tokens.
+        """Refuses a request with too many tokens.
 
         Raises:
             RequestError: It is too large.

@@ -1,9 +1,9 @@
-"""Filling templates in a process of its own, which is stopped when it takes too long or too much memory.
+"""Fills templates in a separate process, which is stopped when it takes too long or too much memory.
 
-Templates come with prompts, from whoever wrote them. The sandbox keeps them from files and from Python; it does not
-keep `{{ 9 ** (9 ** 9) }}` from taking the processor for ever, and inside the server nothing could stop that.
+Templates come with prompts, from any author. The sandbox keeps them from files and from Python, but does not keep
+`{{ 9 ** (9 ** 9) }}` from occupying the CPU forever, and inside the server nothing could stop that.
 
-Run as `python -m spoton.serving.template_process`: one JSON object a line in, one a line out.
+Run as `python -m spoton.serving.template_process`: one JSON object per line in, one per line out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from spoton.errors import DataError, SpotonError
 from spoton.tasks.fill import fill
 
 _LONGEST_LINE = 2**26
-# Starting Python and importing jinja2, on a machine that does a lot besides.
+# Time to start Python and import jinja2 on a busy machine.
 _START_SECONDS = 60.0
 
 
@@ -51,7 +51,7 @@ class TemplateProcess:
             try:
                 answer = await asyncio.wait_for(_ask(process, line), self._seconds)
             except BaseException as error:
-                await self._stop()  # whatever it is about to write has no reader any more
+                await self._stop()  # its next output has no reader
                 if not isinstance(error, TimeoutError | EOFError | OSError | ValueError):
                     raise
                 raise DataError(
@@ -73,7 +73,7 @@ class TemplateProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "spoton.serving.template_process", str(self._memory),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_LONGEST_LINE,
-            start_new_session=True,  # so that Ctrl-C reaches the server alone, which still answers what it has begun
+            start_new_session=True,  # so that Ctrl-C reaches only the server, which still finishes its requests
         )  # fmt: skip
         self._process = process
         await asyncio.wait_for(_ask(process, b'{"template": "", "rows": [], "given": {}}\n'), _START_SECONDS)
@@ -98,7 +98,7 @@ async def _ask(process: asyncio.subprocess.Process, line: bytes) -> bytes:
 
 
 def main() -> None:
-    """Answers lines until there are no more."""
+    """Answers lines until the input ends."""
     with contextlib.suppress(ImportError):  # not on Windows
         import resource
 
@@ -109,12 +109,12 @@ def main() -> None:
             answer: dict[str, Any] = {"inputs": fill(**json.loads(line))}
         except SpotonError as error:
             answer = {"error": str(error)}
-        except Exception as error:  # a template can fail in ways that its environment does not foresee
+        except Exception as error:  # a template can fail in unforeseen ways
             answer = {"error": f"The template fails on a row: {type(error).__name__}: {error}."}
         try:
             sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
             sys.stdout.buffer.flush()
-        except BrokenPipeError:  # the server has ended, and nobody is there to read a traceback
+        except BrokenPipeError:  # the server has ended, so nobody would read a traceback
             os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""From the thread that runs the model to the event loop: tokens of a continuation, and the text that they become."""
+"""Passes a continuation's tokens from the model's thread to the event loop, and turns them into text."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from transformers import PreTrainedTokenizerBase
 
 from spoton.serving.jobs import ChosenToken, GenerateJob, Sampling
 
-# How many tokens before a continuation decide how its first token is written (with a space or without).
+# How many preceding tokens decide how a continuation's first token is written (with or without a space).
 _CONTEXT = 4
 _HALF = "\N{REPLACEMENT CHARACTER}"
 
 
 class TokenStream:
-    """The tokens of one continuation as they come. To be iterated once, in the event loop that made it.
+    """The tokens of one continuation as they are generated. Iterate it once, in the event loop that made it.
 
     Args:
-        key: What the prompt is.
+        key: Identifies the prompt in the cache.
         value: `[P, D]` the prompt.
         text: Tokens of the input.
-        deadline: By `time.monotonic`.
-        max_tokens: The most tokens.
+        deadline: Deadline by `time.monotonic`.
+        max_tokens: Most tokens to generate.
         sampling: How tokens are chosen.
 
     Attributes:
-        job: To be submitted to the batcher.
-        reason: Why it ended, `stop` or `length`; None before.
+        job: The job to submit to the batcher.
+        reason: Why it ended, `stop` or `length`; None before that.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class GrowingText:
     """The text of a continuation while it grows, up to the first stop string.
 
     Args:
-        tokenizer: Of the model.
+        tokenizer: The model's tokenizer.
         before: Tokens of the input.
-        stops: Where the text ends; they are not part of it.
+        stops: Strings that end the text; they are not part of it.
 
     Attributes:
         text: The text so far.
-        stopped: Whether a stop string was met.
+        stopped: Whether a stop string occurred.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class GrowingText:
         return str(self._tokenizer.decode(self._tokens, skip_special_tokens=True))
 
     def push(self, token: int) -> str:
-        """Adds a token; returns what can be shown now and will not change."""
+        """Adds a token; returns the new text that is final."""
         self._tokens.append(token)
         whole = self._decode()[self._start :]
         ends = [at for at in map(whole.find, self._stops) if at >= 0]
@@ -123,7 +123,7 @@ class GrowingText:
         return shown
 
     def rest(self) -> str:
-        """Returns what was held back, at the end."""
+        """Returns, at the end, the text that was held back."""
         shown = self.text[self._given :]
         self._given = len(self.text)
         return shown

@@ -1,4 +1,4 @@
-"""What is asked: tasks, where their examples come from, how answers are scored. No models, no tensors."""
+"""Tasks: where their examples come from, and how answers are scored. No models, no tensors."""
 
 from spoton.tasks.catalog import TaskInfo, list_tasks, load_task
 from spoton.tasks.data_spec import DataSpec

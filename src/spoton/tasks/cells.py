@@ -1,7 +1,7 @@
-"""Cells of any file as plain text: what counts as empty, what can be read, and what is refused by name.
+"""Turns cells of any file into plain text: defines which are empty, which are read, and which are refused by name.
 
-A cell of JSON, Parquet or Excel may be a number, a list, an object, bytes or a conversation. Python's own way to
-write these ("['a', 'b']", "b'text'", "nan") is never what a model should read.
+A cell of JSON, Parquet or Excel may be a number, a list, an object, bytes or a conversation. A model should never read
+Python's own form of these ("['a', 'b']", "b'text'", "nan").
 """
 
 import math
@@ -14,25 +14,25 @@ Row = Mapping[str, Any]
 
 _CONVERSATIONS = ("messages", "conversations")
 CONVERSATIONAL = frozenset({*_CONVERSATIONS, "prompt", "completion"})
-"""Columns that may hold conversations, and then stand for others."""
+"""Columns that may hold conversations, and then replace others."""
 _ANSWERS = ("assistant", "gpt", "model")
 
 
 def plain_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows with empty cells as None, bytes as text, and conversations as a `prompt` and a `completion`.
+    """Returns rows with empty cells as None, bytes as text, and conversations as a `prompt` and a `completion`.
 
     A conversation is a list of messages with `role` and `content` (or `from` and `value`) under `messages`, `prompt`
-    or `completion`. The last message, if it is the assistant's, is the completion. One message is its text alone;
-    several are lines such as "user: ...".
+    or `completion`. The last message, if it is the assistant's, is the completion. A single message becomes its text;
+    several become lines such as "user: ...".
 
     Raises:
-        DataError: A message has no text, such as a picture.
+        DataError: A message, such as a picture, has no text.
     """
     return [plain_row(row) for row in rows]
 
 
 def lookup(row: Row, column: str) -> Any:
-    """Returns the cell of a column, or of `column.key` in a nested one; None if it is not there."""
+    """Returns the cell of a column, or of `column.key` in a nested one; None if it is missing."""
     if column in row:
         return row[column]
     found: Any = row
@@ -42,8 +42,7 @@ def lookup(row: Row, column: str) -> Any:
 
 
 def target_text(cell: Any, column: str) -> str:
-    """Returns a cell as target: true and false as JSON writes them, 1.0 as 1, a list of one as that one, no space
-    around.
+    """Returns a cell as a stripped target: booleans as in JSON, 1.0 as 1, a list of one item as that item.
 
     Raises:
         DataError: The cell is a list of several, an object, or bytes that are not text.
@@ -66,7 +65,7 @@ def target_text(cell: Any, column: str) -> str:
 
 
 def require_text(cell: Any, column: str) -> None:
-    """Refuses a cell that cannot be an input by itself.
+    """Refuses a cell that cannot be an input on its own.
 
     Raises:
         DataError: It is a list, an object, or bytes that are not text.
@@ -94,7 +93,7 @@ def _refuse(cell: Any, column: str, role: str) -> None:
 
 
 def plain_row(row: Row) -> dict[str, Any]:
-    """One row as in `plain_rows`."""
+    """Returns one row as in `plain_rows`."""
     cells = {str(name): _plain(cell) for name, cell in row.items()}
     for column in _CONVERSATIONS:
         if column in cells and _is_conversation(cells[column]):

@@ -1,7 +1,7 @@
-"""A task as a chat: the user's turn is the input, the assistant's begins with the cue and ends with the answer.
+"""A task as a chat: the user's turn is the input; the assistant's turn begins with the cue and ends with the answer.
 
-Plain text. The words around a turn are those of a model's own chat template; `spoton.evaluation.form` gets them. A
-soft prompt stands before all of it, where a model expects its system message.
+Plain text. The words around a turn come from the model's chat template, through `spoton.evaluation.form`. A soft prompt
+precedes everything, where a model expects its system message.
 """
 
 import re
@@ -11,25 +11,25 @@ from dataclasses import dataclass, replace
 from spoton.tasks.task import Example, Task
 
 CHAT = "chat"
-"""What the form of a task in a chat ends in: `natural+chat`, or `chat` for a user's own rows."""
+"""Suffix of a task's form in a chat: `natural+chat`, or `chat` for a user's own rows."""
 
 _CUE = re.compile(r"(?<=[\n}])[^\n{}]*\Z")
 
 
 @dataclass(frozen=True)
 class Chat:
-    """What stands around what the user says."""
+    """The text around a user's message."""
 
     before: str
     after: str
 
     def around(self, text: str, cue: str) -> str:
-        """One input: the turn of the user, and the beginning of the assistant's."""
+        """Returns one input: the user's turn, and the beginning of the assistant's."""
         said = text.removesuffix(cue).strip()
         return f"{self.before}{said}{self.after}{cue.strip()}".strip()
 
     def around_template(self, template: str, cue: str) -> str:
-        """Returns the template that fills in what `around` makes of an input."""
+        """Returns the template that produces what `around` makes of an input."""
         said = template.removesuffix(cue)
         before, after = (f"{{% raw %}}{text}{{% endraw %}}" for text in (self.before, self.after))
         return f"{before}{{% filter trim %}}{said}{{% endfilter %}}{after}{cue.strip()}"
@@ -38,8 +38,8 @@ class Chat:
 def in_chat(task: Task, chat: Chat) -> Task:
     """Returns the task with every input as a turn of a chat.
 
-    The cue is what stands behind the last column of the template (`Answer:`); where there is none, the assistant's
-    turn begins with the answer.
+    The cue is the text after the template's last column (`Answer:`). Without one, the assistant's turn begins with the
+    answer.
     """
     found = _CUE.search(task.template)
     cue = found[0] if found is not None else ""

@@ -1,4 +1,4 @@
-"""What is suspicious in a task's rows, in sentences: near-equal labels, contradictions, unlearnable classes."""
+"""Reports what is suspicious in a task's rows: near-equal labels, contradictions, unlearnable classes."""
 
 import re
 import unicodedata
@@ -14,11 +14,11 @@ _SHOWN = 3
 _INVISIBLE = re.compile(r"[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\u00ad\x00-\x1f\x7f]")
 
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
-"""The signs at the end of the grade B- and in front of -inf are no such space."""
+"""Does not match the signs at the end of the grade B- and in front of -inf."""
 
 
 def oddities(task: Task) -> tuple[str, ...]:
-    """Sentences on the rows of a task with a closed set of labels; none if nothing is odd.
+    """Returns sentences on oddities in the rows of a task with a closed set of labels; none if nothing is odd.
 
     Args:
         task: The task, of any source.
@@ -29,7 +29,7 @@ def oddities(task: Task) -> tuple[str, ...]:
 
 
 def _near_labels(task: Task) -> list[str]:
-    """Labels that a person would take for one."""
+    """Reports labels that a person would read as the same."""
     alike: dict[str, list[str]] = defaultdict(list)
     for label in task.labels or ():
         alike[_same(label)].append(label)
@@ -49,7 +49,7 @@ def _near_labels(task: Task) -> list[str]:
 
 
 def _same(label: str) -> str:
-    """What two spellings of one label have in common."""
+    """Returns the form that two spellings of one label share."""
     value = number(label)
     if value is not None:
         return repr(value)
@@ -59,14 +59,14 @@ def _same(label: str) -> str:
 
 
 def _visible(label: str, others: Sequence[str]) -> str:
-    """A label as it can be told from the others: with escapes where they would look the same."""
+    """Returns a label that is distinct from the others: with escapes where they would look the same."""
     composed = [unicodedata.normalize("NFC", other) for other in others]
     same = composed.count(unicodedata.normalize("NFC", label)) > 1
     return ascii(label) if same else repr(label)
 
 
 def _contradictions(task: Task) -> list[str]:
-    """Inputs that have one label in one row and another in the next."""
+    """Reports inputs that have different labels in different rows."""
     found = stored_contradictions(task.train, task.validation, task.test)
     if found is None:
         targets: dict[str, set[str]] = defaultdict(set)
@@ -87,7 +87,7 @@ def _contradictions(task: Task) -> list[str]:
 
 
 def _without_training_rows(task: Task) -> list[str]:
-    """Labels that are asked for and never taught."""
+    """Reports labels that are scored but have no training rows."""
     taught = target_counts(task.train)
     missing = [label for label in task.labels or () if label not in taught]
     asked = {*target_counts(task.validation), *target_counts(task.test)}

@@ -1,6 +1,6 @@
-"""Which column is the input and which the target: named by the user, known by a usual name, or guessed.
+"""Finds the input and target columns: named by the user, recognised by a usual name, or guessed.
 
-A guess is always told. Knows nothing of where rows come from.
+A guess is always reported. Does not know where rows come from.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ _MOST_CLASSES = 20  # a guessed target has at most this many different cells, ea
 
 @runtime_checkable
 class Named(Protocol):
-    """Rows that know their columns, since to iterate them takes long."""
+    """Rows that know their columns, since iterating over them is slow."""
 
     @property
     def names(self) -> list[str]:
@@ -48,20 +48,20 @@ class Columns:
     def choose(
         cls, rows: Iterable[Row], *, input: str | None, target: str | None, template: str | None
     ) -> "Columns":
-        """Settles the columns; those not named are looked for under their usual names, in any case, and then guessed.
+        """Chooses the columns by the given names, else by usual names in any case, else by a guess.
 
-        A guess takes the column with by far the longest texts as input, and as target the only other one with few
-        different cells.
+        A guess takes the column with by far the longest texts as input, and the only other one with few distinct cells
+        as target.
 
         Args:
             rows: The training rows, which may be iterated several times.
-            input: Column of the input, if it was named.
-            target: Column of the target, if it was named.
-            template: Template of the input, in place of `input`.
+            input: Column of the input, if the user named it.
+            target: Column of the target, if the user named it.
+            template: Template of the input, instead of `input`.
 
         Raises:
-            DataError: A named column is not there or there is none to guess (`option` says
-                which), or both an input column and a template are given.
+            DataError: A named column is missing or none can be guessed (`option` says which), or both an input column
+                and a template are given.
         """
         there = names_of(rows)
         if template is not None and input is not None:
@@ -98,14 +98,14 @@ class Columns:
 
 
 def names_of(rows: Iterable[Row]) -> list[str]:
-    """Returns all column names in the order of their first appearance; JSON rows need not agree."""
+    """Returns all column names in the order of their first appearance; JSON rows may have different ones."""
     if isinstance(rows, Named):
         return rows.names
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def listed(columns: Sequence[str]) -> str:
-    """Columns for an error: all, or the first of very many."""
+    """Returns columns for an error message: all, or the first few of many."""
     more = f", ... ({len(columns):,} in all)" if len(columns) > _MOST_NAMED else ""
     return ", ".join(map(repr, columns[:_MOST_NAMED])) + more
 
@@ -115,7 +115,7 @@ def _template(column: str, there: Sequence[str]) -> str:
 
 
 def _named(rows: Iterable[Row], wanted: str | None, option: str) -> str | None:
-    """A column as the user named it, also as `column.key`."""
+    """Returns the column that the user named, also as `column.key`."""
     if wanted is None:
         return None
     there = names_of(rows)
@@ -135,13 +135,13 @@ def _named(rows: Iterable[Row], wanted: str | None, option: str) -> str | None:
 
 
 def _usual(there: Sequence[str], usual: Sequence[str]) -> str | None:
-    """The first of the usual names that is there, as it is written there."""
+    """Returns the first usual name among the columns, as spelled there."""
     written = {name.strip().casefold(): name for name in reversed(there)}
     return next((written[name] for name in usual if name in written), None)
 
 
 def _guessed_target(rows: Iterable[Row], names: Sequence[str]) -> str | None:
-    """The only column with few different cells; None if there is none, or more than one."""
+    """Returns the only column with few distinct cells; None if there is none, or more than one."""
     distinct: dict[str, set[str]] = {name: set() for name in names}
     filled, total = Counter[str](), 0
     for row in rows:
@@ -160,7 +160,7 @@ def _guessed_target(rows: Iterable[Row], names: Sequence[str]) -> str | None:
 
 
 def _guessed_input(rows: Iterable[Row], names: Sequence[str]) -> str | None:
-    """The column of texts whose cells are at least twice as long as those of every other; None if there is none."""
+    """Returns the text column whose cells are at least twice as long as those of every other; None if there is none."""
     lengths = Counter[str]()
     for row in rows:
         for name in names:

@@ -1,7 +1,7 @@
-"""How the rows of a task are read: every option of a data file, a data set of the Hub, a task or a mixture, once.
+"""How a task's rows are read: every option of a data file, a Hub data set, a task or a mixture, defined once.
 
 A command's flags, the `options` of a study file and the keyword arguments of `resolve_task` are the fields of
-`DataSpec`. It says what is wanted and reads nothing.
+`DataSpec`. It only describes; it reads nothing.
 """
 
 import csv
@@ -20,7 +20,7 @@ Labels = tuple[str, ...] | Literal["auto", "none"]
 
 
 class DataSpec(BaseModel):
-    """What is asked of the rows of a task; each field has a default that suits most data.
+    """Options for reading a task's rows; each field has a default that suits most data.
 
     Examples:
         >>> DataSpec(input="body", labels=("bad", "good")).labels
@@ -30,22 +30,22 @@ class DataSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     input: str | None = None
-    """Column of the input, or `column.key` of a nested one. None: a column of a usual name, else a guess."""
+    """Column of the input, or `column.key` of a nested one. None: a column with a usual name, else a guess."""
     target: str | None = None
     """Column of the target, as `input`."""
     template: str | None = None
-    """Jinja template of the input over all columns, in place of `input`."""
+    """Jinja template of the input over all columns, instead of `input`."""
     labels: Labels | None = None
-    """The closed set of targets in its order; `auto`: every target that occurs; `none`: targets are open text.
-    None: by the targets, with a note that gives the reason. A string is read as one line of CSV."""
+    """The closed set of targets in order; `auto`: every target that occurs; `none`: targets are open text.
+    None: decided by the targets, with a note that gives the reason. A string is read as one line of CSV."""
     class_weights: Literal["balanced"] | None = None
-    """`balanced`: training rows of rarer labels are repeated, so that each label weighs about the same."""
+    """`balanced` repeats training rows of rarer labels, so that each label weighs about the same."""
     metrics: tuple[str, ...] | None = None
-    """Names in `METRICS`, the main one first. None: by the targets."""
+    """Names in `METRICS`, the main one first. None: decided by the targets."""
     name: str | None = None
-    """Name of the task. None: that of the file, folder or data set."""
+    """Name of the task. None: the name of the file, folder or data set."""
     family: str | None = None
-    """What kind of task it is, such as sentiment."""
+    """Kind of task, such as sentiment."""
 
     validation: Path | None = None
     """File of the validation split. None: taken out of the training rows."""
@@ -54,52 +54,52 @@ class DataSpec(BaseModel):
     hold_out: bool = True
     """Whether splits without rows of their own are taken out of the training rows."""
     encoding: str | None = None
-    """Of text files. None: by the byte order mark, else UTF-8."""
+    """Encoding of text files. None: by the byte order mark, else UTF-8."""
     delimiter: str | None = None
-    """Between the cells of CSV files. None: by the first line."""
+    """Delimiter of CSV files. None: by the first line."""
 
     config: str | None = None
-    """Configuration of a data set of the Hub."""
+    """Configuration of a Hub data set."""
     revision: str | None = None
-    """Revision of a data set of the Hub. Pin it for results that shall be repeated."""
+    """Revision of a Hub data set. Pin it for reproducible results."""
     train_split: str = "train"
-    """Split of the Hub to tune on."""
+    """Hub split to tune on."""
     validation_split: str | None = None
-    """Split of the Hub to choose by. None: taken out of train."""
+    """Hub split for validation. None: taken out of train."""
     test_split: str | None = None
-    """Split of the Hub to score on. None: taken out of train; many public test splits have no labels."""
+    """Hub split to score on. None: taken out of train; many public test splits have no labels."""
 
     data_dir: Path | None = None
-    """Folder with `<task>/<split>.jsonl` for tasks of the catalog. None: the variable SPOTON_DATA_DIR."""
+    """Folder with `<task>/<split>.jsonl` for catalog tasks. None: the environment variable SPOTON_DATA_DIR."""
     protocol: Literal["honest", "paper"] = "honest"
-    """Test split of a task of the catalog: rows used for nothing else, or the paper's validation split."""
+    """Test split of a catalog task: rows used for nothing else, or the paper's validation split."""
     prefix: Literal["task", "none"] = "task"
-    """Whether inputs of a task of the catalog begin with the task's name."""
+    """Whether inputs of a catalog task begin with the task's name."""
     form: Literal["t5", "natural"] = "t5"
-    """Form of a task described by a YAML file: the paper's, or that for decoder-only models. `form_for` gives that of
-    a model. Other rows have one form only."""
+    """Form of a task described by a YAML file: the paper's, or the one for decoder-only models. `form_for` gives a
+    model's form. Other rows have only one form."""
     max_rows: int | None = Field(default=None, ge=1)
-    """Most rows of a split to take from the Hub for a task of the catalog."""
+    """Most rows of a split to take from the Hub for a catalog task."""
 
     mixing_sizes: Literal["rows", "published"] = "rows"
-    """A member of a mixture counts as the training rows it has here, or as those its authors published."""
+    """Size of a mixture's member: the training rows it has here, or the number its authors published."""
     mixing_cap: int = CAP
-    """A member of a mixture counts as at most this many examples."""
+    """Cap on the size of a mixture's member."""
     mixing_temperature: float = 1.0
-    """1: members in proportion to their examples; higher: more equal."""
+    """1 draws members in proportion to their sizes; higher values are more equal."""
     available_only: bool = False
-    """Leave out members of a mixture whose rows no source has."""
+    """Whether to leave out members of a mixture whose rows no source has."""
 
     split_seed: int = Field(default=0, validation_alias=AliasChoices("split_seed", "seed"))
-    """Decides the splits and the samples below. In Python and study files also `seed`."""
+    """Seed of the splits and the samples below. In Python and study files also `seed`."""
     k_shot: int | None = Field(default=None, ge=1)
-    """Training examples of each label; taken before the sizes below."""
+    """Training examples per label; applied before the sizes below."""
     train_size: int | None = Field(default=None, ge=1)
-    """At most this many training examples, each label in proportion."""
+    """Most training examples, with labels in proportion."""
     validation_size: int | None = Field(default=None, ge=1)
-    """At most this many validation examples."""
+    """Most validation examples."""
     test_size: int | None = Field(default=None, ge=1)
-    """At most this many test examples."""
+    """Most test examples."""
 
     @field_validator("labels", "metrics", mode="before")
     @classmethod
@@ -121,7 +121,7 @@ class DataSpec(BaseModel):
         """Returns a spec with changes by field name.
 
         Args:
-            spec: What to start from. None: all defaults.
+            spec: Spec to start from. None: all defaults.
             options: The changes.
 
         Raises:
@@ -140,11 +140,11 @@ class DataSpec(BaseModel):
         return {field: getattr(self, field) for field in self.model_fields_set}
 
     def require_for(self, kind: Kind, what: str) -> None:
-        """Refuses fields that say nothing about data of a kind.
+        """Refuses fields that do not apply to a kind of data.
 
         Args:
-            kind: What the data is.
-            what: How the user named it.
+            kind: Kind of data.
+            what: The user's name for it.
 
         Raises:
             DataError: Names the fields.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What the model is given and what it should answer.
+    """The model's input and the expected answer.
 
     A decoder-only model reads `input`, one space, then `target`: inputs that end with a cue, such as
     `"\\nSentiment:"`, are easier for it, and targets begin without a space.
@@ -14,6 +14,6 @@ class Example:
     input: str
     target: str
     references: tuple[str, ...] = ()
-    """What the metrics compare with, where that is not the target alone: every right answer."""
+    """Every correct answer, for the metrics, where the target is not the only one."""
     question: str = ""
-    """Key of what the metrics score as one question; empty if each example is one."""
+    """Key of examples that the metrics score as one question; empty if each example is one."""

@@ -1,6 +1,6 @@
-"""Rows of a user's file, which is recognised by its bytes: CSV, TSV, JSON, JSON Lines, Parquet or Excel, also gzipped.
+"""Reads a user's file, recognised by its bytes: CSV, TSV, JSON, JSON Lines, Parquet or Excel, also gzipped.
 
-Reads rows as they are; what cells and columns mean is settled in `cells`, `columns` and `tabular`.
+Reads raw rows; `cells`, `columns` and `tabular` interpret cells and columns.
 """
 
 import csv
@@ -20,13 +20,13 @@ from spoton.parsing import MalformedError, parse_json
 from spoton.reading import read_bytes, reason
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xlsm")
-"""What data files end in, each also with `.gz` behind it."""
+"""Suffixes of data files; each may be followed by `.gz`."""
 _LONGEST_CELL = 2**31 - 1  # csv refuses cells above 128 KB unless told otherwise; a C long may have 32 bits
 _PARQUET_ROWS = 10_000  # at once
 _DELIMITERS = ",;\t|"
 BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
-    (b"\xff\xfe\x00\x00", "utf-32"),  # before that of UTF-16, with which it begins
+    (b"\xff\xfe\x00\x00", "utf-32"),  # before UTF-16, whose mark is a prefix of this one
     (b"\x00\x00\xfe\xff", "utf-32"),
     (b"\xff\xfe", "utf-16"),
     (b"\xfe\xff", "utf-16"),
@@ -51,11 +51,11 @@ def read_rows(path: Path, encoding: str | None = None, delimiter: str | None = N
 
     Args:
         path: The file.
-        encoding: Of a text file. None: by its byte order mark, else UTF-8.
-        delimiter: Between the cells of a CSV file. None: by its first line.
+        encoding: Encoding of a text file. None: by its byte order mark, else UTF-8.
+        delimiter: Delimiter of a CSV file. None: by its first line.
 
     Raises:
-        DataError: The file is missing, empty, of another kind, or cannot be decoded or parsed.
+        DataError: The file is missing, empty, of an unknown kind, or cannot be decoded or parsed.
     """
     if path.is_dir() or not path.exists():
         raise DataError(
@@ -74,7 +74,7 @@ def read_rows(path: Path, encoding: str | None = None, delimiter: str | None = N
 
 
 def file_content(path: Path) -> tuple[bytes, str]:
-    """Returns the bytes of a file, unpacked if they are gzipped, and the suffix that says what they are.
+    """Returns the bytes of a file, unpacked if gzipped, and the suffix of their format.
 
     Raises:
         DataError: The file cannot be read or unpacked.
@@ -96,11 +96,11 @@ def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
 
     Args:
         data: The bytes.
-        path: Where they are from, for messages.
+        path: Path of the file, for messages.
         encoding: None: by the byte order mark, else UTF-8.
 
     Raises:
-        DataError: They are not of that encoding, or there is no such encoding.
+        DataError: They are not in that encoding, or the encoding does not exist.
     """
     marked = next((name for mark, name in BYTE_ORDER_MARKS if data.startswith(mark)), None)
     chosen = encoding or marked or "utf-8"
@@ -123,7 +123,7 @@ def decoded(data: bytes, path: Path, encoding: str | None = None) -> str:
 
 
 def not_encoded(path: Path, encoding: str, line: int, byte: int, position: int) -> DataError:
-    """The error of a byte that a text of an encoding cannot have."""
+    """Returns the error for a byte that is invalid in an encoding."""
     return DataError(
         f"{path} is not {encoding}: line {line} has byte 0x{byte:02x} at position {position} of the file. "
         "Name its encoding, for example --encoding cp1252 or latin-1, or save it as UTF-8."
@@ -131,14 +131,14 @@ def not_encoded(path: Path, encoding: str, line: int, byte: int, position: int) 
 
 
 def holds_zeros(path: Path, encoding: str) -> DataError:
-    """The error of a text with zero bytes."""
+    """Returns the error for a text with zero bytes."""
     return DataError(
         f"{path} is not {encoding} text: it holds zero bytes. Try --encoding utf-16-le, or save it as UTF-8."
     )
 
 
 def text_lines(text: str) -> list[str]:
-    r"""The lines of a text, blank ones included; they end at `\n` or `\r\n` and nowhere else."""
+    r"""Returns the lines of a text, including blank ones. Lines end only at `\n` or `\r\n`."""
     lines = text.split("\n")
     return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
 
@@ -166,15 +166,15 @@ def _parse_csv(text: str, path: Path, delimiter: str | None) -> list[dict[str, A
 
 
 def csv_table(lines: TextIO, path: Path, delimiter: str | None) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """The columns of a CSV file, and its rows as they are asked for.
+    """Returns the columns of a CSV file, and a lazy iterator over its rows.
 
     Args:
-        lines: All of it, line ends as they are.
-        path: Of the file, for messages.
-        delimiter: Between cells. None: by the first line.
+        lines: The whole file, with its original line ends.
+        path: Path of the file, for messages.
+        delimiter: The delimiter. None: by the first line.
 
     Raises:
-        DataError: A column is there twice; later, that a row cannot be parsed.
+        DataError: A column occurs twice; during iteration, a row cannot be parsed.
     """
     begin = [lines.readline()]
     named = begin[0].strip().strip('"')
@@ -203,7 +203,7 @@ def _cells(reader: Any, columns: int, path: Path) -> Iterator[list[str]]:
 
 @contextmanager
 def _long_cells(path: Path, reader: Any) -> Iterator[None]:
-    """While it is open, cells may be of any length, and what a reader stumbles over is told with its line."""
+    """Allows cells of any length inside the block, and reports a reader's error with its line."""
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
         yield
@@ -216,7 +216,7 @@ def _long_cells(path: Path, reader: Any) -> Iterator[None]:
 
 
 def _sniffed(text: str) -> str:
-    """The delimiter that divides the first line into most cells; the comma if none does."""
+    """Returns the delimiter that divides the first line into the most cells; the comma if none does."""
     line = text.lstrip("\r\n").partition("\n")[0]
 
     def cells(delimiter: str) -> int:
@@ -229,8 +229,7 @@ def _sniffed(text: str) -> str:
 
 
 def _aligned(header: Sequence[str], rows: Iterable[Sequence[Any]], empty: Any) -> Iterator[dict[str, Any]]:
-    """Rows under their columns. A blank line is not a row, unless there is one column: then it is an empty cell,
-    but for those at the end."""
+    """Yields rows by column. Blank lines are skipped; with a single column, those before the end are empty cells."""
     blank = 0
     for cells in rows:
         if _is_blank(cells):
@@ -253,7 +252,7 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 
 
 def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
-    """Rows of one document, if the text is one that holds rows, else of a document a line."""
+    """Returns the rows of one JSON document if the text is one that holds rows, else of one document per line."""
     start = text.lstrip()[:1]
     if start == "[" or (start == "{" and not is_json(text.lstrip().partition("\n")[0])):
         whole = _document(text)
@@ -271,12 +270,12 @@ def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
 
 
 def is_json(line: str) -> bool:
-    """Whether a line is a JSON document."""
+    """Returns whether a line is a JSON document."""
     return _document(line) is not None
 
 
 def _document(text: str) -> Any:
-    """What a text means as JSON, None if it is not JSON."""
+    """Returns the JSON value of a text; None if it is not JSON."""
     try:
         return parse_json(text)
     except MalformedError:
@@ -284,7 +283,7 @@ def _document(text: str) -> Any:
 
 
 def json_lines(lines: Iterable[str], path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a file with a JSON object a line, as they are asked for.
+    """Yields the rows of a file with one JSON object per line.
 
     Raises:
         DataError: A line is something else.
@@ -312,11 +311,11 @@ def _read_parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
 
 
 def parquet_table(source: Any, path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """The columns of a Parquet file, and its rows as they are asked for.
+    """Returns the columns of a Parquet file, and a lazy iterator over its rows.
 
     Args:
-        source: What pyarrow reads.
-        path: Of the file, for messages.
+        source: Source that pyarrow reads.
+        path: Path of the file, for messages.
 
     Raises:
         DataError: It cannot be read.
@@ -355,7 +354,7 @@ def _readable_parquet(path: Path) -> Iterator[None]:
 
 
 def _classes(metadata: bytes) -> dict[str, list[str]]:
-    """Class names by column, as `datasets` writes them into Parquet files."""
+    """Returns class names by column, as `datasets` writes them into Parquet files."""
     found = _document(metadata.decode("utf-8", "replace"))
     features = found.get("info", {}).get("features", {}) if isinstance(found, dict) else {}
     return {
@@ -366,15 +365,15 @@ def _classes(metadata: bytes) -> dict[str, list[str]]:
 
 
 def _read_excel(data: bytes, path: Path) -> list[dict[str, Any]]:
-    """Rows of the first sheet that has any; formulas count as the values that were saved with them."""
+    """Returns the rows of the first sheet that has any, with formulas as their saved values."""
     import openpyxl
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl names the features of a workbook that it does not keep
+            warnings.simplefilter("ignore")  # openpyxl warns about workbook features that it drops
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
             sheets = [[list(row) for row in sheet.iter_rows(values_only=True)] for sheet in book.worksheets]
-    except Exception as error:  # a damaged workbook raises whatever zipfile, XML or openpyxl do
+    except Exception as error:  # a damaged workbook raises any error of zipfile, XML or openpyxl
         raise DataError(f"{path} cannot be read as an Excel workbook: {error}. Save it anew.") from error
     chosen = next((rows for rows in sheets if not all(map(_is_blank, rows))), [])
     while chosen and _is_blank(chosen[0]):

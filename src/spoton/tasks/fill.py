@@ -1,4 +1,4 @@
-"""Inputs for new texts: what a prompt's template makes of them, as when the prompt was tuned. No models."""
+"""Makes inputs from new texts with a prompt's template, as when the prompt was tuned. No models."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from spoton.errors import DataError
 from spoton.tasks.cells import plain_rows, require_text
 from spoton.tasks.template import compile_template, render, template_columns
 
-# What templates of the catalog see next to a row's own columns (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
-# the same for every row, so that an answer does not depend on where in the list its row stands.
+# Columns that catalog templates see in addition to a row's own (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
+# the same for every row, so that an answer does not depend on the position of its row.
 _CATALOG_COLUMNS = {"number": 0, "file": ""}
 
 
@@ -18,7 +18,7 @@ def given_columns(source: str) -> dict[str, Any]:
     """Returns the columns that a row need not have, with their values.
 
     Args:
-        source: Of the prompt's card.
+        source: Source field of the prompt's card.
     """
     return dict(_CATALOG_COLUMNS) if source.startswith("bundled:") else {}
 
@@ -26,7 +26,7 @@ def given_columns(source: str) -> dict[str, Any]:
 def fill(
     template: str, rows: Sequence[str | Mapping[str, Any]], given: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """`inputs_of` where every row has to be answered.
+    """Returns inputs as `inputs_of` does, and refuses empty rows.
 
     Raises:
         DataError: A row is empty, or does not fit the template.
@@ -40,10 +40,10 @@ def fill(
 def inputs_of(
     template: str, rows: Sequence[str | Mapping[str, Any]], given: Mapping[str, Any] | None = None
 ) -> list[str | None]:
-    """Inputs from rows by a card's template; without a template a text is the input itself. None for an empty row.
+    """Returns inputs from rows by a card's template; None for an empty row. Without a template, a text is the input.
 
     Args:
-        template: Of the card.
+        template: Template of the card.
         rows: Texts or columns.
         given: Columns that a row need not have, with their values.
 
@@ -64,7 +64,7 @@ def inputs_of(
             row = {columns[0]: row} if columns else {"text": row}
         (plain,) = plain_rows([row])  # as when it was tuned
         cells = {name: "" if value is None else value for name, value in plain.items()}
-        # A row is empty if the columns that are read are; a row without them is refused by its template.
+        # A row is empty if all columns that are read are empty; the template refuses a row that lacks them.
         read = [cells[name] for name in columns if name in cells] or list(cells.values())
         if not any(str(value).strip() for value in read):
             inputs.append(None)

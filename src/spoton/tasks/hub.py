@@ -1,7 +1,6 @@
 """Tasks from Hugging Face data sets, through `datasets`.
 
-Finds the splits and the class names of a data set; what its columns mean is settled in `tabular`, or for tasks
-of the catalog in `render`.
+Finds the splits and class names of a data set. `tabular` interprets its columns, or `render` for catalog tasks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 STREAMED_ROWS = 100_000
-"""Rows of a split to take of a data set that is streamed, if nothing else is asked for. Not measured: at the
-paper's batch size of 32 they are seen ten times in its 30,000 steps."""
-_SHUFFLED = 10_000  # rows that a stream holds to shuffle them
+"""Default number of rows to take from a streamed split. Not measured: at the paper's batch size of 32, its
+30,000 steps see each row ten times."""
+_SHUFFLED = 10_000  # size of a stream's shuffle buffer, in rows
 
 
 def load_hub_task(dataset_id: str, spec: DataSpec | None = None, **options: Any) -> Task:
@@ -27,13 +26,13 @@ def load_hub_task(dataset_id: str, spec: DataSpec | None = None, **options: Any)
 
     Args:
         dataset_id: `owner/name`.
-        spec: Configuration, revision, splits, and how rows are read. Class numbers become the names that the data
-            set gives them; those are also the labels, in their order, unless others are given.
-        **options: Fields of `DataSpec`, in place of or besides `spec`.
+        spec: Configuration, revision, splits, and how rows are read. Class numbers become the data set's class
+            names, which are also the labels, in their order, unless others are given.
+        **options: Fields of `DataSpec`; they override `spec`.
 
     Raises:
         DownloadError: The data set cannot be fetched and is not cached.
-        DataError: A split or column is not there, or as in `task_from_rows`.
+        DataError: A split or column is missing, or as in `task_from_rows`.
     """
     chosen = DataSpec.of(spec, options)
     config, revision = chosen.config, chosen.revision
@@ -58,20 +57,20 @@ def hub_rows(
     shuffle: bool = True,
     max_rows: int | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows of a data set by split, class numbers turned into class names.
+    """Returns the rows of a data set by split, with class numbers turned into class names.
 
     Args:
         dataset_id: `owner/name`.
         config: Name of the configuration, where a data set has several.
         revision: Commit, tag or branch.
-        splits: Name to give a split -> its name on the Hub, or several joined by `+`.
-        stream: Take rows from a stream instead of fetching all of them.
-        shuffle: Take rows of a stream, or fewer than all, in the order of seed 0; a stream in that of its buffer.
-        max_rows: Most rows of a split. Default: all; of a stream, `STREAMED_ROWS`.
+        splits: Name of a split -> its name on the Hub, or several joined by `+`.
+        stream: Whether to stream rows instead of fetching all of them.
+        shuffle: Whether to take streamed rows, or a subset, in the order of seed 0; a stream shuffles in its buffer.
+        max_rows: Most rows of a split. Default: all; for a stream, `STREAMED_ROWS`.
 
     Raises:
         DownloadError: The data set cannot be fetched and is not cached.
-        DataError: A split is not there.
+        DataError: A split is missing.
     """
     loaded = _load(dataset_id, config, revision, stream=stream)
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -97,15 +96,15 @@ def task_from_datasets(
     license: str = "",
     **options: Any,
 ) -> Task:
-    """Builds a task from data sets in memory, class numbers turned into class names.
+    """Builds a task from data sets in memory, with class numbers turned into class names.
 
     Args:
         splits: A `datasets.Dataset` for `train` and, optionally, `validation` and `test`.
         name: Name of the task.
         source: Where the rows came from.
-        spec: How they are read. Labels not given are the class names of the target column, if it has some.
+        spec: How to read them. By default, labels are the class names of the target column, if it has any.
         license: License of the data.
-        **options: Fields of `DataSpec`, in place of or besides `spec`.
+        **options: Fields of `DataSpec`; they override `spec`.
 
     Raises:
         DataError: As in `task_from_rows`.
@@ -139,19 +138,19 @@ def _load(dataset_id: str, config: str | None, revision: str | None, *, stream: 
 
 
 def _classes(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """Class names by column."""
+    """Returns class names by column."""
     from datasets import ClassLabel
 
     return {name: feature.names for name, feature in features.items() if isinstance(feature, ClassLabel)}
 
 
 def _named(row: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with class numbers as names, also those inside lists and nested columns."""
+    """Returns the row with class numbers as names, also inside lists and nested columns."""
     return {name: _name(value, features.get(name)) for name, value in row.items()}
 
 
 def _name(value: Any, feature: Any) -> Any:
-    """A value with class numbers as names; -1, the Hub's mark for a hidden label, becomes an empty cell."""
+    """Returns a value with class numbers as names; -1, the Hub's mark for a hidden label, becomes an empty cell."""
     names = getattr(feature, "names", None)
     if names is not None and (value is None or isinstance(value, int)):
         return names[value] if value is not None and value >= 0 else None

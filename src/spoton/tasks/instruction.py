@@ -1,18 +1,18 @@
-"""A task in words, as one would ask a person, made from what a user's file says of itself: columns and label words."""
+"""Makes an instruction for a task, as for a person, from the columns and label words of a user's file."""
 
 from collections.abc import Sequence
 
 MOST_NAMED = 20
-"""An instruction that lists more answers is longer than a prompt."""
+"""Most answers that an instruction lists; with more it would be longer than a prompt."""
 
 
 def make_instruction(columns: Sequence[str], target: str, labels: Sequence[str] | None) -> str:
-    """Returns one or two sentences that say what is read and what is to be answered.
+    """Returns one or two sentences that name the inputs and the answer.
 
     Args:
         columns: The columns of the input.
         target: The column of the answer.
-        labels: The possible answers; None where they are open.
+        labels: The possible answers; None for open answers.
 
     Examples:
         >>> make_instruction(["title", "body"], "topic", ["sports", "politics", "arts"])
@@ -32,5 +32,5 @@ def _listed(words: Sequence[str], last: str) -> str:
 
 
 def _words(column: str) -> str:
-    """The name of a column as it would be said: `star_rating` is a star rating."""
+    """Returns the name of a column in words: `star_rating` becomes "star rating"."""
     return " ".join(column.replace("_", " ").replace("-", " ").split())

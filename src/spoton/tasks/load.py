@@ -1,4 +1,4 @@
-"""From what a user writes to a task: a path, a task of the catalog, a data set on the Hub, or a mixture of them."""
+"""Loads the task that a user names: a path, a catalog task, a Hub data set, or a mixture of them."""
 
 import errno
 import re
@@ -35,18 +35,16 @@ def resolve_task(
     """Loads the task that `spec` names.
 
     Args:
-        spec: The path of a file, or of a folder with a file for each split; or the name or an alias of a task of the
-            catalog; or `hub:owner/name`, or `owner/name`; or `mixture:glue` or another mixture of the paper, or
-            `mixture:` and any of the former with commas between them. What exists as a path is never looked up
-            on the Hub.
-        data: How rows are read.
-        task_files: YAML files of the user's own tasks, which `spec` may name as it may those of the catalog.
-        on_message: Told before a download of bundled data starts.
-        **options: Fields of `DataSpec`, in place of or besides `data`.
+        spec: The path of a file, or of a folder with one file per split; or the name or alias of a catalog task; or
+            `hub:owner/name`, or `owner/name`; or `mixture:glue` or another mixture of the paper, or `mixture:` and any
+            of the former, separated by commas. An existing path is never looked up on the Hub.
+        data: How to read rows.
+        task_files: YAML files of the user's own tasks, which `spec` may name like catalog tasks.
+        on_message: Called before a download of bundled data starts.
+        **options: Fields of `DataSpec`; they override `data`.
 
     Raises:
-        DataError: `spec` is none of these, an option is unknown or does not apply to what it is, or the rows cannot
-            be used.
+        DataError: `spec` is none of these, an option is unknown or does not apply to it, or the rows cannot be used.
         DownloadError: The rows cannot be fetched.
 
     Examples:
@@ -57,7 +55,7 @@ def resolve_task(
 
 
 def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskInfo | None:
-    """Returns what the YAML file of the task that `spec` names says; None if `spec` is no such task.
+    """Returns the description in the YAML file of the task that `spec` names; None if it names no such task.
 
     Reads no rows.
 
@@ -73,7 +71,7 @@ def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskI
 
 
 def has_forms(spec: str, *, task_files: Sequence[Path | str] = ()) -> bool:
-    """Returns whether the form matters to what `spec` names: a task described by a YAML file, or a mixture.
+    """Returns whether `spec` names data with several forms: a task described by a YAML file, or a mixture.
 
     Raises:
         DataError: A task file cannot be used.
@@ -109,13 +107,13 @@ def _resolved(
         data.require_for("a data set on the Hub", spec)
         return load_hub_task(spec.removeprefix(HUB), data)
     if path.suffix or "/" in spec:
-        return load_task_file(path)  # raises: it is not there
+        return load_task_file(path)  # raises: it does not exist
     return load_task(spec, own=own)  # raises with the nearest names
 
 
 def _require_name(spec: str) -> None:
-    """Refuses what names nothing anywhere, before the file system or the Hub's client stumbles over it."""
-    with suppress(ValueError):  # a null byte, which other checks name
+    """Refuses an invalid name, before the file system or the Hub's client fails on it."""
+    with suppress(ValueError):  # a null byte, which other checks report
         try:
             Path(spec).stat()
         except OSError as error:
@@ -147,7 +145,7 @@ def _bundled(
 
 
 def _sampled(task: Task, data: DataSpec) -> Task:
-    """The task with the sizes and weights asked for."""
+    """Returns the task with the requested sizes and weights."""
     if data.k_shot is not None:
         task = task.k_shot(data.k_shot, data.split_seed)
     if (data.train_size, data.validation_size, data.test_size) != (None, None, None):
@@ -162,16 +160,16 @@ def load_mixture(
     own: Sequence[TaskInfo] = (),
     on_message: Callable[[str], None] | None = None,
 ) -> Task:
-    """Loads the members of a mixture and makes one task of them.
+    """Loads the members of a mixture and combines them into one task.
 
     Args:
-        spec: `mixture:` and the name of a mixture, or tasks as for `resolve_task` with commas between them.
-        data: How it is mixed, the seed, and how members of the catalog are read.
-        own: The user's own tasks next to those of the catalog.
-        on_message: Told before a download starts.
+        spec: `mixture:` and the name of a mixture, or tasks as for `resolve_task`, separated by commas.
+        data: How to mix, the seed, and how to read catalog members.
+        own: The user's own tasks, in addition to the catalog's.
+        on_message: Called before a download starts.
 
     Raises:
-        DataError: There is no such mixture or member, or its rows cannot be used.
+        DataError: A mixture or member does not exist, or its rows cannot be used.
         DownloadError: No source has the rows of a member.
     """
     data = data or DataSpec()
@@ -207,7 +205,7 @@ def load_mixture(
 
 
 def _published(members: Sequence[Task], own: Sequence[TaskInfo]) -> list[int]:
-    """The size of each task as published, or what it has where nothing was."""
+    """Returns each task's published size, or its actual size where none was published."""
     published = [
         task_info(task.name, own).train_size if is_task(task.name, own) else None for task in members
     ]

@@ -1,6 +1,6 @@
-"""Tasks from a user's own files: one file, up to three, or a folder with a file for each split.
+"""Loads tasks from a user's own files: one to three files, or a folder with one file per split.
 
-Finds the files; their rows are read by `files`, and become a task in `tabular`.
+Finds the files; `files` reads their rows, and `tabular` makes a task of them.
 """
 
 import re
@@ -17,13 +17,13 @@ from spoton.tasks.tabular import task_from_rows
 from spoton.tasks.task import Task
 
 LARGE = 64 * 2**20
-"""Bytes of a task's files from which on their rows are kept on disk and read when they are needed."""
+"""Size in bytes from which a task's rows are kept on disk and read on demand."""
 _SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
-# File names that say nothing of the task; that of the folder does.
+# File names that do not name the task; the folder's name does.
 _NAMELESS = frozenset(name for names in _SPLITS.values() for name in names) | {"data", "dataset"}
 
 
@@ -34,16 +34,16 @@ def load_task_file(
     on_message: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Task:
-    """Loads a task from a file of examples, or from up to three.
+    """Loads a task from one to three files of examples.
 
     Args:
         path: CSV, TSV, JSON, JSON Lines, Parquet or Excel, also gzipped.
-        spec: How its rows are read.
-        on_message: Told when large files have to be read, which takes minutes.
-        **options: Fields of `DataSpec`, in place of or besides `spec`.
+        spec: How to read its rows.
+        on_message: Called when large files must be read, which takes minutes.
+        **options: Fields of `DataSpec`; they override `spec`.
 
     Raises:
-        DataError: Whatever is wrong with the files, with the place where it is.
+        DataError: A file cannot be used; the message says where.
 
     Examples:
         >>> task = load_task_file("reviews.csv", input="text", target="label")  # doctest: +SKIP
@@ -64,17 +64,17 @@ def load_task_folder(
 ) -> Task:
     """Loads a task from a folder with `train.csv` and, optionally, `validation.csv` and `test.csv`.
 
-    The files may be of any kind that `load_task_file` reads; `valid`, `val` and `dev` are names of the validation
-    split, too, and `train-00000-of-00002.parquet` is a part of the training split.
+    The files may be of any kind that `load_task_file` reads. `valid`, `val` and `dev` also name the validation split,
+    and `train-00000-of-00002.parquet` is a part of the training split.
 
     Args:
         path: The folder.
-        spec: How the rows are read.
+        spec: How to read the rows.
         on_message: As in `load_task_file`.
-        **options: Fields of `DataSpec`, in place of or besides `spec`.
+        **options: Fields of `DataSpec`; they override `spec`.
 
     Raises:
-        DataError: There is no training file, or as `load_task_file`.
+        DataError: There is no training file, or as in `load_task_file`.
     """
     folder = Path(path)
     files = {split: _parts(folder, names) for split, names in _SPLITS.items()}
@@ -93,7 +93,7 @@ def load_task_folder(
 
 
 def _parts(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The files of a split in the order of their names."""
+    """Returns the files of a split in the order of their names."""
     pattern = re.compile(rf"({'|'.join(names)})([-_.]\d+.*)?", re.IGNORECASE)
     found = [
         file
@@ -123,13 +123,13 @@ def _load(
         split: [row for part in parts for row in read_rows(part, spec.encoding, spec.delimiter)]
         for split, parts in files.items()
     }
-    # The same rows are the same task whatever their files are called, and other rows are another one.
+    # Equal rows are the same task whatever the names of their files; different rows are another task.
     content = sha256_of_text(sha256_of_file(part) for part in files["train"])[:12]
     return task_from_rows(splits, name=name, source=f"{source}@{content}", spec=spec)
 
 
 def _name(path: Path) -> str:
-    """The name of the file without its suffixes, or that of its folder where this says more."""
+    """Returns the file's name without suffixes, or its folder's name where that says more."""
     resolved = path.resolve()
     if resolved.is_dir():
         return resolved.name if resolved.name not in _NAMELESS else resolved.parent.name or resolved.name

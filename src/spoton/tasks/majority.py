@@ -1,4 +1,4 @@
-"""What always giving the most frequent answer scores: the floor that everything is compared with."""
+"""The majority baseline: the score of always giving the most frequent answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from spoton.tasks.task import Task
 
 
 def majority_scores(task: Task) -> dict[str, float]:
-    """Scores of always giving the training split's most frequent target, under the main metric, by split.
+    """Returns, by split, the main metric of always giving the training split's most frequent target.
 
     Validation and test are scored where they have rows.
     """

@@ -1,8 +1,8 @@
 """Metrics of predictions against targets, all in 0..100 (correlations and Matthews in -100..100).
 
-Deals in strings only: how a model arrived at them is not known here. A prediction that is not an answer at all
-(None), no label, or no number counts as wrong; it is never left out. Metrics of label words and numbers are here,
-those of free text in `text_metrics`.
+Deals in strings only, whatever model produced them. A prediction that is not an answer (None), not a label, or not a
+number counts as wrong; it is never left out. Metrics of label words and numbers are here, those of free text in
+`text_metrics`.
 """
 
 import math
@@ -21,7 +21,7 @@ Labels: TypeAlias = Sequence[str] | None
 Metric = Callable[[Predictions, Examples, Labels], float]
 
 MEAN = "mean"
-"""Not a metric but the mean of those named next to it, by which the paper judges tasks that have several."""
+"""Not a metric but the mean of those named with it, by which the paper judges tasks with several metrics."""
 
 
 def compute(
@@ -36,15 +36,15 @@ def compute(
 
     Args:
         names: Keys of `METRICS`, and `mean` for the mean of the others.
-        predictions: One a target; None where there is no valid answer.
-        targets: The right answers.
+        predictions: One per target; None where there is no valid answer.
+        targets: The correct answers.
         labels: The closed set of targets, if there is one; macro F1 averages over all of it.
-        examples: What the targets belong to. Without it each target is the only right answer to a question of
-            its own, which is wrong for tasks whose examples have `references` or a `question`.
+        examples: The examples of the targets. Without them, each target is the only correct answer to a separate
+            question, which is wrong for tasks whose examples have `references` or a `question`.
 
     Raises:
-        DataError: An unknown metric, nothing to score, a correlation with targets that are not numbers, F1 of
-            other than two labels, or a metric whose package is not installed.
+        DataError: A metric is unknown or its package is not installed, there is nothing to score, a correlation has
+            targets that are not numbers, or F1 has other than two labels.
     """
     if examples is None:
         examples = [Example("", target) for target in targets]
@@ -60,10 +60,10 @@ def compute(
 
 
 def require_known(names: Sequence[str]) -> None:
-    """Refuses metrics that are not there, and `mean` without anything to take the mean of.
+    """Refuses unknown metrics, and `mean` without other metrics.
 
     Raises:
-        DataError: Names the metrics there are.
+        DataError: Names the known metrics.
     """
     unknown = [name for name in names if name not in METRICS and name != MEAN]
     if unknown or not set(names) - {MEAN}:
@@ -72,7 +72,7 @@ def require_known(names: Sequence[str]) -> None:
 
 
 def mean_score(scores: Mapping[str, float]) -> float:
-    """Returns the unweighted mean: of a task's metrics, its score; of tasks' scores, that of a benchmark."""
+    """Returns the unweighted mean: a task's score from its metrics, or a benchmark's from its tasks' scores."""
     return sum(scores.values()) / len(scores)
 
 
@@ -84,41 +84,41 @@ def resampled_scores(
     samples: int,
     generator: Any,
 ) -> dict[str, Any] | None:
-    """Label metrics of resampled rows in percent, `[S]` each, counted instead of scored one by one.
+    """Returns label metrics of resampled rows in percent, `[S]` each, from counts of answers.
 
     Args:
         names: As for `compute`.
-        predictions: One an example.
-        examples: What was asked; independent rows.
+        predictions: One per example.
+        examples: The examples; independent rows.
         labels: The closed set of targets, if there is one.
-        samples: S.
-        generator: Of NumPy.
+        samples: Number of resamplings S.
+        generator: A NumPy random generator.
 
     Returns:
-        None where counts of answers do not suffice for a metric.
+        The metrics by name; None where counts of answers do not suffice for a metric.
     """
     from spoton.tasks.resampled import resampled_counts, scores_of_counts
 
-    # F1 takes an answer that is not a label for the other label, which counts of answers do not show.
+    # F1 counts an invalid answer as the wrong label, which counts of answers do not show.
     counted = LABEL_METRICS if None not in predictions else LABEL_METRICS - {"f1"}
     if not counted.issuperset(names) or ("f1" in names and labels is None):
         return None
     targets = _targets(examples)
     over = labels if labels is not None else list(dict.fromkeys(targets))
     true, said = _codes(predictions, targets, over)
-    classes = max(len(over), *true, *said) + 2  # the last one is not an answer
+    classes = max(len(over), *true, *said) + 2  # the last class stands for no answer
     said = [classes - 1 if answer < 0 else answer for answer in said]
     counts = resampled_counts(true, said, classes, samples, generator)
     return {name: 100.0 * scores_of_counts(name, counts, len(over)) for name in names}
 
 
 def accuracy(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Share of predictions equal to their targets."""
+    """Returns the share of predictions equal to their targets."""
     return _by_sklearn("accuracy", predictions, examples, labels)
 
 
 def f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Harmonic mean of precision and recall of the second of two labels.
+    """Returns the harmonic mean of precision and recall of the second of two labels.
 
     A prediction that is neither label counts as the wrong one, as in T5's `f1_score_with_invalid`. Over all
     answers of MultiRC this is F1a.
@@ -127,22 +127,22 @@ def f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
 
 
 def macro_f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Mean over the labels of the harmonic mean of precision and recall (0 for a label without either)."""
+    """Returns the mean over labels of the harmonic mean of precision and recall (0 for a label without either)."""
     return _by_sklearn("macro_f1", predictions, examples, labels)
 
 
 def matthews(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Matthews correlation for any number of classes (Gorodkin 2004); 0 where either side has one class only."""
+    """Returns the Matthews correlation for any number of classes (Gorodkin 2004); 0 where either side has one class."""
     return _by_sklearn("matthews", predictions, examples, labels)
 
 
 def _by_sklearn(name: str, predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """A label metric."""
+    """Returns a label metric."""
     from sklearn import metrics
 
     targets = _targets(examples)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Matthews of one class on both sides, which is 0 here
+        warnings.simplefilter("ignore", UserWarning)  # Matthews with one class on both sides, which is 0 here
         if name == "f1":
             true, said = _binary(predictions, targets, labels)
             return float(metrics.f1_score(true, said, zero_division=0.0))
@@ -158,7 +158,7 @@ def _by_sklearn(name: str, predictions: Predictions, examples: Examples, labels:
 
 
 def _binary(predictions: Predictions, targets: Sequence[str], labels: Labels) -> tuple[list[int], list[int]]:
-    """Targets and predictions as 1 for the second of two labels; an answer that is neither is the wrong one."""
+    """Returns targets and predictions as 1 for the second of two labels; an invalid answer counts as the wrong one."""
     if labels is None or len(labels) != 2:
         raise DataError(f"F1 needs two labels, found {labels}. Choose macro_f1 or token_f1.")
     positive = labels[1]
@@ -171,10 +171,10 @@ def _binary(predictions: Predictions, targets: Sequence[str], labels: Labels) ->
 
 
 def pearson(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Linear correlation of predicted and target numbers; 0 where either is constant.
+    """Returns the linear correlation of predicted and target numbers; 0 where either is constant.
 
-    Taken over the predictions that are numbers and multiplied by their share, so that each one that is none
-    draws the score towards 0.
+    Computed over the predictions that are numbers and multiplied by their share, so that each invalid one moves the
+    score towards 0.
     """
     from scipy import stats
 
@@ -182,7 +182,7 @@ def pearson(predictions: Predictions, examples: Examples, labels: Labels) -> flo
 
 
 def spearman(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Rank correlation of predicted and target numbers; invalid predictions as in `pearson`."""
+    """Returns the rank correlation of predicted and target numbers; invalid predictions count as in `pearson`."""
     from scipy import stats
 
     return _correlation(stats.spearmanr, predictions, _targets(examples))
@@ -206,10 +206,10 @@ METRICS: dict[str, Metric] = {
 }
 
 LABEL_METRICS = frozenset({"accuracy", "f1", "macro_f1", "matthews"})
-"""The metrics that compare label words and nothing else."""
+"""Metrics that only compare label words."""
 
 CORRELATIONS = frozenset({"pearson", "spearman"})
-"""The metrics whose targets have to be numbers."""
+"""Metrics whose targets must be numbers."""
 
 
 def _targets(examples: Examples) -> list[str]:
@@ -219,12 +219,12 @@ def _targets(examples: Examples) -> list[str]:
 def _codes(
     predictions: Predictions, targets: Sequence[str], first: Sequence[str]
 ) -> tuple[list[int], list[int]]:
-    """Targets and predictions as whole numbers, which scikit-learn compares faster than text; no answer is -1.
+    """Returns targets and predictions as integers, which scikit-learn compares faster than text; no answer is -1.
 
     Args:
-        predictions: One a target.
-        targets: The right answers.
-        first: What is counted from 0 on; all else follows.
+        predictions: One per target.
+        targets: The correct answers.
+        first: Texts numbered from 0 on; all others follow.
     """
     codes = {text: code for code, text in enumerate(first)}
     said = [
@@ -252,6 +252,6 @@ def _correlation(measure: Callable[..., object], predictions: Predictions, targe
     if len(set(said)) < 2 or len(set(true)) < 2:
         return 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # scipy wonders about nearly constant input
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy warns about nearly constant input
         value = float(measure(said, true).statistic)  # type: ignore[attr-defined]  # both scipy results have it
     return value * len(valid) / len(targets) if math.isfinite(value) else 0.0

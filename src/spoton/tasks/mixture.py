@@ -1,8 +1,7 @@
-"""Mixtures: several tasks tuned as one, each drawn at its rate (SPoT, section 2.1; T5, section 3.5.2).
+"""Mixtures: several tasks tuned as one, each sampled at its rate (SPoT, section 2.1; T5, section 3.5.2).
 
-A mixture is a `Task` like any other. Its train split holds each member's examples as often as the rates say, so
-that shuffled passes over it draw at those rates, and the batch of a step follows from seed and step alone. What
-the members are and where their rows come from is settled before; see `load`.
+A mixture is a `Task` like any other. Its train split repeats each member's examples according to the rates, so shuffled
+passes sample at those rates, and seed and step alone determine a batch. `load` finds the members and their rows.
 """
 
 import functools
@@ -19,22 +18,22 @@ from spoton.tasks.task import Example, Task
 CAP = 2**19
 """A task counts as at most this many examples (SPoT, section 2.1.3)."""
 HELD_OUT = 100
-"""Most validation, and most test, examples of each member. Equal numbers make the score of a mixture the mean over
-its members; how many was not measured."""
+"""Most validation and most test examples of each member. Equal numbers make a mixture's score the mean over its
+members; the number itself was not measured."""
 
 
 @functools.cache
 def named_mixtures() -> Mapping[str, tuple[str, ...]]:
-    """Returns the mixtures of the paper: name -> names of their members."""
+    """Returns the paper's mixtures: name -> names of their members."""
     text = (resources.files("spoton.tasks") / "mixtures.yaml").read_text(encoding="utf-8")
     return {name: tuple(members) for name, members in yaml.safe_load(text).items()}
 
 
 def mixture_members(spec: str) -> tuple[str, ...]:
-    """Returns what `mixture:<spec>` names: the members of a mixture of the paper, or a list with commas.
+    """Returns the members that `mixture:<spec>` names: those of a mixture of the paper, or a comma-separated list.
 
     Raises:
-        DataError: There is no such mixture, or a member is named twice.
+        DataError: The mixture does not exist, or a member is named twice.
     """
     if spec in named_mixtures():
         return named_mixtures()[spec]
@@ -76,22 +75,22 @@ def mix(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Task:
-    """One task out of several.
+    """Combines several tasks into one.
 
-    A pass over its train split has as many examples as the members have up to the cap, shared out by
-    `mixing_rates`. A member that gets fewer than it has is sampled, one that gets more is repeated. Labels
-    are kept if all members have the same; else targets are open, and scored as text.
+    Its train split has as many examples as the members have up to the cap, divided by `mixing_rates`. A member that
+    gets fewer than it has is sampled; one that gets more is repeated. Labels are kept if all members have the same
+    ones. Otherwise targets are open, and scored as text.
 
     Args:
         name: Name of the mixture.
-        members: The tasks, each of another name.
-        sizes: What each member counts as in the rates. Default: its train examples.
-        cap: A member counts as at most this many examples.
-        temperature: 1 for shares in proportion; higher for more equal ones.
-        seed: Decides the samples.
+        members: The tasks, with distinct names.
+        sizes: Size of each member in the rates. Default: its train examples.
+        cap: Cap on the size of a member.
+        temperature: 1 for proportional shares; higher for more equal ones.
+        seed: Seed of the samples.
 
     Raises:
-        DataError: As `mixing_rates`, or two members have one name.
+        DataError: As in `mixing_rates`, or two members have the same name.
     """
     names = [member.name for member in members]
     if len(set(names)) < len(names):
@@ -130,9 +129,9 @@ def mix(
 
 
 def shared_out(total: int, rates: Sequence[float]) -> list[int]:
-    """Whole numbers in proportion to the rates that sum to `total`: each is its share rounded down or up.
+    """Returns integers in proportion to the rates that sum to `total`: each is its share rounded down or up.
 
-    What is left after rounding down goes to the largest remainders; a share is at least 1.
+    The rest after rounding down goes to the largest remainders; a share is at least 1.
     """
     counts = [int(total * rate) for rate in rates]
     remainders = [total * rate - count for rate, count in zip(rates, counts, strict=True)]
@@ -143,7 +142,7 @@ def shared_out(total: int, rates: Sequence[float]) -> list[int]:
 
 
 def _drawn(member: Task, count: int, seed: int) -> list[Example]:
-    """`count` train examples: whole passes, and a sample for the rest."""
+    """Returns `count` train examples: whole passes, and a sample for the rest."""
     passes, rest = divmod(count, len(member.train))
     indices = sorted(
         range(len(member.train)),
@@ -153,7 +152,7 @@ def _drawn(member: Task, count: int, seed: int) -> list[Example]:
 
 
 def _interleaved(parts: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
-    """All examples in an order any beginning of which holds the parts in proportion."""
+    """Returns all examples in an order whose every prefix holds the parts in proportion."""
     placed = [
         ((position + 0.5) / len(part), index, example)
         for index, part in enumerate(parts)
@@ -163,7 +162,7 @@ def _interleaved(parts: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
 
 
 def _held_out(splits: Sequence[Sequence[Example]], seed: int) -> tuple[Example, ...]:
-    """As many examples of each split as the smallest has, at most `HELD_OUT`."""
+    """Returns as many examples of each split as the smallest has, at most `HELD_OUT`."""
     size = min(HELD_OUT, *map(len, splits))
     order = [
         sorted(
@@ -171,7 +170,7 @@ def _held_out(splits: Sequence[Sequence[Example]], seed: int) -> tuple[Example, 
         )
         for split in splits
     ]
-    # A question has one key within a task only.
+    # A question's key is unique only within its task.
     return _interleaved(
         [
             [
@@ -184,6 +183,6 @@ def _held_out(splits: Sequence[Sequence[Example]], seed: int) -> tuple[Example, 
 
 
 def _protocol(members: Sequence[Task]) -> str:
-    """`honest` only if each member is."""
+    """Returns `honest` only if every member is."""
     protocols = {member.protocol for member in members}
     return "honest" if protocols == {"honest"} else "paper"

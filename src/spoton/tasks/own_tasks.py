@@ -1,6 +1,6 @@
-"""A task of the user's own, described by a YAML file in the vocabulary of the catalog.
+"""A user's own task, described by a YAML file in the catalog's vocabulary.
 
-Reads and checks the description; from then on it is an entry like those of the catalog.
+Reads and checks the description, which then serves like a catalog entry.
 """
 
 import difflib
@@ -41,8 +41,8 @@ def read_definition(path: Path | str) -> TaskInfo:
         path: The file. Paths in its `data_files` are relative to its folder.
 
     Raises:
-        DataError: The file is not there or no YAML, or a field is unknown, missing, or of the wrong kind; the
-            message names the field, and what was found and expected.
+        DataError: The file is missing or not YAML, or a field is unknown, missing, or of the wrong kind; the message
+            names the field, and what was found and expected.
     """
     path = Path(path)
     try:
@@ -73,10 +73,10 @@ def read_definitions(paths: Sequence[Path | str], known: Callable[[str], bool]) 
 
     Args:
         paths: The files.
-        known: Whether the catalog has a task of a name already.
+        known: Returns whether the catalog already has a task of a name.
 
     Raises:
-        DataError: As `read_definition`; or two tasks have the same name.
+        DataError: As in `read_definition`; or two tasks have the same name.
     """
     infos: list[TaskInfo] = []
     taken: dict[str, str] = {}
@@ -94,7 +94,7 @@ def read_definitions(paths: Sequence[Path | str], known: Callable[[str], bool]) 
 
 
 def _require_whole(info: TaskInfo, path: Path) -> None:
-    """Refuses here what would fail only when rows are rendered."""
+    """Refuses definitions that would otherwise fail only when rows are rendered."""
     for name in (info.name, *info.aliases):
         if not _NAME.fullmatch(name):
             raise DataError(
@@ -135,7 +135,7 @@ def _named(path: Path, field: str, check: Callable[[], object]) -> None:
 
 
 def _problems(error: ValidationError, found: dict[Any, Any]) -> list[str]:
-    """One sentence a field; the several forms that a field may have are told as one."""
+    """Returns one sentence per field; alternatives of a field are reported as one."""
     by_field: dict[str, list[ErrorDetails]] = defaultdict(list)
     for problem in error.errors():
         by_field[str(problem["loc"][0]) if problem["loc"] else "file"].append(problem)
@@ -153,7 +153,7 @@ def _problem(field: str, problems: Sequence[ErrorDetails], found: Any) -> str:
         near = difflib.get_close_matches(field, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known)}" if known else ""
         return f"{'.'.join(map(str, first['loc']))} is not a field of a task{f'; {hint}' if hint else ''}"
-    # The problem of the form that fits best is the one found deepest.
+    # The alternative that fits best has its problem deepest.
     deepest = max(problems, key=lambda problem: len(problem["loc"]))
     place = [str(part) for part in deepest["loc"] if not re.search(r"[\[(]|^str$", str(part))]
     value = deepest["input"]
@@ -165,7 +165,7 @@ def _problem(field: str, problems: Sequence[ErrorDetails], found: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as YAML means it, with its kind."""
+    """Returns a value as YAML reads it, with its kind."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list):

@@ -1,7 +1,7 @@
-"""Which rows are tuned on, which choose the checkpoint, and which give the score.
+"""Decides which rows are tuned on, which choose the checkpoint, and which give the score.
 
-Many public test splits have no labels, so the paper reports the validation split that it also chose by
-(`paper`). `honest` keeps apart rows for the score alone.
+Many public test splits have no labels, so the paper reports the validation split that also chose the checkpoint
+(`paper`). `honest` reserves rows for the score alone.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ Examples = tuple[Example, ...]
 
 @dataclass(frozen=True)
 class Divided:
-    """The three splits of a task, and a sentence on where the test split comes from."""
+    """The three splits of a task, and a sentence on the origin of the test split."""
 
     train: Examples
     validation: Examples
@@ -31,14 +31,14 @@ class Divided:
 
 
 def divide(info: TaskInfo, found: Mapping[str, Rendered], protocol: Protocol, seed: int) -> Divided:
-    """Settles the three splits of a task from what its source has.
+    """Returns the three splits of a task from the splits of its source.
 
     Args:
         info: The task.
         found: Examples by official split, or all under `all`.
         protocol: `paper`: validation doubles as test. `honest`: the official test split if it has labels,
-            else half of validation, no group in both halves.
-        seed: Decides the halves, and the splits where there are no official ones.
+            else half of validation, with no group in both halves.
+        seed: Seed of the halves, and of the splits where there are no official ones.
 
     Raises:
         DataError: The paper's protocol is asked of rows without an official validation split.
@@ -63,7 +63,7 @@ def divide(info: TaskInfo, found: Mapping[str, Rendered], protocol: Protocol, se
 
 
 def halves(rendered: Rendered, seed: int) -> tuple[Examples, Examples]:
-    """Examples in two halves, each target in proportion, no group in both; each half in the order given."""
+    """Returns examples in two halves, in the given order: each target in proportion, no group in both."""
     order = sorted(set(rendered.groups), key=lambda group: sha256_of_text(["half", str(seed), group]))
     members: dict[str, list[int]] = {group: [] for group in order}
     for index, group in enumerate(rendered.groups):
@@ -73,7 +73,7 @@ def halves(rendered: Rendered, seed: int) -> tuple[Examples, Examples]:
     second: set[int] = set()
     for group in order:
         there = [targets[index] for index in members[group]]
-        # How much the first half is ahead, in the targets of this group; where that is even, in all.
+        # The lead of the first half in this group's targets; where that is even, in all targets.
         ahead = sum(sides[target, False] - sides[target, True] for target in set(there))
         to_second = (ahead, total[False] - total[True]) > (0, 0)
         sides.update((target, to_second) for target in there)

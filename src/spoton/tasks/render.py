@@ -1,4 +1,4 @@
-"""From rows to text-to-text examples: a task's templates filled, its label words put in, its groups noted."""
+"""Renders rows as text-to-text examples: fills a task's templates and label words, and notes groups."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ Prefix = Literal["task", "none"]
 
 @dataclass(frozen=True)
 class Rendered:
-    """Examples, and for each the key of those that it may not be parted from."""
+    """Examples, and for each the key of the group that must stay in one split."""
 
     examples: list[Example]
     groups: list[str]
 
 
 def input_template(info: TaskInfo, prefix: Prefix, *, archived: bool = False, form: Form = "t5") -> str:
-    """Returns the template of the input, with the task's name in front if it has one and it is wanted.
+    """Returns the template of the input, with the task's name in front if it has one and `prefix` asks for it.
 
-    Where a task has several templates they differ in a column only; this is the first.
+    Several templates of a task differ only in a column; this is the first.
     """
     return _texts(info.in_form(form), prefix, archived=archived)[0]
 
 
 def render_rows(info: TaskInfo, rows: Rows, prefix: Prefix, form: Form = "t5") -> dict[str, Rendered]:
-    """Returns the examples of each split. Their groups are the same in every form, so that splits are.
+    """Returns the examples of each split. Groups, and so splits, are the same in every form.
 
     Raises:
         DataError: A row lacks a column, or no row of a split gives an example.
@@ -74,7 +74,7 @@ class _Form:
     """The compiled templates of a task."""
 
     parts: list[tuple[Template, Template, Template | None]]
-    """Of every example that a row makes: input, target and group, where that is not the input."""
+    """Input, target and group (where that is not the input) of every example that a row makes."""
     question: Template | None
     info: TaskInfo
 
@@ -118,13 +118,13 @@ def _group(key: str, text: str) -> Template | None:
 
 
 def _texts(info: TaskInfo, prefix: Prefix, *, archived: bool) -> tuple[str, ...]:
-    """The templates of the input for rows of this kind."""
+    """Returns the templates of the input for rows of this kind."""
     own = info.archive.doc_to_text if info.archive is not None and archived else None
     return tuple(_prefixed(text, info, prefix) for text in ((own,) if own else info.texts))
 
 
 def _official(info: TaskInfo, rows: Sequence[Row], *, archived: bool) -> list[Row]:
-    """Rows of this task under the names of the official columns, where a hidden label is an empty one."""
+    """Returns rows of this task under the official column names, with hidden labels as empty ones."""
     absent = None if archived else ""
     named = [
         {_renamed(name, row, info): absent if value is None else value for name, value in row.items()}
@@ -139,7 +139,7 @@ def _renamed(name: str, row: Row, info: TaskInfo) -> str:
 
 
 def _references(row: Row, path: str | None) -> tuple[str, ...]:
-    """The list at a column, or at `column.key`."""
+    """Returns the list in a column, or in `column.key`."""
     if path is None:
         return ()
     found: Any = row

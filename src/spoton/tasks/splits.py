@@ -1,8 +1,8 @@
-"""Which examples go where: splits and samples that depend on nothing but the examples and a seed.
+"""Splits and samples of examples that depend only on the examples and a seed.
 
-The order of examples is decided by hashing each one with the seed, not by a random generator, so it is the
-same on every machine and Python version, and a smaller sample is always part of a larger one of the same
-seed. Knows nothing of files or of tasks as a whole.
+Hashing each example with the seed decides their order, not a random generator. So the order is the same on every
+machine and Python version, and a smaller sample is always part of a larger one of the same seed. Knows neither
+files nor whole tasks.
 """
 
 import math
@@ -33,19 +33,19 @@ def stratified_split(
 ) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
     """Divides examples into train, validation and test, each label in proportion.
 
-    Examples of one group never fall in two splits; where `groups` is not given, the input is the group, so
-    the same text cannot be both tuned on and tested on. Each label gets at least one example in every split.
+    Examples of one group are never in two splits. Where `groups` is not given, the input is the group, so the same
+    text cannot be both tuned on and tested on. Each label gets at least one example in every split.
 
     Args:
         examples: All examples.
         labels: The closed set of targets, or None for open targets (then there is one stratum).
         fractions: Shares of train, validation and test; a share of 0 leaves that split empty.
-        at_most: Largest validation and test split, because both cost time at every run; the rest is train.
-        groups: One key an example, for examples that share more than their input (a passage, a contract).
-        seed: Decides who goes where.
+        at_most: Largest validation and test split, since both cost time in every run; the rest is train.
+        groups: One key per example, for examples that share more than their input (a passage, a contract).
+        seed: Seed of the split.
 
     Raises:
-        DataError: A label has too few different inputs to appear in each split.
+        DataError: A label has too few distinct inputs to appear in each split.
     """
     groups = groups if groups is not None else [example.input for example in examples]
     require_enough(_inputs_of_labels(examples, labels, groups), sum(share > 0 for share in fractions), labels)
@@ -69,7 +69,7 @@ def stratified_split(
 def stratified_sample(
     examples: Sequence[Example], size: int, labels: Sequence[str] | None, seed: int
 ) -> Sequence[Example]:
-    """`size` examples (all, if there are fewer), each label in proportion."""
+    """Returns `size` examples (all, if there are fewer), each label in proportion."""
     if isinstance(examples, StoredRows):
         return examples.sample(size, labels, seed)
     return tuple(interleaved(examples, labels, seed)[:size])
@@ -78,7 +78,7 @@ def stratified_sample(
 def k_per_label(
     examples: Sequence[Example], k: int, labels: Sequence[str] | None, seed: int
 ) -> Sequence[Example]:
-    """`k` examples of each label, or `k` in all where targets are open.
+    """Returns `k` examples of each label, or `k` in total where targets are open.
 
     Raises:
         DataError: `k` is below 1, or a label has fewer than `k` examples.
@@ -102,7 +102,7 @@ def k_per_label(
 
 
 def interleaved(examples: Iterable[Example], labels: Sequence[str] | None, seed: int) -> list[Example]:
-    """Returns the examples in an order any beginning of which holds the labels in proportion."""
+    """Returns the examples in an order whose every prefix holds the labels in proportion."""
     ordered = _hashed(examples, "order", seed)
     if labels is None:
         return ordered
@@ -118,7 +118,7 @@ def interleaved(examples: Iterable[Example], labels: Sequence[str] | None, seed:
 def _strata(
     examples: Sequence[Example], labels: Sequence[str] | None, groups: Sequence[str], seed: int
 ) -> dict[str, list[list[int]]]:
-    """Label -> its groups in the order of the seed, each a list of indices; its first label counts."""
+    """Returns label -> its groups in the order of the seed, each a list of indices; a group's first label counts."""
     members = _grouped(zip(groups, range(len(examples)), strict=True))
     order = sorted(members, key=lambda group: sha256_of_text(["split", str(seed), group]))
     return _grouped(
@@ -129,17 +129,17 @@ def _strata(
 def _inputs_of_labels(
     examples: Sequence[Example], labels: Sequence[str] | None, groups: Sequence[str]
 ) -> dict[str, int]:
-    """How many different inputs each label has; of open targets, how many there are."""
+    """Returns the number of distinct inputs of each label; for open targets, of all."""
     pairs = zip((example.target if labels is not None else "" for example in examples), groups, strict=True)
     return {label: len(set(same)) for label, same in _grouped(pairs).items()}
 
 
 def require_enough(counts: Mapping[str, int], wanted: int, labels: Sequence[str] | None) -> None:
-    """Refuses rows of which a label could not appear in each split.
+    """Refuses rows in which a label cannot appear in each split.
 
     Args:
-        counts: How many different inputs each label has.
-        wanted: How many splits there shall be.
+        counts: Number of distinct inputs of each label.
+        wanted: Number of splits.
         labels: The closed set of targets, or None for open ones.
 
     Raises:
@@ -156,12 +156,12 @@ def require_enough(counts: Mapping[str, int], wanted: int, labels: Sequence[str]
 
 
 def share_of(fraction: float, most: int, count: int) -> float:
-    """The fraction of `count` examples that a split gets, which may have `most` of them at most."""
+    """Returns the fraction of `count` examples that a split of at most `most` examples gets."""
     return min(fraction, most / count) if count else 0.0
 
 
 def _take(groups: list[list[int]], room: int, at_least_one: bool) -> tuple[list[list[int]], list[list[int]]]:
-    """The first groups that fit into `room` examples, and the rest."""
+    """Returns the first groups that fit into `room` examples, and the rest."""
     taken: list[list[int]] = []
     rest: list[list[int]] = []
     for group in groups:
@@ -174,7 +174,7 @@ def _take(groups: list[list[int]], room: int, at_least_one: bool) -> tuple[list[
 
 
 def _hashed(examples: Iterable[Example], purpose: str, seed: int) -> list[Example]:
-    # The purpose keeps, say, the k-shot choice of a seed independent of the split of the same seed.
+    # The purpose keeps, for example, the k-shot sample of a seed independent of the split of the same seed.
     return sorted(
         examples, key=lambda example: sha256_of_text([purpose, str(seed), example.input, example.target])
     )

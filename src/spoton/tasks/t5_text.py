@@ -1,7 +1,7 @@
-"""What T5 does to rows before its templates can fill them in: pronouns, ReCoRD, MultiRC, SQuAD, language modelling.
+"""T5's processing of rows before its templates: pronouns, ReCoRD, MultiRC, SQuAD, language modelling.
 
-After the preprocessors of the T5 library (Raffel et al. 2020, arXiv 1910.10683), whose results these repeat. A
-processor takes rows and the name of their split, and gives rows with more columns, or more or fewer rows.
+Reproduces the preprocessors of the T5 library (Raffel et al. 2020, arXiv 1910.10683). A processor takes rows and the
+name of their split, and returns rows with more columns, or more or fewer rows.
 """
 
 import random
@@ -15,7 +15,7 @@ from spoton.files import sha256_of_text
 Row = dict[str, Any]
 Processor = Callable[[Sequence[Row], str], list[Row]]
 
-# Two texts of WSC whose index points at another word than their pronoun: where the pronoun is.
+# Two texts of WSC whose index points at the wrong word: where the pronoun is.
 _WSC_MISPLACED = {
     'Good for him," he said.': 'Good for X ," he said.',
     "Some day they might want to use it ,": "Some day they might want to use X ,",
@@ -26,10 +26,10 @@ WINDOW = 256
 
 
 def wsc(rows: Sequence[Row], split: str) -> list[Row]:
-    """Winograd schemas as generation of the referent: column `text` with `*pronoun*`, and `references`.
+    """Turns Winograd schemas into generation of the referent: column `text` with `*pronoun*`, and `references`.
 
-    The target is always `span1_text`. Only schemas where that is the referent are tuned on; the others are
-    scored by whether the answer differs from it, which is what `references` says: `True` or `False`.
+    The target is always `span1_text`. Training keeps only schemas where that is the referent. `references` says whether
+    it is, `True` or `False`; where it is not, a correct answer differs from it.
     """
     prepared = []
     for row in rows:
@@ -42,7 +42,7 @@ def wsc(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def _blanked(row: Row) -> str:
-    """The text with X in place of the pronoun."""
+    """Returns the text with X in place of the pronoun."""
     text = str(row["text"])
     words, place = text.split(" "), int(row["span2_index"])
     if 0 < place < len(words) and words[place] == row["span2_text"]:
@@ -56,10 +56,10 @@ def _blanked(row: Row) -> str:
 
 
 def record(rows: Sequence[Row], split: str) -> list[Row]:
-    """ReCoRD: highlights become sentences, and there is one example for each listed answer.
+    """Processes ReCoRD: highlights become sentences, and each listed answer becomes one example.
 
-    The list of a row may name one answer several times, and each counts: so the training split has more
-    examples than questions. The metrics count each question once.
+    A row may list one answer several times, and each counts, so the training split has more examples than questions.
+    The metrics count each question once.
     """
     prepared = []
     for row in rows:
@@ -72,7 +72,7 @@ def record(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def dpr(rows: Sequence[Row], split: str) -> list[Row]:
-    """Definite pronoun resolution with the first occurrence of the pronoun as `*pronoun*`."""
+    """Processes definite pronoun resolution: the pronoun's first occurrence becomes `*pronoun*`."""
     return [
         {
             **row,
@@ -85,7 +85,7 @@ def dpr(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def multirc(rows: Sequence[Row], split: str) -> list[Row]:
-    """MultiRC without the markup that its texts hold."""
+    """Processes MultiRC: removes the markup in its texts."""
     return [
         {**row, **{name: _unmarked(str(row[name])) for name in ("question", "answer", "paragraph")}}
         for row in rows
@@ -97,7 +97,7 @@ def _unmarked(text: str) -> str:
 
 
 def squad(rows: Sequence[Row], split: str) -> list[Row]:
-    """Extractive questions: spaces around punctuation, the first answer as target, all as `references`.
+    """Processes extractive questions: spaces around punctuation, the first answer as target, all as `references`.
 
     Answers are a list of texts, as in MRQA, or a list under `text`, as in SQuAD.
     """
@@ -111,15 +111,15 @@ def squad(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def _padded(text: str) -> str:
-    """Each mark of ASCII punctuation between spaces, runs of white space as one space."""
+    """Returns text with spaces around each ASCII punctuation mark, and runs of white space as one space."""
     return " ".join(re.sub(r"([!-/:-@\[-`{-~])", r" \1 ", text).split())
 
 
 def prefix_lm(rows: Sequence[Row], split: str) -> list[Row]:
-    """Language modelling on column `text`: windows of words, cut at a place drawn uniformly.
+    """Processes language modelling on column `text`: windows of words, cut at a uniformly random position.
 
-    The part before the cut is column `prefix`, the rest column `continuation`. The cut depends on the text
-    alone, so that rows are the same on every machine.
+    The part before the cut is column `prefix`, the rest is column `continuation`. The cut depends only on the text, so
+    rows are the same on every machine.
     """
     prepared = []
     for row in rows:

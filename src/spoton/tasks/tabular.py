@@ -1,6 +1,6 @@
-"""From rows with columns to a task: which targets are labels, who is held out, what a user should know.
+"""Builds a task from rows with columns: decides labels and held-out rows, and writes notes for the user.
 
-Knows nothing of where the rows came from; `load_files` and `hub` bring them.
+Does not know where the rows come from; `load_files` and `hub` read them.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,20 +33,20 @@ def task_from_rows(
 ) -> Task:
     """Builds a task from the rows of `train` and, where they exist, `validation` and `test`.
 
-    A split that is not given is taken out of train (a tenth each, at most 500 and 1,000 examples; see
-    `stratified_split`). Rows with an empty input or target are dropped, and the notes say how many. The notes also
-    say what was guessed: columns without a usual name, and whether targets are labels (see `targets`).
+    A missing split is taken out of train (a tenth each, at most 500 and 1,000 examples; see `stratified_split`). Rows
+    with an empty input or target are dropped, and the notes say how many. The notes also report guesses: columns
+    without a usual name, and whether targets are labels (see `targets`).
 
     Args:
         splits: Rows by split name.
         name: Name of the task.
         source: Where the rows came from.
-        spec: How they are read.
+        spec: How to read them.
         license: License of the data.
 
     Raises:
-        DataError: A missing column, cells that are not text, no usable rows, one class only, a target outside the
-            labels, or too few rows to split.
+        DataError: A column is missing, cells are not text, no rows are usable, there is only one class, a target is
+            outside the labels, or there are too few rows to split.
     """
     spec = spec or DataSpec()
     plain = {split: plain_rows(rows) for split, rows in splits.items()}
@@ -57,7 +57,7 @@ def task_from_rows(
     every = [example.target for split in read.values() for example in split]
     labels, reason = labels_of(every, spec.labels)
     notes += [reason] if reason else []
-    if spec.hold_out:  # rows that are only scored may well be of one class
+    if spec.hold_out:  # rows that are only scored may be of one class
         require_several(every, columns.target)
     require_labels(every, labels, columns.target)
     metrics = spec.metrics if spec.metrics is not None else metrics_of(every, labels)
@@ -77,7 +77,7 @@ def described(
     source: str,
     license: str = "",
 ) -> Task:
-    """A task without notes of train, validation and test."""
+    """Returns the task of train, validation and test, without notes."""
     train, validation, test = splits
     return Task(
         name=name,
@@ -106,16 +106,16 @@ def _examples(
 def examples_of(
     rows: Iterable[Row], columns: Columns, template: Template, split: str
 ) -> Iterator[Example | None]:
-    """The example of each row, made when it is asked for; None for a row whose input or target is empty.
+    """Yields the example of each row; None for a row whose input or target is empty.
 
     Args:
-        rows: May be iterated twice; with plain cells.
-        columns: How they are read.
-        template: Compiled from that of `columns`.
+        rows: Rows with plain cells; may be iterated twice.
+        columns: How to read them.
+        template: Compiled template of `columns`.
         split: Name of the split, for messages.
 
     Raises:
-        DataError: The target column is not there, or a cell is not text.
+        DataError: The target column is missing, or a cell is not text.
     """
     there = names_of(rows)
     if columns.target not in there and columns.target.partition(".")[0] not in there:
@@ -124,7 +124,7 @@ def examples_of(
             "Give all files the same columns."
         )
     blank = dict.fromkeys(there, "")
-    # What the template gives for a row of empty cells: the input is empty if nothing is added to that.
+    # The template's output for a row of empty cells: an input that adds nothing to it is empty.
     bare = _bare(template, blank)
     simple = columns.input in there and columns.template == column_template(columns.input or "")
     for row in rows:
@@ -141,7 +141,7 @@ def examples_of(
 
 
 def dropped_rows(split: str, rows: int, kept: int) -> list[str]:
-    """What to tell of rows without an example: a note, or nothing.
+    """Returns a note on rows without an example, or nothing.
 
     Raises:
         DataError: No row has one.
@@ -156,14 +156,14 @@ def dropped_rows(split: str, rows: int, kept: int) -> list[str]:
 def _bare(template: Template, blank: Row) -> str | None:
     try:
         return render(template, blank)
-    except DataError:  # a template may well compute with a value, or need a list
+    except DataError:  # a template may compute with a value, or need a list
         return None
 
 
 def _complete(
     read: Mapping[str, list[Example]], labels: tuple[str, ...] | None, spec: DataSpec, notes: list[str]
 ) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
-    """Train, validation and test, those not given taken out of train."""
+    """Returns train, validation and test; missing splits are taken out of train."""
     held = held_out(read)
     train, validation, test = (
         tuple(read["train"]),
@@ -183,7 +183,7 @@ def _complete(
 
 
 def held_out(given: Collection[str]) -> list[float]:
-    """Shares of train to take out for validation and test: none for a split that is given."""
+    """Returns the shares of train to take out for validation and test: 0 for a given split."""
     return [
         0.0 if split in given else share
         for split, share in zip(("validation", "test"), FRACTIONS[1:], strict=True)
@@ -191,5 +191,5 @@ def held_out(given: Collection[str]) -> list[float]:
 
 
 def shared_inputs(shared: int, rows: int, split: str) -> str:
-    """What to tell of inputs that are both tuned on and scored."""
+    """Returns a note on inputs that are both tuned on and scored."""
     return f"{shared} of {rows} {split} inputs also occur in train."

@@ -1,4 +1,4 @@
-"""What kind of task the targets make: a closed set of labels, numbers, or open text. The reason is always told."""
+"""Decides the kind of a task from its targets: a closed set of labels, numbers, or open text. Always gives a reason."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,24 +9,24 @@ from spoton.tasks.data_spec import Labels
 from spoton.tasks.metrics import number
 
 FEW = 20
-"""Up to this many different targets are labels if they are short and occur twice on average."""
+"""Up to this many distinct targets are labels if they are short and occur twice on average."""
 MANY = 200
-"""Up to this many are if they occur `OFTEN` times on average; of numbers, only whole ones without a gap."""
+"""Up to this many are labels if they occur `OFTEN` times on average; of numbers, only integers without a gap."""
 OFTEN = 4
 LONGEST_LABEL = 5
-"""Words of the longest target that counts as short. Targets that occur `OFTEN` times may be longer."""
+"""Most words of a short target. Targets that occur `OFTEN` times may be longer."""
 
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """What there is to know of all targets.
+    """Facts about all targets.
 
     Attributes:
-        rows: How many rows have one.
-        distinct: How many different ones there are.
+        rows: Number of rows with a target.
+        distinct: Number of distinct targets.
         numbers: Whether all are numbers.
         short: Whether all have at most `LONGEST_LABEL` words.
-        words: The different ones, sorted; None where nobody has kept them, as they are too many.
+        words: The distinct targets, sorted; None where there are too many to keep.
     """
 
     rows: int
@@ -37,25 +37,25 @@ class TargetFacts:
 
     @classmethod
     def of(cls, targets: Iterable[str]) -> "TargetFacts":
-        """Returns the facts of targets that are at hand; of a `Counter`, each counts as often as it says."""
+        """Returns the facts about targets in memory; a `Counter` gives how often each occurs."""
         counts = Counter(targets)
         words = sorted(counts)
         return cls(counts.total(), len(words), all(map(_is_number, words)), all(map(is_short, words)), words)
 
 
 def is_short(target: str) -> bool:
-    """Whether a target has few words, as labels do."""
+    """Returns whether a target has few words, as labels do."""
     return len(target.split()) <= LONGEST_LABEL
 
 
 def labels_of(
     targets: Sequence[str] | TargetFacts, wanted: Labels | None
 ) -> tuple[tuple[str, ...] | None, str]:
-    """Returns the closed set of targets, or None if they are open, and a sentence on how that was decided.
+    """Returns the closed set of targets, or None if they are open, and a sentence on the decision.
 
     Args:
-        targets: Of all rows, or what is known of them.
-        wanted: What the user asks for; None: a guess.
+        targets: Targets of all rows, or facts about them.
+        wanted: The user's choice; None: a guess.
 
     Returns:
         The labels in their order, and the sentence; empty if nothing was guessed.
@@ -86,7 +86,7 @@ def labels_of(
 
 
 def metrics_of(targets: Sequence[str] | TargetFacts, labels: Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the metrics of a task whose user names none, the main one first."""
+    """Returns the default metrics of a task, the main one first."""
     if labels is not None:
         return ("accuracy", "macro_f1")
     facts = targets if isinstance(targets, TargetFacts) else TargetFacts.of(targets)
@@ -99,7 +99,7 @@ def require_labels(targets: Iterable[str], labels: Sequence[str] | None, column:
     """Refuses targets outside the labels.
 
     Raises:
-        DataError: Names the first few, with their numbers.
+        DataError: Names the first few, with their counts.
     """
     counts = Counter(targets)
     strange = sorted(counts.keys() - set(labels)) if labels is not None else []
@@ -115,11 +115,11 @@ def require_several(targets: Iterable[str], column: str) -> None:
     """Refuses targets that are all the same.
 
     Args:
-        targets: Of all rows; of a `Counter`, each counts as often as it says.
-        column: They are from.
+        targets: Targets of all rows; a `Counter` gives how often each occurs.
+        column: Their column.
 
     Raises:
-        DataError: Names the only one.
+        DataError: Names the only target.
     """
     counts = Counter(targets)
     if len(counts) == 1:
@@ -134,7 +134,7 @@ def _is_number(text: str) -> bool:
 
 
 def _without_gap(numbers: Sequence[str]) -> bool:
-    """Whether numbers are whole and run from 0 or 1 without a gap, as the codes of classes do."""
+    """Returns whether numbers are integers that run from 0 or 1 without a gap, like class codes."""
     if not all(text.isdecimal() for text in numbers):
         return False
     values = sorted(map(int, numbers))

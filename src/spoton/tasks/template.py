@@ -1,4 +1,4 @@
-"""Jinja templates over one row of data: a template can format a row and nothing else, in bounded time and space."""
+"""Jinja templates over one row of data: a template can only format a row, in bounded time and space."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ _RESERVED = frozenset("and or not in is if else true false none True False None 
 
 
 def _plain(text: object) -> str:
-    """Filter `plain`: HTML entities as characters, runs of white space as one space."""
+    """Applies the filter `plain`: HTML entities become characters, runs of white space one space."""
     return " ".join(html.unescape(str(text)).split())
 
 
 def _fifths(score: object) -> str:
-    """Filter `fifths`: a score rounded to the nearest fifth, as T5 does for STS-B ("3.8")."""
+    """Applies the filter `fifths`: rounds a score to the nearest fifth, as T5 does for STS-B ("3.8")."""
     return f"{round(float(str(score)) * 5) / 5:.1f}"
 
 
 def _sentence(text: object) -> str:
-    """Filter `sentence`: as `plain`, with a full stop where no mark ends it."""
+    """Applies the filter `sentence`: as `plain`, with a full stop added where no mark ends the text."""
     said = _plain(text)
     return said if said.endswith((".", "!", "?")) else f"{said}."
 
@@ -35,7 +35,7 @@ _environment.add_filter("fifths", _fifths)
 _environment.add_filter("sentence", _sentence)
 
 CUE = "Answer:"
-"""What the default template puts behind a column, on a line of its own."""
+"""Text that the default template puts after a column, on a separate line."""
 _MOST_NAMED = 50  # columns, in an error
 
 
@@ -43,7 +43,7 @@ def compile_template(source: str) -> Template:
     """Compiles a template.
 
     Raises:
-        DataError: It is not valid Jinja, or more of Jinja than a template may have.
+        DataError: It is not valid Jinja, or uses parts of Jinja that are not allowed.
     """
     try:
         return _environment.from_string(_environment.limited(source))
@@ -54,7 +54,7 @@ def compile_template(source: str) -> Template:
             f"The template {_shortened(source)} is not valid Jinja: {error}. Columns are written {{{{ column }}}}."
         ) from error
     except (RecursionError, SyntaxError, MemoryError, ValueError, ArithmeticError) as error:
-        # Python refuses the compiled code: nested too deeply, or numbers of 5,000 digits.
+        # Python refuses the compiled code if it nests too deeply or has numbers of 5,000 digits.
         raise DataError(
             f"The template {_shortened(source)} is refused: it is nested too deeply or has too large numbers. "
             "Simplify it."
@@ -62,9 +62,9 @@ def compile_template(source: str) -> Template:
 
 
 def render(template: Template, row: Mapping[str, Any]) -> str:
-    """Fills a template from a row, and strips white space at the ends.
+    """Fills a template from a row, and strips white space at both ends.
 
-    Columns are variables of their own; `row` holds them all, for names that are not identifiers:
+    Each column is a variable; `row` holds them all, for names that are not identifiers:
     `{{ row['star rating'] }}`.
 
     Raises:
@@ -89,7 +89,7 @@ def _shortened(source: str) -> str:
 
 
 def column_template(column: str, cue: str = CUE) -> str:
-    """Returns the default template of one column: its text, and the cue on a line of its own."""
+    """Returns the default template of one column: its text, and the cue on a separate line."""
     plain = column.isidentifier() and column not in _RESERVED
     return f"{{{{ {column if plain else f'row[{column!r}]'} }}}}\n{cue}"
 

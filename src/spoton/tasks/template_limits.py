@@ -1,9 +1,9 @@
-"""A subset of Jinja that ends: every loop, text and list of a template is paid for from a budget of its row.
+"""A subset of Jinja that always terminates: every loop, text and list is charged to a budget per row.
 
 A template may come from a stranger's card, and a sandbox alone does not stop `'a' * 2_000_000_000` or two nested
-loops over 100,000 numbers. So statements and functions are those listed here, and the tree of a template is rewritten
-before it is compiled: loops, comparisons, lists and joined texts charge the budget by what they cost. A text of n
-characters costs n; a turn of a loop costs what stands in its body. Time, memory and output are thus all bounded.
+loops over 100,000 numbers. So only the statements and functions listed here are allowed, and a template's tree is
+rewritten before it is compiled: loops, comparisons, lists and joined texts charge the budget with their cost. A text of
+n characters costs n; an iteration of a loop costs the size of its body. This bounds time, memory and output.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 LONGEST_SOURCE = 50_000
-"""Characters of a template; the longest of the catalog has some hundreds."""
+"""Most characters of a template; the longest of the catalog has some hundreds."""
 
 PER_ROW = 5_000
-"""What every row may cost, in characters or values; some milliseconds."""
+"""Budget of every row, in characters or values; some milliseconds."""
 
 PER_SIZE = 20
-"""What a row may cost beyond that, times its own size: long documents pass through several filters."""
+"""Additional budget of a row per unit of its size, since long documents pass through several filters."""
 
 BUDGET = 1_000_000
-"""What all rows of a template together may cost beyond that; a second or two."""
+"""Additional budget of all rows of a template together; a second or two."""
 
 _LARGEST_NUMBER = 100_000  # as an argument: a width, a count
-_MOST_BITS = 20_000  # of a whole number; Python turns no more than 4,300 digits into text
+_MOST_BITS = 20_000  # of an integer; Python converts at most 4,300 digits to text
 _WIDE = re.compile(r"%[^a-zA-Z%]*(\d{4}|\*)|\{[^}]*\d{4}")  # '%10000d', '%*d', '{:10000}'
 _REFUSED = (
     nodes.Macro, nodes.CallBlock, nodes.Block, nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport,
@@ -69,12 +69,12 @@ _PLAIN = (str, bytes, int, float, list, tuple, dict, date, time)
 
 _left: ContextVar[int | None] = ContextVar("what is left of the budget of the template that is being filled")
 _reserves: WeakKeyDictionary[Template, int] = WeakKeyDictionary()
-"""What is left of `BUDGET` for each template."""
+"""The rest of `BUDGET` for each template."""
 
 
 @contextmanager
 def budget_of(template: Template, row: Mapping[str, Any]) -> Iterator[None]:
-    """While it is open, a template is charged for one row."""
+    """Charges a template for one row inside the block."""
     reserve = _reserves.get(template, BUDGET)
     token = _left.set(None)
     share = PER_ROW + PER_SIZE * _size(row)
@@ -92,7 +92,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
 
     def __init__(self) -> None:
-        # Not optimized: constant parts would be computed when the template is compiled, where there is no budget.
+        # Not optimized: constant parts would be computed during compilation, where there is no budget.
         super().__init__(undefined=StrictUndefined, autoescape=False, optimized=False, finalize=_shown)
         self.globals = {"range": safe_range, "dict": dict, "namespace": Namespace}
         self.filters = {name: _charging(FILTERS[name]) for name in _FILTERS if name in FILTERS}
@@ -100,11 +100,11 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         self.tests = {name: TESTS[name] for name in _TESTS if name in TESTS}
 
     def add_filter(self, name: str, function: Callable[..., Any]) -> None:
-        """Adds a filter of ours."""
+        """Adds one of spoton's filters."""
         self.filters[name] = _charging(function)
 
     def limited(self, source: str) -> nodes.Template:
-        """The tree of a template with its charges.
+        """Returns the tree of a template with its charges.
 
         Raises:
             SecurityError: It is too long, or has a statement that is not allowed.
@@ -128,7 +128,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return result
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # as jinja has it
-        """Calls a method of a plain value, or one of the few functions that there are."""
+        """Calls a method of a plain value, or one of the few allowed functions."""
         _require_callable(__self, __obj)
         owner = _owner(__obj)
         _charge(_size(owner) if isinstance(owner, _PLAIN) else 1)
@@ -137,7 +137,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Charges(NodeTransformer):
-    """Puts a charge around what can cost much."""
+    """Wraps expensive nodes in a charge."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         cost = sum(map(_static_cost, node.body)) + (_static_cost(node.test) if node.test is not None else 0)
@@ -184,14 +184,14 @@ def _filtered(node: Any, name: str, *args: nodes.Expr) -> nodes.Filter:
 
 
 def _static_cost(node: nodes.Node) -> int:
-    """What one pass over a part of the tree costs: its nodes, and its text."""
+    """Returns the cost of one pass over a part of the tree: its nodes and its text."""
     text = len(node.data) if isinstance(node, nodes.TemplateData) else 0
     return 1 + text + sum(map(_static_cost, node.iter_child_nodes()))
 
 
 def _charge(cost: int) -> None:
     left = _left.get(None)
-    if left is None:  # a constant part, when the template is compiled
+    if left is None:  # a constant part, during compilation
         left = BUDGET
         if cost > left:
             raise SecurityError("it costs too much")
@@ -204,7 +204,7 @@ def _charge(cost: int) -> None:
 
 
 def _charged(value: Any) -> Any:
-    """A result, paid for; what comes piece by piece is made a list."""
+    """Charges for a result and returns it; an iterator becomes a list."""
     if isinstance(value, Iterator) and not isinstance(value, LoopContext):
         value = list(_each(value, 1))
     _charge(_size(value))
@@ -212,13 +212,13 @@ def _charged(value: Any) -> Any:
 
 
 def _size(value: Any) -> int:
-    """Characters and values of a value with all that is in it, counted no further than a budget goes."""
+    """Returns the number of characters and values in a value, nested ones included, counted up to the budget."""
     most = (_left.get(None) or BUDGET) + 1
     total, waiting = 0, [value]
     while waiting and total <= most:
         part = waiting.pop()
         total += 1
-        # Tuples of types, and abstract ones last: this loop is what a hostile template spends its budget in.
+        # Tuples of types, and abstract ones last: a hostile template spends its budget in this loop.
         if isinstance(part, _TEXTS):
             total += len(part)
         elif isinstance(part, int):
@@ -248,9 +248,9 @@ def _concat(parts: Iterable[Any]) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A value as text, paid for before it is made."""
+    """Returns a value as text, charged for before it is made."""
     if isinstance(value, Undefined):
-        return str(value)  # raises, with the name of what is not there
+        return str(value)  # raises, with the name of the missing value
     if isinstance(value, str):
         _charge(_size(value))
         return value
@@ -272,7 +272,7 @@ def _not_text(value: Any) -> str:
 
 
 def _charging(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that is paid for: what it is given, and what it gives."""
+    """Returns a filter that is charged for its arguments and its result."""
     takes_context = hasattr(function, "jinja_pass_arg")
 
     @wraps(function)
@@ -291,7 +291,7 @@ def _charging(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _owner(function: Any) -> Any:
-    """Whose method a function is; the sandbox of jinja wraps that of `str.format`."""
+    """Returns the object whose method a function is; jinja's sandbox wraps `str.format`."""
     return getattr(getattr(function, "__wrapped__", function), "__self__", None)
 
 
@@ -309,7 +309,7 @@ def _require_callable(environment: LimitedEnvironment, function: Any) -> None:
 
 
 def _require_small(name: str, owner: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Refuses calls whose result may be far larger than what they are given."""
+    """Refuses calls whose result may be far larger than their arguments."""
     given = [*args, *kwargs.values()]
     for value in given:
         if isinstance(value, int) and abs(value) > _LARGEST_NUMBER:

@@ -1,7 +1,7 @@
-"""Metrics of free text, as shares of 1: SQuAD's, those of MultiRC, ReCoRD and WSC in SuperGLUE, BLEU and ROUGE.
+"""Metrics of free text, from 0 to 1: SQuAD's, those of MultiRC, ReCoRD and WSC in SuperGLUE, BLEU and ROUGE.
 
-They take whole examples, because a question may have several right answers, and several examples may be one
-question. BLEU and ROUGE are those of sacrebleu and rouge-score, which the extra `metrics` installs.
+They take whole examples, because a question may have several correct answers, and several examples may be one
+question. BLEU and ROUGE come from sacrebleu and rouge-score, which the extra `metrics` installs.
 """
 
 import collections
@@ -21,7 +21,7 @@ Predictions: TypeAlias = Sequence[Prediction]
 Examples: TypeAlias = Sequence[Example]
 Labels: TypeAlias = Sequence[str] | None
 
-# The words that say nothing about who is meant, in T5's rule for WSC.
+# Words that do not identify the referent, in T5's rule for WSC.
 _DETERMINERS = frozenset(
     "a an few her his each every many much my our some that the their these this those which whose your".split()
 )
@@ -31,20 +31,20 @@ PACKAGES = {"bleu": "sacrebleu", "rouge1": "rouge_score", "rouge2": "rouge_score
 
 
 def exact_match(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Share of questions whose prediction equals a right answer after SQuAD's normalization.
+    """Returns the share of questions whose prediction equals a correct answer after SQuAD's normalization.
 
-    Rajpurkar et al. 2016. Of several examples of one question the first counts (ReCoRD).
+    Rajpurkar et al. 2016. Of several examples of one question, the first counts (ReCoRD).
     """
     return _best(predictions, examples, lambda said, right: float(normalized(said) == normalized(right)))
 
 
 def token_f1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Mean over questions of the best F1 of the bags of words, counted as in `exact_match`."""
+    """Returns the mean over questions of the best bag-of-words F1, counted as in `exact_match`."""
     return _best(predictions, examples, _overlap)
 
 
 def question_exact_match(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Share of questions all of whose examples are answered rightly (MultiRC)."""
+    """Returns the share of questions all of whose examples are answered correctly (MultiRC)."""
     right: dict[object, bool] = {}
     for index, (prediction, example) in enumerate(zip(predictions, examples, strict=True)):
         key = example.question or index
@@ -53,11 +53,11 @@ def question_exact_match(predictions: Predictions, examples: Examples, labels: L
 
 
 def referent_accuracy(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Share of Winograd schemas told rightly: is the prediction the candidate referent, as it should be or not?
+    """Returns the share of Winograd schemas where the prediction is the candidate exactly if it is the referent.
 
-    The target is the candidate; `references` holds `True` if it is the referent and `False` if not. A
-    prediction is the candidate if, without determiners, the words of one are all among the words of the other;
-    not if only one of them has an apostrophe. No prediction at all is wrong either way.
+    The target is the candidate; `references` holds `True` if it is the referent and `False` if not. A prediction
+    matches the candidate if, without determiners, all words of one are among the words of the other, unless only one of
+    them has an apostrophe. A missing prediction is always wrong.
     """
     told = 0
     for prediction, example in zip(predictions, examples, strict=True):
@@ -72,7 +72,7 @@ def referent_accuracy(predictions: Predictions, examples: Examples, labels: Labe
 
 
 def bleu(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Corpus BLEU of sacrebleu, with the `intl` tokenizer and `exp` smoothing, as in T5."""
+    """Returns sacrebleu's corpus BLEU, with the `intl` tokenizer and `exp` smoothing, as in T5."""
     counts = [
         _bleu_counts(said or "", _answers(row)) for said, row in zip(predictions, examples, strict=True)
     ]
@@ -82,23 +82,23 @@ def bleu(predictions: Predictions, examples: Examples, labels: Labels) -> float:
 
 
 def rouge1(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Mean F1 of single words (Lin 2004), with stemming, as rouge-score has it."""
+    """Returns the mean F1 of single words (Lin 2004), with stemming, as in rouge-score."""
     return _rouge("rouge1", predictions, examples)
 
 
 def rouge2(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Mean F1 of pairs of words."""
+    """Returns the mean F1 of pairs of words."""
     return _rouge("rouge2", predictions, examples)
 
 
 def rouge_lsum(predictions: Predictions, examples: Examples, labels: Labels) -> float:
-    """Mean F1 of the longest common subsequence, sentence by sentence; sentences stand on lines of their own."""
+    """Returns the mean F1 of the longest common subsequence by sentence, with one sentence per line."""
     return _rouge("rougeLsum", predictions, examples)
 
 
 @functools.lru_cache(maxsize=2**14)
 def normalized(text: str) -> str:
-    """Lower case, without punctuation, articles and superfluous white space (SQuAD's official script)."""
+    """Returns lower-case text without punctuation, articles and extra white space (SQuAD's official script)."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
@@ -167,7 +167,7 @@ def _rouge_scorer(kind: str) -> Any:
 
 @functools.lru_cache(maxsize=2**14)
 def _bleu_counts(said: str, right: tuple[str, ...]) -> tuple[Sequence[int], ...]:
-    """What corpus BLEU sums over examples: n-grams that are right, n-grams, length, length of the nearest reference."""
+    """Returns what corpus BLEU sums over examples: correct n-grams, n-grams, length, nearest reference length."""
     found = _bleu_scorer().sentence_score(said, right)
     return found.counts, found.totals, (found.sys_len,), (found.ref_len,)
 

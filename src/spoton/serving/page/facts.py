@@ -1,4 +1,4 @@
-"""What the pages say of a prompt, from its card and its neighbours."""
+"""Facts about a prompt for the pages, from its card and its neighbours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from spoton.prompts.card import Card
 from spoton.serving.roster import ServedPrompt
 
-# Metrics that are shares of right answers, whose uncertainty follows from their number alone.
+# Metrics that are shares of correct answers, whose uncertainty follows from the number of answers alone.
 _SHARES = ("accuracy", "exact_match")
 _Z = 1.959964  # 95 %
 
@@ -19,10 +19,10 @@ class Score:
     """The main score of a prompt.
 
     Attributes:
-        split: Which examples.
-        metric: Its name.
+        split: Split that was scored.
+        metric: Name of the metric.
         value: 0 to 100, or -100 to 100.
-        interval: Of 95 %; None where the card does not tell enough.
+        interval: 95 % interval; None where the card does not say enough.
     """
 
     split: str
@@ -44,11 +44,11 @@ def score_of(card: Card) -> Score | None:
 
 
 def wilson_interval(percent: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927), in percent.
+    """Returns the 95 % interval of a share (Wilson 1927), in percent.
 
     Args:
-        percent: The share that was found.
-        count: Of how many.
+        percent: The observed share.
+        count: Number of observations.
     """
     share = percent / 100
     centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
@@ -57,7 +57,7 @@ def wilson_interval(percent: float, count: int) -> tuple[float, float]:
 
 
 def facts_of(prompt: ServedPrompt) -> list[tuple[str, str]]:
-    """Names and values of the card that a reader wants first."""
+    """Returns the names and values of the card that a reader wants first."""
     card = prompt.card
     recipe = ", ".join(f"{name} {value}" for name, value in card.recipe.items() if value is not None)
     facts = [
@@ -80,7 +80,7 @@ def facts_of(prompt: ServedPrompt) -> list[tuple[str, str]]:
 
 
 def nearest(prompt: ServedPrompt, others: Sequence[ServedPrompt], count: int = 8) -> list[tuple[str, float]]:
-    """Returns the prompts whose mean tokens point the most alike (SPoT, section 3.2), most alike first."""
+    """Returns the prompts with the most similar mean tokens (SPoT, section 3.2), most similar first."""
     cosines = [
         (other.name, float(prompt.direction @ other.direction))
         for other in others

@@ -1,4 +1,4 @@
-"""Pictures of the pages, as SVG that is part of them."""
+"""The pages' figures, as inline SVG."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from spoton.serving.roster import ServedPrompt
 # Okabe and Ito's colours, which most colour-blind readers can tell apart.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555")
 _WIDTH, _HEIGHT, _MARGIN = 860, 380, 40
-# Names of more prompts than these would cover each other; they are shown when the pointer is on a point.
+# The names of more prompts would overlap; they are shown when the pointer is on a point.
 _MOST_NAMES = 40
 _LINE = 15
 
 
 def similarity_map(prompts: Sequence[ServedPrompt]) -> Markup | None:
-    """Returns a map on which prompts whose mean tokens point alike are near each other; None for fewer than three.
+    """Returns a map that places prompts with similar mean tokens near each other; None for fewer than three prompts.
 
     Args:
-        prompts: Which.
+        prompts: The prompts.
     """
     if len(prompts) < 3:
         return None
@@ -66,7 +66,7 @@ def similarity_map(prompts: Sequence[ServedPrompt]) -> Markup | None:
 
 
 def _plane(directions: Tensor) -> Tensor:
-    """`[N, 2]` points of the picture: the two principal components of `[N, D]` directions."""
+    """Returns `[N, 2]` points of the figure: the two principal components of `[N, D]` directions."""
     centred = directions - directions.mean(dim=0)
     left, sizes, _ = torch.linalg.svd(centred, full_matrices=False)
     plane = left[:, :2] * sizes[:2]
@@ -79,7 +79,7 @@ def _plane(directions: Tensor) -> Tensor:
 def _free_place(
     x: float, y: float, width: float, left: bool, taken: list[tuple[float, float, float]]
 ) -> float:
-    """Where a name can stand without covering one above it; notes the place."""
+    """Returns where a name fits without covering one above it, and notes the place as taken."""
     start, stop = (x - 10 - width, x - 10) if left else (x + 10, x + 10 + width)
     place = y + 4
     for other_start, other_stop, other in sorted(taken, key=lambda one: one[2]):
@@ -90,11 +90,11 @@ def _free_place(
 
 
 def learning_curve(record: Path, card: Card) -> Markup | None:
-    """Loss and validation score over the steps, from the record of the run; None where there is none at hand.
+    """Returns loss and validation score over steps, from the run's record; None without a record.
 
     Args:
-        record: Where the record would be.
-        card: Of the prompt, whose run it has to be.
+        record: Path of the record, which may be missing.
+        card: The prompt's card; the record must be of the same run.
     """
     try:
         document: dict[str, Any] = parse_json(record.read_text())

@@ -1,4 +1,4 @@
-"""Paths of the pages. Everything they need comes from this server; no request goes elsewhere."""
+"""Routes of the pages. Everything they load comes from this server."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def add_pages(app: FastAPI, service: Service) -> None:
 
     Args:
         app: The application.
-        service: Whose library is shown.
+        service: The service whose library is shown.
     """
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 
     @app.get("/", response_class=HTMLResponse)
     def library() -> str:
-        """All prompts: table, map, and the box to try them."""
+        """Shows all prompts: a table, a map, and a box to try them."""
         service.roster.refresh()
         served = service.roster.served
         rows = [
@@ -52,7 +52,7 @@ def add_pages(app: FastAPI, service: Service) -> None:
 
     @app.get("/prompts/{name}", response_class=HTMLResponse)
     async def one_prompt(name: str, request: Request) -> str:
-        """One prompt: its card, its curve, its neighbours, and code that calls it."""
+        """Shows one prompt: its card, its curve, its neighbours, and code that calls it."""
         prompt = await service.prompt(name)
         columns = _columns(prompt)
         row: object = "A text to answer." if len(columns) <= 1 else {column: "..." for column in columns}
@@ -69,7 +69,7 @@ def add_pages(app: FastAPI, service: Service) -> None:
 
 
 def _columns(prompt: ServedPrompt) -> list[str]:
-    """Columns that a row must send; those that the catalog adds are known."""
+    """Returns the columns that a row must have, without those that the catalog adds."""
     columns = template_columns(prompt.card.template) if prompt.card.template else []
     given = ("number", "file") if prompt.card.source.startswith("bundled:") else ()
     return [column for column in columns if column not in given]

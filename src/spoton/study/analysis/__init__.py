@@ -1,1 +1,1 @@
-"""What results mean: gains, correlation, retrieval, verdicts. Nothing here draws or writes."""
+"""The analysis of results: gains, correlation, retrieval, verdicts. Nothing here draws or writes."""

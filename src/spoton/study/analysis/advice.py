@@ -1,4 +1,4 @@
-"""What a reader should do and beware of: sources to try for a target, and what the numbers do not cover."""
+"""Advice and caveats for the reader: sources to try for a target, and what the numbers do not cover."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = 6
 
 
 def caveats(analysis: Analysis) -> list[str]:
-    """What is missing or odd, by name: it stands in front of every finding."""
+    """Returns what is missing or odd, by name; it precedes every finding."""
     results, reported = analysis.results, analysis.reported
     lines = list(results.metadata.get("notes", ()))
     if results.metadata.get("final_prompts_as_keys") and FINAL_PROMPTS not in lines:
@@ -41,7 +41,7 @@ def caveats(analysis: Analysis) -> list[str]:
 
 
 def _classical(analysis: Analysis) -> str:
-    """On which targets no prompt is worth its cost; empty if TF-IDF is behind everywhere, or not known."""
+    """Returns a sentence on targets where no prompt is worth its cost; empty if TF-IDF never wins, or is unknown."""
     reported, ahead = analysis.reported, []
     for target, score in analysis.results.classical.items():
         if target in reported.column:
@@ -58,7 +58,7 @@ def _classical(analysis: Analysis) -> str:
 
 
 def targets_without_transfer(analysis: Analysis) -> list[dict[str, Any]]:
-    """What each target, and each task that was not chosen as one, does without transfer."""
+    """Returns the scores without transfer of each target and each candidate that was not chosen as one."""
     results = analysis.results
     everything = ScoreArrays.of(results.reported, (), (*results.targets, *results.candidates))
     return [
@@ -75,7 +75,7 @@ def targets_without_transfer(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def advice(analysis: Analysis, target: str) -> dict[str, Any]:
-    """Which sources to try for a task like this: all of them, best by validation first, and a sentence."""
+    """Returns the sources to try for a task like this, best by validation first, and a sentence."""
     similarity = _similarities(analysis, target)
     ranks = {
         source: rank

@@ -1,6 +1,6 @@
-"""Everything that follows from a study's results, computed once, as plain values: what `spoton study analyse` prints.
+"""The analysis of a study's results, computed once, as plain values; `spoton study analyse` prints it.
 
-The report draws and tabulates this and computes nothing of its own.
+The report draws and tabulates it, and computes nothing itself.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Ranking:
 
     Attributes:
         metric: The similarity.
-        ndcg: Of the whole ranking, 1 at best.
-        regret: Percent of the best source's score lost with the k most similar ones, by k.
+        ndcg: nDCG of the whole ranking, 1 at best.
+        regret: Percent of the best source's score lost with the k most similar sources, by k.
     """
 
     metric: Measure | None
@@ -41,7 +41,7 @@ class Ranking:
     regret: Mapping[int, Mean]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns plain values."""
         return {
             "metric": self.metric or "random", "ndcg": self.ndcg.to_json(),
             "regret": {str(k): found.to_json() for k, found in self.regret.items()},
@@ -53,19 +53,19 @@ class Analysis:
     """The analysis of a study.
 
     Attributes:
-        results: What was measured.
+        results: The measurements.
         validation: Validation scores as arrays.
         reported: Scores of the reported split as arrays.
         changes: Every pair that has a score and a run from scratch, on the reported split.
-        p_adjusted: P-value of each change, adjusted for their number.
+        p_adjusted: P-value of each change, adjusted for multiple tests.
         similarities: Similarity matrix by metric; empty without keys.
         correlations: One for each target, by metric; empty without keys.
-        rows: Baseline, oracle and every method: Table 3.
-        rankings: nDCG and regret by metric, and of a random order.
+        rows: Baseline, oracle and every method, as in Table 3.
+        rankings: nDCG and regret by metric, and for a random order.
         held_out: Choices made without the target they are used for.
-        choices: What can be chosen from.
-        replays: What successive halving would have saved and changed, where evaluations on the way are known.
-        starts: What runs gain by what they started from; empty where families are not known.
+        choices: The sources to choose from.
+        replays: What successive halving would have saved and changed, where intermediate evaluations are known.
+        starts: Gains by the kind of start; empty where families are not known.
     """
 
     results: StudyResults
@@ -84,15 +84,15 @@ class Analysis:
 
     @property
     def metric(self) -> Measure | None:
-        """The similarity to show where one has to do: the first there is. None without keys."""
+        """The first similarity, for places that show only one; None without keys."""
         return next(iter(self.similarities), None)
 
     def reductions(self) -> Array:
-        """`[S, T]` relative error reductions on the reported split."""
+        """Returns `[S, T]` relative error reductions on the reported split."""
         return matrix(self.reported, list(self.changes), "error_reduction")
 
     def change(self, source: str, target: str) -> Change | None:
-        """The change of a pair, if it is known."""
+        """Returns the change of a pair, if known."""
         return self._by_pair.get((source, target))
 
     @cached_property
@@ -100,13 +100,13 @@ class Analysis:
         return {(one.source, one.target): one for one in self.changes}
 
     def row(self, method: str, metric: Measure | None = None, k: int | None = None) -> MethodResult | None:
-        """A row of Table 3, if it is there."""
+        """Returns a row of Table 3, if it exists."""
         return next(
             (one for one in self.rows if (one.method, one.metric, one.k) == (method, metric, k)), None
         )
 
     def by_mean_reduction(self) -> list[tuple[str, float, float, int]]:
-        """Source, mean and median error reduction and over how many targets; the best mean first."""
+        """Returns source, mean and median error reduction, and number of targets; the best mean first."""
         found = []
         for source, row in zip(self.results.sources, self.reductions(), strict=True):
             there = row[np.isfinite(row)]
@@ -115,21 +115,21 @@ class Analysis:
         return sorted(found, key=lambda one: -one[1])
 
     def ranked_targets(self) -> list[str]:
-        """Targets that retrieval figures are over; the others lack a key, a source or a score from scratch."""
+        """Returns the targets that retrieval averages over; others lack a key, a source or a score from scratch."""
         return [self.results.targets[t] for t in self.choices.retrievable]
 
     def above(self, least: float) -> list[Change]:
-        """Pairs with a larger error reduction, the largest first: Table 7 of SPoT."""
+        """Returns pairs with a larger error reduction, the largest first, as in Table 7 of SPoT."""
         return sorted(
             (one for one in self.changes if one.error_reduction > least), key=lambda one: -one.error_reduction
         )
 
 
 def analyse(results: StudyResults) -> Analysis:
-    """Analyses whatever of a study is there.
+    """Analyses a study, which may be incomplete.
 
     Raises:
-        DataError: There is nothing to compare yet, or keys are of different models.
+        DataError: There is nothing to compare yet, or keys belong to different models.
     """
     validation, reported = (
         ScoreArrays.of(scores, results.sources, results.targets)
@@ -164,13 +164,13 @@ def analyse(results: StudyResults) -> Analysis:
 
 
 def _losses(results: StudyResults) -> dict[tuple[str, str, int], float]:
-    """Validation loss of each transfer's best evaluation, where it is known."""
+    """Returns the validation loss of each transfer's best evaluation, where known."""
     orders = {place: order_of(run) for place, run in results.runs.items() if run.looks}
     return {place: -order[1] for place, order in orders.items() if math.isfinite(order[1])}
 
 
 def _keys(results: StudyResults) -> dict[Measure, KeySimilarities]:
-    """What compares keys, by measure; none without keys."""
+    """Returns the similarities of keys by measure; none without keys."""
     found: dict[Measure, KeySimilarities] = {}
     if results.source_keys:
         found |= {metric: KeySimilarities(results, metric) for metric in METRICS}
@@ -182,11 +182,11 @@ def _keys(results: StudyResults) -> dict[Measure, KeySimilarities]:
 def _correlations(
     keys: KeySimilarities | None, measured: Array, grid: ScoreArrays
 ) -> tuple[Correlation, ...]:
-    """Points as in figure 5 of SPoT: every source prompt, against the mean score from scratch.
+    """Returns correlations over the points of SPoT's figure 5: source prompts, against the mean score from scratch.
 
     Args:
-        keys: Gives the similarity of a source prompt; None: it is read off `measured`.
-        measured: `[S, T, N]`.
+        keys: Gives the similarity of a source prompt; None: it is taken from `measured`.
+        measured: `[S, T, N]` similarities.
         grid: The reported scores.
     """
     points: dict[int, list[tuple[str, int | None, float, float]]] = {t: [] for t in range(len(grid.targets))}
@@ -240,7 +240,7 @@ def _held_out(
 
 
 def _extra(results: StudyResults, grid: ScoreArrays) -> dict[Option, tuple[Array, Array]]:
-    """Validation and reported scores `[T, N]` of the other methods, in the order of the reported grid's seeds."""
+    """Returns validation and reported scores `[T, N]` of other methods, in the order of the reported grid's seeds."""
     found = {}
     for name, scores in results.extra.items():
         validation = ScoreArrays.of(scores, results.sources, results.targets)
@@ -254,10 +254,10 @@ def _extra(results: StudyResults, grid: ScoreArrays) -> dict[Option, tuple[Array
 
 
 def method_of(name: str) -> Option:
-    """Method, similarity metric and k of a name such as `weighted-average:average_tokens@3`.
+    """Returns method, similarity metric and k of a name such as `weighted-average:average_tokens@3`.
 
     Raises:
-        DataError: k is no number or the metric is unknown.
+        DataError: k is not a number, or the metric is unknown.
     """
     before, _, k = name.partition("@")
     method, _, metric = before.partition(":")
@@ -271,18 +271,18 @@ def method_of(name: str) -> Option:
 
 
 def chance(analysis: Analysis) -> float:
-    """Share of pairs that would pass as beyond noise if nothing differed, for the most frequent number of seeds."""
+    """Returns the share of pairs beyond noise if nothing differed, for the most frequent number of seeds."""
     sizes = [min(one.score.n, one.scratch.n) for one in analysis.changes if one.beyond_noise is not None]
     return chance_beyond_noise(max(set(sizes), key=sizes.count)) if sizes else math.nan
 
 
 def saturated(analysis: Analysis) -> list[str]:
-    """Targets without any error from scratch: no error reduction is defined for them."""
+    """Returns targets without any error from scratch, for which error reduction is undefined."""
     return [target for target in analysis.results.targets if analysis.reported.cell(None, target).mean >= 100]
 
 
 def learned(results: StudyResults, task: str, scratch: Mean) -> bool | None:
-    """Whether tuning from scratch got beyond majority and zero-shot by more than noise; None: not known."""
+    """Returns whether tuning from scratch beats majority and zero-shot by more than noise; None: not known."""
     floors = [found[task] for found in (results.majority, results.zero_shot) if task in found]
     if not floors or math.isnan(scratch.mean):
         return None

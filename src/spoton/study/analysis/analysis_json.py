@@ -15,7 +15,7 @@ ANALYSIS_FORMAT = "spoton-study-analysis-1"
 
 
 def analysis_json(analysis: Analysis) -> dict[str, Any]:
-    """The analysis as plain values; unknown numbers are None."""
+    """Returns the analysis as plain values; unknown numbers are None."""
     results, reported = analysis.results, analysis.reported
     left_out = {(source, target) for source, target, _ in results.left_out}
     missing = reported.missing(left_out)
@@ -82,7 +82,7 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def _dropped(analysis: Analysis, change: Change) -> dict[str, list[int]]:
-    """The seeds of a pair that successive halving ended early, if there are any."""
+    """Returns the seeds of a pair that successive halving ended early, if any."""
     seeds = [
         seed
         for seed in analysis.reported.seeds

@@ -1,9 +1,9 @@
-"""Do similar tasks transfer better? Correlation of similarity and error reduction, and how sure that is.
+"""Do similar tasks transfer better? Correlates similarity with error reduction, with intervals.
 
-Every source prompt is a point: its similarity to the target, averaged over the target's seeds, and what starting
-from it gained (SPoT, section 3.3 and figure 5). Prompts of one task from several seeds are no independent points, so
-p-values over prompts are too small; the interval therefore comes from a bootstrap over source *tasks*, which draws
-all prompts of a task or none.
+Every source prompt is a point: its similarity to the target, averaged over the target's seeds, and the gain from
+starting with it (SPoT, section 3.3 and figure 5). Prompts of one task from several seeds are not independent, so
+p-values over prompts are too small. The interval therefore comes from a bootstrap over source *tasks*, which draws all
+prompts of a task or none.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Correlation:
-    """How similarity and error reduction go together for one target.
+    """The correlation of similarity and error reduction for one target.
 
     Attributes:
         target: The target task.
-        n: Points, that is source prompts.
-        tasks: Source tasks among them.
+        n: Number of points, which are source prompts.
+        tasks: Number of source tasks among them.
         pearson: r; NaN for fewer than three points, or where either side is constant.
-        pearson_p: Two-sided, as if all points were independent.
-        interval: 95 % of r in the bootstrap over source tasks; NaN for fewer than four tasks.
+        pearson_p: Two-sided p-value, as if all points were independent.
+        interval: 95 % interval of r from the bootstrap over source tasks; NaN for fewer than four tasks.
         spearman: Rank correlation.
-        spearman_p: Two-sided, as if all points were independent.
+        spearman_p: Two-sided p-value, as if all points were independent.
         points: Source, seed, similarity, error reduction.
     """
 
@@ -49,12 +49,12 @@ class Correlation:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         low, high = self.interval
         return low > 0 or high < 0
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns plain values."""
         return {
             "target": self.target, "n": self.n, "tasks": self.tasks,
             "pearson": known(self.pearson), "pearson_p": known(self.pearson_p, 15),
@@ -68,7 +68,7 @@ class Correlation:
 
 
 def correlate(target: str, points: Sequence[tuple[str, int | None, float, float]]) -> Correlation:
-    """Pearson and Spearman correlation of points (source, seed, similarity, error reduction), by scipy."""
+    """Returns Pearson and Spearman correlations of points (source, seed, similarity, error reduction), by scipy."""
     whole = tuple(point for point in points if math.isfinite(point[2]) and math.isfinite(point[3]))
     places = {source: place for place, source in enumerate(sorted({source for source, *_ in whole}))}
     x, y = (np.array([point[i] for point in whole], dtype=float) for i in (2, 3))
@@ -84,13 +84,13 @@ def correlate(target: str, points: Sequence[tuple[str, int | None, float, float]
 
 
 def _interval(x: Array, y: Array, task: Array) -> tuple[float, float]:
-    """Percentile interval of r when whole tasks are drawn with replacement."""
+    """Returns the percentile interval of r when whole tasks are drawn with replacement."""
     tasks = int(task.max()) + 1
     if tasks < 4:
         return math.nan, math.nan
     drawn = np.random.default_rng(0).multinomial(tasks, np.full(tasks, 1 / tasks), size=RESAMPLES)
     r = _pearson(x, y, drawn[:, task].astype(float))
-    r = r[np.isfinite(r)]  # a draw of one task alone may have no spread
+    r = r[np.isfinite(r)]  # a draw of only one task may have no spread
     if not r.size:
         return math.nan, math.nan
     low, high = np.quantile(r, [0.025, 0.975])
@@ -98,7 +98,7 @@ def _interval(x: Array, y: Array, task: Array) -> tuple[float, float]:
 
 
 def _pearson(x: Array, y: Array, weights: Array) -> Array:
-    """Weighted r for each row of weights `[R, n]`."""
+    """Returns the weighted r for each row of weights `[R, n]`."""
     share = weights / weights.sum(axis=1, keepdims=True)
     dx, dy = x - (share @ x)[:, None], y - (share @ y)[:, None]
     xy, xx, yy = ((share * product).sum(axis=1) for product in (dx * dy, dx * dx, dy * dy))

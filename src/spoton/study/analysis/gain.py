@@ -1,4 +1,4 @@
-"""What each source gives each target: absolute gain, relative error reduction, and whether that is more than noise.
+"""Gains of each source for each target: absolute gain, relative error reduction, and comparison with noise.
 
 Scores are percentages, so the error of a score is 100 minus it.
 """
@@ -20,10 +20,10 @@ _DRAWS = 100_000
 
 
 def error_reduction(score: Array | float, base: Array | float) -> Any:
-    """Relative error reduction in percent: the share of the error of `base` that `score` is without.
+    """Returns the relative error reduction in percent: the share of `base`'s error that `score` removes.
 
-    `100 * ((100 - base) - (100 - score)) / (100 - base)`; it reproduces Table 7 of SPoT from Table 6. Where base
-    is 100 there is no error to reduce: NaN, so that means leave it out.
+    `100 * ((100 - base) - (100 - score)) / (100 - base)`; it reproduces Table 7 of SPoT from Table 6. Where base is
+    100 there is no error to reduce: the result is NaN, which means leave out.
 
     Examples:
         >>> round(float(error_reduction(97.0, 92.7)), 1)
@@ -44,13 +44,13 @@ class Change:
         score: Score after transfer.
         scratch: Score from scratch.
         gain: Difference of the means, in points.
-        error_reduction: Of the means, in percent.
-        error_reduction_std: Over seeds, each against its own run from scratch; where only means are known, propagated
-            from their deviations to first order.
+        error_reduction: Relative error reduction of the means, in percent.
+        error_reduction_std: Standard deviation over seeds, each against its own run from scratch; where only means are
+            known, propagated from their deviations to first order.
         beyond_noise: Whether the gain exceeds the standard deviation over seeds of either side; None: unknown.
-        p_value: Two-sided: of a paired t test over seeds where both sides have the same ones, else of Welch's; NaN with
-            fewer than two seeds.
-        interval: 95 % of the gain, by the same test.
+        p_value: Two-sided p-value: of a paired t test over seeds where both sides have the same ones, else of Welch's
+            t test; NaN with fewer than two seeds.
+        interval: 95 % interval of the gain, by the same test.
     """
 
     source: str
@@ -66,13 +66,13 @@ class Change:
 
     @property
     def outcome(self) -> str:
-        """`helps`, `hurts`, `within noise`, or `noise unknown` where there is no noise to compare with."""
+        """`helps`, `hurts`, `within noise`, or `noise unknown` where the noise is unknown."""
         if self.beyond_noise is None:
             return "noise unknown"
         return ("helps" if self.gain > 0 else "hurts") if self.beyond_noise else "within noise"
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns plain values."""
         return {
             "source": self.source, "target": self.target,
             **self.score.to_json(), "from_scratch": self.scratch.to_json(), "gain": known(self.gain),
@@ -83,7 +83,7 @@ class Change:
 
 
 def changes(grid: ScoreArrays) -> list[Change]:
-    """Every pair of which both sides have a score, source by source."""
+    """Returns the change of every pair with a score on both sides, source by source."""
     scratch = [grid.cell(None, target) for target in grid.targets]
     found = []
     for s, t in grid.pairs():
@@ -100,7 +100,7 @@ def changes(grid: ScoreArrays) -> list[Change]:
 
 
 def matrix(grid: ScoreArrays, found: list[Change], field: str) -> Array:
-    """A number of every pair as `[S, T]`; NaN where there is none."""
+    """Returns a field of every pair as `[S, T]`; NaN where there is none."""
     values = np.full((len(grid.sources), len(grid.targets)), np.nan)
     for one in found:
         values[grid.row[one.source], grid.column[one.target]] = getattr(one, field)
@@ -108,9 +108,9 @@ def matrix(grid: ScoreArrays, found: list[Change], field: str) -> Array:
 
 
 def adjusted(p_values: Array) -> Array:
-    """P-values for many tests at once (Benjamini and Hochberg 1995).
+    """Returns p-values adjusted for many tests (Benjamini and Hochberg 1995).
 
-    Of those below 0.05, 5 % at most are expected to be false alarms. NaN stays NaN and counts as no test.
+    At most 5 % of those below 0.05 are expected to be false positives. NaN stays NaN and does not count as a test.
     """
     tested = np.isfinite(p_values)
     result = np.full(p_values.shape, np.nan)
@@ -121,9 +121,9 @@ def adjusted(p_values: Array) -> Array:
 
 @functools.cache
 def chance_beyond_noise(n: int) -> float:
-    """How often the rule of `Change.beyond_noise` fires where source and scratch do not differ at all.
+    """Returns how often `Change.beyond_noise` is true where source and scratch do not differ.
 
-    For n seeds on either side and normal scores; by simulation, the same each time.
+    For n seeds on each side and normal scores, by a deterministic simulation.
     """
     if n < 2:
         return math.nan
@@ -133,7 +133,7 @@ def chance_beyond_noise(n: int) -> float:
 
 
 def _change(pair: tuple[str, str], score: Mean, scratch: Mean, after: Array, before: Array) -> Change:
-    """The change of a pair, from its means and its scores by seed `[N]`."""
+    """Returns the change of a pair from its means and its scores by seed `[N]`."""
     gain = score.mean - scratch.mean
     noise = max(score.std, scratch.std)
     spread = Mean.of(error_reduction(after, before)).std
@@ -148,7 +148,7 @@ def _change(pair: tuple[str, str], score: Mean, scratch: Mean, after: Array, bef
 
 
 def _compared(score: Mean, scratch: Mean, after: Array, before: Array) -> tuple[Interval, float]:
-    """Interval and p-value of a gain: paired where both sides have the same two or more seeds."""
+    """Returns the interval and p-value of a gain, paired where both sides have the same two or more seeds."""
     there = np.isfinite(after), np.isfinite(before)
     if there[0].sum() > 1 and (there[0] == there[1]).all():
         differences = (after - before)[there[0]]
@@ -161,7 +161,7 @@ def _compared(score: Mean, scratch: Mean, after: Array, before: Array) -> tuple[
 
 
 def _propagated(score: Mean, scratch: Mean) -> float:
-    """Standard deviation of the error reduction from those of both scores, taken as independent."""
+    """Returns the standard deviation of the error reduction from those of both scores, taken as independent."""
     error = 100 - scratch.mean
     if error <= 0:
         return math.nan

@@ -1,7 +1,7 @@
-"""Were k and the similarity picked on the answer? Leave one target out and see.
+"""Were k and the similarity chosen on the reported targets? Checks by leaving one target out.
 
-A study that reports its best k and metric has looked at every target to find them. Here each target gets the k and
-metric that the *other* targets would have chosen, by validation.
+A study that reports its best k and metric has used every target to find them. Here each target gets the k and metric
+that the *other* targets choose by validation.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class HeldOut:
     """A choice made without the target it is used for.
 
     Attributes:
-        question: What was chosen.
-        chosen: How many targets each option was chosen for.
+        question: What is chosen.
+        chosen: Number of targets that each option was chosen for.
         honest: The result where every target's option was chosen on the others, by validation.
-        picked: The result of the one option that looks best on all targets, by what is reported.
+        picked: The result of the single option with the best reported scores on all targets.
         picked_option: That option.
     """
 
@@ -42,7 +42,7 @@ class HeldOut:
     picked_option: str
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns plain values."""
         return {
             "question": self.question, "chosen": dict(self.chosen), "honest": self.honest.to_json(),
             "picked_on_the_answer": self.picked.to_json(), "picked_option": self.picked_option,
@@ -51,18 +51,18 @@ class HeldOut:
 
 
 def metric_for_k(choices: SourceChoices, baseline: Array, k: int) -> HeldOut | None:
-    """The similarity for best-of-top-k, chosen on the other targets; None with fewer than two targets or metrics.
+    """Chooses the similarity for best-of-top-k on the other targets; None with fewer than two targets or metrics.
 
     Args:
-        choices: The study.
+        choices: The study's choices.
         baseline: `[T, N]` validation scores from scratch.
-        k: How many sources are tried.
+        k: Number of sources to try.
     """
     return leave_one_target_out(choices, f"similarity for k = {k}", _best_of_top(choices, [k]), baseline)
 
 
 def smallest_k(choices: SourceChoices, baseline: Array) -> HeldOut | None:
-    """The smallest k, with its similarity, that keeps `KEEP` of the largest k's gain; chosen on the other targets."""
+    """Chooses, on the other targets, the smallest k and its similarity that keep `KEEP` of the largest k's gain."""
     question = f"smallest k, and its similarity, that keeps {KEEP:.0%} of the gain of trying all"
     options = _best_of_top(choices, choices.sizes)
     return leave_one_target_out(choices, question, options, baseline, frugal=True)
@@ -76,17 +76,17 @@ def leave_one_target_out(
     *,
     frugal: bool = False,
 ) -> HeldOut | None:
-    """Chooses one of several options for each target by the validation scores of the others.
+    """Chooses an option for each target by the validation scores of the others.
 
     Args:
-        choices: The study.
+        choices: The study's choices.
         question: What is chosen.
         options: `[T, N]` validation and reported scores of every option.
         baseline: `[T, N]` validation scores from scratch.
-        frugal: Choose the smallest k that keeps `KEEP` of the gain of the largest k, instead of the largest gain.
+        frugal: Whether to choose the smallest k that keeps `KEEP` of the largest k's gain, instead of the largest gain.
 
     Returns:
-        None if there are fewer than two targets or options.
+        The choice; None if there are fewer than two targets or options.
     """
     targets = choices.retrievable
     if len(targets) < 2 or len(options) < 2:
@@ -124,13 +124,13 @@ def _best_of_top(choices: SourceChoices, sizes: Iterable[int]) -> dict[Option, t
 
 
 def _changes(scores: Array, baseline: Array, targets: list[int]) -> Array:
-    """`[T, 2]` sum and number of the changes of each target, so that leaving one out is a subtraction."""
+    """Returns `[T, 2]` sum and count of each target's changes, so that leaving one out is a subtraction."""
     change = (scores - baseline)[targets]
     return np.stack([np.nansum(change, axis=1), np.isfinite(change).sum(axis=1)], axis=1)
 
 
 def _mean(sum_and_number: Array) -> float:
-    """The mean change; the worst there is where nothing is known."""
+    """Returns the mean change; minus infinity where nothing is known."""
     total, number = sum_and_number.tolist()
     return total / number if number else -np.inf
 
@@ -140,7 +140,7 @@ def _largest(gains: Mapping[Option, float]) -> Option:
 
 
 def _smallest(gains: Mapping[Option, float]) -> Option:
-    """Smallest k with enough gain, the better similarity of those."""
+    """Returns the option with the smallest k that has enough gain, with the better similarity on a tie."""
     everything = max(gains, key=lambda option: (option[2] or 0, gains[option]))
     enough = [option for option in gains if gains[option] >= KEEP * gains[everything]] or [everything]
     return min(enough, key=lambda option: (option[2] or 0, -gains[option]))

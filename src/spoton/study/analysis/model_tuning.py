@@ -1,6 +1,6 @@
-"""Transfer next to the paper's baselines, target by target: zero-shot, from scratch, transfer, retrieval, model tuning.
+"""Transfer next to the paper's baselines by target: zero-shot, from scratch, transfer, retrieval, model tuning.
 
-Also what each costs: the numbers tuned per task, their bytes, and how many times a prompt fits into the model.
+Also their costs: the parameters tuned per task, their bytes, and how many times larger than a prompt the model is.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from spoton.study.results.score_arrays import NOTHING, Array, Mean, ScoreArrays,
 from spoton.study.results.study_results import MODEL_TUNING
 
 RETRIEVED = 3
-"""How many of the most similar sources are tried in the column of retrieval; fixed, so that no result picks it."""
+"""Number of most similar sources tried in the retrieval column; fixed, so that no result chooses it."""
 
 
 def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
-    """Scores of the reported split by target, and what is tuned; None if no model was tuned.
+    """Returns scores of the reported split by target, and tuned parameters; None if no model was tuned.
 
-    Transfer is the source that is best by validation in each seed; retrieval the best by validation of the
-    `RETRIEVED` most similar ones. All are means over seeds.
+    Transfer uses the best source by validation in each seed; retrieval the best by validation of the `RETRIEVED` most
+    similar ones. All are means over seeds.
     """
     results = analysis.results
     scores = results.reported_extra.get(MODEL_TUNING)
@@ -46,7 +46,7 @@ def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
 
 
 def ratio(metadata: Mapping[str, Any]) -> float | None:
-    """How many times as many numbers model tuning tunes per task as prompt tuning; None if either is unknown."""
+    """Returns the ratio of parameters per task in model tuning to prompt tuning; None if either is unknown."""
     tuned = metadata.get("tuned", {})
     if not {"prompt", "model"} <= tuned.keys():
         return None
@@ -54,7 +54,7 @@ def ratio(metadata: Mapping[str, Any]) -> float | None:
 
 
 def ratio_sentence(analysis: Analysis) -> str:
-    """The ratio in words; nothing if it is unknown."""
+    """Returns the ratio in words; empty if unknown."""
     times = ratio(analysis.results.metadata)
     return (
         ""

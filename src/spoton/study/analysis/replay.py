@@ -1,7 +1,7 @@
-"""What successive halving would have done to a study that ran without it: its rungs, replayed on the recorded looks.
+"""Replays successive halving on a study that ran without it: applies its rungs to the recorded evaluations.
 
-Nothing is computed anew: a prompt goes exactly as it went, only less far, so what would have been dropped, how many
-steps that saves and whose test score would have been reported all follow from what is written down.
+Nothing is recomputed: a prompt's run stays the same, only shorter. So the records give which prompts would have been
+dropped, how many steps that saves and whose test score would have been reported.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from spoton.tuning.halving import Halving
 _KEEP = 0.5  # successive halving proper
 
 _FRACTIONS = ((1 / 2,), (1 / 4,), (1 / 4, 1 / 2), (1 / 8, 1 / 4, 1 / 2))
-"""Rungs that are replayed, as shares of the steps."""
+"""Rungs to replay, as shares of the steps."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A halving, replayed.
+    """A replayed halving.
 
     Attributes:
         halving: Its rungs and share.
-        groups: Targets and seeds with at least two sources whose looks are known.
-        dropped: Transfer cells that would have been dropped.
-        cells: Transfer cells in these groups.
-        saved: Share of their steps that would not have been taken.
-        same: Groups in which the source chosen by validation would have been the same.
-        change: What choosing by validation among those that are left changes in the reported score, in points, against
-            choosing among all; averaged over targets, then over seeds.
+        groups: Number of targets and seeds with at least two sources whose evaluations are known.
+        dropped: Number of transfer cells that would have been dropped.
+        cells: Number of transfer cells in these groups.
+        saved: Share of their steps that would have been saved.
+        same: Number of groups in which validation would have chosen the same source.
+        change: Change of the reported score, in points, from choosing by validation among the remaining sources instead
+            of all; averaged over targets, then over seeds.
     """
 
     halving: Halving
@@ -47,7 +47,7 @@ class Replay:
     change: Mean
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns plain values."""
         return {
             "rungs": self.halving.rungs, "keep": self.halving.keep, "groups": self.groups, "cells": self.cells,
             "dropped": self.dropped, "steps_saved": known(self.saved), "same_choice": self.same,
@@ -56,7 +56,7 @@ class Replay:
 
 
 def replays(results: StudyResults) -> tuple[Replay, ...]:
-    """Several halvings, replayed on the transfer cells of a study that ran without."""
+    """Returns several halvings replayed on the transfer cells of a study that ran without halving."""
     groups = _groups(results)
     found: dict[tuple[int, ...], Replay] = {}
     for fractions in _FRACTIONS:
@@ -67,7 +67,7 @@ def replays(results: StudyResults) -> tuple[Replay, ...]:
 
 
 def replay(results: StudyResults, halving: Halving) -> Replay:
-    """One halving, replayed."""
+    """Replays one halving."""
     dropped = cells = same = 0
     taken = everything = 0.0
     changes: dict[int, list[float]] = {}
@@ -100,7 +100,7 @@ def replay(results: StudyResults, halving: Halving) -> Replay:
 
 
 def _groups(results: StudyResults) -> dict[tuple[str, int], dict[str, TransferRun]]:
-    """Runs by source, of each target and seed with more than one; those in which something was dropped are no use."""
+    """Returns runs by source for each target and seed with more than one; groups with dropped runs are unusable."""
     found: dict[tuple[str, int], dict[str, TransferRun]] = {}
     for (source, target, seed), run in results.runs.items():
         found.setdefault((target, seed), {})[source] = run
@@ -112,7 +112,7 @@ def _groups(results: StudyResults) -> dict[tuple[str, int], dict[str, TransferRu
 
 
 def _rung(groups: Sequence[Mapping[str, TransferRun]], fraction: float) -> int:
-    """The step nearest to a share of all steps at which every prompt was looked at, before the last one; 0: none."""
+    """Returns the common evaluation step nearest to a share of all steps, before the last one; 0: none."""
     runs = [run for group in groups for run in group.values()]
     if not runs:
         return 0
@@ -125,11 +125,11 @@ def _rung(groups: Sequence[Mapping[str, TransferRun]], fraction: float) -> int:
 
 
 def _best(runs: Mapping[str, TransferRun], sources: Sequence[str]) -> set[str]:
-    """The sources that validation chooses: by score, then by loss; all that are equal, as in `SourceChoices`."""
+    """Returns the sources that validation chooses, by score, then by loss; all ties, as in `SourceChoices`."""
     orders = {source: order_of(runs[source]) for source in sources}
     return {source for source in sources if orders[source] == max(orders.values())}
 
 
 def order_of(run: TransferRun) -> tuple[float, float]:
-    """Validation score and minus loss of a run's best evaluation; higher is better."""
+    """Returns validation score and negative loss of a run's best evaluation; higher is better."""
     return max((look["validation"], -look.get("validation_loss", math.inf)) for look in run.looks)

@@ -1,4 +1,4 @@
-"""How alike the tasks of a study are: similarities of their keys, averaged over pairs of seeds, and their clusters."""
+"""Similarity of a study's tasks: similarities of their keys, averaged over pairs of seeds, and their clusters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from spoton.study.results.study_results import Matrix, StudyResults, TransferRun
 from spoton.transfer.similarity import Metric, similarity
 
 Measure = Literal["average_tokens", "per_token_average", "maximum_token", "displacement", "untuned_loss"]
-"""By what sources are ranked for a target: similarity of keys (`Metric`); `displacement`, the cosine of the mean tokens
-of keys minus their starts (arXiv 2408.01119); `untuned_loss`, how low the loss of the untuned source is on the target's
-validation rows."""
+"""Measures that rank sources for a target: similarity of keys (`Metric`); `displacement`, the cosine of the mean tokens
+of keys minus their starts (arXiv 2408.01119); `untuned_loss`, how low the source's loss is on the target's validation
+rows before tuning."""
 
 _Key = tuple[str, int]
 _REMEMBERED = 0.1
@@ -31,14 +31,14 @@ class TaskSimilarities:
     """A similarity matrix of tasks.
 
     Attributes:
-        metric: Which measure.
+        metric: The measure.
         tasks: K names, sources first.
-        values: `[K, K]` mean over all pairs of seeds (SPoT, section 3.2), on the diagonal like everywhere.
-        order: The tasks' places when similar ones stand together.
+        values: `[K, K]` mean over all pairs of seeds (SPoT, section 3.2), also on the diagonal.
+        order: Indices of the tasks with similar ones together.
         tree: The clusters as scipy's linkage matrix `[K - 1, 4]`; None for fewer than three tasks.
-        same_seed: Mean similarity of different tasks of one seed.
-        other_seed: Mean similarity of different tasks of different seeds. Where this is much lower, keys remember the
-            start they had in common.
+        same_seed: Mean similarity of different tasks with the same seed.
+        other_seed: Mean similarity of different tasks with different seeds. Where this is much lower, keys remember
+            their common start.
     """
 
     metric: Measure
@@ -51,12 +51,12 @@ class TaskSimilarities:
 
     @property
     def remember_start(self) -> bool | None:
-        """Whether keys of one seed are more alike than of different seeds by more than a tenth; None: not known."""
+        """Whether keys of one seed are more similar than those of different seeds by more than 0.1; None: not known."""
         difference = self.same_seed - self.other_seed
         return None if math.isnan(difference) else difference > _REMEMBERED
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, rows in the order of the clusters."""
+        """Returns plain values, with rows in the order of the clusters."""
         return {
             "tasks": [self.tasks[place] for place in self.order],
             "matrix": [[known(self.values[a, b]) for b in self.order] for a in self.order],
@@ -65,7 +65,7 @@ class TaskSimilarities:
 
 
 class KeySimilarities:
-    """Similarities of all keys of a study, or of their displacements, by one metric; each pair is computed once."""
+    """Similarities of all keys of a study, or of their displacements, by one metric; computes each pair once."""
 
     def __init__(self, results: StudyResults, measure: Metric | Literal["displacement"]) -> None:
         self.measure: Measure = measure
@@ -80,10 +80,10 @@ class KeySimilarities:
         self._of_target = _by_task(targets)
 
     def between(self, a: Matrix, b: Matrix) -> float:
-        """Similarity of two keys.
+        """Returns the similarity of two keys.
 
         Raises:
-            DataError: They differ in width, so they are of different models.
+            DataError: They differ in width, so they belong to different models.
         """
         pair = (id(a), id(b)) if id(a) < id(b) else (id(b), id(a))
         if pair not in self._known:
@@ -94,7 +94,7 @@ class KeySimilarities:
         return self._known[pair]
 
     def to_target(self, source: str, seed: int | None, target: str) -> float:
-        """Similarity of a source's prompt of a seed to a target, averaged over the target's seeds; NaN without keys.
+        """Returns the similarity of a source's prompt of a seed to a target, over the target's seeds; NaN without keys.
 
         A source without a prompt of that seed counts with all its prompts.
         """
@@ -104,13 +104,13 @@ class KeySimilarities:
         return self._mean(prompts, self._of_target.get(target, {}))
 
     def tasks(self, source: str, target: str) -> float:
-        """Similarity of a source task to a target task, averaged over all pairs of seeds; NaN without keys."""
+        """Returns the similarity of a source task to a target task, over all pairs of seeds; NaN without keys."""
         return self._mean(self._of_source.get(source, {}), self._of_target.get(target, {}))
 
     def by_seed(self, grid: ScoreArrays) -> Array:
-        """`[S, T, N]`: similarity of source and target key of one seed; of the tasks where a key of it is missing.
+        """Returns `[S, T, N]` similarities of keys of the same seed, or of the tasks where such a key is missing.
 
-        A source with one key, such as a library's prompt, has it for every seed.
+        A source with a single key, such as a library's prompt, uses it for every seed.
         """
         values = np.full(grid.transfer.shape, np.nan)
         for s, t in grid.pairs():
@@ -125,7 +125,7 @@ class KeySimilarities:
         return values
 
     def matrix(self) -> TaskSimilarities:
-        """All tasks against all, and their order by hierarchical clustering (average linkage of 1 - similarity)."""
+        """Returns all similarities of tasks, ordered by hierarchical clustering (average linkage of 1 - similarity)."""
         keys = {
             task: {**self._of_target.get(task, {}), **self._of_source.get(task, {})}
             for task in self._tasks
@@ -160,7 +160,7 @@ class KeySimilarities:
 
 
 def untuned_losses(runs: Mapping[tuple[str, str, int], TransferRun], grid: ScoreArrays) -> Array:
-    """`[S, T, N]`: minus the validation loss of each source on each target before any step; NaN where unknown."""
+    """Returns `[S, T, N]`: negative validation loss of each source on each target before any step; NaN if unknown."""
     first = {place: run.looks[0] for place, run in runs.items() if run.looks}
     return grid.laid_out(
         {
@@ -172,9 +172,9 @@ def untuned_losses(runs: Mapping[tuple[str, str, int], TransferRun], grid: Score
 
 
 def cluster_tree(values: Array) -> Array | None:
-    """Clusters of tasks: average linkage of 1 - similarity, neighbours as similar as they can be.
+    """Clusters tasks by average linkage of 1 - similarity, with an optimal order of leaves.
 
-    Only pairs of different tasks are read: a task with itself joins nothing.
+    Only pairs of different tasks are used.
 
     Args:
         values: `[K, K]`, symmetric.
@@ -191,7 +191,7 @@ def cluster_tree(values: Array) -> Array | None:
 
 
 def leaf_order(tree: Array | None, tasks: int) -> tuple[int, ...]:
-    """Places of tasks in the order of a tree's leaves, so that similar ones stand together."""
+    """Returns indices of tasks in the order of a tree's leaves, so that similar ones are together."""
     if tree is None:
         return tuple(range(tasks))
     return tuple(int(leaf) for leaf in hierarchy.leaves_list(tree))

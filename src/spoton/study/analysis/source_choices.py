@@ -1,12 +1,12 @@
-"""How much of the oracle's gain does retrieval keep? Table 3 of SPoT for any study.
+"""How much of the oracle's gain does retrieval keep? Computes Table 3 of SPoT for any study.
 
 Everything is chosen by validation and reported on the reported split (test, where there is one). Only the oracle
-looks at what it reports, which is why nothing can beat it. Each seed is a study of its own: its sources are ranked by
-the similarity of their keys to the target's key of that seed, and changes are against its own run from scratch, or
-against the mean from scratch where a seed has none. Means and deviations are over seeds, of averages over targets.
+chooses by the reported scores, so nothing can beat it. Each seed is a separate study: its sources are ranked by the
+similarity of their keys to the target's key of that seed, and changes are against its own run from scratch, or against
+the mean from scratch where a seed has none. Means and deviations are over seeds, of averages over targets.
 
-Sources that validation cannot tell apart are told apart by their validation loss, where it is known; what is left of
-a tie is averaged over, so that no order of names or of similarity decides.
+Validation loss, where known, breaks ties in the validation score. Remaining ties are averaged, so that neither the
+order of names nor similarity decides.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from spoton.study.results.score_arrays import Array, Mean, Places, ScoreArrays, 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one way of using sources gives: a row of Table 3.
+    """The result of one way of using sources: a row of Table 3.
 
     Attributes:
         method: `baseline`, `best-of-top-k`, `random`, `oracle`, `best-by-validation`, or another name.
-        metric: The similarity that ranks, if any.
-        k: How many sources are tried or combined, if that matters.
+        metric: The similarity for ranking, if any.
+        k: Number of sources tried or combined, if that matters.
         absolute: Change of the score in points, averaged over targets.
         relative: Relative error reduction in percent, averaged over targets.
         average: The score itself, averaged over targets.
         kept: Share of the oracle's absolute change on the same targets; NaN where that is not positive.
-        targets: How many targets the averages are over.
+        targets: Number of targets in the averages.
     """
 
     method: str
@@ -53,11 +53,11 @@ class MethodResult:
 
     @property
     def within_noise(self) -> bool | None:
-        """Whether the change is no larger than its deviation over seeds; None: unknown (fewer than two seeds)."""
+        """Whether the change is at most its deviation over seeds; None: unknown (fewer than two seeds)."""
         return None if math.isnan(self.absolute.std) else abs(self.absolute.mean) <= self.absolute.std
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns plain values."""
         return {
             "method": self.method, "metric": self.metric, "k": self.k, "absolute": self.absolute.to_json(),
             "relative": self.relative.to_json(), "average": self.average.to_json(), "kept": known(self.kept),
@@ -67,16 +67,16 @@ class MethodResult:
 
 @dataclass(frozen=True, eq=False)
 class SourceChoices:
-    """What can be chosen from, and what comes of it.
+    """The sources to choose from, and the results of choosing.
 
     Attributes:
         chosen_by: `[S, T, N]` validation scores.
         reported: `[S, T, N]` scores of the reported split.
         scratch: `[T, N]` reported scores from scratch, or their mean where a seed has none.
         similarity: `[S, T, N]` by metric; NaN where a key is missing.
-        seeds: N seeds; (None,) if there are means over seeds only.
-        targets: Places of targets to average over: those with a score from scratch and a source in every seed; where
-            there is no such target, those with both in some seed.
+        seeds: N seeds; (None,) if there are only means over seeds.
+        targets: Indices of targets to average over: those with a score from scratch and a source in every seed; without
+            such a target, those with both in some seed.
         loss: `[S, T, N]` validation losses, which break ties; NaN where unknown.
     """
 
@@ -97,12 +97,12 @@ class SourceChoices:
         similarity: Mapping[Measure, Array],
         losses: Mapping[tuple[str, str, int], float] | None = None,
     ) -> SourceChoices:
-        """Lays the validation scores out like the reported ones; a cell needs both.
+        """Aligns the validation scores with the reported ones; a cell needs both.
 
         Args:
             validation: Scores by which everything is chosen.
-            reported: Scores that are reported.
-            similarity: `[S, T, N]` by metric, laid out like the reported scores.
+            reported: Reported scores.
+            similarity: `[S, T, N]` by metric, aligned with the reported scores.
             losses: Validation loss by source, target and seed.
         """
         chosen_by = aligned(validation, reported, validation.transfer)
@@ -110,7 +110,7 @@ class SourceChoices:
         usable = np.isfinite(reported.scratch_or_mean) & both.any(axis=0)
         tried: NDArray[np.bool_] = np.asarray(
             both.any(axis=(0, 1))
-        )  # a seed that has runs from scratch alone is no study of transfer
+        )  # a seed with only runs from scratch is not a study of transfer
         whole = np.flatnonzero(usable[:, tried].all(axis=1)) if tried.any() else np.array([], dtype=np.intp)
         return cls(
             np.where(both, chosen_by, np.nan), np.where(both, reported.transfer, np.nan),
@@ -126,23 +126,23 @@ class SourceChoices:
         return range(1, int(present.max(initial=0)) + 1)
 
     def ranked_sizes(self, metric: Measure) -> range:
-        """Every k from 1 to the largest number of sources of a target that can be ranked."""
+        """Returns every k from 1 to the largest number of a target's sources that can be ranked."""
         there = np.isfinite(self.reported) & np.isfinite(self.similarity[metric])
         return range(1, int(there.sum(axis=0).max(initial=0)) + 1)
 
     @cached_property
     def retrievable(self) -> tuple[int, ...]:
-        """Places of targets that every retrieval figure is over: those whose sources can be ranked."""
+        """Indices of the targets in every retrieval figure: those whose sources can be ranked."""
         ranked = [np.asarray(np.isfinite(values).any(axis=(0, 2))) for values in self.similarity.values()]
         if not ranked:
             return self.targets
         return tuple(t for t in self.targets if all(one[t] for one in ranked))
 
     def each(self, choose: Callable[[Places, int, int], float]) -> Array:
-        """`[T, N]`: what a choice gives for each target and seed; NaN where there is no source.
+        """Returns `[T, N]` results of a choice for each target and seed; NaN where there is no source.
 
         Args:
-            choose: Takes the places of the sources that are there, the target's and the seed's.
+            choose: Takes the indices of the available sources, of the target and of the seed.
         """
         result = np.full(self.scratch.shape, np.nan)
         for t, n in np.ndindex(*result.shape):
@@ -152,21 +152,21 @@ class SourceChoices:
         return result
 
     def ranked(self, metric: Measure, there: Places, t: int, n: int) -> Places:
-        """Places of the sources that have a key, most similar first; none if the target has no key."""
+        """Returns the indices of sources with a key, most similar first; none if the target has no key."""
         similarity = self.similarity[metric][there, t, n]
         return there[np.argsort(-similarity, kind="stable")][: int(np.isfinite(similarity).sum())]
 
     def has_keys(self, metric: Measure) -> bool:
-        """Whether sources can be ranked for any target."""
+        """Returns whether sources can be ranked for any target."""
         return bool(np.isfinite(self.similarity[metric]).any())
 
     def best_of_top(self, metric: Measure, k: int, *, on_validation: bool = False) -> Array:
-        """`[T, N]` scores of the best by validation among the k most similar sources; NaN where none has a key."""
+        """Returns `[T, N]` scores of the best of the k most similar sources by validation; NaN where none has a key."""
         curves = self._best_of_every_top(metric)[0 if on_validation else 1]
         return curves[min(k, len(curves)) - 1] if len(curves) else np.full(self.scratch.shape, np.nan)
 
     def _best_of_every_top(self, metric: Measure) -> tuple[Array, Array]:
-        """`[K, T, N]` validation and reported scores for every k, each target's sources gone through once."""
+        """Returns `[K, T, N]` validation and reported scores for every k, in one pass over each target's sources."""
         if metric not in self._curves:
             shape = (len(self.sizes), *self.scratch.shape)
             validation, reported = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -180,32 +180,32 @@ class SourceChoices:
                         best.append(place)
                     validation[k, t, n] = self.chosen_by[best[0], t, n]
                     reported[k, t, n] = self.reported[best, t, n].mean()
-                if order.size:  # more than there are is all of them
+                if order.size:  # a larger k takes all sources
                     validation[order.size :, t, n] = validation[order.size - 1, t, n]
                     reported[order.size :, t, n] = reported[order.size - 1, t, n]
             self._curves[metric] = validation, reported
         return self._curves[metric]
 
     def best_by_validation(self, *, on_validation: bool = False) -> Array:
-        """`[T, N]` scores of the best by validation among all sources."""
+        """Returns `[T, N]` scores of the best source by validation."""
         scores = self.chosen_by if on_validation else self.reported
         return self.each(lambda there, t, n: float(scores[self.best(there, t, n), t, n].mean()))
 
     def oracle(self) -> Array:
-        """`[T, N]` the highest reported score of all sources."""
+        """Returns `[T, N]` the highest reported score of all sources."""
         return self.each(lambda there, t, n: float(self.reported[there, t, n].max()))
 
     def random(self, k: int) -> Array:
-        """`[T, N]` expected score of the best by validation among k random sources; exact, by order statistics."""
+        """Returns `[T, N]` expected scores of the best of k random sources; exact, by order statistics."""
         curve: Array = self._random_curves[min(k, len(self.sizes)) - 1]
         return curve
 
     @cached_property
     def _random_curves(self) -> Array:
-        """`[K, T, N]` what `random` gives for every k."""
+        """`[K, T, N]` results of `random` for every k."""
         result = np.full((len(self.sizes), *self.scratch.shape), np.nan)
         for t, n in np.ndindex(*self.scratch.shape):
-            groups: dict[tuple[float, float], list[float]] = {}  # sources that validation cannot tell apart
+            groups: dict[tuple[float, float], list[float]] = {}  # sources tied by validation
             for place in np.flatnonzero(np.isfinite(self.reported[:, t, n])).tolist():
                 groups.setdefault(self._order(place, t, n), []).append(float(self.reported[place, t, n]))
             if groups:
@@ -213,7 +213,7 @@ class SourceChoices:
                 there = sum(group.size for group in best_first)
                 left = there - np.cumsum([0, *(group.size for group in best_first)])
                 k = np.minimum(np.arange(1, len(self.sizes) + 1), there)[:, None]
-                # That all drawn are among the so many worst; so a difference is that a group has the best one drawn.
+                # P(all drawn sources are among the worst ones); a difference is P(a group has the best one drawn).
                 among_worst = comb(left[None], k) / comb(there, k)
                 result[:, t, n] = -np.diff(among_worst, axis=1) @ [group.mean() for group in best_first]
         return result
@@ -226,15 +226,15 @@ class SourceChoices:
         scores: Array,
         among: tuple[int, ...] | None = None,
     ) -> MethodResult:
-        """The row of Table 3 for `[T, N]` scores.
+        """Returns the row of Table 3 for `[T, N]` scores.
 
         Args:
-            method: What to call it.
+            method: Name of the method.
             metric: The similarity, if any.
-            k: How many sources are used, if that matters.
-            scores: What it gives.
-            among: Places of targets to average over; None: all usable ones. Those without a score in every seed in
-                which others have one are left out.
+            k: Number of sources used, if that matters.
+            scores: The method's scores.
+            among: Indices of targets to average over; None: all usable ones. Targets that lack a score in a seed where
+                others have one are left out.
         """
         usable = self.targets if among is None else among
         seeds = np.isfinite(self.scratch[list(usable)]).any(axis=0)
@@ -255,7 +255,7 @@ class SourceChoices:
         return self.oracle()
 
     def best(self, among: Places, t: int, n: int) -> Places:
-        """The best by validation, then by validation loss; several if nothing tells them apart."""
+        """Returns the best by validation, then by validation loss; several on a tie."""
         orders = [self._order(place, t, n) for place in among.tolist()]
         return among[[order == max(orders) for order in orders]]
 
@@ -264,14 +264,14 @@ class SourceChoices:
         return float(self.chosen_by[place, t, n]), -math.inf if math.isnan(loss) else -float(loss)
 
     def average(self, values: Array) -> Mean:
-        """Over targets, then over seeds."""
+        """Averages over targets, then over seeds."""
         seeds = [column[np.isfinite(column)].mean() for column in values.T if np.isfinite(column).any()]
         found = Mean.of(np.array(seeds))
         return found if self.seeds != (None,) else Mean(found.mean, found.std, 0)
 
 
 def aligned(grid: ScoreArrays, like: ScoreArrays, values: Array) -> Array:
-    """`[..., N]` of one grid in the order of another's seeds; NaN for seeds that it lacks."""
+    """Returns `[..., N]` of one grid in the order of another's seeds; NaN for seeds that it lacks."""
     result = np.full((*values.shape[:-1], len(like.seeds)), np.nan)
     for n, seed in enumerate(like.seeds):
         if seed in grid.seeds:
@@ -280,16 +280,16 @@ def aligned(grid: ScoreArrays, like: ScoreArrays, values: Array) -> Array:
 
 
 def ndcg(choices: SourceChoices, metric: Measure | None) -> Mean:
-    """How well a similarity orders the sources: normalised discounted cumulative gain over the whole ranking.
+    """Returns the normalised discounted cumulative gain of a similarity's whole ranking of sources.
 
     A source's relevance for a target is its reported score above the worst source's, discounted by `log2(rank + 1)`;
-    1 is the best order. Only sources with a key are ordered. Without a metric: what a random order is expected to
-    reach, which is what sources that are all alike in similarity get.
+    1 is the best order. Only sources with a key are ranked. Without a metric, returns the expected value of a random
+    order, which sources of equal similarity also get.
     """
 
     def choose(there: Places, t: int, n: int) -> float:
         order = there if metric is None else choices.ranked(metric, there, t, n)
-        if order.size < 2:  # nothing to order
+        if order.size < 2:  # nothing to rank
             return math.nan
         relevance = choices.reported[order, t, n] - choices.reported[order, t, n].min()
         if not relevance.any():
@@ -301,7 +301,7 @@ def ndcg(choices: SourceChoices, metric: Measure | None) -> Mean:
 
 
 def regret(choices: SourceChoices, metric: Measure | None, k: int) -> Mean:
-    """Percent of the best source's score that is lost by trying the k most similar ones only.
+    """Returns the percent of the best source's score lost by trying only the k most similar ones.
 
     `100 * (best of all - best by validation of the k) / best of all`. Without a metric: k random sources.
     """

@@ -1,11 +1,11 @@
-"""Is it the relation that helps? Gains in level and in speed by what a run started from.
+"""Does the relation between tasks help? Compares gains in score and speed by a run's kind of start.
 
-Starts are grouped: sources of the target's own family, sources of other families, and noise. All that starts from a
-tuned prompt could gain for reasons that have nothing to do with what the prompt knows: another scale, a longer way
-travelled. If only related sources gain, the knowledge does it.
+Starts are grouped: sources of the target's own family, sources of other families, and noise. Any start from a tuned
+prompt could gain for reasons other than the prompt's knowledge, such as a different scale or more training. If only
+related sources gain, the knowledge is the reason.
 
-Everything is paired: each run against the run from scratch of its target and seed. A group has one value for each
-target and seed, the mean over its sources; intervals draw targets, and seeds within them.
+Everything is paired: each run is compared with the run from scratch of its target and seed. A group has one value per
+target and seed, the mean over its sources; intervals resample targets, and seeds within them.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Effect:
     """A mean over targets of means over seeds.
 
     Attributes:
-        mean: NaN if there is nothing.
-        interval: 95 %, by a bootstrap over targets and seeds.
-        targets: How many targets it is over.
-        runs: How many targets and seeds.
+        mean: The mean; NaN if there are no values.
+        interval: 95 % interval, by a bootstrap over targets and seeds.
+        targets: Number of targets.
+        runs: Number of pairs of target and seed.
     """
 
     mean: float
@@ -45,7 +45,7 @@ class Effect:
 
     @classmethod
     def of(cls, values: Array) -> Effect:
-        """The effect of `[T, N]` values, NaN where there is none."""
+        """Returns the effect of `[T, N]` values, NaN where there is none."""
         rows = [row[np.isfinite(row)] for row in values if np.isfinite(row).any()]
         mean = float(np.mean([row.mean() for row in rows])) if rows else np.nan
         return cls(mean, hierarchical(values), len(rows), sum(row.size for row in rows))
@@ -59,14 +59,14 @@ class Effect:
 
 @dataclass(frozen=True)
 class StartGroup:
-    """What runs of a group give against tuning from scratch.
+    """Results of a group's runs relative to tuning from scratch.
 
     Attributes:
-        name: Of the group, or `DIFFERENCE`.
-        gain: In points of the reported score.
-        area: Mean height of the learning curve above that from scratch, on the validation split.
-        arrived: Share of runs that reach what tuning from scratch ends with, on the validation split.
-        steps: Steps until then, as a share of the steps from scratch takes; of the runs that arrive.
+        name: Name of the group, or `DIFFERENCE`.
+        gain: Gain in points of the reported score.
+        area: Mean height of the learning curve above the one from scratch, on the validation split.
+        arrived: Share of runs that reach the final level of tuning from scratch, on the validation split.
+        steps: Steps until then, as a share of the steps from scratch; only over runs that reach it.
     """
 
     name: str
@@ -88,12 +88,12 @@ _Values = dict[str, Array]
 
 
 def start_groups(results: StudyResults, grid: ScoreArrays) -> tuple[StartGroup, ...]:
-    """The groups that the study has, and the difference of related and unrelated sources on targets that have both.
+    """Returns the study's groups, and the difference of related and unrelated sources on targets with both.
 
-    Sources that had not learned their own task are in no group.
+    Sources that had not learned their own task are left out.
 
     Args:
-        results: What was measured.
+        results: The measurements.
         grid: The reported scores.
     """
     values = {group: _values(results, grid, group) for group in GROUPS}
@@ -110,7 +110,7 @@ def _group(name: str, values: _Values) -> StartGroup:
 
 
 def _values(results: StudyResults, grid: ScoreArrays, group: Group) -> _Values:
-    """Of a group, the mean over its sources for each target and seed."""
+    """Returns the mean over a group's sources for each target and seed."""
     shape = (len(grid.targets), len(grid.seeds))
     found: _Values = {name: np.full(shape, np.nan) for name in ("gain", "area", "arrived", "steps")}
     scores = _noise(results, grid) if group == "noise" else None
@@ -128,7 +128,7 @@ def _values(results: StudyResults, grid: ScoreArrays, group: Group) -> _Values:
 
 
 def members(results: StudyResults, group: Group, target: str) -> list[str]:
-    """Sources of a group for a target; none if the target's family is not known."""
+    """Returns the sources of a group for a target; none if the target's family is unknown."""
     family = results.families.get(target)
     if not family or group == "noise":
         return []
@@ -143,13 +143,13 @@ def members(results: StudyResults, group: Group, target: str) -> list[str]:
 
 
 def _noise(results: StudyResults, grid: ScoreArrays) -> Array:
-    """`[T, N]` reported scores of runs from noise."""
+    """Returns `[T, N]` reported scores of runs from noise."""
     scores = ScoreArrays.of(results.reported_extra.get(NOISE, ()), grid.sources, grid.targets)
     return aligned(scores, grid, scores.scratch)
 
 
 def _speeds(scratch: TransferRun | None, runs: Sequence[TransferRun | None]) -> dict[str, float]:
-    """Means over the runs of one target and seed whose evaluations are known."""
+    """Returns means over the runs of one target and seed whose evaluations are known."""
     found = [
         one
         for run in runs

@@ -1,7 +1,7 @@
-"""What a study says about the four claims of SPoT, in a sentence each, computed from its numbers.
+"""Verdicts on the four claims of SPoT, in one sentence each, computed from a study's numbers.
 
-Each verdict is `yes`, `no`, `mixed` or `unknown`, by a rule that its sentence states; or `too little to say` below a
-minimum of seeds, sources and pairs, which its sentence states as well.
+Each verdict is `yes`, `no`, `mixed` or `unknown`, by a rule that its sentence states. Below a minimum of seeds, sources
+and pairs, which the sentence also states, it is `too little to say`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from spoton.study.results.study_results import MODEL_TUNING
 
 TOO_LITTLE = "too little to say"
 MIN_SEEDS = 2
-"""Fewer have no deviation, so that no gain can be told from noise."""
+"""Fewer have no deviation, so no gain can be distinguished from noise."""
 MIN_SOURCES = 5
-"""With fewer, the most similar half is two of them, and chance alone keeps much of the best one's gain."""
+"""With fewer, the most similar half is two sources, and chance alone keeps much of the best one's gain."""
 MIN_PAIRS = 12
-"""Five heads of five tosses have p = 0.06; with a dozen pairs a split of ten to two has 0.04."""
+"""Five heads in five tosses have p = 0.06; with a dozen pairs, a split of ten to two has p = 0.04."""
 
 MIN_TARGETS = 3
-"""Of a comparison with model tuning, whose runs are often single ones."""
+"""For a comparison with model tuning, which often has a single run."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Verdict:
 
     Attributes:
         question: The claim as a question.
-        answer: `yes`, `no`, `mixed`, `unknown` or `too little to say`; of model tuning `reached`,
+        answer: `yes`, `no`, `mixed`, `unknown` or `too little to say`; for model tuning `reached`,
             `closer` or `no closer`.
-        sentence: The numbers it rests on.
+        sentence: The numbers behind it.
     """
 
     question: str
@@ -50,19 +50,19 @@ class Verdict:
     sentence: str
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns plain values."""
         return asdict(self)
 
 
 def verdicts(analysis: Analysis) -> tuple[Verdict, ...]:
-    """The four verdicts, in the paper's order, and whether it is the relation that helps, where families are known."""
+    """Returns the four verdicts in the paper's order, and whether the relation helps, where families are known."""
     found = _helps(analysis), _similar(analysis), _retrieval(analysis), _model_tuning(analysis)
     groups = {group.name: group for group in analysis.starts}
     return (*found, _relation(groups)) if groups else found
 
 
 def signed(found: Mean, unit: str = "") -> str:
-    """A change with its deviation and seeds, such as `+2.3 ± 0.4 (n = 3)`."""
+    """Returns a change with its deviation and seeds, such as `+2.3 ± 0.4 (n = 3)`."""
     if math.isnan(found.mean):
         return "unknown"
     spread = "" if math.isnan(found.std) else f" ± {found.std:.1f}"
@@ -73,13 +73,13 @@ def signed(found: Mean, unit: str = "") -> str:
 def shortage(
     analysis: Analysis, *, seeds: int = MIN_SEEDS, pairs: int | None = None, sources: int | None = None
 ) -> str:
-    """What a verdict lacks, as a sentence; empty if there is enough.
+    """Returns what a verdict lacks, as a sentence; empty if there is enough data.
 
     Args:
         analysis: The analysis.
-        seeds: How many seeds it takes.
-        pairs: How many pairs there are; None: all that have a score and one from scratch.
-        sources: How many sources there are; None: those of these pairs.
+        seeds: Number of seeds that it needs.
+        pairs: Number of pairs; None: all that have a score and one from scratch.
+        sources: Number of sources; None: those of these pairs.
     """
     there = {
         "seeds": max((min(one.score.n, one.scratch.n) for one in analysis.changes), default=0),
@@ -146,7 +146,7 @@ def _similar(analysis: Analysis) -> Verdict:
         f"zero on {len(sure)} of them, {positive} of these positive. A p-value over prompts is below 0.05 on "
         f"{sum(one.pearson_p < 0.05 for one in found)}."
     )
-    # Seeds do not matter here: the noise of a single run is in the scatter of the points.
+    # Seeds do not matter here: the scatter of the points includes the noise of a single run.
     sources, points = max(one.tasks for one in found), sum(one.tasks for one in found)
     if lacking := shortage(analysis, seeds=0, pairs=points, sources=sources):
         return Verdict(question, TOO_LITTLE, told + lacking)
@@ -264,7 +264,7 @@ def _relation(groups: Mapping[str, StartGroup]) -> Verdict:
 
 
 def _effect(found: Effect) -> str:
-    """A mean with its interval and how much it rests on."""
+    """Returns a mean with its interval and its number of targets and runs."""
     ends = (
         f"95 %: {found.interval.low:+.1f} to {found.interval.high:+.1f}; " if found.interval.is_known else ""
     )

@@ -1,4 +1,4 @@
-"""The report's tables as CSV files: unrounded numbers, with deviations and counts in columns of their own."""
+"""The report's tables as CSV files: unrounded numbers, with deviations and counts in separate columns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def as_csv(table: Table) -> str:
 
 
 def _parts(cells: Sequence[Cell]) -> list[str]:
-    """Returns the names of the numbers that are known in a column; one unnamed part for words."""
+    """Returns the names of a column's known numbers; one unnamed part for words."""
     known = {
         part: any(isinstance(cell, Value) and cell.numbers.get(part) is not None for cell in cells)
         for cell in cells

@@ -1,4 +1,4 @@
-"""The report's first sections: the verdicts and what they do not cover, and the targets without transfer."""
+"""The report's first sections: the verdicts with their caveats, and the targets without transfer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def targets_alone(analysis: Analysis) -> Section:
 
 
 def deviations(analysis: Analysis) -> str:
-    """Returns what a score is, in words: a single run is not called a mean."""
+    """Returns the meaning of a score in words: a single run is not called a mean."""
     if analysis.reported.is_seeded.any() and sum(analysis.reported.is_seeded) == 1:
         return "scores of single runs"
     return "mean ± standard deviation over seeds, and their number"

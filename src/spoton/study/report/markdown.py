@@ -13,12 +13,12 @@ _SPECIAL = re.compile(r"[\\`*\[\]|]")
 
 
 def as_markdown(title: str, sections: Sequence[Section], pictures: Mapping[str, Path]) -> str:
-    """Returns the whole report, without figures that have no file.
+    """Returns the whole report, without figures that lack a file.
 
     Args:
-        title: Its heading.
-        sections: What is in it.
-        pictures: Path of each figure's file, as seen from the Markdown file.
+        title: Heading of the report.
+        sections: Sections of the report.
+        pictures: Path of each figure's file, relative to the Markdown file.
     """
     parts = [f"# {_plain(title)}"]
     for section in sections:
@@ -45,6 +45,6 @@ def _table(table: Table) -> str:
 
 
 def _plain(text: Cell) -> str:
-    """Escapes text for Markdown: names of tasks and labels come from files, and may hold tags or links."""
+    """Escapes text for Markdown, since names of tasks and labels come from files and may contain tags or links."""
     escaped = _SPECIAL.sub(r"\\\g<0>", " ".join(str(text).splitlines()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

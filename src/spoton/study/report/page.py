@@ -1,4 +1,4 @@
-"""A report as one HTML file with its figures as SVG, which needs neither a network nor a script."""
+"""A report as one HTML file with its figures as SVG; needs neither a network nor a script."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, Drawi
 
 
 def _alignment(sections: Sequence[Section]) -> str:
-    """Rules for columns of numbers. A class on the table, not on each cell: large reports are mostly cells."""
+    """Returns CSS rules for columns of numbers. A class on the table saves one per cell, the bulk of large reports."""
     tables = [block.filled for section in sections for block in section.blocks if isinstance(block, Table)]
     most = max((len(table.columns) for table in tables), default=0)
     columns = ", ".join(f".n{i} {tag}:nth-child({i})" for i in range(1, most + 1) for tag in ("th", "td"))

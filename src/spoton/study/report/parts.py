@@ -49,7 +49,7 @@ class Table:
         name: Name of its CSV file.
         columns: Headings.
         rows: Cells.
-        folded: Heading of a long table, which readers unfold; None: the table is always visible.
+        folded: Heading of a collapsed long table; None: the table is always visible.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Section:
     Attributes:
         title: The heading.
         blocks: Paragraphs, tables, pictures.
-        level: 2, or 3 for a part of the section before.
+        level: 2, or 3 for a subsection of the previous section.
     """
 
     title: str
@@ -122,12 +122,12 @@ def number(value: float | None, digits: int = 1, *, sign: bool = False) -> Value
     """Returns a number; a dash if it is unknown."""
     if value is None or not math.isfinite(value):
         return Value(UNKNOWN, {"": None})
-    text = f"{value:{'+' if sign else ''}z.{digits}f}"  # z: no minus before zeros
+    text = f"{value:{'+' if sign else ''}z.{digits}f}"  # z: no minus sign before zeros
     return Value(text.replace("-", _MINUS), {"": value})
 
 
 def count(value: int | None) -> Value:
-    """Returns a whole number; a dash if it is unknown."""
+    """Returns an integer; a dash if it is unknown."""
     return Value(UNKNOWN if value is None else f"{value:,}", {"": value})
 
 

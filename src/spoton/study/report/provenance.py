@@ -1,4 +1,4 @@
-"""The report's last sections: what numbers mean, and where they come from."""
+"""The report's last sections: definitions of the numbers, and their provenance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MISSING_SHOWN = 40
 
 
 def definitions(analysis: Analysis) -> Section:
-    """Returns what each number means."""
+    """Returns the definition of each number."""
     blocks = [
         "Relative error reduction: 100 · (score - base) / (100 - base), where base is the score from scratch; of means "
         "over seeds. The deviation is over seeds, each against its own run from scratch. Undefined where base is 100.",
@@ -46,7 +46,7 @@ def definitions(analysis: Analysis) -> Section:
 
 
 def provenance(analysis: Analysis) -> Section:
-    """Returns facts about the study, what it leaves out, and what is missing."""
+    """Returns facts about the study, its omissions, and its missing cells."""
     facts = dict(_flat("", {k: v for k, v in analysis.results.metadata.items() if k != "notes"}))
     facts |= {f"analysed with {name}": version for name, version in versions().items()}
     blocks: list[Block] = [Table("provenance", ("what", "value"), sorted(facts.items()))]

@@ -1,4 +1,4 @@
-"""The report's sections on similarity: how alike tasks are, and whether similar ones transfer better."""
+"""The report's sections on similarity: how similar tasks are, and whether similar ones transfer better."""
 
 from __future__ import annotations
 

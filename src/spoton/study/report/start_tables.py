@@ -1,4 +1,4 @@
-"""The report's section on what transfer is to be told apart from: unrelated sources, and noise."""
+"""The report's section on controls for transfer: unrelated sources, and noise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spoton.study.report.parts import Block, Cell, Section, Table, count, interv
 
 
 def starts(analysis: Analysis) -> list[Section]:
-    """Level and speed by what a run started from; nothing where families are not known."""
+    """Returns score and speed by a run's kind of start; nothing where families are unknown."""
     groups = analysis.starts
     if not groups:
         return []

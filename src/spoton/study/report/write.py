@@ -16,12 +16,12 @@ from spoton.study.report.sections import sections, title
 
 
 def write_report(analysis: Analysis, out: Path, *, files: bool = True) -> list[Path]:
-    """Writes `out`, the same as `.md` next to it, figures in `<name>_figures` and tables in `<name>_tables`.
+    """Writes `out`, a `.md` copy next to it, figures in `<name>_figures` and tables in `<name>_tables`.
 
     Args:
-        analysis: What to report.
+        analysis: The analysis to report.
         out: The HTML file.
-        files: Whether to write figures (SVG, PDF, PNG) and tables (CSV) as files of their own.
+        files: Whether to write figures (SVG, PDF, PNG) and tables (CSV) as separate files.
 
     Returns:
         The files written, the HTML first.

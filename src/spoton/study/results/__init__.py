@@ -1,1 +1,1 @@
-"""What a study found, as plain values: collected from its folder or imported from published tables."""
+"""A study's results as plain values: collected from its folder or imported from published tables."""

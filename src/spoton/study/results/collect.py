@@ -1,4 +1,4 @@
-"""From the finished cells of a study to its results; needs the study's folder alone, neither model nor rows."""
+"""Collects results from a study's finished cells; needs only the study's folder, neither model nor rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _METHODS: tuple[str, ...] = get_args(Method)
 
 
 def results_in(place: str | Path) -> StudyResults:
-    """Returns the results of a study that ran, or that was imported, from its folder or URL.
+    """Returns the results of a study that ran or was imported, from its folder or URL.
 
     Raises:
         StudyError: The folder holds neither.
@@ -44,13 +44,13 @@ def results_in(place: str | Path) -> StudyResults:
 
 
 def collect(place: str | Path) -> StudyResults:
-    """Returns what the finished cells of the study's plan have found; cells of earlier plans are left out.
+    """Returns the results of the finished cells in the study's plan; cells of earlier plans are left out.
 
     Args:
         place: The study's folder or URL.
 
     Raises:
-        StudyError: The study was not planned, or no cell is finished.
+        StudyError: The study has no plan, or no cell is finished.
     """
     store = Store(place)
     text = store.read(STUDY_FILE)
@@ -111,11 +111,11 @@ def _name_of(store: Store) -> str:
 
 
 def _learned(by_kind: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, bool]:
-    """Whether the prompt of each source does better on its own task than the most frequent answer.
+    """Returns whether each source's prompt beats the most frequent answer on its own task.
 
-    Over all its seeds: the lower end of the 95 % interval of its accuracy is above that. Where the most frequent answer
-    is not known, only a source that is no better than guessing among its labels is judged: it has not learned.
-    Sources of other metrics than accuracy are left out.
+    It does if, over all its seeds, the lower end of the 95 % interval of its accuracy is higher. Where the most
+    frequent answer is not known, only a source that is not better than guessing among its labels is judged: it has not
+    learned. Sources with metrics other than accuracy are left out.
     """
     majority = {cell["task"]: cell["majority"] for cell in by_kind.get("zero-shot", ())}
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -145,7 +145,7 @@ def _scores(cells: Iterable[dict[str, Any]], split: str) -> tuple[Score, ...]:
 
 
 def _extra(by_kind: Mapping[str, Sequence[dict[str, Any]]], split: str) -> dict[str, tuple[Score, ...]]:
-    """Scores of the methods that have runs of their own, by method, similarity and k."""
+    """Returns scores of the methods with separate runs, by method, similarity and k."""
     found: dict[str, list[Score]] = {}
     for method in _METHODS:
         for cell in by_kind.get(method, ()):
@@ -160,7 +160,7 @@ def _extra(by_kind: Mapping[str, Sequence[dict[str, Any]]], split: str) -> dict[
 
 
 class _Embeddings(NamedTuple):
-    """Prompts of cells and what identifies their tasks, `[P, D]` each, by task and seed, as far as they are known."""
+    """Prompts of cells and their task embeddings, `[P, D]` each, by task and seed, where known."""
 
     keys: dict[tuple[str, int], Matrix]
     values: dict[tuple[str, int], Matrix]
@@ -178,7 +178,7 @@ class _Embeddings(NamedTuple):
         return found
 
     def among(self, tasks: Sequence[str]) -> _Embeddings:
-        """Returns those of some tasks."""
+        """Returns the prompts of some tasks."""
         return _Embeddings(
             *({place: one for place, one in kind.items() if place[0] in tasks} for kind in self)
         )
@@ -189,7 +189,7 @@ def _run(cell: dict[str, Any]) -> TransferRun:
 
 
 def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], planned: int) -> dict[str, Any]:
-    """Where the numbers come from."""
+    """Returns the provenance of the numbers."""
     first = cells[0]
     recipes = {
         role: {
@@ -211,7 +211,7 @@ def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], plan
 
 
 def _tuned(by_kind: Mapping[str, Sequence[dict[str, Any]]], prompts: Mapping[Any, Matrix]) -> dict[str, Any]:
-    """How many numbers a task takes, by method, and their bytes in float32."""
+    """Returns the number of tuned parameters per task, by method, and their bytes in float32."""
     sizes = {"prompt": max((prompt.size for prompt in prompts.values()), default=0)}
     sizes["model"] = max((cell["tuned_parameters"] for cell in by_kind.get(MODEL_TUNING, ())), default=0)
     return {"tuned": {name: {"parameters": n, "bytes": 4 * n} for name, n in sizes.items() if n}}

@@ -1,4 +1,4 @@
-"""Studies of other people: score tables and prompt files, read into `StudyResults`."""
+"""Imports other people's studies: reads score tables and prompt files into `StudyResults`."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ FINAL_PROMPTS = "Similarities are those of final prompts: there are no keys (ear
 
 @dataclass(frozen=True)
 class ImportedFiles:
-    """What a study is imported from.
+    """The files that a study is imported from.
 
     Attributes:
         scores: Table of the scores by which everything is chosen.
-        test: Table of the scores that are reported; None: those of `scores` are.
+        test: Table of the reported scores; None: those of `scores`.
         baseline: Table `target[,seed],score[,std]` of runs from scratch, if they are not in `scores`.
-        keys: Folder of task embeddings; those of sources and targets alike.
-        values: Folder of source prompts. Without `keys` they are compared instead.
-        families: Kind of task by task.
+        keys: Folder of task embeddings of sources and targets.
+        values: Folder of source prompts. Without `keys`, these are compared instead.
+        families: Family of each task.
         learned: Whether a source had learned its own task.
     """
 
@@ -55,15 +55,16 @@ def import_study(
     options: ReadOptions = AS_IS,
     name: str = "",
 ) -> StudyResults:
-    """Results from tables and prompt files.
+    """Returns results from tables and prompt files.
 
     Args:
-        files: What to read.
+        files: The files to read.
         options: How numbers become scores.
-        name: What to call the study.
+        name: Name of the study.
 
     Raises:
-        DataError: A file is missing, a column or a number is, or tables contradict each other; says the line.
+        DataError: A file, a column or a number is missing, or tables contradict each other; the message names the
+            line.
         PromptError: A prompt file cannot be read.
     """
     first = read_scores(files.scores, options)
@@ -107,14 +108,14 @@ def import_study(
 
 
 def require_free(folder: Path, *, replace: bool) -> None:
-    """Refuses a folder in which an import would overwrite something, or be mixed with a study that ran.
+    """Refuses a folder where an import would overwrite something, or mix with a study that ran.
 
     Args:
-        folder: Where the import shall be.
-        replace: Whether an earlier import may be replaced.
+        folder: Folder for the import.
+        replace: Whether to replace an earlier import.
 
     Raises:
-        StudyError: Says what is there.
+        StudyError: The message says what the folder holds.
     """
     ran = next((name for name in (STUDY_FILE, PLAN, "cells") if (folder / name).exists()), None)
     if ran is not None:
@@ -149,7 +150,7 @@ def _require_both(path: Path, sources: tuple[str, ...], scores: Iterable[Score])
 
 
 def _alike(tasks: Iterable[str]) -> list[str]:
-    """A note for tasks that differ by case alone: a task's score on itself would count as a transfer."""
+    """Returns a note on tasks that differ only by case: a task's score on itself would count as a transfer."""
     by_name: dict[str, list[str]] = {}
     for task in tasks:
         by_name.setdefault(task.casefold(), []).append(task)
@@ -162,7 +163,7 @@ def _alike(tasks: Iterable[str]) -> list[str]:
 
 
 def _of_tasks(facts: Mapping[str, _Fact], tasks: Iterable[str]) -> dict[str, _Fact]:
-    """What is known of the tasks there are, whose names may differ by case."""
+    """Returns the facts about the given tasks, whose names may differ by case."""
     folded = {task.casefold(): fact for task, fact in facts.items()}
     known = {task: facts.get(task, folded.get(task.casefold())) for task in tasks}
     return {task: fact for task, fact in known.items() if fact is not None and fact != ""}

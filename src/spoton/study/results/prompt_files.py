@@ -1,7 +1,7 @@
-"""Prompt files of other people: which files of a folder are prompts, of which task and seed, and their matrices.
+"""Reads other people's prompt files: finds the prompts in a folder, with task, seed and matrix.
 
-What a file is follows from its first bytes, so that files without a suffix (as T5X and Prompt-Transferability write
-them) are read as well. Nothing in a file is executed.
+A file's first bytes decide its format, so that files without a suffix (as T5X and Prompt-Transferability write them)
+can be read. Nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from spoton.study.results.study_results import Matrix
 SUFFIXES = (".npy", ".pt", ".pth", ".bin", ".safetensors")
 _NAMES = "TASK.npy, TASK.SEED.npy or TASK/task_prompt"
 
-# First bytes of: a NumPy array; a zip, as PyTorch writes; a pickle of PyTorch before 1.6.
+# First bytes of a NumPy array; of a zip, as PyTorch writes; of a pickle of PyTorch before 1.6.
 _NUMPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK\x03\x04", b"\x80\x02"
 
 
 def read_prompts(folder: Path | None, tasks: Collection[str] = ()) -> dict[tuple[str, int], Matrix]:
-    """Reads every prompt of a folder: files `TASK` or `TASK.SEED`, with any ending or none, and folders `TASK`.
+    """Reads every prompt of a folder: files `TASK` or `TASK.SEED`, with any suffix or none, and folders `TASK`.
 
-    The seed is 0 where none is named. `TASK_1` is a task of that name: an underscore separates no seed. A name that
-    differs from a task's by case alone is that task's.
+    The default seed is 0. `TASK_1` is a task of that name: an underscore does not separate a seed. A name that differs
+    from a task's only by case belongs to that task.
 
     Args:
-        folder: Where they are; None: nowhere.
-        tasks: The tasks there are, so that `TASK.1` can be one of them.
+        folder: Folder of the prompts; None: no prompts.
+        tasks: The known tasks, so that `TASK.1` can be one of them.
 
     Raises:
-        DataError: There is no such folder, or no prompt in it, or two of one task and seed, or they differ in width.
+        DataError: The folder is missing or has no prompt, or two prompts have the same task and seed or differ in
+            width.
         PromptError: A file is not a prompt.
     """
     if folder is None:
@@ -57,7 +58,7 @@ def read_prompts(folder: Path | None, tasks: Collection[str] = ()) -> dict[tuple
 
 
 def read_prompt_matrix(path: Path) -> Matrix:
-    """Reads a prompt's matrix `[P, D]` by what the file is, not by how it is called.
+    """Reads a prompt's matrix `[P, D]` by the file's content, not by its name.
 
     Raises:
         PromptError: The file is damaged, or holds anything else.
@@ -73,10 +74,10 @@ def read_prompt_matrix(path: Path) -> Matrix:
 
 
 def require_known(prompts: Mapping[tuple[str, int], Matrix], tasks: Collection[str]) -> None:
-    """Refuses prompts of tasks that no score names.
+    """Refuses prompts of tasks without scores.
 
     Raises:
-        DataError: Names them, and what they may have been meant as.
+        DataError: Names them, and the tasks they may stand for.
     """
     unknown = sorted({task for task, _ in prompts} - set(tasks))
     if not unknown:
@@ -93,7 +94,7 @@ def require_known(prompts: Mapping[tuple[str, int], Matrix], tasks: Collection[s
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """What each prompt is called, and its file."""
+    """Yields the name and file of each prompt."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
@@ -104,7 +105,7 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _files_of_task(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The prompts in the folder of a task: one of any name, or one a seed (`0.npy`, `seed1.npy`)."""
+    """Yields the prompts in a task's folder: one of any name, or one per seed (`0.npy`, `seed1.npy`)."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_prompt(path)]
     if len(files) == 1:
         yield folder.name, files[0]
@@ -120,7 +121,7 @@ def _files_of_task(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _is_prompt(path: Path) -> bool:
-    """By its ending; without one of those, by its first bytes. Anything else is a file that happens to lie there."""
+    """Returns whether a file is a prompt: by its suffix, or else by its first bytes."""
     if path.name.startswith("."):
         return False
     return path.suffix in SUFFIXES or _start(path).startswith((_NUMPY, _ZIP, _PICKLE))
@@ -141,7 +142,7 @@ def _stem(path: Path) -> str:
 
 
 def _place(name: str, tasks: Collection[str]) -> tuple[str, int]:
-    """Task and seed of a name; the whole name if that is a task."""
+    """Returns the task and seed of a name; the whole name if it is a task."""
     whole = _task(name, tasks)
     task, _, seed = name.rpartition(".")
     if whole not in tasks and task and seed.isdecimal():
@@ -150,7 +151,7 @@ def _place(name: str, tasks: Collection[str]) -> tuple[str, int]:
 
 
 def _task(name: str, tasks: Collection[str]) -> str:
-    """The task of that name, in any case if that leaves one."""
+    """Returns the task of that name, ignoring case if only one task matches."""
     if name in tasks:
         return name
     alike = [task for task in tasks if task.casefold() == name.casefold()]

@@ -1,7 +1,7 @@
-"""Scores of a study laid out as arrays sources x targets x seeds, with NaN where a cell is missing.
+"""Scores of a study as arrays of sources x targets x seeds, with NaN where a cell is missing.
 
-A score that is a mean over seeds already (a published table) stands as one "seed" of its own, None, with the standard
-deviation and the number of seeds that came with it.
+A score that is already a mean over seeds (a published table) takes a separate "seed", None, with its standard deviation
+and number of seeds.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Mean:
     """A mean over seeds.
 
     Attributes:
-        mean: The mean; NaN if there is nothing.
-        std: Sample standard deviation; NaN if unknown or of fewer than two seeds.
-        n: How many seeds; 0 if there is nothing or the number is unknown.
+        mean: The mean; NaN if there are no values.
+        std: Sample standard deviation; NaN if unknown or for fewer than two seeds.
+        n: Number of seeds; 0 if there are no values or the number is unknown.
     """
 
     mean: float
@@ -36,13 +36,13 @@ class Mean:
 
     @classmethod
     def of(cls, values: Array) -> Mean:
-        """Mean of the finite ones among some values."""
+        """Returns the mean of the finite values."""
         finite = values[np.isfinite(values)]
         std = float(finite.std(ddof=1)) if finite.size > 1 else np.nan
         return cls(float(finite.mean()) if finite.size else np.nan, std, finite.size)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; unknown ones are None."""
+        """Returns plain values; unknown ones are None."""
         return {"mean": known(self.mean), "std": known(self.std), "n": self.n or None}
 
 
@@ -50,10 +50,9 @@ NOTHING = Mean(np.nan, np.nan, 0)
 
 
 def is_pair(source: str | None, target: str) -> bool:
-    """Returns whether this is a pair of a source and a target: a task's prompt tuned further on its own task is not a
-    transfer.
+    """Returns whether source and target are a pair: a prompt tuned further on its own task is not a transfer.
 
-    The one definition of a pair. Counts, means, advice, oracle, correlations and rankings all follow it.
+    The only definition of a pair. Counts, means, advice, oracle, correlations and rankings all follow it.
     """
     return source is not None and source != target
 
@@ -68,7 +67,7 @@ class ScoreArrays:
         seeds: N seeds; None stands for means over seeds.
         transfer: `[S, T, N]` scores after transfer; NaN where source and target are not a pair.
         scratch: `[T, N]` scores from scratch.
-        given: Standard deviation and number of seeds of cells that are means, by (source, target).
+        given: Mean, standard deviation and number of seeds of cells that are means, by (source, target).
     """
 
     sources: tuple[str, ...]
@@ -80,7 +79,7 @@ class ScoreArrays:
 
     @classmethod
     def of(cls, scores: Sequence[Score], sources: Sequence[str], targets: Sequence[str]) -> ScoreArrays:
-        """Lays scores out. What is neither from scratch nor a pair (`is_pair`), and other targets, are left out."""
+        """Arranges scores. Leaves out other targets, and scores neither from scratch nor of a pair (`is_pair`)."""
         row, column = _places(sources), _places(targets)
         scores = [
             one
@@ -107,21 +106,21 @@ class ScoreArrays:
 
     @cached_property
     def row(self) -> dict[str, int]:
-        """Place of each source."""
+        """Index of each source."""
         return _places(self.sources)
 
     @cached_property
     def column(self) -> dict[str, int]:
-        """Place of each target."""
+        """Index of each target."""
         return _places(self.targets)
 
     @cached_property
     def is_seeded(self) -> NDArray[np.bool_]:
-        """`[N]` whether a layer is a seed, and not a mean over seeds."""
+        """`[N]` whether a layer is a seed rather than a mean over seeds."""
         return np.array([seed is not None for seed in self.seeds], dtype=bool)
 
     def laid_out(self, values: Mapping[tuple[str, str, int], float]) -> Array:
-        """`[S, T, N]` of numbers by source, target and seed; NaN where there is none. Other places are left out."""
+        """Returns `[S, T, N]` of numbers by source, target and seed; NaN where there is none. Others are left out."""
         layer = _places(self.seeds)
         array = np.full(self.transfer.shape, np.nan)
         for (source, target, seed), value in values.items():
@@ -130,20 +129,20 @@ class ScoreArrays:
         return array
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """Places of every source and target that are a pair, source by source."""
+        """Yields the indices of every pair of source and target, source by source."""
         for s, source in enumerate(self.sources):
             for t, target in enumerate(self.targets):
                 if is_pair(source, target):
                     yield s, t
 
     def by_seed(self, source: str | None, target: str) -> Array:
-        """`[N]` scores of a cell."""
+        """Returns `[N]` scores of a cell."""
         t = self.column[target]
         scores: Array = self.scratch[t] if source is None else self.transfer[self.row[source], t]
         return scores
 
     def cell(self, source: str | None, target: str) -> Mean:
-        """Returns a cell's mean over seeds. Seeds count before a mean that came without them."""
+        """Returns a cell's mean over seeds. Single seeds take precedence over a given mean."""
         if source is not None and not is_pair(source, target):
             return NOTHING
         seeded = self.by_seed(source, target)[self.is_seeded]
@@ -153,7 +152,7 @@ class ScoreArrays:
 
     @cached_property
     def scratch_or_mean(self) -> Array:
-        """`[T, N]` scores from scratch; the mean where only that is known, or where it is compared with a mean.
+        """`[T, N]` scores from scratch; the mean where only that is known, or for comparison with a mean.
 
         A single seed that is missing among others stays missing.
         """
@@ -166,7 +165,7 @@ class ScoreArrays:
 
     @cached_property
     def unpaired(self) -> tuple[str, ...]:
-        """Targets of which a transfer's seed has no run from scratch of its own, so that changes are unpaired."""
+        """Targets where a transfer's seed has no run from scratch, so that changes are unpaired."""
         lonely = np.isfinite(self.transfer).any(axis=0) & np.isnan(self.scratch)
         return tuple(
             target
@@ -175,9 +174,9 @@ class ScoreArrays:
         )
 
     def missing(self, left_out: Collection[tuple[str, str]] = ()) -> list[tuple[str | None, str, int | None]]:
-        """Cells (source, target, seed) that have no score, among the seeds that occur.
+        """Returns the cells (source, target, seed) without a score, among the seeds that occur.
 
-        A cell that came as a mean over seeds lacks none of them.
+        A cell given as a mean over seeds lacks none of them.
         """
         layers = [n for n in range(len(self.seeds)) if self.is_seeded[n]] or list(range(len(self.seeds)))
         absent: list[tuple[str | None, str, int | None]] = []
@@ -196,7 +195,7 @@ class ScoreArrays:
         return absent
 
     def missing_pairs(self, left_out: Collection[tuple[str, str]] = ()) -> list[tuple[str, str]]:
-        """Pairs without any score."""
+        """Returns the pairs without any score."""
         return [
             (self.sources[s], self.targets[t])
             for s, t in self.pairs()
@@ -205,7 +204,7 @@ class ScoreArrays:
 
 
 def known(value: float | None, digits: int = 6) -> float | None:
-    """Returns a number for a JSON document: None for what is not finite, rounded far below any noise."""
+    """Returns a number for a JSON document, rounded far below any noise; None if it is not finite."""
     return None if value is None or not np.isfinite(value) else round(float(value), digits)
 
 

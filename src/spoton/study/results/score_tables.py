@@ -1,7 +1,7 @@
-"""Score tables of other people, read into scores: what their columns, sources and numbers mean.
+"""Reads other people's score tables: interprets their columns, sources and numbers.
 
-Long tables have one row a score: `source,target[,seed],score[,std]`. Headings are taken in any case and under the
-names that people use; `stderr` becomes a standard deviation. Wide ones (`TableFile`) have one row a source.
+Long tables have one row per score: `source,target[,seed],score[,std]`. Headings may have any case and any of the usual
+names; `stderr` becomes a standard deviation. Wide tables (`TableFile`) have one row per source.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ _NAMES = {
     "stderr": ("stderr", "se", "sem", "std_err", "standard_error"),
     "n": ("n", "n_seeds", "num_seeds", "seeds", "runs"),
 }
-"""What each column may be called, the likeliest first."""
+"""Names of each column, the most likely first."""
 
 _MEANS = ("avg", "average", "mean", "overall", "macro avg", "macro average")
 
-# The sample deviation of two seeds that score 0 and 100.
+# The sample standard deviation of two seeds that score 0 and 100.
 _LARGEST_STD = 100 / math.sqrt(2)
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """What one table says.
+    """The contents of one table.
 
     Attributes:
         scores: Transfer and from-scratch scores.
-        extra: Scores by other method.
+        extra: Scores of other methods, by method.
         zero_shot: Score of the bare model by target.
         majority: Score of the most frequent answer by target.
-        lines: Where each cell (source, target, seed) stands.
-        notes: What a reader should know of the table.
+        lines: File and line of each cell (source, target, seed).
+        notes: Notes for the reader.
     """
 
     scores: tuple[Score, ...] = ()
@@ -76,11 +76,11 @@ class ReadOptions:
     """How numbers of a table become scores.
 
     Attributes:
-        scale: What to multiply scores with; 100 for fractions.
-        seeds_averaged: How many seeds a score without a seed is the mean of, if no column says so.
-        wide: Whether the table is a matrix, sources in rows and targets in columns.
-        accept_scale: Take scores as they are, even if some look like fractions.
-        scratch_name: What the table calls tuning from scratch; None: any of `SCRATCH`.
+        scale: Factor for scores; 100 for fractions.
+        seeds_averaged: Number of seeds in the mean of a score without a seed, if no column gives it.
+        wide: Whether the table is a matrix with sources in rows and targets in columns.
+        accept_scale: Whether to accept scores even if some look like fractions.
+        scratch_name: The table's name for tuning from scratch; None: any of `SCRATCH`.
     """
 
     scale: float = 1.0
@@ -90,28 +90,28 @@ class ReadOptions:
     scratch_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuses a scale that makes no scores."""
+        """Refuses an invalid scale."""
         if not 0 < self.scale < math.inf:
             raise DataError(
                 f"--scale {self.scale:g} cannot be a factor of scores. Use 1, or 100 for fractions."
             )
 
     def is_scratch(self, source: str) -> bool:
-        """Returns whether a source stands for tuning from scratch."""
+        """Returns whether a source name stands for tuning from scratch."""
         if self.scratch_name is not None:
             return source.lower() == self.scratch_name.lower()
         return source.lower() in SCRATCH
 
 
 AS_IS = ReadOptions()
-"""Percentages, long, under the usual names."""
+"""Options for long tables of percentages with the usual names."""
 
 
 def read_scores(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # frozen
     """Reads a table of scores.
 
-    The source of a row is a task; or nothing, `none`, `random` or `baseline` for tuning from scratch;
-    `zero-shot`; `majority`; or `method:NAME` for another method (`StudyResults.extra`).
+    The source of a row is a task; empty, `none`, `random` or `baseline` for tuning from scratch; `zero-shot`;
+    `majority`; or `method:NAME` for another method (`StudyResults.extra`).
 
     Raises:
         DataError: The file cannot be read as such a table; says the line.
@@ -127,7 +127,7 @@ def read_scores(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # froz
         score = _score(row, None if options.is_scratch(source) else source, options)
         is_single = source.lower() in ZERO_SHOT | MAJORITY
         if is_single or source.startswith(METHOD):
-            # The bare model and the most frequent answer have no seeds, so a second score of a target is one too many.
+            # The bare model and the most frequent answer have no seeds, so a second score of a target is an error.
             place = (source.lower() if is_single else source, score.target, None if is_single else score.seed)
             if place in others:
                 raise DataError(
@@ -156,7 +156,7 @@ def read_scores(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # froz
 
 
 def read_baseline(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # frozen
-    """Reads scores from scratch alone: `target[,seed],score[,std]`.
+    """Reads only scores from scratch: `target[,seed],score[,std]`.
 
     Raises:
         DataError: The file cannot be read as such a table; says the line.
@@ -196,7 +196,7 @@ def read_families(path: Path) -> tuple[dict[str, str], dict[str, bool]]:
 
 
 def require_one_scale(first: ScoreTable, second: ScoreTable, names: tuple[Path, Path]) -> None:
-    """Refuses two tables of which one has fractions and the other percentages, target by target.
+    """Refuses two tables if one has fractions and the other percentages for a target.
 
     Raises:
         DataError: Names both files and the targets.
@@ -237,9 +237,9 @@ def _rows(path: Path, options: ReadOptions, needed: Sequence[str]) -> Iterable[T
 
 
 def _require_matrix(table: TableFile, options: ReadOptions) -> None:
-    """Refuses a long table as a matrix: its seeds and scores would count as targets where all cells are numbers.
+    """Refuses a long table as a matrix: where all cells are numbers, its seeds and scores would count as targets.
 
-    And a matrix on its side, or with a column of averages, which would count as a target.
+    Also refuses a transposed matrix, and one with a column of averages, which would count as a target.
     """
     roles = {role: next((name for name in _NAMES[role] if name in table.names), None) for role in _NAMES}
     if all(roles[role] for role in ("source", "target", "score")):
@@ -262,7 +262,7 @@ def _require_matrix(table: TableFile, options: ReadOptions) -> None:
 
 
 def _column(table: TableFile, role: str) -> str | None:
-    """The column that plays a role. Of several scores `score` or `mean` is the one; else a person has to say."""
+    """Returns the column of a role. Among several scores, it is `score` or `mean`; otherwise the user must decide."""
     there = [name for name in _NAMES[role] if name in table.names]
     if role in ("source", "target") and len(there) > 1:
         raise DataError(
@@ -302,7 +302,7 @@ def _score(row: TableRow, source: str | None, options: ReadOptions) -> Score:
 
 
 def _deviation(row: TableRow, scale: float, averaged: int | None) -> float | None:
-    """The standard deviation over seeds, from that or from the standard error of the mean."""
+    """Returns the standard deviation over seeds, as given or from the standard error of the mean."""
     std, stderr = _number(row, "std"), _number(row, "stderr")
     if std is None and stderr is not None:
         if averaged is None:
@@ -351,10 +351,10 @@ def _twice(
 def _check_scale(
     path: Path, scores: Sequence[Score], lines: dict[tuple[str | None, str, int | None], str]
 ) -> tuple[str, ...]:
-    """Refuses fractions among percentages; a note for single scores that may be some.
+    """Refuses fractions among percentages; returns a note on single scores that may be fractions.
 
     Raises:
-        DataError: All scores are fractions, or all of a target are while those of others are percentages.
+        DataError: All scores are fractions, or all of one target are while others' are percentages.
     """
     largest = _largest_by_target(scores)
     if scores and max(largest.values()) <= 1:

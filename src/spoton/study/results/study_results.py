@@ -1,7 +1,7 @@
-"""What a study has measured so far, as plain values: all that analysis and report read.
+"""A study's measurements so far, as plain values: the only input of analysis and report.
 
-Where the numbers come from does not matter here: the cells of a study that spoton ran, or tables of other people.
-Cells may be missing. Nothing is computed.
+The numbers may come from the cells of a study that spoton ran, or from other people's tables. Cells may be missing.
+Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Prompts: TypeAlias = Mapping[tuple[str, int], Matrix]
 RESULTS_FORMAT = "spoton-study-results-1"
 RESULTS_FILE = "results.json"
 PROMPTS_FILE = "prompts.safetensors"
-# The baseline methods of a study that are not transfers, as keys of `StudyResults.extra`.
+# Baseline methods that are not transfers, as keys of `StudyResults.extra`.
 MODEL_TUNING = "model-tuning"
 WEIGHTED_AVERAGE = "weighted-average"
 MIXTURE = "multi-task-mixture"
 SCRATCH = "scratch"
 NOISE = "noise"
-"""Control: tuned from noise as large as a source's prompt."""
+"""Control: tuned from noise with the scale of a source's prompt."""
 
 _SPLITS = ("validation", "test")
 _TUPLES = ("sources", "targets", "candidates", "left_out")
@@ -51,13 +51,13 @@ class Score:
     """The main metric of one run, or the mean of several.
 
     Attributes:
-        target: The task that was tuned and scored.
-        source: The task whose prompt it started from, of this run's seed where the source has several. None: from
+        target: The tuned and scored task.
+        source: The task whose prompt it started from, with this run's seed where the source has several. None: from
             scratch.
         seed: The run's seed. None: the score is a mean over seeds.
         score: 0 to 100 (metrics that can be negative: from -100).
         std: Sample standard deviation over the seeds of a mean, if known.
-        n: How many seeds a mean is over, if known.
+        n: Number of seeds in a mean, if known.
     """
 
     target: str
@@ -70,12 +70,12 @@ class Score:
 
 @dataclass(frozen=True)
 class TransferRun:
-    """How one cell went that tuned a prompt.
+    """The course of one cell that tuned a prompt.
 
     Attributes:
-        steps: Steps taken.
+        steps: Number of steps.
         looks: `step`, `validation` and perhaps `validation_loss` of each evaluation on the validation split.
-        dropped: After how many steps successive halving ended it; None: it did not.
+        dropped: Number of steps after which successive halving ended it; None: it did not.
     """
 
     steps: int
@@ -85,35 +85,35 @@ class TransferRun:
 
 @dataclass(frozen=True, eq=False)
 class StudyResults:
-    """What is known of a study: scores, prompts, and where they come from.
+    """The known results of a study: scores, prompts, and their provenance.
 
     Attributes:
-        sources: Source tasks, in the order to show them in.
+        sources: Source tasks, in display order.
         targets: Target tasks.
         validation: Scores on the validation split, by which everything is chosen.
         test: Scores on the test split, which are reported where there are any.
         zero_shot: Score of the bare model by target, on the reported split.
         majority: Score of the most frequent answer by target, on the reported split.
-        classical: Score of TF-IDF with logistic regression by target, on the reported split, where it is known.
+        classical: Score of TF-IDF with logistic regression by target, on the reported split, where known.
         source_keys: Task embeddings of source prompts.
         target_keys: Task embeddings of targets, tuned from scratch.
-        source_values: Source prompts as they are transferred.
-        source_displacements: Keys of source prompts minus the starts that they were tuned from, where those are known.
-        target_displacements: The same of targets.
-        families: Kind of task by task.
+        source_values: Source prompts as transferred.
+        source_displacements: Keys of source prompts minus their initial prompts, where those are known.
+        target_displacements: The same for targets.
+        families: Family of each task.
         metrics: Main metric by target.
-        learned_sources: Whether the prompt of a source had learned its own task, as far as that is known.
-        candidates: Tasks that were scored without transfer only, to choose targets among.
-        left_out: Pairs (source, target, why) that are not tried, and so are not missing.
+        learned_sources: Whether a source's prompt had learned its own task, where known.
+        candidates: Tasks scored only without transfer, among which to choose targets.
+        left_out: Pairs (source, target, reason) that are not tried, and so are not missing.
         extra: Validation scores of other methods. A name is `model-tuning`, or `weighted-average@3`,
             `weighted-average:per_token_average@3`, `multi-task-mixture@12`: method, similarity metric, k.
         extra_test: The same on the test split.
-        runs: How transfer cells went, by source, target and seed, as far as that is known.
-        other_runs: The same of cells without a source, by method (`scratch`, `noise`), target and seed.
+        runs: Course of transfer cells, by source, target and seed, where known.
+        other_runs: The same for cells without a source, by method (`scratch`, `noise`), target and seed.
         metadata: Provenance as plain values: model, recipe, protocol, data hashes, versions, seconds by cell.
 
     Raises:
-        DataError: A cell is there twice, a score is not a percentage, or a task is not in a list.
+        DataError: A cell occurs twice, a score is not a percentage, or a task is not listed.
     """
 
     sources: tuple[str, ...]
@@ -165,22 +165,22 @@ class StudyResults:
 
     @property
     def reported_split(self) -> str:
-        """`test` if there is any test score of a run from scratch and of a transfer, else `validation`."""
+        """`test` if a run from scratch and a transfer have test scores, else `validation`."""
         kinds = {one.source is None for one in self.test}
         return "test" if kinds == {True, False} else "validation"
 
     @cached_property
     def dropped(self) -> dict[tuple[str, str, int], int]:
-        """After how many steps successive halving ended a transfer cell, by source, target and seed."""
+        """Number of steps after which successive halving ended a transfer cell, by source, target and seed."""
         return {place: run.dropped for place, run in self.runs.items() if run.dropped is not None}
 
     @property
     def has_keys(self) -> bool:
-        """Whether what is compared are keys; False: they are final prompts, or there are no prompts at all."""
+        """Whether keys are compared; False: final prompts are compared, or there are no prompts."""
         return bool(self.source_keys) and not self.metadata.get("final_prompts_as_keys", False)
 
     def tasks_without_key(self) -> list[str]:
-        """Sources and targets that cannot be compared, since no key of theirs is known; none if there are no keys."""
+        """Returns sources and targets whose missing keys prevent comparison; none if there are no keys at all."""
         if not self.source_keys and not self.target_keys:
             return []
         sources, targets = ({task for task, _ in keys} for keys in (self.source_keys, self.target_keys))
@@ -210,7 +210,7 @@ class StudyResults:
         }
         if prompts:
             atomic_write(folder / PROMPTS_FILE, safetensors.numpy.save(prompts))
-        else:  # none of an import that stood here before
+        else:  # removes the prompts of an earlier import
             (folder / PROMPTS_FILE).unlink(missing_ok=True)
         document = {
             "format": RESULTS_FORMAT,
@@ -232,10 +232,10 @@ class StudyResults:
 
 
 def load_results(folder: Path) -> StudyResults:
-    """Reads what `StudyResults.save` wrote.
+    """Reads a folder that `StudyResults.save` wrote.
 
     Raises:
-        StudyError: There is no such folder, or a file of it is damaged.
+        StudyError: The folder is missing, or one of its files is damaged.
         DataError: The scores contradict each other.
     """
 
@@ -251,14 +251,14 @@ def load_results(folder: Path) -> StudyResults:
 
 
 def parse_results(read: Callable[[str], bytes | None], place: str) -> StudyResults:
-    """Results from the files of a folder, wherever it is.
+    """Returns results from the files of a folder at any place.
 
     Args:
-        read: Gives the content of a file of the folder, None if it is not there.
-        place: What errors call the folder.
+        read: Returns the content of a file in the folder; None if it is missing.
+        place: The folder's name in errors.
 
     Raises:
-        StudyError: The folder holds no results, or a file of it is damaged.
+        StudyError: The folder holds no results, or one of its files is damaged.
         DataError: The scores contradict each other.
     """
     try:
@@ -278,7 +278,7 @@ def parse_results(read: Callable[[str], bytes | None], place: str) -> StudyResul
                 (first, target, seed): TransferRun(run["steps"], tuple(run["looks"]), run["dropped"])
                 for first, target, seed, run in document.get(name, ())
             }
-        # Studies that were imported before sources could be marked have no such list.
+        # Studies imported before sources could be marked lack this list.
         return StudyResults(**values, **{name: document.get(name, {}) for name in _MAPPINGS})
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise StudyError(

@@ -1,6 +1,6 @@
-"""Tables of other people as rows of text: CSV with any usual delimiter, TSV, JSON lines, JSON, Parquet; long or wide.
+"""Reads other people's tables as rows of text: CSV with any usual delimiter, TSV, JSON Lines, JSON, Parquet.
 
-Knows files and cells, not what scores mean. Nothing in a file is executed.
+Tables are long or wide. Knows files and cells, not the meaning of scores. Nothing in a file is executed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spoton.reading import read_bytes, read_text, reason
 
 _DELIMITERS = ",;\t|"
 _MISSING = frozenset({"", "-", "\N{EN DASH}", "\N{EM DASH}", "n/a", "na", "nan", "none", "null"})
-"""What an empty cell of a matrix is written as."""
+"""Texts that mark an empty cell of a matrix."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class TableRow:
 
     Attributes:
         where: Its file and line, for errors.
-        cells: Stripped text by column; column names are in lower case.
+        cells: Stripped text by column; column names are lower case.
     """
 
     where: str
@@ -41,8 +41,8 @@ class TableFile:
 
     Attributes:
         path: The file.
-        columns: Its headings as they are written, stripped.
-        rows: Its rows, blank lines left out.
+        columns: Its headings as written, stripped.
+        rows: Its rows, without blank lines.
     """
 
     path: Path
@@ -56,10 +56,10 @@ class TableFile:
 
 
 def read_table(path: Path) -> TableFile:
-    """Reads a table; its suffix tells the format, and a CSV's first line the delimiter.
+    """Reads a table; its suffix gives the format, and a CSV's first line the delimiter.
 
     Raises:
-        DataError: The file is missing or damaged, or a row does not fit the first line; says which.
+        DataError: The file is missing or damaged, or a row does not fit the first line; the message says which.
     """
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
@@ -77,11 +77,11 @@ def read_table(path: Path) -> TableFile:
 
 
 def delimiter_of(path: Path, text: str) -> str:
-    """Returns the delimiter of a CSV: a tab for `.tsv`, else what its first line has most of."""
+    """Returns the delimiter of a CSV: a tab for `.tsv`, else the most frequent one in its first line."""
     if path.suffix.lower() in (".tsv", ".tab"):
         return "\t"
     first = next((line for line in text.splitlines() if line.strip()), "")
-    return max(_DELIMITERS, key=first.count)  # the first of equals: a comma
+    return max(_DELIMITERS, key=first.count)  # on a tie, the first: a comma
 
 
 def _csv(path: Path, text: str) -> TableFile:
@@ -101,7 +101,7 @@ def _csv(path: Path, text: str) -> TableFile:
 
 
 def _json(path: Path, text: str) -> TableFile:
-    """One object a line, or one array of objects."""
+    """Reads one object per line, or one array of objects."""
     try:
         if text.lstrip().startswith("["):
             objects = list(enumerate(parse_json(text), start=1))
@@ -136,7 +136,7 @@ def _parquet(path: Path) -> TableFile:
     index = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
     named = [
         name for name in index if name in table.column_names
-    ]  # pandas writes its index behind the other columns
+    ]  # pandas writes its index after the other columns
     table = table.select([*named, *(name for name in table.column_names if name not in named)])
     columns = [column.to_pylist() for column in table.columns]
     rows = [
@@ -164,8 +164,8 @@ def _text(cell: object) -> str:
 
 
 def is_matrix(table: TableFile) -> bool:
-    """Returns whether a table looks like one row a source and one column a target: all cells but the first are
-    numbers."""
+    """Returns whether a table looks like one row per source and one column per target: only numbers after the first
+    cell."""
     first, *others = table.names or ("",)
     return len(others) > 0 and all(
         _is_cell_of_matrix(row.cells[name]) for row in table.rows for name in others if name != first
@@ -173,7 +173,7 @@ def is_matrix(table: TableFile) -> bool:
 
 
 def unfold(table: TableFile) -> Iterator[TableRow]:
-    """The cells of a matrix as long rows `source,target,score,std`; empty ones are left out.
+    """Yields the cells of a matrix as long rows `source,target,score,std`, without empty ones.
 
     A cell is a number, or a mean with its deviation: `97.0 ± 1.1`, `97.0 +- 1.1`, `97.0 (1.1)`.
 

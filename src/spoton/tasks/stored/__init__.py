@@ -1,4 +1,4 @@
-"""Rows of files too large to be held as objects: read once, kept in Arrow, looked at through a map of the file.
+"""Rows of files too large to hold as objects: read once, kept in Arrow, and accessed through a memory map.
 
-The same rows give the same task as a small file does: the same splits in the same order, notes, labels and hash.
+The task is the same as from a small file with these rows: the same splits in the same order, notes, labels and hash.
 """

@@ -1,4 +1,4 @@
-"""The hash of a task whose splits are rows of a store: that of `Task.data_hash`, kept next to the store."""
+"""The hash of a task whose splits are rows of a store: equal to `Task.data_hash`, kept next to the store."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from spoton.tasks.stored.store import sized
 
 
 def hash_of_stored(*splits: Sequence[Example]) -> str | None:
-    """Returns the hash of the three splits of a task; None if any is not of a store.
+    """Returns the hash of a task's three splits; None if any is not from a store.
 
-    The hash of millions of rows takes a minute, so it is kept in the store's folder under the rows that it is of.
+    Hashing millions of rows takes a minute, so the hash is kept in the store's folder under its rows.
     """
     stored = [split for split in splits if isinstance(split, StoredRows)]
     if len(stored) < len(splits):

@@ -1,4 +1,4 @@
-"""From a stream of rows to a store: every row is read, made an example and written down, once for each file."""
+"""Writes a stream of rows to a store: every row is read, made into an example and written, once for each file."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from spoton.tasks.targets import TargetFacts, is_short
 from spoton.tasks.template import compile_template
 
 MOST_WORDS = 100_000
-"""Different targets that are kept in memory; more are open text, unless the user says that they are labels."""
+"""Most distinct targets kept in memory; more are open text, unless the user says that they are labels."""
 
 
 @dataclass
 class _Targets:
-    """What is found out about targets while they pass.
+    """Facts collected about targets as they pass.
 
     Attributes:
-        closed: Whether the user says that they are labels, however many.
-        codes: Of each row, in the order of `words`.
-        words: Different targets by their number, until they are too many.
-        hashes: Of each row, to count the different ones once they are too many.
+        closed: Whether the user says that they are labels, whatever their number.
+        codes: Code of each row's target, in the order of `words`.
+        words: Distinct targets and their codes, until there are too many.
+        hashes: Hash of each row's target, to count the distinct ones once there are too many.
         numbers: Whether all are numbers so far.
         short: Whether all have few words so far.
     """
@@ -62,7 +62,7 @@ class _Targets:
             self.short = self.short and is_short(target)
 
     def facts(self, rows: int) -> dict[str, Any]:
-        """What is kept of them."""
+        """Returns the facts to keep."""
         distinct = len(self.words) if self.words is not None else len(np.unique(np.asarray(self.hashes)))
         return {
             "rows": rows,
@@ -74,16 +74,16 @@ class _Targets:
 
 
 def write_store(folder: Path, streams: Mapping[str, RowStream], wanted: Mapping[str, Any]) -> None:
-    """Writes the store of all splits, one behind the other.
+    """Writes the store of all splits, one after another.
 
     Args:
-        folder: Where; empty.
-        streams: The rows of `train` and, where they are, `validation` and `test`.
-        wanted: `input`, `target` and `template` as the user gives them; `closed`: whether targets are labels, however
-            many there are; `stamps`: of the files.
+        folder: An empty folder.
+        streams: The rows of `train` and, where given, `validation` and `test`.
+        wanted: `input`, `target` and `template` as the user gives them; `closed`: whether targets are labels,
+            whatever their number; `stamps`: the files' stamps.
 
     Raises:
-        DataError: As `task_from_rows`.
+        DataError: As in `task_from_rows`.
     """
     columns = Columns.choose(
         streams["train"], input=wanted["input"], target=wanted["target"], template=wanted["template"]
@@ -112,7 +112,7 @@ def write_store(folder: Path, streams: Mapping[str, RowStream], wanted: Mapping[
 
 
 def target_facts(facts: Mapping[str, Any]) -> TargetFacts:
-    """What a store knows of its targets, as `labels_of` wants it."""
+    """Returns a store's facts about its targets, in the form that `labels_of` takes."""
     words = facts["words"]
     return TargetFacts(
         facts["rows"],
@@ -124,7 +124,7 @@ def target_facts(facts: Mapping[str, Any]) -> TargetFacts:
 
 
 def word_counts(facts: Mapping[str, Any], codes: Any) -> Counter[str]:
-    """How often each of few different targets occurs in all splits."""
+    """Returns how often each target occurs in all splits, where there are few distinct ones."""
     words = facts["words"] or []
     counts = np.bincount(codes, minlength=len(words))
     return Counter({word: int(count) for word, count in zip(words, counts, strict=True)})

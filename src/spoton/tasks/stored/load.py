@@ -1,7 +1,7 @@
-"""Tasks from files that are too large to be held as objects; `load_files` decides which are.
+"""Loads tasks from files that are too large to hold as objects; `load_files` decides which are.
 
-The first call reads every row and keeps a store of them in the cache folder, in the time of minutes for millions of
-rows. Later ones look at the times of change of the files, and open the store.
+The first call reads every row and keeps a store of them in the cache folder, which takes minutes for millions of rows.
+Later calls check the files' modification times and open the store.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def load_stored(
     """Returns the task of large files; None if one of them can only be read as a whole.
 
     Args:
-        files: Of `train` and, where they are, `validation` and `test`.
-        spec: How they are read.
-        name: Of the task.
-        source: What stands before the hash of the training files in the task's source.
-        on_message: Told when the rows have to be read.
+        files: Files of `train` and, where given, `validation` and `test`.
+        spec: How to read them.
+        name: Name of the task.
+        source: Text before the training files' hash in the task's source.
+        on_message: Called when the rows must be read.
 
     Raises:
-        DataError: As `task_from_rows`.
+        DataError: As in `task_from_rows`.
         SpotonError: The cache folder has no room.
     """
     streams: dict[str, RowStream] = {}
@@ -80,7 +80,7 @@ def load_stored(
 
 
 def _kept(folder: Path, stamps: object) -> RowStore | None:
-    """The store of these files as they are; None if there is none, or it is damaged."""
+    """Returns the store of these files in their present state; None if it is missing or damaged."""
     try:
         store = RowStore(folder)
         is_whole = store.facts["stamps"] == stamps and len(store) == store.facts["rows"]
@@ -92,7 +92,7 @@ def _kept(folder: Path, stamps: object) -> RowStore | None:
 def _made(
     folder: Path, streams: Mapping[str, RowStream], wanted: dict[str, Any], train: Sequence[Path]
 ) -> RowStore:
-    """Makes the store; it takes its name once it is whole."""
+    """Makes the store; it gets its final name once it is whole."""
     making = folder.with_suffix(".making")
     shutil.rmtree(making, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -130,7 +130,7 @@ def _task(store: RowStore, spec: DataSpec, name: str, source: str) -> Task:
 
 
 def _splits(store: RowStore, labels: tuple[str, ...] | None, spec: DataSpec) -> tuple[Rows, Rows, Rows]:
-    """Rows of train, validation and test; divided once for each way to divide them."""
+    """Returns the rows of train, validation and test; each way to divide them is computed once."""
     path = store.folder / f"splits-{_way(labels, spec)}.npz"
     if path.is_file():
         with np.load(path) as kept:
@@ -154,7 +154,7 @@ def _splits(store: RowStore, labels: tuple[str, ...] | None, spec: DataSpec) -> 
 def _more_notes(
     task: Task, store: RowStore, splits: Sequence[Rows], labels: tuple[str, ...] | None, spec: DataSpec
 ) -> list[str]:
-    """What is told of the splits; found out once for each way to divide the rows."""
+    """Returns notes on the splits; computed once for each way to divide the rows."""
     path = store.folder / f"notes-{_way(labels, spec)}.json"
     if path.is_file():
         notes: list[str] = json.loads(path.read_text(encoding="utf-8"))
@@ -180,7 +180,7 @@ def _columns(store: RowStore) -> Columns:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size, time of change and inode of a file."""
+    """Returns the size, modification time and inode of a file."""
     state = path.stat()
     return [state.st_size, state.st_mtime_ns, state.st_ino]
 

@@ -1,4 +1,4 @@
-"""Rows of a store as a sequence of examples, each made when it is asked for; and samples of them without making any."""
+"""Rows of a store as a sequence of examples made on demand, and samples of them without making any."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from spoton.tasks.example import Example
 from spoton.tasks.stored.store import Digests, Purpose, RowStore
 
 Rows = NDArray[np.unsignedinteger]
-"""Numbers of rows in a store."""
+"""Row numbers in a store."""
 
 _BEGINNING = 100_000
-"""Rows in which each of few targets usually occurs."""
+"""Number of rows in which each of few targets usually occurs."""
 
 
 class StoredRows(Sequence[Example]):
-    """Some rows of a store in an order.
+    """Some rows of a store, in order.
 
     Args:
-        store: Where the examples lie.
-        rows: `[N]` which.
+        store: The store.
+        rows: `[N]` row numbers.
     """
 
     def __init__(self, store: RowStore, rows: Rows) -> None:
@@ -55,16 +55,16 @@ class StoredRows(Sequence[Example]):
         return hash((self.store.folder, len(self.rows)))
 
     def codes(self) -> NDArray[np.int32] | None:
-        """`[N]` the code of each target; None where there are too many different ones."""
+        """`[N]` the code of each target; None where there are too many distinct ones."""
         codes = self.store.codes
         return None if codes is None else codes[self.rows]
 
     def sample(self, size: int, labels: Sequence[str] | None, seed: int) -> StoredRows:
-        """`spoton.tasks.splits.stratified_sample`."""
+        """Returns the same as `spoton.tasks.splits.stratified_sample`."""
         return StoredRows(self.store, interleaved_rows(self.store, self.rows, labels, seed)[:size])
 
     def first_of(self, label: str | None, k: int, seed: int) -> tuple[int, list[Example]]:
-        """How many rows have a label (None: any), and the first `k` of them in the order of k-shot sampling."""
+        """Returns how many rows have a label (None: any), and the first `k` of them in the order of k-shot sampling."""
         rows, codes = self.rows, self.codes()
         if label is not None:
             assert codes is not None and self.store.words is not None
@@ -74,14 +74,14 @@ class StoredRows(Sequence[Example]):
         return len(rows), list(StoredRows(self.store, chosen))
 
     def repeated(self, counts: Mapping[str, int], most: int) -> StoredRows:
-        """Each row as often as `most` has the count of its target, rounded; see `Task.balanced`."""
+        """Repeats each row by the ratio of `most` to the count of its target, rounded; see `Task.balanced`."""
         words, codes = self.store.words, self.codes()
         assert words is not None and codes is not None
         times = np.array([max(1, round(most / counts[word])) if word in counts else 1 for word in words])
         return StoredRows(self.store, np.repeat(self.rows, times[codes]))
 
     def longest_targets(self, n: int) -> list[str]:
-        """Up to `n` different targets, the longest in characters."""
+        """Returns up to `n` distinct targets, the longest in characters."""
         words = self.store.words
         if words is not None:
             return heapq.nlargest(n, words, key=len)
@@ -93,7 +93,7 @@ class StoredRows(Sequence[Example]):
         return heapq.nlargest(n, longest, key=len)
 
     def different(self, size: int, labels: Sequence[str] | None, seed: int) -> Counter[Example]:
-        """A sample of the different examples, and how often each is there."""
+        """Returns a sample of the distinct examples, and how often each occurs."""
         digests = self.store.digests("order", seed)[self.rows]
         order = np.lexsort((digests[:, 1], digests[:, 0]))
         starts = group_starts(digests[order])
@@ -108,7 +108,7 @@ class StoredRows(Sequence[Example]):
 
 
 def target_counts(examples: Sequence[Example]) -> Counter[str]:
-    """How often each target occurs, in the order in which they occur first."""
+    """Returns how often each target occurs, in the order of first occurrence."""
     if isinstance(examples, StoredRows) and examples.store.words is not None:
         codes, words = examples.codes(), examples.store.words
         assert codes is not None
@@ -121,19 +121,19 @@ def target_counts(examples: Sequence[Example]) -> Counter[str]:
 
 
 def _first_seen(codes: NDArray[np.int32]) -> list[int]:
-    """The different codes in the order in which they occur first."""
+    """Returns the distinct codes in the order of first occurrence."""
     found, places = np.unique(codes, return_index=True)
     return [int(code) for code in found[np.argsort(places)]]
 
 
 def ordered_rows(store: RowStore, rows: Rows, purpose: Purpose, seed: int) -> Rows:
-    """Rows in the order of a purpose and a seed."""
+    """Returns rows in the order of a purpose and a seed."""
     digests = store.digests(purpose, seed)[rows]
     return rows[np.lexsort((digests[:, 1], digests[:, 0]))]
 
 
 def interleaved_rows(store: RowStore, rows: Rows, labels: Sequence[str] | None, seed: int) -> Rows:
-    """`spoton.tasks.splits.interleaved`: an order any beginning of which holds the labels in proportion."""
+    """Returns rows as `spoton.tasks.splits.interleaved` does: every prefix holds the labels in proportion."""
     ordered = ordered_rows(store, rows, "order", seed)
     if labels is None:
         return ordered
@@ -146,18 +146,18 @@ def interleaved_rows(store: RowStore, rows: Rows, labels: Sequence[str] | None, 
 
 
 def label_places(store: RowStore, labels: Sequence[str]) -> NDArray[np.int64]:
-    """`[W]` the place of each different target among the labels."""
+    """Returns `[W]` the index of each distinct target among the labels."""
     place = {label: number for number, label in enumerate(labels)}
     return np.array([place[word] for word in store.words or ()])
 
 
 def group_starts(digests: Digests) -> NDArray[np.int64]:
-    """Where a new value begins among sorted ones."""
+    """Returns where a new value begins among sorted ones."""
     new = np.ones(len(digests), dtype=bool)
     new[1:] = (digests[1:] != digests[:-1]).any(axis=1)
     return np.flatnonzero(new)
 
 
 def _codes(store: RowStore) -> NDArray[np.int32]:
-    assert store.codes is not None  # there is a closed set of labels, so the targets are few
+    assert store.codes is not None  # with a closed set of labels, there are few targets
     return store.codes

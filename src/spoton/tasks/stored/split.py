@@ -1,4 +1,4 @@
-"""`spoton.tasks.splits` and `spoton.tasks.checks` for rows of a store: over arrays, with the same results."""
+"""Array versions of `spoton.tasks.splits` and `spoton.tasks.checks` for rows of a store, with the same results."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Grouped:
     """Rows in groups of equal inputs, the groups in the order of a seed.
 
     Args:
-        store: Of the rows.
-        rows: `[N]` in the order of their file.
-        seed: Of the order.
+        store: The rows' store.
+        rows: `[N]` row numbers in the order of their file.
+        seed: Seed of the order.
 
     Attributes:
-        rows: `[N]` group after group, each in the order of the file.
+        rows: `[N]` row numbers by group, each group in the order of the file.
         starts: `[G]` where each group begins.
-        sizes: `[G]`
+        sizes: `[G]` number of rows in each group.
     """
 
     def __init__(self, store: RowStore, rows: Rows, seed: int) -> None:
@@ -50,10 +50,10 @@ def divide(
     at_most: tuple[int, int],
     seed: int,
 ) -> tuple[Rows, Rows, Rows]:
-    """`spoton.tasks.splits.stratified_split` of rows whose groups are their inputs.
+    """Splits rows as `spoton.tasks.splits.stratified_split` does, with inputs as groups.
 
     Raises:
-        DataError: A label has too few different inputs to appear in each split.
+        DataError: A label has too few distinct inputs to appear in each split.
     """
     grouped = Grouped(store, rows, seed)
     places = np.zeros(len(rows), dtype=np.int64)
@@ -77,19 +77,19 @@ def divide(
 
 
 def shared_with(store: RowStore, rows: Rows, train: Rows, seed: int) -> int:
-    """How many rows have an input that also occurs in others."""
+    """Returns how many rows have an input that also occurs in `train`."""
     digests = store.digests("split", seed)
     return int(np.isin(digests[rows][:, 0], digests[train][:, 0]).sum())
 
 
 @dataclass(frozen=True)
 class Contradictions:
-    """Inputs that have one target in one row and another in the next.
+    """Inputs that have different targets in different rows.
 
     Attributes:
-        several: How many.
-        inputs: How many different inputs there are.
-        text: The first of them.
+        several: Number of such inputs.
+        inputs: Number of distinct inputs.
+        text: The first contradictory input.
         targets: Its targets, sorted.
     """
 
@@ -100,7 +100,7 @@ class Contradictions:
 
 
 def stored_contradictions(*splits: Sequence[Example]) -> Contradictions | None:
-    """Contradictions among the rows of one store with few different targets; None if these are other rows."""
+    """Returns contradictions among rows of one store with few distinct targets; None for other rows."""
     stored = [split for split in splits if isinstance(split, StoredRows)]
     if len(stored) < len(splits) or stored[0].store.words is None:
         return None
@@ -127,7 +127,7 @@ def stored_contradictions(*splits: Sequence[Example]) -> Contradictions | None:
 def _inputs_of_labels(
     grouped: Grouped, places: NDArray[np.int64], labels: Sequence[str] | None
 ) -> Mapping[str, int]:
-    """How many different inputs each label has."""
+    """Returns the number of distinct inputs of each label."""
     if labels is None:
         return {"": len(grouped.sizes)} if len(grouped.sizes) else {}
     pairs = np.unique(grouped.of_rows() * len(labels) + places)
@@ -138,7 +138,7 @@ def _inputs_of_labels(
 def _taken(
     groups: NDArray[np.int64], sizes: NDArray[np.int64], room: int, at_least_one: bool
 ) -> NDArray[np.int64]:
-    """The first groups that fit into `room` rows."""
+    """Returns the first groups that fit into `room` rows."""
     taken: list[int] = []
     for group in groups:
         if room <= 0 and (taken or not at_least_one):

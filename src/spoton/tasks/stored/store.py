@@ -1,7 +1,6 @@
-"""Examples on disk: an Arrow file with an input and a target a row, mapped into memory and never read as a whole.
+"""Examples on disk: an Arrow file with one input and target per row, memory-mapped and never read as a whole.
 
-Knows rows by their number. Which rows make a split is the business of `split`, how they are seen as a sequence of
-examples that of `rows`.
+Identifies rows by number. `split` decides which rows make a split; `rows` presents them as a sequence of examples.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from spoton.files import atomic_save, writing
 from spoton.tasks.example import Example
 
 Purpose = Literal["split", "order", "k-shot"]
-"""What an order of rows is for; see `spoton.tasks.splits`."""
+"""Purpose of an order of rows; see `spoton.tasks.splits`."""
 Digests = NDArray[np.uint64]
 """`[N, 2]` the first 16 bytes of a SHA-256, which sort as its hexadecimal digits do."""
 
@@ -32,14 +31,14 @@ ROWS, FACTS, CODES = "rows.arrow", "facts.json", "codes.npy"
 _ROWS_AT_ONCE = 65_536
 _BYTES_AT_ONCE = 2**26  # of a batch, far below the 2 GB that the offsets of an Arrow text can count
 _SEEN = 20_000
-"""Rows that are looked up before the pages that were read are given back: they are in the system's cache, not ours."""
+"""Rows to look up before releasing the mapped pages, which stay in the system's cache."""
 
 
 class RowWriter:
     """Writes a store row by row.
 
     Args:
-        folder: Where; it is there.
+        folder: An existing folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +64,7 @@ class RowWriter:
             self._flush()
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes the remaining rows."""
         if self._inputs:
             self._flush()
         with writing(self._path):
@@ -101,7 +100,7 @@ class RowStore:
     """A finished store.
 
     Args:
-        folder: Holds the rows, their facts (`FACTS`), and the codes of their targets where these are few.
+        folder: Holds the rows, their facts (`FACTS`), and the codes of their targets where there are few.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -125,17 +124,17 @@ class RowStore:
 
     @cached_property
     def words(self) -> list[str] | None:
-        """The different targets by code; None where there are too many."""
+        """The distinct targets by code; None where there are too many."""
         words: list[str] | None = self.facts["words"]
         return words
 
     @cached_property
     def codes(self) -> NDArray[np.int32] | None:
-        """`[N]` the code of each row's target; None where there are too many different ones."""
+        """`[N]` the code of each row's target; None where there are too many distinct ones."""
         return None if self.words is None else np.load(self.folder / CODES, mmap_mode="r")
 
     def parts(self, row: int) -> tuple[bytes, bytes]:
-        """Input and target of a row in UTF-8."""
+        """Returns the input and target of a row in UTF-8."""
         batch = bisect.bisect_right(self._starts, row) - 1
         place = row - self._starts[batch]
         self._looked_up += 1
@@ -145,22 +144,22 @@ class RowStore:
         return inputs(place), targets(place)
 
     def example(self, row: int) -> Example:
-        """The example of a row."""
+        """Returns the example of a row."""
         text, target = self.parts(row)
         return Example(text.decode(), target.decode())
 
     @property
     def seed(self) -> int:
-        """A seed by which the inputs of the rows are told apart: one of which digests are there, where any are."""
+        """A seed for telling inputs apart: one whose digests exist, where any do."""
         there = sorted(self.folder.glob("digests-split-*.npy"))
         return int(there[0].stem.rpartition("-")[2]) if there else 0
 
     def digests(self, purpose: Purpose, seed: int) -> Digests:
-        """What the rows are ordered by, worked out once and kept.
+        """Returns the digests that order the rows, computed once and kept.
 
         Args:
-            purpose: `split` is of the inputs alone, the others of inputs and targets.
-            seed: Of the order.
+            purpose: `split` hashes the inputs alone, the others inputs and targets.
+            seed: Seed of the order.
         """
         path = self.folder / f"digests-{purpose}-{seed}.npy"
         if not path.is_file():
@@ -189,7 +188,7 @@ class RowStore:
 
 
 def save_whole(path: Path, save: Callable[[BinaryIO], None]) -> None:
-    """`atomic_save` for what numpy writes, which would add an ending to a path of ours."""
+    """Saves atomically what NumPy writes, through an open file, since NumPy would add a suffix to a path."""
 
     def into(place: Path) -> None:
         with place.open("wb") as file:
@@ -199,12 +198,12 @@ def save_whole(path: Path, save: Callable[[BinaryIO], None]) -> None:
 
 
 def sized(encoded: bytes) -> bytes:
-    """A part of a hash as `sha256_of_text` has it: its length, then itself."""
+    """Returns a part of a hash as in `sha256_of_text`: its length, then its bytes."""
     return len(encoded).to_bytes(8, "big") + encoded
 
 
 def _texts(column: Any) -> Any:
-    """A function from a place in an Arrow column of texts to the bytes there."""
+    """Returns a function from an index in an Arrow text column to its bytes."""
     _, offsets, data = column.buffers()
     ends = np.frombuffer(offsets, dtype=np.int32)[column.offset :]
     view = memoryview(data) if data is not None else memoryview(b"")

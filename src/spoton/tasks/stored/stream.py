@@ -1,6 +1,6 @@
-"""Rows of a large file one after another, as often as they are asked for, none of them kept.
+"""Streams the rows of large files, as often as needed, without keeping them.
 
-CSV, TSV, JSON Lines and Parquet, also gzipped, are read in this way; `row_stream` says where that is not possible.
+Reads CSV, TSV, JSON Lines and Parquet, also gzipped; `row_stream` says where that is not possible.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from spoton.tasks.files import (
 )
 
 Table = tuple[list[str] | None, Iterator[dict[str, Any]]]
-"""Columns, where a file says them before its rows, and rows."""
+"""Columns, where a file names them before its rows, and rows."""
 _UTF8 = ("utf-8", "utf_8", "utf8", "utf-8-sig")
 
 
@@ -40,7 +40,7 @@ class RowStream:
     """Rows of one or more files with plain cells; see `spoton.tasks.cells`.
 
     Args:
-        tables: Each opens a file anew.
+        tables: Functions that each open a file anew.
     """
 
     tables: Sequence[Callable[[], Table]]
@@ -51,7 +51,7 @@ class RowStream:
 
     @cached_property
     def names(self) -> list[str]:
-        """All columns in the order of their first appearance; where only rows say them, all are read for it."""
+        """All columns in the order of their first appearance; reads all rows where only those name the columns."""
         names: dict[str, None] = {}
         for table in self.tables:
             columns, rows = table()
@@ -65,12 +65,12 @@ class RowStream:
 def row_stream(
     files: Sequence[Path], encoding: str | None = None, delimiter: str | None = None
 ) -> RowStream | None:
-    """Returns the rows of files as a stream; None where one can only be read as a whole, or not at all.
+    """Returns the rows of files as a stream; None where a file can only be read as a whole, or not at all.
 
     Args:
-        files: In order.
-        encoding: Of text files. None: UTF-8.
-        delimiter: Between the cells of CSV files. None: by the first line.
+        files: The files, in order.
+        encoding: Encoding of text files. None: UTF-8.
+        delimiter: Delimiter of CSV files. None: by the first line.
     """
     tables = [_table(path, encoding, delimiter) for path in files]
     return RowStream([table for table in tables if table is not None]) if None not in tables else None
@@ -116,13 +116,13 @@ def _rows(
 
 
 class _Lines:
-    """Lines of a text file that are checked as they pass; as much of a file as the parsers of `files` ask for."""
+    """Lines of a text file, checked as they pass; implements as much of a file as the parsers of `files` need."""
 
     def __init__(self, text: TextIO, path: Path, encoding: str) -> None:
         self._text, self._path, self._encoding = text, path, encoding
 
     def readline(self) -> str:
-        """The next line; nothing at the end."""
+        """Returns the next line; empty at the end."""
         return next(self, "")
 
     def __iter__(self) -> _Lines:
@@ -155,7 +155,7 @@ def _lines(path: Path, encoding: str | None, ends: str) -> Iterator[_Lines]:
 
 
 def _undecodable(path: Path, encoding: str) -> DataError:
-    """The error of the first byte that is not of an encoding."""
+    """Returns the error for the first byte that is invalid in an encoding."""
     position = 0
     with _opened(path) as file:
         for number, line in enumerate(file, start=1):
@@ -186,7 +186,7 @@ def _is_gzipped(path: Path) -> bool:
 
 
 def _has_lines(encoding: str | None) -> bool:
-    """Whether lines of an encoding end in the byte that ends them in ASCII."""
+    """Returns whether lines of an encoding end in the same byte as in ASCII."""
     try:
         return "\n".encode(codecs.lookup(encoding or "utf-8").name) == b"\n"
     except (LookupError, UnicodeError):

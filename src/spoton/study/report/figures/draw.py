@@ -1,4 +1,4 @@
-"""Every figure that a study has the numbers for."""
+"""Draws every figure that a study has the numbers for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from spoton.study.report.figures.retrieval import retrieval_curves
 
 
 def draw_figures(analysis: Analysis) -> dict[str, Drawing]:
-    """All figures by name, in the order of the report."""
+    """Returns all figures by name, in the order of the report."""
     with style("spoton"):
         drawings = [transfer_map(analysis), *forest_panels(analysis)]
         if analysis.similarities:

@@ -1,7 +1,7 @@
-"""What all figures share: a canvas measured in inches, colours, words that show under the pointer, and files.
+"""Shared parts of all figures: a canvas measured in inches, colours, tooltips, and files.
 
-Sizes are fixed and the canvas is cut to what is drawn, so that no label is ever cut off; a figure that is wider than
-the page scrolls in its box.
+Sizes are fixed and the canvas is cropped to its content, so that no label is cut off. A figure wider than the page
+scrolls in its box.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _LEGEND_ACROSS = 5
 
 @dataclass
 class Drawing:
-    """A figure and the words that a page shows under the pointer.
+    """A figure and its tooltips on a page.
 
     Attributes:
-        name: What its files are called.
-        figure: What is drawn.
-        words: Words by the id of what they belong to.
+        name: Name of its files.
+        figure: The matplotlib figure.
+        words: Tooltips by the id of their element.
     """
 
     name: str
@@ -50,20 +50,20 @@ class Drawing:
     _written: dict[Format, bytes] = field(default_factory=dict)
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
-        """Axes in a place given in inches, which may lie anywhere: the canvas is cut to what is drawn."""
+        """Adds axes at a position in inches, which may be anywhere: the canvas is cropped to its content."""
         wide, high = self.figure.get_size_inches()
         made: Axes = self.figure.add_axes((left / wide, bottom / high, width / wide, height / high))
         made.tick_params(labelsize=FONT, color=LINE)
         return made
 
     def tell(self, artist: Artist, words: str) -> None:
-        """Shows words when the pointer is over something."""
+        """Adds a tooltip to an artist."""
         name = f"{self.name}-{len(self.words)}"
         artist.set_gid(name)
         self.words[name] = words
 
     def write(self, file_format: Format) -> bytes:
-        """The figure as a file's content, the same each time."""
+        """Returns the figure as a file's content; the bytes are deterministic."""
         if file_format not in self._written:
             self._written[file_format] = self._write(file_format)
         return self._written[file_format]
@@ -87,17 +87,17 @@ class Drawing:
         return data.getvalue()
 
     def write_for_page(self) -> bytes:
-        """The figure as SVG whose letters are text, for a page that carries the font."""
+        """Returns the figure as SVG with letters as text, for a page that embeds the font."""
         return self._write("svg", letters="none")
 
 
 @contextmanager
 def style(salt: str, letters: Literal["path", "none"] = "path") -> Iterator[None]:
-    """How all figures look; ids in SVG files follow from the salt, so that files are the same each time.
+    """Applies the style of all figures inside the block; the salt determines SVG ids, so files are deterministic.
 
     Args:
         salt: The figure's name.
-        letters: Letters of SVG as shapes, so that a file needs no font and nothing moves; or "none": as text.
+        letters: "path": SVG letters as shapes, so that a file needs no font and nothing moves. "none": as text.
     """
     import matplotlib
 
@@ -113,7 +113,7 @@ def style(salt: str, letters: Literal["path", "none"] = "path") -> Iterator[None
 
 
 def canvas(name: str) -> Drawing:
-    """A new figure. No display is needed and none is touched."""
+    """Returns a new figure. Needs and uses no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -123,14 +123,14 @@ def canvas(name: str) -> Drawing:
 
 
 def plain(axes: Axes) -> None:
-    """Axes without a box, with faint lines."""
+    """Styles axes without a box and with faint lines."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 def family_colors(analysis: Analysis, tasks: Sequence[str]) -> dict[str, str]:
-    """A colour for each family of some tasks, the same in every figure of a report; none if no family is known."""
+    """Returns a colour per family of some tasks, the same in all figures of a report; empty if no family is known."""
     results = analysis.results
     every = dict.fromkeys(results.families.get(task, "") for task in (*results.sources, *results.targets))
     every.pop("", None)
@@ -139,26 +139,26 @@ def family_colors(analysis: Analysis, tasks: Sequence[str]) -> dict[str, str]:
 
 
 def color_of(analysis: Analysis, task: str, colors: dict[str, str]) -> str:
-    """The colour of a task's family."""
+    """Returns the colour of a task's family."""
     if not colors:
         return COLORS[0]
     return colors.get(analysis.results.families.get(task, ""), UNCOLORED)
 
 
 def source_label(analysis: Analysis, source: str) -> str:
-    """A source's name, with a word where its prompt had not learned its own task."""
+    """Returns a source's name, marked where its prompt had not learned its own task."""
     return source + (" (not learned)" if analysis.results.learned_sources.get(source) is False else "")
 
 
 def family_legend(drawing: Drawing, axes: Axes, colors: dict[str, str], drop: float) -> None:
-    """Families and their colours in one row or several, this many inches under some axes."""
+    """Draws families and their colours in one or more rows, `drop` inches below some axes."""
     from matplotlib.patches import Patch
 
     if not colors:
         return
     height = axes.get_position().height * drawing.figure.get_size_inches()[1]
     across = min(_LEGEND_ACROSS, len(colors))
-    # Matplotlib fills columns; read row by row, families are then in their order.
+    # Matplotlib fills column by column; this order makes families read in order row by row.
     shown = [item for column in range(across) for item in list(colors.items())[column::across]]
     axes.legend(
         [Patch(color=color) for _, color in shown], [name.replace("_", " ") for name, _ in shown],

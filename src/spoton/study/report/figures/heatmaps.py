@@ -1,4 +1,4 @@
-"""Maps of colours: error reductions of sources and targets (figure 3 of SPoT), similarities of tasks (figure 4)."""
+"""Heatmaps: error reductions of sources and targets (figure 3 of SPoT), similarities of tasks (figure 4)."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
 
 CLIP = 25
-"""Where the colours of error reductions end, as in SPoT's figure 3."""
+"""Limit of the colour scale of error reductions, as in SPoT's figure 3."""
 _GAIN_COLORS = ("#8c1d18", "#d6604d", "#f7c6b0", "#ffffff", "#b5d4ea", "#4393c3", "#0b3c73")
-_MOST_CELLS = 2000  # more are one picture, without words under the pointer: a page of megabytes else
+_MOST_CELLS = 2000  # more become one image without tooltips; otherwise the page takes megabytes
 _ROW, _COLUMN, _SIDE, _STRIP, _GAP = 0.27, 0.62, 0.23, 0.12, 0.05  # inches
 
 
 def source_order(analysis: Analysis) -> list[str]:
-    """Sources by mean error reduction, the best first; those without any last."""
+    """Returns sources by mean error reduction, the best first; those without one last."""
     ranked = [source for source, *_ in analysis.by_mean_reduction()]
     there = set(ranked)
     return ranked + [source for source in analysis.results.sources if source not in there]
 
 
 def transfer_map(analysis: Analysis) -> Drawing:
-    """Relative error reduction of sources (rows) and targets."""
+    """Draws the relative error reduction of sources (rows) and targets (columns)."""
     from matplotlib.colors import LinearSegmentedColormap
 
     sources, targets = source_order(analysis), list(analysis.results.targets)
@@ -77,7 +77,7 @@ def transfer_map(analysis: Analysis) -> Drawing:
 def similarity_map(
     analysis: Analysis, found: TaskSimilarities, order: Sequence[str], tree: Array | None
 ) -> Drawing:
-    """Similarity of all tasks, in an order that all maps of a report share, under the tree that gave it."""
+    """Draws the similarity of all tasks, in the order that all maps of a report share, under the tree that gave it."""
     import matplotlib
 
     places = {task: place for place, task in enumerate(found.tasks)}
@@ -110,14 +110,14 @@ def similarity_map(
 
 
 def similarity_range(values: Array) -> tuple[float, float]:
-    """What different tasks reach: a task with itself would wash all else out."""
+    """Returns the range over different tasks, since a task's similarity to itself would hide all other contrasts."""
     different = values[~np.eye(len(values), dtype=bool)]
     different = different[np.isfinite(different)]
     return (float(different.min()), float(different.max())) if different.size else (0.0, 1.0)
 
 
 def mark(analysis: Analysis, change: Change) -> str:
-    """What stands behind the number of a pair: * beyond noise, and whether a seed was dropped by halving."""
+    """Returns the mark after a pair's number: * beyond noise, and a mark if halving dropped a seed."""
     dropped = any(
         (change.source, change.target, seed) in analysis.results.dropped for seed in analysis.reported.seeds
     )
@@ -160,7 +160,7 @@ def _names(axes: Axes, columns: Sequence[str], rows: Sequence[str], *, top: bool
 
 
 def _strip(drawing: Drawing, axes: Axes, colors: Sequence[str]) -> None:
-    """A strip with the colour of each row's family, between the cells and their names."""
+    """Draws a strip with the colour of each row's family, between the cells and their names."""
     if not colors:
         return
     left, bottom, _, height = _box(drawing, axes)
@@ -193,7 +193,7 @@ def _color_bar(
 
     left, bottom, width, height = _box(drawing, axes)
     high = min(height, 2.6)
-    # Taller than few rows: it has to hold its own label.
+    # Taller than a few rows, to fit its own label.
     high = max(high, 1.5)
     bar = drawing.axes(left + width + 0.3, bottom + height - high, 0.14, high)
     drawn = drawing.figure.colorbar(
@@ -207,7 +207,7 @@ def _color_bar(
 
 
 def _box(drawing: Drawing, axes: Axes) -> tuple[float, float, float, float]:
-    """Left, bottom, width and height of axes in inches."""
+    """Returns left, bottom, width and height of axes in inches."""
     wide, high = drawing.figure.get_size_inches()
     box = axes.get_position()
     return box.x0 * wide, box.y0 * high, box.width * wide, box.height * high

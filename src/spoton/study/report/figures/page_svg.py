@@ -1,8 +1,8 @@
-"""Figures as elements of a page: matplotlib's SVG without what a page does not need, a quarter of the size or less.
+"""Figures as elements of a page: matplotlib's SVG without what a page does not need, at most a quarter of the size.
 
-Words are text in a font that the page carries, cut down to the letters it shows: a reader can search and copy them,
-and no label moves. The rest is the same drawing in fewer bytes: coordinates to a hundredth of a point, each style
-written once for the whole page, each marker once a figure. Knows SVG, not what is drawn.
+Words are text in a font that the page embeds, reduced to the letters it shows: a reader can search and copy them, and
+no label moves. The rest is the same drawing in fewer bytes: coordinates to a hundredth of a point, each style written
+once per page, each marker once per figure. Knows SVG, not the content.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class PageFigures:
         """Returns a figure as an SVG element.
 
         Args:
-            svg: What matplotlib wrote, with letters as text.
-            words: What shows under the pointer, by the id of what it belongs to.
-            caption: What the figure is for readers who do not see it.
+            svg: matplotlib's SVG, with letters as text.
+            words: Tooltips by the id of their element.
+            caption: Description for readers who cannot see the figure.
         """
         root = ElementTree.fromstring(svg)
         size = " ".join(f'{name}="{_short(root.attrib[name])}"' for name in ("width", "height", "viewBox"))
@@ -62,7 +62,7 @@ class PageFigures:
         )
 
     def _short_names(self, root: ElementTree.Element) -> dict[str, str]:
-        """Short ids, unique in the page, of all that a figure refers to; markers that look alike share one."""
+        """Returns short ids, unique in the page, for everything a figure refers to; identical markers share one."""
         there: dict[str, str] = {}
         names: dict[str, str] = {}
         for definitions in root.iter(_full("defs")):
@@ -125,7 +125,7 @@ def _without_font(style: str) -> str:
 
 
 def _short(value: str, *, path: bool = False) -> str:
-    """A value with coordinates to a hundredth of a point; a path with its level and upright lines as such."""
+    """Returns a value with coordinates to a hundredth of a point; a path's level and upright lines become H and V."""
     value = _NUMBER.sub(lambda match: f"{float(match[0]):z.2f}".rstrip("0").rstrip("."), value)
     return _short_path(value) if path else value
 
@@ -145,12 +145,12 @@ def _short_path(value: str) -> str:
 
 
 def _font(letters: set[str]) -> bytes:
-    """The font that matplotlib measures labels with, as WOFF, with these letters alone."""
+    """Returns the font that matplotlib measures labels with, as WOFF, with only these letters."""
     import matplotlib
     from fontTools import subset
 
     options = subset.Options(flavor="woff", hinting=False, layout_features=["kern"], notdef_outline=True)
-    options.drop_tables += ["FFTM"]  # of the font editor, and unknown to the subsetter
+    options.drop_tables += ["FFTM"]  # the font editor's table, unknown to the subsetter
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     data = io.BytesIO()
     with subset.load_font(str(path), options) as font:

@@ -1,4 +1,4 @@
-"""Small panels, a target each: similarity against error reduction (figure 5 of SPoT), and gains with intervals."""
+"""Small panels, one per target: similarity against error reduction (figure 5 of SPoT), and gains with intervals."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from spoton.study.report.parts import number, probability
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SCATTERS, _FORESTS = 8, 12  # targets of one figure; more go into the next one
+_SCATTERS, _FORESTS = 8, 12  # targets per figure; more go into the next figure
 _ACROSS = 4
 _MOST_WORDS = 600
 _HELPS, _HURTS = "#1a6b3c", "#a8321f"
 
 
 def scatter_panels(analysis: Analysis) -> list[Drawing]:
-    """A row for each target and a column for each similarity; a point is a source prompt."""
+    """Draws a row per target and a column per similarity; a point is a source prompt."""
     metrics = list(analysis.correlations)
     found = {
         metric: {one.target: one for one in analysis.correlations[metric] if one.n} for metric in metrics
@@ -49,7 +49,7 @@ def scatter_panels(analysis: Analysis) -> list[Drawing]:
 
 
 def forest_panels(analysis: Analysis) -> list[Drawing]:
-    """A panel for each target: the gain of every source with its 95 % interval."""
+    """Draws a panel per target: the gain of every source with its 95 % interval."""
     targets = [
         t for t in analysis.results.targets if any(analysis.change(s, t) for s in analysis.results.sources)
     ]
@@ -78,7 +78,7 @@ def _scatters(
             if one is not None:
                 _points(drawing, axes, analysis, one, colors)
                 axes.set_title(f"{target}, {metric.replace('_', ' ')}\n{_statistics(one)}", loc="left")
-            axes.ticklabel_format(useOffset=False)  # keys of one start differ in the fifth digit
+            axes.ticklabel_format(useOffset=False)  # keys with a common start differ in the fifth digit
             if row == len(targets) - 1:
                 axes.set_xlabel(f"similarity ({metric.replace('_', ' ')})")
             if column == 0:
@@ -103,7 +103,7 @@ def _points(
     for point in one.points:
         color = color_of(analysis, point[0], colors)
         hollow = analysis.results.learned_sources.get(point[0]) is False
-        # Points with words of their own are drawn one by one, as long as they are few.
+        # Points with tooltips are drawn one by one, as long as they are few.
         alone = point[:2] if _has_words(analysis) else (None, None)
         groups.setdefault((color, hollow, *alone), []).append(point)
     for (color, hollow, *_), points in groups.items():
@@ -118,13 +118,13 @@ def _points(
                 drawn, f"{source_label(analysis, source)}{which}: {number(x, 3)}, {number(y, sign=True)} %"
             )
     axes.margins(0.06, 0.1)
-    # Similarities may differ in the fifth digit alone: whole numbers, few of them, and no offset next to the axis.
+    # Similarities may differ only in the fifth digit, so show full numbers, few of them, without an offset.
     axes.ticklabel_format(useOffset=False)
     axes.locator_params(axis="x", nbins=4)
 
 
 def _has_words(analysis: Analysis) -> bool:
-    """Whether points show words under the pointer: thousands of them would make a page of tens of megabytes."""
+    """Returns whether points have tooltips: thousands of them would make a page of tens of megabytes."""
     return len(analysis.changes) <= _MOST_WORDS
 
 
@@ -154,7 +154,7 @@ def _forests(analysis: Analysis, targets: Sequence[str], name: str) -> Drawing:
 def _gains(
     drawing: Drawing, axes: Axes, analysis: Analysis, target: str, sources: Sequence[str], edge: float
 ) -> None:
-    """A point and a line for each source; what lies beyond the edges ends in an arrow."""
+    """Draws a point and a line for each source; values beyond the edges end in an arrow."""
     rows = [(y, change) for y, source in enumerate(sources) if (change := analysis.change(source, target))]
     known = [(y, change) for y, change in rows if change.interval.is_known]
     axes.hlines(
@@ -182,11 +182,11 @@ def _gains(
 
 
 def _color(change: Change) -> str:
-    """Green or red where the interval leaves out zero."""
+    """Returns green or red where the interval excludes zero."""
     return _HELPS if change.interval.low > 0 else _HURTS if change.interval.high < 0 else SOFT
 
 
 def _edge(analysis: Analysis) -> float:
-    """Where gains are cut off, the same in all panels: twice what nearly all gains are within."""
+    """Returns where all panels cut off gains: twice the range of nearly all gains."""
     gains = np.abs([one.gain for one in analysis.changes])
     return float(max(1.0, 2 * np.quantile(gains, 0.95)))

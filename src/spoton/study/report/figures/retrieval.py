@@ -1,4 +1,4 @@
-"""Change of the score against k, for every similarity, chance, other methods and the oracle."""
+"""Plots the change of the score against k, for every similarity, chance, other methods and the oracle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEIGHT = 3.6  # inches
 
 
 def retrieval_curves(analysis: Analysis) -> Drawing:
-    """Change of the average score against the number of sources tried."""
+    """Draws the change of the average score against the number of sources tried."""
     from matplotlib.ticker import MaxNLocator
 
     drawing = canvas("retrieval")
@@ -42,8 +42,8 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
         if level := analysis.row(name):
             axes.axhline(level.absolute.mean, color=color, linestyle=dashes, label=name.replace("-", " "))
     axes.set(xlabel="k, sources tried or combined", ylabel="change of the average score (points)")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no half source
-    # Under the curves: lines cross all of the space between them, and a narrow page hides what is right of it.
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # half sources do not exist
+    # Below the curves: lines fill the space between them, and a narrow page hides what is to the right.
     axes.legend(
         frameon=False,
         fontsize=FONT,
@@ -56,7 +56,7 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
 
 
 def curves(analysis: Analysis) -> dict[str, list[MethodResult]]:
-    """Rows that have a k, by what to call their curve."""
+    """Returns rows with a k, by the name of their curve."""
     found: dict[str, list[MethodResult]] = {}
     for row in analysis.rows:
         if row.k is not None and math.isfinite(row.absolute.mean):
