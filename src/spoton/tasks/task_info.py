@@ -87,7 +87,7 @@ class TaskInfo(BaseModel):
     where: dict[str, str] = {}
     """Column -> value: rows with another value in the column belong to another task."""
     process_docs: str | None = None
-    """Name in `t5.PROCESSORS` of the processing before the templates."""
+    """Name in `t5_text.PROCESSORS` of the processing before the templates."""
     prefix: str | None = None
     """The task's name in front of the input, as in T5; it can be left out when the task is loaded."""
     doc_to_text: str | tuple[str, ...]

@@ -52,8 +52,8 @@ def _classical(analysis: Analysis) -> str:
     if not ahead:
         return ""
     return (
-        f"TF-IDF with logistic regression, a second's work, is ahead of every prompt on {_some(ahead)}: no prompt is "
-        "worth its cost there."
+        f"TF-IDF with logistic regression, which takes seconds, is at least as good as every prompt on {_some(ahead)}: "
+        "no prompt is worth its cost there."
     )
 
 

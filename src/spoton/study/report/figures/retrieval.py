@@ -29,7 +29,7 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
         x, y = np.array([row.k for row in rows]), np.array([row.absolute.mean for row in rows])
         axes.plot(x, y, color=color, linestyle=line, label=name)
         if name != "random":
-            # Side by side, since bars of similarities that choose alike would hide each other.
+            # Bands, since error bars of similarities that choose alike would hide each other.
             noise = np.nan_to_num([row.absolute.std for row in rows])
             axes.fill_between(x, y - noise, y + noise, color=color, alpha=0.1, linewidth=0)
         for row in rows:
