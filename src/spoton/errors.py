@@ -92,3 +92,8 @@ class ServingError(SpotonError):
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a run, raised after the progress has been saved; the message says where."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or the name of its type if it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

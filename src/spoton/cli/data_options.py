@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from spoton.tasks.task_info import Form
 
 _DATA = "Data"
+_FILE_OF_LABELS = re.compile(r"[^,]*\.(txt|csv|tsv)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,14 +236,8 @@ class TaskOptions:
             given["labels"] = tuple(self.label)
         elif self.labels is not None and is_path(self.labels):
             given["labels"] = _lines(Path(self.labels))
-        elif (
-            self.labels is not None
-            and "," not in self.labels
-            and self.labels.endswith((".txt", ".csv", ".tsv"))
-        ):
-            raise DataError(
-                f"There is no file {self.labels} with labels. Give label words with commas between them."
-            )
+        elif self.labels is not None and _FILE_OF_LABELS.fullmatch(self.labels):
+            raise DataError(f"Found no file {self.labels} with labels. Separate label words by commas.")
         return DataSpec.of(None, given)
 
     def load(

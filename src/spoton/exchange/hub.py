@@ -24,7 +24,7 @@ from huggingface_hub import (
     eval_result_entries_to_yaml,
 )
 
-from spoton.errors import DataError, LibraryError
+from spoton.errors import DataError, LibraryError, first_line
 from spoton.files import atomic_write
 from spoton.hub_offline import hub_or_cache
 from spoton.prompts import Entry, PromptLibrary
@@ -235,9 +235,9 @@ def _hub(to: str) -> Iterator[HfApi]:
         try:
             yield HfApi()
         except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise LibraryError(
-                f"{to} cannot be written: {reason[0][:300]}. Log in with `hf auth login`, and check your rights there."
+                f"{to} cannot be written: {first_line(error)[:300]}. Log in with `hf auth login`, "
+                "and check your rights there."
             ) from error
 
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from spoton.errors import ModelError
+from spoton.errors import ModelError, first_line
 from spoton.files import expanded
 from spoton.hub_offline import hub_or_cache
 from spoton.models.bundled import list_models, pull_model
@@ -219,7 +219,7 @@ def _choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def _not_loaded(name: str, source: Path, error: Exception) -> str:
     """Returns the message for a model that did not load."""
-    reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+    reason = first_line(error).rstrip(".")
     if _brings_code(source):
         return (
             f"{source} needs code that comes with it (auto_map in its config.json), and spoton runs no code of a "

@@ -26,6 +26,7 @@ from spoton.hub_offline import hub_or_cache
 from spoton.parsing import parse_json
 from spoton.prompts.library import SUFFIX, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.remote import reached
 
 _LOCAL = ("file", "local")
 _STATE = ".remote.json"
@@ -170,17 +171,12 @@ class RemoteLibrary(PromptLibrary):
         return known
 
     @contextmanager
-    def _reached(self, *but: type[Exception]) -> Iterator[None]:
-        """Turns any error of a driver into one message, except the given types: each driver has its own errors."""
-        try:
-            # Without a network, the Hub's client would retry for half a minute.
-            with hub_or_cache() if self.url.startswith("hf://") else nullcontext():
-                yield
-        except Exception as error:
-            if isinstance(error, (LibraryError, PromptError, *but)):
-                raise
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise LibraryError(
-                f"The library {self.url} cannot be used: {reason}. "
-                "Check the address, your rights there, and whether it can be reached from here."
-            ) from error
+    def _reached(self, *own: type[Exception]) -> Iterator[None]:
+        """Wraps errors of the driver, except the given types; see `spoton.remote.reached`."""
+        # Without a network, the Hub's client would retry for half a minute.
+        waits_for_nothing = hub_or_cache() if self.url.startswith("hf://") else nullcontext()
+        with (
+            reached(f"The library {self.url}", LibraryError, LibraryError, PromptError, *own),
+            waits_for_nothing,
+        ):
+            yield

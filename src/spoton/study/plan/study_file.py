@@ -339,5 +339,5 @@ def preset_text(name: str) -> str:
         StudyError: There is no preset of that name.
     """
     if name not in study_presets():
-        raise StudyError(f"There is no study preset {name!r}. Presets: {', '.join(study_presets())}.")
+        raise StudyError(f"Unknown study preset {name!r}. Presets: {', '.join(study_presets())}.")
     return (_PRESETS / f"{name}.yaml").read_text(encoding="utf-8")

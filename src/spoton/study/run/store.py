@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import fsspec
 from spoton.errors import StudyError
 from spoton.files import atomic_write
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.remote import reached
 from spoton.tuning.kept import whole_document
 
 STUDY_FILE = "study.yaml"
@@ -130,19 +131,11 @@ class Store:
         """Returns where an unfinished cell keeps its checkpoint; None if the folder is not local."""
         return None if self.local is None else self.local / "work" / f"{name}.checkpoint"
 
-    @contextmanager
-    def _reached(self, *but: type[Exception]) -> Iterator[None]:
-        """Turns whatever a driver raises into one message, but for some types: each has errors of its own."""
-        try:
-            yield
-        except Exception as error:
-            if self.local is not None or isinstance(error, (FileNotFoundError, *but)):
-                raise  # of this machine, the system's own words name the path
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise StudyError(
-                f"The study {self.place} cannot be used: {reason}. Check the address, your rights there, and whether "
-                "it can be reached from here."
-            ) from error
+    def _reached(self, *own: type[Exception]) -> AbstractContextManager[None]:
+        """Wraps errors of the driver, except the given types; see `spoton.remote.reached`."""
+        if self.local is not None:  # the system's own words name the path
+            return nullcontext()
+        return reached(f"The study {self.place}", StudyError, FileNotFoundError, *own)
 
 
 def _result(data: bytes | None, name: str) -> dict[str, Any] | None:
