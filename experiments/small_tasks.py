@@ -1,0 +1,135 @@
+"""What does `adapt` reach on small tasks, and what does TF-IDF with logistic regression reach on the same rows?
+
+Ten tasks with 100 or 500 training rows drawn by the seed, 50 validation rows and 250 test rows. `adapt` runs as the
+command line runs it when only the data is given: the default recipe, steps by the size of the data, the most similar
+source of the starter library, which never includes a prompt of the target itself. TF-IDF is fitted twice: on the
+training rows, and on training and validation rows together, since the prompts have seen both.
+
+Every cell (task, rows, seed) is a JSON file under `docs/experiments/small_tasks/`. Finished cells never run again, and
+killed cells resume.
+
+    python -m experiments.small_tasks --data-dir data --threads 1 --sizes 100 --seeds 0
+    python -m experiments.small_tasks --table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.cells import claimed
+from experiments.classical_baseline import SEEDS, SIZES, TASKS
+from spoton import Recipe, adapt, load_model, starter_library
+from spoton.evaluation.baseline import classical
+from spoton.models import FrozenModel
+from spoton.tasks import Task, load_task
+from spoton.tasks.majority import majority_scores
+from spoton.tuning.budget import steps_between_evaluations, steps_for_data
+from spoton.tuning.record import write_record
+
+CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "small_tasks"
+VALIDATION, TEST = 50, 250
+PATIENCE = 5
+
+
+def default_recipe(task: Task, seed: int) -> Recipe:
+    """Returns the recipe that `spoton adapt` chooses if no option names one."""
+    recipe = Recipe.preset("decoder", seed=seed)
+    recipe = recipe.changed(steps=steps_for_data(len(task.train), recipe.batch_size), patience=PATIENCE)
+    return recipe.changed(evaluate_every=steps_between_evaluations(recipe, len(task.validation)))
+
+
+def run_cell(model: FrozenModel, task: Task, seed: int, path: Path) -> dict[str, Any]:
+    """Adapts to one task and returns the record of `adapt` with the figures of its neighbour."""
+    began = time.process_time()
+    out = path.with_suffix(".safetensors")
+    document = adapt(model, task, [starter_library()], default_recipe(task, seed), out=out).to_json()
+    for made in (out, out.with_suffix(".png"), path):
+        made.unlink(missing_ok=True)
+    for name in ("prompt", "curves"):
+        del document[name]
+    whole = classical(replace(task, train=(*task.train, *task.validation)), splits=("test",))
+    return document | {
+        "seed": seed, "majority": majority_scores(task)["test"], "classical_on_all_rows": whole.to_json(),
+        "cpu_seconds": time.process_time() - began,
+    }  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs every cell that has no result and that no other process works on."""
+    torch.set_num_threads(arguments.threads)
+    model = load_model()
+    arguments.cells.mkdir(parents=True, exist_ok=True)
+    for seed in arguments.seeds:
+        for size in arguments.sizes:
+            for name in arguments.tasks:
+                path = arguments.cells / f"{name}.{size}.{seed}.json"
+                with claimed(path) as mine:
+                    if not mine:
+                        continue
+                    task = load_task(name, data_dir=arguments.data_dir, form="natural")
+                    record = run_cell(model, task.limited(size, VALIDATION, TEST, seed=seed), seed, path)
+                    write_record(path, record)
+                told = {arm: found["test"] for arm, found in record["scores"].items()}
+                print(path.name, told, f"{record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True)
+
+
+def table(cells: Path) -> str:
+    """Returns test accuracy by task and size as Markdown: mean and deviation over seeds."""
+    lines = [
+        "| task | rows | majority | TF-IDF | TF-IDF, validation rows too | zero-shot | scratch | transfer | chosen |"
+        " source | seeds |",
+        "|---|" + "--:|" * 8 + "---|--:|",
+    ]
+    for name in TASKS:
+        for size in SIZES:
+            found = [json.loads(path.read_text()) for path in sorted(cells.glob(f"{name}.{size}.*.json"))]
+            if not found:
+                continue
+            arms = ("zero_shot", "prompt_tuning", "transfer")
+            scores = [[one["scores"][arm]["test"] for one in found] for arm in ("classical", *arms)]
+            whole = [one["classical_on_all_rows"]["scores"]["test"][one["metric"]] for one in found]
+            scores.insert(1, whole)
+            scores.append([one["scores"][one["chosen"]]["test"] for one in found])
+            majority = statistics.mean(one["majority"] for one in found)
+            sources = ", ".join(sorted({one["retrieved"][0]["name"] for one in found}))
+            cells_of = " | ".join(map(_spread, scores))
+            lines.append(f"| {name} | {size} | {majority:.1f} | {cells_of} | {sources} | {len(found)} |")
+    return "\n".join(lines)
+
+
+def _spread(scores: list[float]) -> str:
+    if len(scores) == 1:
+        return f"{scores[0]:.1f}"
+    return f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f}"
+
+
+def main() -> None:
+    """Runs cells, or prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
+    parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
+    parser.add_argument("--table", action="store_true", help="print the results that are there")
+    arguments = parser.parse_args()
+    if arguments.table:
+        sys.stdout.write(table(arguments.cells) + "\n")
+    else:
+        run(arguments)
+
+
+if __name__ == "__main__":
+    main()
