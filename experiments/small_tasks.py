@@ -32,28 +32,21 @@ from spoton.evaluation.baseline import classical
 from spoton.models import FrozenModel
 from spoton.tasks import Task, load_task
 from spoton.tasks.majority import majority_scores
-from spoton.tuning.budget import steps_between_evaluations, steps_for_data
+from spoton.tuning.budget import with_budget
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "small_tasks"
 VALIDATION, TEST = 50, 250
-PATIENCE = 5
-
-
-def default_recipe(task: Task, seed: int) -> Recipe:
-    """Returns the recipe that `spoton adapt` chooses if no option names one."""
-    recipe = Recipe.preset("decoder", seed=seed)
-    recipe = recipe.changed(steps=steps_for_data(len(task.train), recipe.batch_size), patience=PATIENCE)
-    return recipe.changed(evaluate_every=steps_between_evaluations(recipe, len(task.validation)))
 
 
 def run_cell(model: FrozenModel, task: Task, seed: int, path: Path) -> dict[str, Any]:
     """Adapts to one task and returns the record of `adapt` with the figures of its neighbour."""
     began = time.process_time()
-    out = path.with_suffix(".safetensors")
-    document = adapt(model, task, [starter_library()], default_recipe(task, seed), out=out).to_json()
-    for made in (out, out.with_suffix(".png"), path):
-        made.unlink(missing_ok=True)
+    out = path.with_suffix(".prompt.safetensors")
+    recipe = with_budget(model, task, Recipe.preset("decoder", seed=seed))
+    document = adapt(model, task, [starter_library()], recipe, out=out, overwrite=True).to_json()
+    for suffix in (".safetensors", ".json", ".png"):
+        out.with_suffix(suffix).unlink()
     for name in ("prompt", "curves"):
         del document[name]
     whole = classical(replace(task, train=(*task.train, *task.validation)), splits=("test",))

@@ -14,6 +14,7 @@ from spoton.tuning.budget import (
     steps_for_data,
     steps_for_minutes,
     with_budget,
+    with_interval,
 )
 from tests.tiny import tiny, toy_task
 
@@ -74,3 +75,15 @@ def test_evaluations_take_at_most_a_third_of_the_time(
 ) -> None:
     recipe = Recipe(steps=steps, batch_size=8, average=average)
     assert steps_between_evaluations(recipe, rows) == every
+
+
+def test_a_budget_chooses_the_interval_between_evaluations_unless_it_is_kept() -> None:
+    model, task = tiny("llama"), toy_task()
+    chosen = with_budget(model, task, RECIPE)
+    assert (
+        chosen.evaluate_every
+        == steps_between_evaluations(chosen, len(task.validation))
+        != RECIPE.evaluate_every
+    )
+    assert with_budget(model, task, RECIPE, interval=False).evaluate_every == RECIPE.evaluate_every
+    assert with_interval(RECIPE.changed(steps=10), task).evaluate_every == 20

@@ -167,24 +167,16 @@ class RecipeOptions:
             RecipeError: Both steps and minutes were given.
         """
         from spoton.errors import RecipeError
-        from spoton.tuning.budget import MOST_STEPS, steps_between_evaluations, with_budget
+        from spoton.tuning.budget import with_budget, with_interval
 
         if self.steps is not None and self.minutes is not None:
             raise RecipeError("--steps and --minutes both set the budget. Give one of them.")
         is_default = self.preset in (None, "decoder")
-        chooses_interval = is_default and self.evaluate_every is None
-        rows = len(task.validation)
+        interval = is_default and self.evaluate_every is None
         if self.minutes is not None or (is_default and self.steps is None):
-            if chooses_interval:  # the cost of evaluations decides how many steps fit into the minutes
-                long = recipe.changed(steps=MOST_STEPS)
-                recipe = recipe.changed(evaluate_every=steps_between_evaluations(long, rows))
             minutes = None if self.minutes is None else self.minutes / runs
-            recipe = with_budget(model, task, recipe, minutes=minutes, kept=kept)
-        return (
-            recipe.changed(evaluate_every=steps_between_evaluations(recipe, rows))
-            if chooses_interval
-            else recipe
-        )
+            return with_budget(model, task, recipe, minutes=minutes, interval=interval, kept=kept)
+        return with_interval(recipe, task) if interval else recipe
 
     def _given(self) -> dict[str, object]:
         """Returns the options that change the preset, by name; the learning rate is a number unless it is a word."""

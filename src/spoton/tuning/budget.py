@@ -126,27 +126,48 @@ def with_budget(
     recipe: Recipe,
     *,
     minutes: float | None = None,
+    interval: bool = True,
     mode: Mode | None = None,
     kept: Path | None = None,
 ) -> Recipe:
-    """Returns the recipe with the steps of its budget, and with patience if it has none.
+    """Returns the recipe with the steps and evaluations of its budget, and with patience if it has none.
 
     Args:
         model: The frozen model.
         task: The task to tune on.
         recipe: How to tune, apart from the steps.
         minutes: Wall time of the whole run; None: the ceiling that the data sets.
+        interval: Whether the steps between two evaluations are chosen, too; False keeps `recipe.evaluate_every`.
         mode: How to validate.
         kept: File that keeps the chosen steps, so that a resumed run has the same; the caller removes it.
     """
     recipe = recipe.changed(patience=PATIENCE if recipe.patience is None else recipe.patience)
     if minutes is None:
-        return recipe.changed(steps=steps_for_data(len(task.train), recipe.batch_size))
+        steps = steps_for_data(len(task.train), recipe.batch_size)
+    else:
+        # The cost of evaluations decides how many steps fit into the minutes, so it is chosen first.
+        longest = recipe.changed(steps=MOST_STEPS)
+        steps = _planned_steps(
+            model, task, with_interval(longest, task) if interval else recipe, minutes, mode, kept
+        )
+    recipe = recipe.changed(steps=steps)
+    return with_interval(recipe, task) if interval else recipe
+
+
+def with_interval(recipe: Recipe, task: Task) -> Recipe:
+    """Returns the recipe with the steps between two evaluations that `steps_between_evaluations` chooses."""
+    return recipe.changed(evaluate_every=steps_between_evaluations(recipe, len(task.validation)))
+
+
+def _planned_steps(
+    model: FrozenModel, task: Task, recipe: Recipe, minutes: float, mode: Mode | None, kept: Path | None
+) -> int:
+    """Returns the steps that fit into some minutes, as kept in a file if they were planned before."""
     if kept is not None:
         # A damaged file counts as missing: its steps are measured again, and a checkpoint with other steps is refused.
         with suppress(OSError, ValueError, LookupError, TypeError):
-            return recipe.changed(steps=int(parse_json(read_text(kept))["steps"]))
+            return int(parse_json(read_text(kept))["steps"])
     steps = steps_for_minutes(model, task, recipe, minutes, mode)
     if kept is not None:
         atomic_write(kept, json.dumps({"steps": steps, "minutes": minutes}).encode())
-    return recipe.changed(steps=steps)
+    return steps
