@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,11 +23,15 @@ from spoton.study.plan.cells import (
 )
 from spoton.study.plan.grid import TaskFacts, cells_of
 from spoton.study.plan.study_file import read_study_file
+from spoton.study.run.given import GivenSources
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.halving import Halving
 from spoton.tuning.recipe import Recipe
 
-SMOLLM2 = Path(__file__).parents[3] / "docs" / "studies" / "smollm2"
+FIRST = Path(__file__).parent / "first_study"
+"""The study file, the facts of its tasks and the cell names of a study that ran: 8 sources, 6 targets, 2 seeds."""
+
+RELATED = Path(__file__).parents[3] / "docs" / "studies" / "related"
 COMMON: dict[str, Any] = {
     "task": "cb", "seed": 1, "recipe": Recipe(steps=100, evaluate_every=20), "mode": "rank", "data_hash": "0",
     "held": Held("f00d", "float32"),
@@ -35,26 +41,46 @@ RETRIEVING: dict[str, Any] = {
 }  # fmt: skip
 
 
-def test_the_study_of_the_docs_is_found_again() -> None:
-    """Every cell of docs/studies/smollm2 has the name that it had when it ran, so the study resumes."""
-    recorded = [json.loads(file.read_text()) for file in sorted((SMOLLM2 / "cells").glob("*.json"))]
-    by_place: dict[tuple[Role, str], dict[str, Any]] = {
-        ("source" if cell["kind"] == "source" else "target", cell["task"]): cell for cell in recorded
-    }
+def test_a_study_that_ran_is_found_again() -> None:
+    """Every cell has the name that it had when it ran, so the study resumes."""
+    ran = json.loads((FIRST / "cells.json").read_text())
 
     def facts(role: Role, name: str) -> TaskFacts:
-        cell = by_place[role, name]
-        return TaskFacts(cell["data_hash"], cell["evaluation"])
+        return TaskFacts(*ran["facts"][role][name])
 
-    held = Held(recorded[0]["model_fingerprint"], recorded[0]["dtype"])
-    planned = [cell.name for cell in cells_of(read_study_file(SMOLLM2 / "study.yaml"), held, facts)]
-    assert planned == [one["name"] for one in json.loads((SMOLLM2 / "plan.json").read_text())]
-    assert len(planned) == 146 and {cell["name"] for cell in recorded} == set(planned)
+    held = Held(ran["model_fingerprint"], ran["dtype"])
+    planned = [cell.name for cell in cells_of(read_study_file(FIRST / "study.yaml"), held, facts)]
+    assert planned == ran["names"] and len(planned) == 146
+    kinds = {name.partition(".")[0] for name in planned}
+    assert kinds == {"zero-shot", "source", "scratch", "transfer", "model-tuning"}
+
+
+def test_the_study_of_the_docs_is_found_again(tmp_path: Path) -> None:
+    """As above, with prompts of a library as sources; one seed has not run."""
+    recorded = [json.loads(file.read_text()) for file in sorted((RELATED / "cells").glob("*.json"))]
+    by_task = {cell["task"]: cell for cell in recorded if cell["kind"] != "source"}
+    for file in (RELATED / "prompts").glob("source.*.safetensors"):
+        shutil.copy(file, tmp_path / f"{file.name.split('.')[1]}.safetensors")
+    study = read_study_file(RELATED / "study.yaml")
+    fingerprint = recorded[0]["model_fingerprint"]
+    model: Any = SimpleNamespace(name="smollm2-135m", fingerprints=(fingerprint,))
+    prompts = GivenSources(str(tmp_path), study.sources.prompts).facts(model)
+
+    def facts(role: Role, name: str) -> TaskFacts:
+        return TaskFacts(by_task[name]["data_hash"], by_task[name]["evaluation"])
+
+    cells = cells_of(study, Held(fingerprint, recorded[0]["dtype"]), facts, prompts)
+    planned = [cell.name for cell in cells]
+    assert planned == [cell["name"] for cell in json.loads((RELATED / "plan.json").read_text())]
+    assert {cell["name"] for cell in recorded} <= set(planned)
+    assert {cell["kind"] for cell in recorded} == {"zero-shot", "source", "scratch", "transfer", "noise"}
 
 
 def test_results_hold_the_facts_that_they_always_held() -> None:
     columns = ("name", "kind", "task", "source", "seed", "k", "similarity", "evaluation", "needs")
-    for file in (SMOLLM2 / "cells").glob("*.json"):
+    files = list((RELATED / "cells").glob("*.json"))
+    assert files
+    for file in files:
         assert tuple(json.loads(file.read_text()))[:9] == columns
     for cell in one_of_each():
         assert tuple(cell.facts()) == columns
