@@ -1,4 +1,4 @@
-"""The house stays one that a newcomer can read: short modules, short functions, unit tests next to every module.
+"""The house stays one that a newcomer can read: short modules, short functions, unit tests, shapes in docstrings.
 
 Exceptions stand here with their reasons; one that is no longer needed fails as well.
 """
@@ -6,6 +6,7 @@ Exceptions stand here with their reasons; one that is no longer needed fails as 
 from __future__ import annotations
 
 import ast
+import re
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -124,3 +125,25 @@ def test_every_module_has_unit_tests() -> None:
     needless = [pattern for pattern in TESTED_IN if not any(fnmatch(m, pattern) for m in bare)]
     assert needless == []
     assert [test for test in TESTED_IN.values() if not (TESTS / test).is_file()] == []
+
+
+def without_shapes(parent: ast.Module | ast.ClassDef, names: str = "") -> list[str]:
+    """Public functions whose annotations have a tensor and whose docstrings have no shape, such as `[P, D]`."""
+    bare = []
+    for node in parent.body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name[0] == "_":
+            continue
+        if isinstance(node, ast.ClassDef):
+            bare += without_shapes(node, f"{names}{node.name}.")
+            continue
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        annotations = [argument.annotation for argument in arguments] + [node.returns]
+        text = " ".join(ast.unparse(annotation) for annotation in annotations if annotation)
+        if re.search(r"Tensor|NDArray|ndarray", text) and "[" not in (ast.get_docstring(node) or ""):
+            bare.append(names + node.name)
+    return bare
+
+
+def test_functions_of_tensors_say_their_shapes() -> None:
+    trees = {module: ast.parse((SOURCE / module).read_text()) for module in modules()}
+    assert {module: bare for module, tree in trees.items() if (bare := without_shapes(tree))} == {}

@@ -302,7 +302,7 @@ def generate_texts(
     max_tokens: int,
     watch: Watch | None = None,
 ) -> list[str]:
-    """Returns the greedy continuation of each input, at most `max_tokens` tokens, as text."""
+    """Returns the greedy continuation of each input after a prompt `[P, D]`, at most `max_tokens` tokens, as text."""
     generate = engine_for(model).generator(value[None])
     texts = [""] * len(encoded)
     for rows in _by_length(model, value, encoded.inputs, max_tokens):

@@ -37,7 +37,7 @@ def read_npy(path: Path | str) -> Tensor:
 
 
 def read_pt(path: Path | str) -> dict[str, Tensor]:
-    """Reads tensors saved with `torch.save`, by name; a bare tensor has the name "".
+    """Reads tensors `[...]` saved with `torch.save`, by name; a bare tensor has the name "".
 
     Unpickles only tensors and plain containers (`weights_only`).
 
@@ -61,7 +61,7 @@ def read_pt(path: Path | str) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path | str) -> dict[str, Tensor]:
-    """Reads every tensor of a safetensors file.
+    """Reads every tensor `[...]` of a safetensors file, by name.
 
     Raises:
         PromptError: The file is missing or damaged.

@@ -33,7 +33,7 @@ from spoton.tasks.fill import fill
 
 
 def encode_tensor(tensor: Tensor) -> str:
-    """Returns a tensor as vLLM's loader expects it: dense, contiguous, on the CPU, through `torch.save` and base64."""
+    """Returns a tensor `[P + T, D]` as vLLM's loader expects it: dense, on the CPU, through `torch.save` and base64."""
     content = io.BytesIO()
     # A clone: for a view, `torch.save` would write the whole underlying storage.
     torch.save(tensor.detach().to("cpu").contiguous().clone(), content)

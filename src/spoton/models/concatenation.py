@@ -63,7 +63,7 @@ class ConcatenationEngine:
         self._rope_limit = _rope_limit(model.network.config.get_text_config())
 
     def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
-        """See `Engine.losses`."""
+        """Returns losses `[B]`; see `Engine.losses`."""
         if len(batch) > 1 and self._changes_positions(prompts, batch):
             return torch.cat([self.losses(prompts, one) for one in _alone(batch)])
         texts = [[*i, *t[:-1]] for i, t in zip(batch.inputs, batch.targets, strict=True)]
@@ -81,7 +81,7 @@ class ConcatenationEngine:
     def label_scores(
         self, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
     ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
-        """See `Engine.label_scores`."""
+        """Returns scores `[B, C]`; see `Engine.label_scores`."""
         return label_scores_by_losses(self, prompts, batch, labels)
 
     def scorer(self, prompts: Prompts) -> Scorer:

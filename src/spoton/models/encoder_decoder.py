@@ -41,14 +41,14 @@ class EncoderDecoderEngine:
         self.model = model
 
     def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
-        """See `Engine.losses`."""
+        """Returns losses `[B]`; see `Engine.losses`."""
         encoded, mask = self._encode(prompts, batch)
         return self._target_losses(encoded, mask, batch.targets)
 
     def label_scores(
         self, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
     ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
-        """See `Engine.label_scores`."""
+        """Returns scores `[B, C]`; see `Engine.label_scores`."""
         return label_scores_by_losses(self, prompts, batch, labels)
 
     def scorer(self, prompts: Prompts) -> Scorer:
@@ -143,7 +143,10 @@ class T5Engine(EncoderDecoderEngine):
         return model.network.config.model_type in FAMILIES and is_plain(model.network)
 
     def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
-        """See `Engine.losses`; model tuning runs transformers' own layers, which give the weights their gradient."""
+        """Returns losses `[B]`; see `Engine.losses`.
+
+        Model tuning runs transformers' own layers, which give the weights their gradient.
+        """
         if tunes_weights(self.model.network):
             return super().losses(prompts, batch)
         encoded = encode(self.model.network.get_encoder(), self._embedded(prompts, batch))

@@ -81,7 +81,7 @@ def difference(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance:
     """Says in which numbers two engines differ, and by how much; an empty string if in none.
 
     Args:
-        found: Numbers of one engine, from `numbers`.
+        found: Numbers of one engine, from `numbers`: tensors `[...]` by name.
         expected: Numbers of the other.
         tolerance: See `tolerance_of`. A gradient may differ by ten times that, as a share of its norm, in float32, and
             by five times that in other types.

@@ -44,7 +44,7 @@ def rotated(
 
 
 def gated_gelu(gate: Float[Tensor, "*shape"], up: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Returns `gelu(gate) * up` with the tanh form of GELU, any shape."""
+    """Returns `gelu(gate) * up` with the tanh form of GELU: `[...]` like both."""
     found: Tensor = _GatedGelu.apply(gate, up)  # type: ignore[no-untyped-call]  # as above
     return found
 

@@ -63,7 +63,7 @@ class Continuation:
         return self._head(network.base_model(**options).last_hidden_state[:, -1])
 
     def read_texts(self, texts: Sequence[Sequence[int]]) -> Float[Tensor, "{len(texts)} V"]:
-        """Reads a text for every row, padded on the left; see `read`."""
+        """Reads a text for every row, padded on the left, and returns the logits `[B, V]` after each; see `read`."""
         device = self._model.device
         rows = [torch.tensor(list(text), device=device) for text in texts]
         tokens = pad_sequence(rows, batch_first=True, padding_side="left")

@@ -58,7 +58,7 @@ class PackedEngine:
         self._window = longest_exact(model.network)
 
     def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
-        """See `Engine.losses`."""
+        """Returns losses `[B]`; see `Engine.losses`."""
         texts = [[*i, *t[:-1]] for i, t in zip(batch.inputs, batch.targets, strict=True)]
         lengths = [len(prompt) for prompt in prompts]
         if self._exceeds_window(lengths, texts):
@@ -94,7 +94,7 @@ class PackedEngine:
     def label_scores(
         self, prompts: Prompts, batch: Batch, labels: Sequence[Sequence[int]]
     ) -> Float[Tensor, "{len(batch)} {len(labels)}"]:
-        """See `Engine.label_scores`."""
+        """Returns scores `[B, C]`; see `Engine.label_scores`."""
         return torch.stack(self.row_label_scores(prompts, batch, [labels] * len(batch)))
 
     @torch.no_grad()

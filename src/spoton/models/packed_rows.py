@@ -122,7 +122,7 @@ def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     """Returns tensors of one type on a device, sent in a single copy that the CPU does not wait for.
 
     Args:
-        tensors: Tensors on the CPU.
+        tensors: Tensors `[...]` on the CPU.
         device: The device to copy them to.
     """
     if device.type == "cpu":

@@ -53,7 +53,7 @@ class ServedPrompt:
 
     @property
     def members(self) -> list[tuple[str, Tensor]]:
-        """Cache key and value of each prompt: the members of an ensemble, else the prompt alone."""
+        """Cache key and value `[P, D]` of each prompt: the members of an ensemble, else the prompt alone."""
         if not self.card.members:
             return [(self.content, self.value)]
         return [(f"{self.content}/{place}", value) for place, value in enumerate(self.prompt.values)]

@@ -201,6 +201,9 @@ class Service:
     async def results(self, jobs: Sequence[LabelJob], deadline: float) -> list[torch.Tensor]:
         """Queues jobs and waits for all of them. If one fails or time runs out, the others are cancelled.
 
+        Returns:
+            The log-likelihoods of the labels for each job: `[C]`.
+
         Raises:
             RequestError: The queue is full, or it took too long.
         """

@@ -121,7 +121,12 @@ def steps_to_reach(steps: np.ndarray, scores: np.ndarray, level: float) -> float
 
 
 def area_between(scratch: tuple[np.ndarray, np.ndarray], transfer: tuple[np.ndarray, np.ndarray]) -> float:
-    """Returns the mean difference of two curves over the steps that both cover; 0 if they share none."""
+    """Returns the mean difference of two curves over the steps that both cover; 0 if they share none.
+
+    Args:
+        scratch: Steps `[N]` and scores `[N]` of tuning from scratch.
+        transfer: Steps `[M]` and scores `[M]` with transfer.
+    """
     low, high = max(scratch[0][0], transfer[0][0]), min(scratch[0][-1], transfer[0][-1])
     if low >= high:
         return 0.0

@@ -129,7 +129,7 @@ class Microbatches:
         self.messages: list[str] = []
 
     def gradients(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> list[float]:
-        """Does the work of `gradients_on_device`, then returns the loss of each run in nats."""
+        """Does the work of `gradients_on_device` for prompts `[P_k, D]`, then returns the loss of each run in nats."""
         losses: list[float] = self.gradients_on_device(prompts, steps).tolist()
         return losses
 

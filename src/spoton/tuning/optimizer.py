@@ -80,7 +80,7 @@ def make_optimizer(
 
     Args:
         recipe: How to tune.
-        parameters: The tensors to tune: those of a prompt, or all weights of a model.
+        parameters: The tensors to tune: those of a prompt, such as `[P, D]`, or all weights of a model, `[...]`.
         rate: The highest learning rate of the schedule.
         scaling: Whether Adafactor scales the rate by the size of each tensor, as for all weights of a model.
     """
@@ -117,7 +117,8 @@ def restore_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor
 
     Args:
         optimizer: An optimizer of the same parameters.
-        tensors: By index of the parameter and name, such as `0.exp_avg`; empty before the first step.
+        tensors: By index of the parameter and name, such as `0.exp_avg`, each with the shape `[...]` of its parameter
+            or a scalar `[]`; empty before the first step.
 
     Raises:
         ValueError: The tensors do not belong to these parameters.

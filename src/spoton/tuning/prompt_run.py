@@ -133,12 +133,12 @@ class PromptLearner:
         self.key: Tensor | None = None
 
     def prompt(self) -> Tensor:
-        """See `Learner.prompt`."""
+        """Returns the prompt `[P, D]`; see `Learner.prompt`."""
         return self.parameterization.prompt()
 
     @torch.no_grad()
     def candidates(self) -> dict[str, Tensor]:
-        """See `Learner.candidates`: the last prompt, and the average of all so far."""
+        """See `Learner.candidates`: the last prompt `[P, D]`, and the average of all so far."""
         last = {"last": self.prompt().detach()}
         # Before the first step the two are the same, and an evaluation takes time.
         return last if self.average is None or not self.moved else last | {"average": self.average}
@@ -264,7 +264,7 @@ def run_identity(
     first: Tensor,
     tuned_as: Collapsible | None = None,
 ) -> str:
-    """Returns a hash of everything that decides a run, so that only the same run resumes."""
+    """Returns a hash of everything that decides a run, so that only the same run resumes; `first` is `[P, D]`."""
     parts = [model.fingerprint, str(model.dtype), task.data_hash(), recipe.model_dump_json(), mode]
     more = [] if tuned_as is None else [tuned_as.identity()]
     return sha256_of_text([*parts, str(first.tolist()), *more])[:16]

@@ -23,7 +23,7 @@ _PLAIN = "plain"
 
 
 def write_sealed(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values, atomically.
+    """Writes tensors `[...]` by name and plain values, atomically.
 
     Raises:
         SpotonError: The file cannot be written.
@@ -35,7 +35,7 @@ def write_sealed(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, 
 
 
 def read_sealed(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Returns the tensors and values that `write_sealed` wrote.
+    """Returns the tensors `[...]` and values that `write_sealed` wrote.
 
     Raises:
         OSError: The file cannot be read.
@@ -63,7 +63,7 @@ def discard_if_damaged(path: Path) -> None:
 
 
 def read_hashed(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Returns the tensors of a safetensors file whose hash is kept elsewhere; for files too large to hold twice.
+    """Returns the tensors `[...]` of a safetensors file whose hash is kept elsewhere; for files too big to hold twice.
 
     Raises:
         OSError: The file cannot be read.

@@ -152,7 +152,7 @@ def label_places(store: RowStore, labels: Sequence[str]) -> NDArray[np.int64]:
 
 
 def group_starts(digests: Digests) -> NDArray[np.int64]:
-    """Returns where a new value begins among sorted ones."""
+    """Returns where a new value begins among sorted digests: indexes `[G]`, one for each different value."""
     new = np.ones(len(digests), dtype=bool)
     new[1:] = (digests[1:] != digests[:-1]).any(axis=1)
     return np.flatnonzero(new)

@@ -39,7 +39,7 @@ class WeightsLearner:
         return self._no_prompt
 
     def candidates(self) -> dict[str, Tensor]:
-        """See `Learner.candidates`: the current weights."""
+        """See `Learner.candidates`: no prompt, `[0, D]`, with the current weights."""
         return {"last": self._no_prompt}
 
     def stepped(self, step: int) -> None:
@@ -68,7 +68,7 @@ def is_tuned(model: FrozenModel) -> bool:
 
 
 def copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns copies of weights, which later steps do not change."""
+    """Returns copies of weights `[...]` by name, which later steps do not change."""
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
