@@ -57,19 +57,21 @@ def main() -> int:
     command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict", "--config-file", str(CONFIG)]
     done = subprocess.run(command, env=environment, check=False).returncode
     if not done:
-        make_self_contained()
+        finish_pages()
         sys.stdout.write(f"The site is in {SITE}: open index.html, no server is needed.\n")
     return done
 
 
-def make_self_contained() -> None:
-    """Removes the need for a server: bundles the one external script, and links the logo to a file."""
+def finish_pages() -> None:
+    """Removes the need for a server (one external script, the link of the logo); marks short code and numbers."""
     shutil.copy(DOCS / "site" / SHIM, SITE / "assets")
+    logo = re.compile(r'<a href="([./]*)" title="spoton"')
     for page in SITE.rglob("*.html"):
         text = page.read_text().replace(SHIM_ELSEWHERE, os.path.relpath(SITE / "assets" / SHIM, page.parent))
-        logo = re.compile(r'<a href="([./]*)" title="spoton"')
+        text = logo.sub(lambda match: f'<a href="{match[1] or "."}/index.html" title="spoton"', text)
+        text = re.sub(r"<code>([^<\s]{2,20})</code>", r'<code class="short">\1</code>', text)
         page.write_text(
-            logo.sub(lambda match: f'<a href="{match[1] or "."}/index.html" title="spoton"', text)
+            re.sub(r"<td( style[^>]*)?>([-+\u2212]?\d[^<]{0,23})</td>", r'<td class="number"\1>\2</td>', text)
         )
 
 
