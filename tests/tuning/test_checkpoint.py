@@ -14,7 +14,7 @@ from spoton.tuning import Recipe
 from spoton.tuning.checkpoint import PromptCheckpoint
 from spoton.tuning.course import Course
 from spoton.tuning.optimizer import make_optimizer
-from spoton.tuning.prompt_run import PromptLearner
+from spoton.tuning.prompt_learner import PromptLearner
 from spoton.tuning.sealed_tensors import read_sealed, write_sealed
 from tests.tiny import draw, tiny
 

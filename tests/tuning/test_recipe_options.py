@@ -14,7 +14,7 @@ from spoton.models import Batch, engine_for
 from spoton.tuning import Recipe, tune
 from spoton.tuning.initial_prompt import embedding_rms, task_text
 from spoton.tuning.microbatches import Microbatches, StepRows
-from spoton.tuning.prompt_run import PromptLearner
+from spoton.tuning.prompt_learner import PromptLearner
 from spoton.tuning.tune import AUTO_RATES
 from tests.tiny import draw, tiny, toy_task
 

@@ -30,7 +30,7 @@ from spoton.hub_offline import hub_or_cache
 from spoton.prompts import Entry, PromptLibrary
 from spoton.prompts.card import Card
 from spoton.prompts.library import SUFFIX
-from spoton.prompts.library_url import local_folder
+from spoton.prompts.urls import local_folder
 from spoton.tasks.catalog import task_info
 
 _HUB = "hf://"

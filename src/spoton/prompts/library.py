@@ -26,6 +26,7 @@ from spoton.files import atomic_write, expanded, has_home
 from spoton.prompts.card import Card
 from spoton.prompts.index import Head, LibraryIndex
 from spoton.prompts.soft_prompt import SoftPrompt, read_header
+from spoton.prompts.urls import local_folder
 from spoton.reading import reason
 
 SUFFIX = ".safetensors"
@@ -138,13 +139,13 @@ class PromptLibrary:
 
     def __new__(cls, folder: Path | str, readonly: bool = False) -> Self:
         """Returns a `RemoteLibrary` for the URL of another file system."""
-        from spoton.prompts.library_url import RemoteLibrary, local_folder
+        if local_folder(folder) is not None:
+            return super().__new__(cls)
+        from spoton.prompts.library_url import RemoteLibrary  # a subclass of this class
 
-        return super().__new__(RemoteLibrary if local_folder(folder) is None else cls)  # type: ignore[return-value]
+        return super().__new__(RemoteLibrary)  # type: ignore[return-value]
 
     def __init__(self, folder: Path | str, readonly: bool = False) -> None:
-        from spoton.prompts.library_url import local_folder
-
         self.folder = local_folder(folder) or Path(folder)
         self.readonly = readonly
         self.damaged: dict[str, str] = {}

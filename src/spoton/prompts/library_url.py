@@ -16,7 +16,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import fsspec
 
@@ -28,21 +27,7 @@ from spoton.prompts.library import SUFFIX, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.remote import reached
 
-_LOCAL = ("file", "local")
 _STATE = ".remote.json"
-
-
-def is_url(place: object) -> bool:
-    """Returns whether a library's place is a URL rather than a path."""
-    return isinstance(place, str) and "://" in place
-
-
-def local_folder(place: Path | str) -> Path | None:
-    """Returns the folder of a path or a `file://` URL; None for a URL of another kind."""
-    if not is_url(place):
-        return Path(place)
-    parts = urlsplit(str(place))
-    return Path(unquote(parts.netloc + parts.path)) if parts.scheme in _LOCAL else None
 
 
 class RemoteLibrary(PromptLibrary):

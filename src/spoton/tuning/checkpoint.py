@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,11 +18,9 @@ from torch import Tensor
 from spoton.errors import RecipeError
 from spoton.tuning.course import Course
 from spoton.tuning.optimizer import restore_state
+from spoton.tuning.prompt_learner import PromptLearner
 from spoton.tuning.sealed_tensors import read_sealed, write_sealed
-
-if TYPE_CHECKING:
-    from spoton.tuning.prompt_run import PromptLearner
-    from spoton.tuning.training_run import Learner
+from spoton.tuning.training_run import Learner
 
 _OPTIMIZER = "optimizer."
 _KEPT = ("average", "best", "key")
@@ -45,7 +43,7 @@ class PromptCheckpoint:
 
     def write(self, course: Course, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
         """Writes a run's state so that `read` resumes it exactly."""
-        held = cast("PromptLearner", learner)
+        held = cast(PromptLearner, learner)
         tensors = {f"tuned.{name}": tensor.detach() for name, tensor in held.parameterization.tensors.items()}
         tensors |= {name: getattr(held, name) for name in _KEPT if getattr(held, name) is not None}
         for place, state in optimizer.state_dict()["state"].items():
@@ -60,7 +58,7 @@ class PromptCheckpoint:
         Raises:
             RecipeError: The file is damaged, or belongs to a run with another recipe, task, model or weight type.
         """
-        held = cast("PromptLearner", learner)
+        held = cast(PromptLearner, learner)
         try:
             tensors, plain = read_sealed(self.path)
             if plain.pop("identity") != self._identity:

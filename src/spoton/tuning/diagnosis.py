@@ -20,7 +20,7 @@ from spoton.tasks.task import Task
 from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
 from spoton.tuning.optimizer import make_optimizer
-from spoton.tuning.prompt_run import learning_rate
+from spoton.tuning.prompt_learner import learning_rate
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.row_order import rows_of_step
 from spoton.tuning.tune import AUTO_RATES

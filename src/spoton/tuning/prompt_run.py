@@ -1,6 +1,6 @@
-"""One prompt in tuning: the prompt, its average, its key, and the result with its card.
+"""One prompt in tuning, from a job to the result with its card.
 
-Steps, evaluations and the end of a run are in `training_run.py`.
+The prompt while it is tuned is in `prompt_learner.py`; steps, evaluations and the end of a run in `training_run.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from spoton.errors import DivergenceError
@@ -24,8 +23,9 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.majority import majority_scores
 from spoton.tasks.task import Task
 from spoton.tuning.checkpoint import PromptCheckpoint
-from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
-from spoton.tuning.parameterization import Collapsible, Parameterization, Parameterized
+from spoton.tuning.initial_prompt import starting_prompt
+from spoton.tuning.parameterization import Collapsible
+from spoton.tuning.prompt_learner import PromptLearner
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import versions
 from spoton.tuning.training_run import Stopped, TrainingRun
@@ -94,68 +94,6 @@ class Job:
     on_event: OnEvent = silent
     phase: str = "tuning"
     tuned_as: Collapsible | None = None
-
-
-class PromptLearner:
-    """One prompt while it is tuned; see `Learner`.
-
-    Args:
-        model: The frozen model.
-        recipe: How to tune.
-        start: `[P, D]` before the first step.
-        tuned_as: What is tuned in place of the prompt; None: decided by the recipe.
-
-    Attributes:
-        start: The given start, on the CPU.
-        average: `[P, D]` moving average of the prompt; None if the recipe has none.
-        best: `[P, D]` the best candidate by validation so far; None before the first evaluation.
-        key: `[P, D]` the prompt at the key step; None before it.
-        moved: Whether a step was taken.
-    """
-
-    def __init__(
-        self, model: FrozenModel, recipe: Recipe, start: Tensor, tuned_as: Collapsible | None = None
-    ) -> None:
-        self.model, self.start, self.scaled = model, start, False
-        self.rate = learning_rate(model, recipe)
-        self._decay, self._key_step = recipe.average, recipe.key_step
-        self.parameterization: Parameterized
-        if tuned_as is not None:
-            self.parameterization = tuned_as.begin(model.device)
-        else:
-            self.parameterization = Parameterization(
-                recipe.reparameterization, start.to(model.device), model.embeddings, recipe.seed
-            )
-        self.parameters = list(self.parameterization.tensors.values())
-        self.average = start.to(model.device).clone() if recipe.average else None
-        self.moved = False
-        self.best: Tensor | None = None
-        self.key: Tensor | None = None
-
-    def prompt(self) -> Tensor:
-        """Returns the prompt `[P, D]`; see `Learner.prompt`."""
-        return self.parameterization.prompt()
-
-    @torch.no_grad()
-    def candidates(self) -> dict[str, Tensor]:
-        """See `Learner.candidates`: the last prompt `[P, D]`, and the average of all so far."""
-        last = {"last": self.prompt().detach()}
-        # Before the first step the two are the same, and an evaluation takes time.
-        return last if self.average is None or not self.moved else last | {"average": self.average}
-
-    @torch.no_grad()
-    def stepped(self, step: int) -> None:
-        """See `Learner.stepped`. The average forgets its start quickly: decay `min(d, (1 + step) / (10 + step))`."""
-        self.moved = True
-        if self.average is not None:
-            decay = min(self._decay, (1 + step) / (10 + step))
-            self.average.mul_(decay).add_(self.prompt(), alpha=1 - decay)
-        if step == self._key_step:
-            self.key = self.prompt().detach().clone()
-
-    def keep(self, candidate: str) -> None:
-        """See `Learner.keep`."""
-        self.best = self.candidates()[candidate].clone()
 
 
 class PromptRun:
@@ -244,16 +182,6 @@ class PromptRun:
             parents=[*self.job.parents, *self._ancestors], versions=versions(), license=task.license,
             source=task.source,
         )  # fmt: skip
-
-
-def learning_rate(model: FrozenModel, recipe: Recipe) -> float:
-    """Returns the highest learning rate of a recipe's schedule as a plain number.
-
-    Raises:
-        RecipeError: The rate is not chosen yet (`auto`); `tune` chooses it.
-    """
-    rate = recipe.chosen_rate()
-    return rate * embedding_rms(model) if recipe.rate_unit == "embedding_rms" else rate
 
 
 def run_identity(
