@@ -36,7 +36,7 @@ from spoton.evaluation.score import default_mode
 from spoton.models import FrozenModel
 from spoton.prompts.initial import from_prompt
 from spoton.tasks import Task
-from spoton.transfer import METRICS, retrieve, trial
+from spoton.transfer import SIMILARITIES, retrieve, trial
 from spoton.transfer.adapt import target_sources
 from spoton.transfer.kept_runs import KeptRuns
 from spoton.transfer.ranking.trial import TEXT
@@ -115,7 +115,7 @@ def one_target(
         for start, words in ((None, "key"), (prompt.start, "displacement")):
             if words == "displacement" and start is None:
                 continue
-            for metric in METRICS:
+            for metric in SIMILARITIES:
                 order = [one.name for one in retrieve(prompt.key, keyed, len(keyed), metric, start=start)]
                 path = folder / f"ranking-{words}-{metric}.json"
                 kept(path, task, recipe, partial(ranking, order, steps=recipe.key_step, passes=0))

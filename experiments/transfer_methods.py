@@ -42,7 +42,7 @@ from spoton.models import FrozenModel
 from spoton.prompts import ensemble_of
 from spoton.tasks import Task
 from spoton.transfer.adapt import target_sources
-from spoton.transfer.arms import Transfer, ranked, transferred
+from spoton.transfer.arms import TransferPlan, ranked, transferred
 from spoton.transfer.combining.best_of_top_k import best_of_top_k
 from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.sources import Ranking
@@ -51,19 +51,19 @@ from spoton.tuning.record import versions, write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "transfer_methods"
 VALIDATION, TEST = 100, 200
-ARMS: dict[str, Transfer | None] = {
+ARMS: dict[str, TransferPlan | None] = {
     "scratch": None,
-    "similarity, best": Transfer(),
-    "displacement, best": Transfer(rank="displacement"),
-    "trial, best": Transfer(rank="trial"),
-    "trial, average": Transfer("weighted-average", "trial", 3),
-    "trial, halving": Transfer("halving", "trial", 4),
-    "trial, task vectors": Transfer("task-vectors", "trial", 3),
-    "trial, learned mix": Transfer("learned-mix", "trial", 3),
-    "trial, multiplicative": Transfer("multiplicative", "trial", 3),
-    "trial, mixture": Transfer("mixture", "trial", 2),
-    "trial, ensemble": Transfer("best-of-top-k", "trial", 3),
-    "trial, untuned": Transfer(rank="trial"),
+    "similarity, best": TransferPlan(),
+    "displacement, best": TransferPlan(rank="displacement"),
+    "trial, best": TransferPlan(rank="trial"),
+    "trial, average": TransferPlan("weighted-average", "trial", 3),
+    "trial, halving": TransferPlan("halving", "trial", 4),
+    "trial, task vectors": TransferPlan("task-vectors", "trial", 3),
+    "trial, learned mix": TransferPlan("learned-mix", "trial", 3),
+    "trial, multiplicative": TransferPlan("multiplicative", "trial", 3),
+    "trial, mixture": TransferPlan("mixture", "trial", 2),
+    "trial, ensemble": TransferPlan("best-of-top-k", "trial", 3),
+    "trial, untuned": TransferPlan(rank="trial"),
 }
 
 
@@ -142,7 +142,7 @@ class Bench:
     def untuned(self, runs: KeptRuns, recipe: Recipe) -> dict[str, Any]:
         """Returns the result of a trial's first source, untuned; this arm does not tune from scratch either."""
         sources = target_sources(self.model, runs.task, self.libraries, "trial")
-        ranking = ranked(runs, None, sources, recipe, Transfer(rank="trial"))
+        ranking = ranked(runs, None, sources, recipe, TransferPlan(rank="trial"))
         (best,) = ranking
         run = runs.untuned("untuned", recipe, best.prompt.value, best.parents(1.0))
         scores = self.scored(runs, run.prompt, run.history)

@@ -1,4 +1,4 @@
-"""The house stays one that a newcomer can read: short modules, short functions, unit tests, shapes in docstrings.
+"""The house stays one that a newcomer can read: short modules and functions, one name a thing, unit tests, shapes.
 
 Exceptions stand here with their reasons; one that is no longer needed fails as well.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -115,6 +116,28 @@ def test_modules_are_short() -> None:
 
 def test_functions_are_short() -> None:
     assert long_functions() == LONG_FUNCTIONS.keys()
+
+
+def types_of(module: str) -> list[str]:
+    """Returns the classes and type aliases that a module defines, which are its names in CamelCase."""
+    found = []
+    for node in ast.parse((SOURCE / module).read_text()).body:
+        match node:
+            case ast.ClassDef(name=name) | ast.AnnAssign(target=ast.Name(id=name)):
+                found.append(name)
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                found.append(name)
+    return [name for name in found if any(c.islower() for c in name) and name.lstrip("_")[0].isupper()]
+
+
+def test_no_two_types_share_a_name() -> None:
+    """Except in the command line, where the type of an option is named after the value that it sets."""
+    places = defaultdict(set)
+    for module in modules():
+        if not module.startswith("cli/"):
+            for name in types_of(module):
+                places[name].add(module)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 def test_every_module_has_unit_tests() -> None:

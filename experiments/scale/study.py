@@ -24,7 +24,7 @@ from spoton.sealing import sealed_json
 from spoton.study.plan.cell_base import Held, Role
 from spoton.study.plan.grid import TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile
-from spoton.study.run.executors import Group, Outcome
+from spoton.study.run.executors import CellGroup, Outcome
 from spoton.study.run.scheduler import read_plan, run_cells, status_of
 from spoton.study.run.store import Store
 
@@ -46,7 +46,7 @@ class Nothing:
     """
 
     def __init__(self, folder: Path, slots: int = 8) -> None:
-        self.slots, self._cells, self._taken = slots, folder / "cells", list[Group]()
+        self.slots, self._cells, self._taken = slots, folder / "cells", list[CellGroup]()
         self._cells.mkdir(parents=True)
         looks = [
             {"step": float(step), "validation": 50.0, "validation_loss": 0.7} for step in range(0, 101, 25)
@@ -56,7 +56,7 @@ class Nothing:
             "recipe": {f"value_{i}": i / 3 for i in range(24)},
         }  # fmt: skip
 
-    def submit(self, group: Group) -> None:
+    def submit(self, group: CellGroup) -> None:
         """Queues a group."""
         self._taken.append(group)
 

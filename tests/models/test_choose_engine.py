@@ -38,8 +38,10 @@ def test_a_wrong_gradient_alone_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_bfloat16_hides_is_found_in_the_small_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores that are 1 % too large stay within what bfloat16 rounds off."""
     monkeypatch.setattr("spoton.models.choose_engine._IN_SMALL", {})
-    real = packed_attention._Attention.apply
-    monkeypatch.setattr(packed_attention._Attention, "apply", lambda *a: real(*a[:5], 1.01 * a[5], *a[6:]))
+    real = packed_attention._PackedAttention.apply
+    monkeypatch.setattr(
+        packed_attention._PackedAttention, "apply", lambda *a: real(*a[:5], 1.01 * a[5], *a[6:])
+    )
     choice = engine_for(in_bfloat16("llama")).choice
     assert choice is not None and choice.engine == "concatenation" and "in float32" in choice.reason
 
@@ -82,7 +84,7 @@ def test_fused_attention_gives_the_same_numbers(family: str, monkeypatch: pytest
     model, value = tiny(family), draw(5, WIDTH).requires_grad_()
     expected = naive_losses(model, [value], ragged())
     monkeypatch.setattr(
-        packed_attention._Attention,
+        packed_attention._PackedAttention,
         "apply",
         lambda q, k, v, layout, cached, scale, cap: packed_attention._fused(
             q, k, v, layout, cached, scale, cap

@@ -8,7 +8,7 @@ import torch
 
 from spoton.errors import PromptError
 from spoton.exchange.t5x import load_t5x
-from spoton.transfer import METRICS, similarity
+from spoton.transfer import SIMILARITIES, similarity
 
 A = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
 B = torch.tensor([[3.0, 0.0]])
@@ -41,7 +41,7 @@ def test_what_cannot_be_compared() -> None:
         similarity(A, torch.ones(2, 3))
     with pytest.raises(PromptError, match="average_tokens"):
         similarity(A, B, "euclid")
-    assert set(METRICS) == {"average_tokens", "per_token_average", "maximum_token"}
+    assert set(SIMILARITIES) == {"average_tokens", "per_token_average", "maximum_token"}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from spoton.cli.command import command
 from spoton.cli.data_options import TaskOptions, note_unknown
 from spoton.cli.libraries import note_damaged, open_libraries
-from spoton.cli.options import Evaluation, Json, K, Library, Metric, ModelOptions, Overwrite, Rank
+from spoton.cli.options import Evaluation, Json, K, Library, ModelOptions, Overwrite, Rank, Similarity
 from spoton.cli.output import emit, facts, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
@@ -47,7 +47,7 @@ def adapt(
         ),
     ] = None,
     k: K = 1,
-    metric: Metric = "average_tokens",
+    metric: Similarity = "average_tokens",
     rank: Rank = "similarity",
     method: Annotated[
         Literal[

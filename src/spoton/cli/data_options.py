@@ -299,11 +299,11 @@ class TaskOptions:
         from spoton.evaluation.form import chat_of, is_chat
         from spoton.models.loading import load_tokenizer
         from spoton.tasks.chat import in_chat
-        from spoton.tasks.load import MIXTURE
+        from spoton.tasks.load import MIXTURE_PREFIX
 
         if not self.chat and not (prompt is not None and is_chat(prompt.card)):
             return task
-        if self.data.startswith(MIXTURE):
+        if self.data.startswith(MIXTURE_PREFIX):
             raise DataError(
                 f"--chat applies to a single task, and {self.data} is a mixture, whose members have different cues. "
                 "Leave --chat out."

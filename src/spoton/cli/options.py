@@ -38,7 +38,7 @@ OwnLibrary = Annotated[
         "--library", help="Folder or URL of prompts. Default: your own library.", rich_help_panel="Library"
     ),
 ]
-Metric = Annotated[
+Similarity = Annotated[
     Literal["average_tokens", "per_token_average", "maximum_token"],
     typer.Option("--similarity", help="How two prompts are compared.", rich_help_panel="Retrieval"),
 ]

@@ -12,7 +12,7 @@ import typer
 from spoton.cli.command import command
 from spoton.cli.data_options import TargetOptions
 from spoton.cli.libraries import find_library, find_prompt, note_damaged, open_libraries
-from spoton.cli.options import Json, K, Library, Metric, ModelOptions, Rank
+from spoton.cli.options import Json, K, Library, ModelOptions, Rank, Similarity
 from spoton.cli.output import emit, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
@@ -20,7 +20,6 @@ from spoton.errors import PromptError, SpotonError
 
 if TYPE_CHECKING:
     from spoton.prompts import PromptLibrary, SoftPrompt
-    from spoton.transfer.similarity import Metric as Similarity
     from spoton.transfer.sources import Ranking
 
 app = typer.Typer()
@@ -38,7 +37,7 @@ def retrieve(
     recipe: RecipeOptions,
     k: K = 5,
     rank: Rank = "similarity",
-    metric: Metric = "average_tokens",
+    metric: Similarity = "average_tokens",
     library: Library = None,
     json: Json = False,
 ) -> None:
@@ -156,7 +155,7 @@ def _tried(
 def similarity(
     a: Annotated[str, typer.Argument(help="A prompt file, or a name in a library.")],
     b: Annotated[str, typer.Argument(help="Another prompt file or name.")],
-    metric: Metric = "average_tokens",
+    metric: Similarity = "average_tokens",
     library: Library = None,
     json: Json = False,
 ) -> None:

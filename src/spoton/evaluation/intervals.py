@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from spoton.tasks.example import Example
-from spoton.tasks.metrics import Examples, Labels, Predictions, compute, resampled_scores
+from spoton.tasks.metrics import compute, resampled_scores
+from spoton.tasks.text_metrics import Examples, Labels, Predictions
 
 LEVEL = 0.95
 _RESAMPLES = 1000

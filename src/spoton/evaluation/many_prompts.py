@@ -29,7 +29,7 @@ OnRows = Callable[[int], None]
 
 
 @dataclass
-class Passes:
+class ScoringCost:
     """The cost of scoring.
 
     Attributes:
@@ -40,7 +40,7 @@ class Passes:
     passes: int = 0
     tokens: int = 0
 
-    def add(self, other: Passes) -> None:
+    def add(self, other: ScoringCost) -> None:
         """Adds the cost of other scoring."""
         self.passes += other.passes
         self.tokens += other.tokens
@@ -65,9 +65,9 @@ class _Group:
         """P of each prompt."""
         return [len(value) for value in self.values]
 
-    def cost(self, model: FrozenModel, rows: Sequence[int]) -> Passes:
+    def cost(self, model: FrozenModel, rows: Sequence[int]) -> ScoringCost:
         """Returns the cost of scoring these prompts on rows of the given lengths in tokens."""
-        return Passes(len(self.batches), tokens_of(model, self.lengths, rows))
+        return ScoringCost(len(self.batches), tokens_of(model, self.lengths, rows))
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def label_scores_of(
     labels: Sequence[Sequence[int]],
     *,
     on_rows: OnRows | None = None,
-    passes: Passes | None = None,
+    passes: ScoringCost | None = None,
 ) -> Float[Tensor, "{len(values)} {len(encoded)} {len(labels)}"]:
     """Returns `[K, N, C]` log-likelihood of each label after each input for every prompt, in nats.
 
@@ -111,7 +111,7 @@ def target_losses_of(
     encoded: Encoded,
     *,
     on_rows: OnRows | None = None,
-    passes: Passes | None = None,
+    passes: ScoringCost | None = None,
 ) -> Float[Tensor, "{len(values)} {len(encoded)}"]:
     """Returns `[K, N]` negative log-likelihood of each row's own target for every prompt, in nats per token.
 

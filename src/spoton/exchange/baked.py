@@ -32,7 +32,7 @@ from spoton.files import atomic_write, writing
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 
-RECORD = "spoton.json"
+BAKED_RECORD = "spoton.json"
 # Texts whose tokens after a prefix are compared with the model's own: first words, spaces, digits, other scripts.
 _CHECK_TEXTS = ("The film was lovely.", "it", " indented", "42 ways\nto say: größer, 大きい", "<b>")
 
@@ -74,11 +74,11 @@ class Baked:
         network.generation_config = self._generation_config()
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         with writing(folder):
-            (folder / RECORD).unlink(missing_ok=True)
+            (folder / BAKED_RECORD).unlink(missing_ok=True)
             network.save_pretrained(folder, state_dict=self.state)
             self.tokenizer.save_pretrained(folder)
         atomic_write(
-            folder / RECORD, (json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n").encode()
+            folder / BAKED_RECORD, (json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n").encode()
         )
         return folder
 

@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 
 from spoton.errors import ModelError
 from spoton.models.frozen import FrozenModel
-from spoton.models.llama_layers import FAMILIES
+from spoton.models.llama_layers import LLAMA_FAMILIES
 from spoton.models.packed_attention import ATTENTION_NAME, attention
 
 
@@ -49,7 +49,7 @@ def compile_layers(model: FrozenModel, on_message: Callable[[str], None] | None 
     if on_message is not None:
         gain = (
             "models of this family are as fast without (docs/performance.md)"
-            if model.network.config.model_type in FAMILIES
+            if model.network.config.model_type in LLAMA_FAMILIES
             else "whether they are faster then depends on the model: compare a short run without"
         )
         on_message(

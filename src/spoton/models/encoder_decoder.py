@@ -21,7 +21,7 @@ from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, labe
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import is_plain, tunes_weights
 from spoton.models.generation import generated
-from spoton.models.t5_layers import FAMILIES, Encoded, decode, encode, scales_outputs
+from spoton.models.t5_layers import T5_FAMILIES, EncodedRows, decode, encode, scales_outputs
 from spoton.models.target_loss import target_losses
 from spoton.shapes import Float
 
@@ -140,7 +140,7 @@ class T5Engine(EncoderDecoderEngine):
     @staticmethod
     def fits(model: FrozenModel) -> bool:
         """Returns whether `model` is of the T5 family and its layers may run by hand (none compiled, no hooks)."""
-        return model.network.config.model_type in FAMILIES and is_plain(model.network)
+        return model.network.config.model_type in T5_FAMILIES and is_plain(model.network)
 
     def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
         """Returns losses `[B]`; see `Engine.losses`.
@@ -164,7 +164,7 @@ class T5Engine(EncoderDecoderEngine):
 
         return score
 
-    def _losses_of(self, encoded: Encoded, targets: Sequence[Sequence[int]]) -> Tensor:
+    def _losses_of(self, encoded: EncodedRows, targets: Sequence[Sequence[int]]) -> Tensor:
         """Returns `[B]` negative log-likelihood of the targets of all rows, numbered as in the batch."""
         network, device = self.model.network, self.model.device
         order = [row for group in encoded.groups for row in group.rows]

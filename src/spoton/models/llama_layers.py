@@ -17,12 +17,12 @@ from spoton.models.frozen_layers import is_plain, projected, rms_norm, rotated
 from spoton.models.packed_attention import attention
 from spoton.shapes import Float, Int
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+LLAMA_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def runs_by_hand(model: FrozenModel) -> bool:
     """Returns whether `model` is of such a family and its layers may run by hand (none compiled, no hooks)."""
-    return model.network.config.model_type in FAMILIES and is_plain(model.network)
+    return model.network.config.model_type in LLAMA_FAMILIES and is_plain(model.network)
 
 
 def last_hidden_states(

@@ -82,7 +82,7 @@ def attention(
         cached = [layout.cache.entries[layer, number] for number in range(len(layout.prompts))]
     if query.device.type != "cpu":
         return _fused(query[0], key[0], value[0], layout, cached, scale, softcap)[None], None
-    mixed: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    mixed: Tensor = _PackedAttention.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
         query[0], key[0], value[0], layout, cached, scale, softcap
     )
     return mixed[None], None
@@ -123,7 +123,7 @@ def _fused(
     scale: float,
     softcap: float | None,
 ) -> Tensor:
-    """Computes the same as `_Attention` with PyTorch's scaled_dot_product_attention: `[T, H, hd]`."""
+    """Computes the same as `_PackedAttention` with PyTorch's scaled_dot_product_attention: `[T, H, hd]`."""
     heads, _, width = query.shape
     keys = torch.cat([*(one for one, _ in cached), key], dim=1)
     values = torch.cat([*(one for _, one in cached), value], dim=1)
@@ -148,7 +148,7 @@ def _fused(
     return torch.cat(mixed)
 
 
-class _Attention(torch.autograd.Function):
+class _PackedAttention(torch.autograd.Function):
     """Attention of all blocks of a layout; prompts from a cache get no gradient."""
 
     @staticmethod

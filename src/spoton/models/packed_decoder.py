@@ -30,7 +30,7 @@ from spoton.models.packed_rows import (
     lay_out,
     send,
 )
-from spoton.models.target_loss import Head, head_of, log_likelihoods, target_losses
+from spoton.models.target_loss import OutputHead, head_of, log_likelihoods, target_losses
 from spoton.models.token_scores import TokenScores, token_scores
 from spoton.shapes import Float
 
@@ -151,7 +151,7 @@ class PackedEngine:
                 branch += len(stem)
                 pair += 1
         packed = [part for row in layout.order for part in (batch.inputs[row], *stems[row])]
-        head: Head = lambda logits: logits  # noqa: E731  # if the head is unknown here, or needs a gradient
+        head: OutputHead = lambda logits: logits  # noqa: E731  # if the head is unknown here, or needs a gradient
         if self._head is None or self._head_is_tuned:
             states = self._logits(prompts, packed, layout, places)
         else:
@@ -164,7 +164,7 @@ class PackedEngine:
         labels: Sequence[Sequence[Sequence[int]]],
         tokens: list[int],
         owners: list[int],
-        head: Head,
+        head: OutputHead,
     ) -> list[Tensor]:
         """Returns scores of each row's labels, from the states after its input and after all label tokens but the last.
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from spoton.models.frozen_layers import gated_gelu, projected, rms_norm
 from spoton.shapes import Float, Int
 
-FAMILIES = ("t5", "mt5", "umt5")
+T5_FAMILIES = ("t5", "mt5", "umt5")
 
 # A row joins a group if it is shorter than the group's longest row by at most this share of the longest.
 _LIKE_LENGTH = 1 / 16
@@ -50,7 +50,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedRows:
     """The encoder's output for a batch.
 
     Attributes:
@@ -85,7 +85,7 @@ def grouped(lengths: Sequence[int]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def encode(encoder: Any, rows: Sequence[Float[Tensor, "_ D"]]) -> Encoded:
+def encode(encoder: Any, rows: Sequence[Float[Tensor, "_ D"]]) -> EncodedRows:
     """Runs the encoder.
 
     Args:
@@ -109,7 +109,7 @@ def encode(encoder: Any, rows: Sequence[Float[Tensor, "_ D"]]) -> Encoded:
             whole = own.compute_bias(groups[0].length, groups[0].length)[0].to(x.dtype)
             biases = tuple(_bias(whole, group, mask) for group, mask in zip(groups, masks, strict=True))
         query, key, value = projected(_normed(x, layer.layer_norm), own.q, own.k, own.v)
-        mixed = _Attention.apply(query, key, value, groups, biases, own.n_heads)  # type: ignore[no-untyped-call]
+        mixed = _AttentionWithinRows.apply(query, key, value, groups, biases, own.n_heads)  # type: ignore[no-untyped-call]
         x = x + projected(mixed, own.o)[0]
         x = x + _fed_forward(_normed(x, feed_forward.layer_norm), feed_forward.DenseReluDense)
     x = _normed(x, encoder.final_layer_norm)
@@ -117,10 +117,10 @@ def encode(encoder: Any, rows: Sequence[Float[Tensor, "_ D"]]) -> Encoded:
     states = [
         piece.view(len(group.rows), group.length, -1) for piece, group in zip(pieces, groups, strict=True)
     ]
-    return Encoded(groups, tuple(states), masks)
+    return EncodedRows(groups, tuple(states), masks)
 
 
-def decode(decoder: Any, encoded: Encoded, tokens: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+def decode(decoder: Any, encoded: EncodedRows, tokens: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
     """Returns the decoder's last hidden states `[B, N, D]`, rows in the order of `encoded.groups`.
 
     Args:
@@ -156,7 +156,7 @@ def scales_outputs(network: PreTrainedModel) -> bool:
     return bool(getattr(config, "scale_decoder_outputs", False))
 
 
-def _attended(x: Tensor, encoded: Encoded, module: Any) -> Tensor:
+def _attended(x: Tensor, encoded: EncodedRows, module: Any) -> Tensor:
     """Returns attention `[B * N, D]` of decoder positions `[B, N, D]` to the encoder's states."""
     heads: int = module.n_heads
     n = x.shape[1]
@@ -221,7 +221,7 @@ def _bias(whole: Tensor, group: Group, mask: Tensor | None) -> Tensor:
     return (bias[None] + mask[:, None]).flatten(0, 1)
 
 
-class _Attention(torch.autograd.Function):
+class _AttentionWithinRows(torch.autograd.Function):
     """Attention within rows, group by group; scores are not scaled, as in T5."""
 
     @staticmethod

@@ -20,11 +20,11 @@ from spoton.shapes import Float, Int
 # Logits computed at once; about 16 MB in float32, and products of 85 rows with a vocabulary of 49,152.
 _LOGITS_AT_ONCE = 2**22
 
-Head = Callable[[Float[Tensor, "N D"]], Float[Tensor, "N V"]]
+OutputHead = Callable[[Float[Tensor, "N D"]], Float[Tensor, "N V"]]
 """Maps hidden states `[N, D]` to logits `[N, V]`."""
 
 
-def head_of(network: PreTrainedModel) -> Head | None:
+def head_of(network: PreTrainedModel) -> OutputHead | None:
     """Returns the function from last hidden states of `network` to logits; None if its steps are not known here."""
     config = network.config.get_text_config()
     output = network.get_output_embeddings()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
@@ -41,7 +41,7 @@ def head_of(network: PreTrainedModel) -> Head | None:
 
 
 def target_losses(
-    hidden: Float[Tensor, "N D"], wanted: Int[Tensor, " N"], head: Head, vocabulary: int
+    hidden: Float[Tensor, "N D"], wanted: Int[Tensor, " N"], head: OutputHead, vocabulary: int
 ) -> Float[Tensor, " N"]:
     """Returns the negative log-likelihood of each target token: `[N]` float32, in nats.
 
@@ -58,7 +58,7 @@ def target_losses(
 
 
 def log_likelihoods(
-    hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " C"], head: Head, vocabulary: int
+    hidden: Float[Tensor, "N D"], tokens: Int[Tensor, " C"], head: OutputHead, vocabulary: int
 ) -> Float[Tensor, "N C"]:
     """Returns the log-likelihood of each of several tokens at each place: `[N, C]` float32, in nats.
 
@@ -79,7 +79,7 @@ class _TargetLosses(torch.autograd.Function):
     """Computes gradients in the forward pass, while the logits exist."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, wanted: Tensor, head: Head, at_once: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, wanted: Tensor, head: OutputHead, at_once: int) -> Tensor:
         """`[N, D]`, `[N]` -> `[N]`."""
         needed = ctx.needs_input_grad[0]
         losses, gradient = [], []

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
 
 Text = Annotated[str, Field(min_length=1)]
-Score = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Percent = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 
 
 def _now() -> str:
@@ -98,10 +98,10 @@ class Card(BaseModel):
     """The resolved recipe."""
     seed: int | None = None
     """Seed of the tuning run."""
-    scores: dict[str, dict[str, Score]] = {}
+    scores: dict[str, dict[str, Percent]] = {}
     """Split, metric, value in percent: `{"validation": {"accuracy": 81.0}}`; correlations -100 to 100. For a calibrated
     prompt, `validation_uncalibrated` and `test_uncalibrated` hold the scores without calibration."""
-    majority: dict[str, Score] = {}
+    majority: dict[str, Percent] = {}
     """Score of always giving the most frequent training target, by split, under the main metric; empty: unknown."""
     calibration: Calibration | None = None
     """Calibration of the label scores, fitted on training rows; None: scores are used unchanged."""

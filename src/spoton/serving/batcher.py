@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from spoton.serving.errors import draining, queue_full, too_late
 from spoton.serving.generation import Generation
-from spoton.serving.jobs import GenerateJob, Job, LabelJob, TextJob
+from spoton.serving.jobs import GenerateJob, LabelJob, ServingJob, TextJob
 from spoton.serving.limits import Limits
 from spoton.serving.passes import Passes
 
@@ -38,7 +38,7 @@ class Batcher:
         self, passes: Passes, limits: Limits, on_pass: OnPass = lambda inputs, tokens, seconds: None
     ) -> None:
         self._passes, self._limits, self._on_pass = passes, limits, on_pass
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[ServingJob] = deque()
         self._running: list[Generation] = []
         self._changed = threading.Condition()
         self._closed = False
@@ -51,7 +51,7 @@ class Batcher:
         """Inputs in the queue."""
         return len(self._waiting)
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[ServingJob]) -> None:
         """Queues all of these jobs, or none.
 
         Raises:
@@ -96,10 +96,10 @@ class Batcher:
             if left <= 0 or not self._changed.wait(left):
                 return
 
-    def _next_jobs(self) -> list[Job]:
+    def _next_jobs(self) -> list[ServingJob]:
         """Returns the first job and later ones of its kind that fit into the pass. The caller holds the lock."""
-        chosen: list[Job] = []
-        kept: list[Job] = []
+        chosen: list[ServingJob] = []
+        kept: list[ServingJob] = []
         tokens, now = 0, time.monotonic()
         growing = sum(len(generation.jobs) for generation in self._running)
         while self._waiting:
@@ -120,7 +120,7 @@ class Batcher:
         self._waiting.extendleft(reversed(kept))
         return chosen
 
-    def _run(self, jobs: Sequence[Job]) -> None:
+    def _run(self, jobs: Sequence[ServingJob]) -> None:
         """Runs one pass."""
         start = time.monotonic()
         if isinstance(jobs[0], GenerateJob):
@@ -146,7 +146,7 @@ class Batcher:
             self._running.remove(generation)
         self._on_pass(rows, rows, time.monotonic() - start)
 
-    def _guarded(self, run: Callable[..., None], work: Sequence[Job] | Generation) -> None:
+    def _guarded(self, run: Callable[..., None], work: Sequence[ServingJob] | Generation) -> None:
         """Runs some work; an error reaches only the clients that wait for it."""
         try:
             run(work)

@@ -20,7 +20,7 @@ from torch import Tensor
 from spoton.models.token_scores import TokenScores
 from spoton.serving.api_types import CompletionRequest
 from spoton.serving.errors import RequestError, too_late
-from spoton.serving.jobs import Job, Sampling, TextJob
+from spoton.serving.jobs import Sampling, ServingJob, TextJob
 from spoton.serving.service import Service
 from spoton.serving.token_stream import GrowingText, TokenStream
 
@@ -224,7 +224,7 @@ async def begin(service: Service, request: CompletionRequest) -> Completion:
     service.require_room(sum(len(text) + request.max_tokens for text in texts))
     deadline = time.monotonic() + service.limits.seconds
     choices = [_Choice(service, request, index, text) for index, text in enumerate(texts)]
-    jobs: list[Job] = []
+    jobs: list[ServingJob] = []
     for choice in choices:
         if request.max_tokens:
             seed = None if request.seed is None else request.seed + choice.index
@@ -302,7 +302,7 @@ def _require_fit(service: Service, request: CompletionRequest, text: Sequence[in
         )
 
 
-def _require_able(service: Service, request: CompletionRequest, jobs: Sequence[Job]) -> None:
+def _require_able(service: Service, request: CompletionRequest, jobs: Sequence[ServingJob]) -> None:
     """Refuses requests that need single tokens from an engine that only continues greedily."""
     plain = request.temperature == 0 and request.logprobs is None
     if not plain and not all(service.passes.reads_by_token(job, request.max_tokens) for job in jobs):

@@ -44,7 +44,7 @@ class ChosenToken:
 
 
 @dataclass(kw_only=True, eq=False)
-class Job:
+class ServingJob:
     """One input behind one prompt.
 
     Attributes:
@@ -74,7 +74,7 @@ class Job:
 
 
 @dataclass(kw_only=True, eq=False)
-class LabelJob(Job):
+class LabelJob(ServingJob):
     """Requests the log-likelihoods of some labels: `[C]`."""
 
     labels: Sequence[Sequence[int]]
@@ -86,32 +86,32 @@ class LabelJob(Job):
         return len(self.text) + sum(len(label) - 1 for label in self.labels)
 
     def claim(self) -> bool:
-        """See `Job`."""
+        """See `ServingJob`."""
         return self.done.set_running_or_notify_cancel()
 
     def fail(self, error: Exception) -> None:
-        """See `Job`."""
+        """See `ServingJob`."""
         self.done.set_exception(error)
 
 
 @dataclass(kw_only=True, eq=False)
-class TextJob(Job):
+class TextJob(ServingJob):
     """Requests the log-likelihoods of the input's own tokens."""
 
     top: int
     done: Future[TokenScores] = field(default_factory=Future)
 
     def claim(self) -> bool:
-        """See `Job`."""
+        """See `ServingJob`."""
         return self.done.set_running_or_notify_cancel()
 
     def fail(self, error: Exception) -> None:
-        """See `Job`."""
+        """See `ServingJob`."""
         self.done.set_exception(error)
 
 
 @dataclass(kw_only=True, eq=False)
-class GenerateJob(Job):
+class GenerateJob(ServingJob):
     """Requests a continuation, token by token.
 
     Attributes:
@@ -126,9 +126,9 @@ class GenerateJob(Job):
     cancelled: bool = False
 
     def claim(self) -> bool:
-        """See `Job`."""
+        """See `ServingJob`."""
         return not self.cancelled
 
     def fail(self, error: Exception) -> None:
-        """See `Job`."""
+        """See `ServingJob`."""
         self.on_end(error)

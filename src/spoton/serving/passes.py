@@ -17,7 +17,7 @@ from spoton.models.packed_decoder import PackedEngine
 from spoton.models.packed_rows import PromptCache
 from spoton.models.token_scores import TokenScores
 from spoton.serving.generation import Generation, StepwiseGeneration, WholeGeneration
-from spoton.serving.jobs import GenerateJob, Job, LabelJob, TextJob
+from spoton.serving.jobs import GenerateJob, LabelJob, ServingJob, TextJob
 from spoton.serving.prompt_cache import BoundedPromptCache
 
 
@@ -39,7 +39,7 @@ class Passes:
         if self._packed:  # its check runs the model, which only one thread may use later
             self._packed.reads_by_token([torch.zeros(0, model.dim)], [[model.end_token]])
 
-    def reads_by_token(self, job: Job, extra: int = 0) -> bool:
+    def reads_by_token(self, job: ServingJob, extra: int = 0) -> bool:
         """Returns whether single tokens of this input and of the `extra` tokens after it can be scored and sampled."""
         return self._packed is not None and self._packed.reads_by_token([job.value], [job.text], extra)
 
@@ -80,7 +80,7 @@ class Passes:
         return StepwiseGeneration(self.model, known, batch, jobs)
 
 
-def _together(jobs: Sequence[Job]) -> tuple[list[str], list[Tensor], Batch]:
+def _together(jobs: Sequence[ServingJob]) -> tuple[list[str], list[Tensor], Batch]:
     """Returns the distinct prompts of some jobs, and their inputs with the index of each one's prompt."""
     numbers: dict[str, int] = {}
     values: list[Tensor] = []

@@ -34,7 +34,7 @@ from spoton.tasks.fill import given_columns
 # How often folders are checked while requests arrive.
 _LOOK_SECONDS = 1.0
 
-Row = str | Mapping[str, Any]
+InputRow = str | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Service:
         )
 
     async def classify(
-        self, names: Sequence[str], rows: Sequence[Row], *, max_tokens: int = 32
+        self, names: Sequence[str], rows: Sequence[InputRow], *, max_tokens: int = 32
     ) -> list[Answer]:
         """Answers rows.
 
@@ -148,7 +148,7 @@ class Service:
         labelled, generated = map(iter, answers)
         return [next(generated if prompt.labels is None else labelled) for prompt, _, _ in asked]
 
-    async def _encode(self, prompt: ServedPrompt, rows: Sequence[Row]) -> Encoded:
+    async def _encode(self, prompt: ServedPrompt, rows: Sequence[InputRow]) -> Encoded:
         """Returns the encoded inputs that the model will read."""
         card = prompt.card
         inputs = await self._templates.fill(card.template, rows, given_columns(card.source))

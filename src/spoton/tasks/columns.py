@@ -6,12 +6,11 @@ A guess is always reported. Does not know where rows come from.
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from spoton.errors import DataError
+from spoton.tasks.cells import Row
 from spoton.tasks.template import column_template, nested_template
-
-Row = Mapping[str, Any]
 
 INPUT_NAMES = ("text", "input", "sentence", "question", "prompt", "content", "review", "message", "document")
 TARGET_NAMES = ("label", "target", "answer", "class", "category", "labels", "completion", "output")

@@ -15,8 +15,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from spoton.errors import DataError
 from spoton.tasks.mixture import CAP
 
-Kind = Literal["a file", "a folder", "a data set on the Hub", "a bundled task", "a mixture"]
-Labels = tuple[str, ...] | Literal["auto", "none"]
+DataKind = Literal["a file", "a folder", "a data set on the Hub", "a bundled task", "a mixture"]
+LabelChoice = tuple[str, ...] | Literal["auto", "none"]
 
 
 class DataSpec(BaseModel):
@@ -35,7 +35,7 @@ class DataSpec(BaseModel):
     """Column of the target, as `input`."""
     template: str | None = None
     """Jinja template of the input over all columns, instead of `input`."""
-    labels: Labels | None = None
+    labels: LabelChoice | None = None
     """The closed set of targets in order; `auto`: every target that occurs; `none`: targets are open text.
     None: decided by the targets, with a note that gives the reason. A string is read as one line of CSV."""
     class_weights: Literal["balanced"] | None = None
@@ -139,7 +139,7 @@ class DataSpec(BaseModel):
         """Returns the fields that were set, by name."""
         return {field: getattr(self, field) for field in self.model_fields_set}
 
-    def require_for(self, kind: Kind, what: str) -> None:
+    def require_for(self, kind: DataKind, what: str) -> None:
         """Refuses fields that do not apply to a kind of data.
 
         Args:
@@ -161,7 +161,7 @@ _SAMPLES = frozenset(
 _ROWS = frozenset({"input", "target", "template", "labels", "metrics", "name", "family", "hold_out"})
 _FOLDER = _ROWS | {"encoding", "delimiter"}
 _CATALOG = frozenset({"data_dir", "protocol", "prefix", "max_rows"})
-_APPLY: dict[Kind, frozenset[str]] = {
+_APPLY: dict[DataKind, frozenset[str]] = {
     "a file": _FOLDER | {"validation", "test"},
     "a folder": _FOLDER,
     "a data set on the Hub": _ROWS | {"config", "revision", "train_split", "validation_split", "test_split"},

@@ -19,7 +19,7 @@ from spoton.tasks.task import Task
 from spoton.tasks.task_info import TaskInfo
 
 HUB = "hub:"
-MIXTURE = "mixture:"
+MIXTURE_PREFIX = "mixture:"
 _HUB_ID = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
@@ -76,14 +76,14 @@ def has_forms(spec: str, *, task_files: Sequence[Path | str] = ()) -> bool:
     Raises:
         DataError: A task file cannot be used.
     """
-    return spec.startswith(MIXTURE) or described_task(spec, task_files=task_files) is not None
+    return spec.startswith(MIXTURE_PREFIX) or described_task(spec, task_files=task_files) is not None
 
 
 def _resolved(
     spec: str, data: DataSpec, own: Sequence[TaskInfo], on_message: Callable[[str], None] | None
 ) -> Task:
     path = Path(spec)
-    if spec.startswith(MIXTURE):
+    if spec.startswith(MIXTURE_PREFIX):
         data.require_for("a mixture", spec)
         return load_mixture(spec, data, own=own, on_message=on_message)
     _require_name(spec)
@@ -174,7 +174,7 @@ def load_mixture(
     """
     data = data or DataSpec()
     seed = data.split_seed
-    name = spec.removeprefix(MIXTURE)
+    name = spec.removeprefix(MIXTURE_PREFIX)
     members: list[Task] = []
     missing: list[str] = []
     for member in mixture_members(name):

@@ -8,17 +8,14 @@ number counts as wrong; it is never left out. Metrics of label words and numbers
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 from spoton.errors import DataError
 from spoton.tasks import text_metrics
 from spoton.tasks.example import Example
-from spoton.tasks.text_metrics import Prediction
+from spoton.tasks.text_metrics import Examples, Labels, PredictedText, Predictions
 
-Predictions: TypeAlias = Sequence[Prediction]
-Examples: TypeAlias = Sequence[Example]
-Labels: TypeAlias = Sequence[str] | None
-Metric = Callable[[Predictions, Examples, Labels], float]
+MetricFunction = Callable[[Predictions, Examples, Labels], float]
 
 MEAN = "mean"
 """Not a metric but the mean of those named with it, by which the paper judges tasks with several metrics."""
@@ -188,7 +185,7 @@ def spearman(predictions: Predictions, examples: Examples, labels: Labels) -> fl
     return _correlation(stats.spearmanr, predictions, _targets(examples))
 
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, MetricFunction] = {
     "accuracy": accuracy,
     "f1": f1,
     "macro_f1": macro_f1,
@@ -233,7 +230,7 @@ def _codes(
     return [codes.setdefault(target, len(codes)) for target in targets], said
 
 
-def number(text: Prediction) -> float | None:
+def number(text: PredictedText) -> float | None:
     """Returns the finite number that a text spells, or None."""
     try:
         value = float(text) if text is not None else math.nan

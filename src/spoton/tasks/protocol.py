@@ -17,16 +17,16 @@ from spoton.tasks.task import Example
 from spoton.tasks.task_info import TaskInfo
 
 Protocol = Literal["honest", "paper"]
-Examples = tuple[Example, ...]
+SplitExamples = tuple[Example, ...]
 
 
 @dataclass(frozen=True)
 class Divided:
     """The three splits of a task, and a sentence on the origin of the test split."""
 
-    train: Examples
-    validation: Examples
-    test: Examples
+    train: SplitExamples
+    validation: SplitExamples
+    test: SplitExamples
     note: str
 
 
@@ -62,7 +62,7 @@ def divide(info: TaskInfo, found: Mapping[str, Rendered], protocol: Protocol, se
     )
 
 
-def halves(rendered: Rendered, seed: int) -> tuple[Examples, Examples]:
+def halves(rendered: Rendered, seed: int) -> tuple[SplitExamples, SplitExamples]:
     """Returns examples in two halves, in the given order: each target in proportion, no group in both."""
     order = sorted(set(rendered.groups), key=lambda group: sha256_of_text(["half", str(seed), group]))
     members: dict[str, list[int]] = {group: [] for group in order}
@@ -107,5 +107,5 @@ def _own(info: TaskInfo, found: Mapping[str, Rendered], protocol: Protocol, seed
     return Divided(train, validation, tuple(found["test"].examples) if "test" in found else test, "")
 
 
-def _at(examples: Sequence[Example], indices: Sequence[int]) -> Examples:
+def _at(examples: Sequence[Example], indices: Sequence[int]) -> SplitExamples:
     return tuple(examples[index] for index in indices)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 from jinja2 import Template
 
 from spoton.errors import DataError
-from spoton.tasks.sources import Row, Rows
-from spoton.tasks.t5_text import PROCESSORS
+from spoton.tasks.sources import Rows
+from spoton.tasks.t5_text import PROCESSORS, RawRow
 from spoton.tasks.task import Example
 from spoton.tasks.task_info import Form, TaskInfo
 from spoton.tasks.template import compile_template, render
@@ -91,7 +91,7 @@ class _Form:
         question = compile_template(info.doc_to_question) if info.doc_to_question is not None else None
         return cls(parts, question, info)
 
-    def examples(self, rows: Sequence[Row]) -> Rendered:
+    def examples(self, rows: Sequence[RawRow]) -> Rendered:
         """Returns the examples of all rows and the group of each."""
         examples: list[Example] = []
         groups: list[str] = []
@@ -123,7 +123,7 @@ def _texts(info: TaskInfo, prefix: Prefix, *, archived: bool) -> tuple[str, ...]
     return tuple(_prefixed(text, info, prefix) for text in ((own,) if own else info.texts))
 
 
-def _official(info: TaskInfo, rows: Sequence[Row], *, archived: bool) -> list[Row]:
+def _official(info: TaskInfo, rows: Sequence[RawRow], *, archived: bool) -> list[RawRow]:
     """Returns rows of this task under the official column names, with hidden labels as empty ones."""
     absent = None if archived else ""
     named = [
@@ -133,12 +133,12 @@ def _official(info: TaskInfo, rows: Sequence[Row], *, archived: bool) -> list[Ro
     return [row for row in named if all(str(row.get(name, at)) == at for name, at in info.where.items())]
 
 
-def _renamed(name: str, row: Row, info: TaskInfo) -> str:
+def _renamed(name: str, row: RawRow, info: TaskInfo) -> str:
     other = info.rename.get(name, name)
     return name if other in row else other
 
 
-def _references(row: Row, path: str | None) -> tuple[str, ...]:
+def _references(row: RawRow, path: str | None) -> tuple[str, ...]:
     """Returns the list in a column, or in `column.key`."""
     if path is None:
         return ()

@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks.archives import ARCHIVES, archive_rows
 from spoton.tasks.files import read_rows
 from spoton.tasks.hub import hub_rows
+from spoton.tasks.t5_text import RawRow
 from spoton.tasks.task_info import Split, TaskInfo
 
-Row = dict[str, Any]
 OnMessage = Callable[[str], None]
 
 DATA_DIR = "SPOTON_DATA_DIR"
@@ -26,7 +26,7 @@ SPLITS: tuple[str, ...] = get_args(Split)
 class Rows:
     """The rows of a task and where they came from."""
 
-    splits: Mapping[str, list[Row]]
+    splits: Mapping[str, list[RawRow]]
     """Rows by official split, or all under `all` where the source has no official splits."""
     source: str
     """`file:...`, `folder:...`, `bundled:...` or `hub:...`."""
@@ -97,7 +97,7 @@ def _from_folder(info: TaskInfo, data_dir: Path | str | None) -> Rows | None:
     return Rows(splits, f"folder:{root.resolve().name}/{folder.name}")
 
 
-def _from_hub(info: TaskInfo, max_rows: int | None) -> dict[str, list[Row]]:
+def _from_hub(info: TaskInfo, max_rows: int | None) -> dict[str, list[RawRow]]:
     assert info.dataset is not None
     return hub_rows(
         info.dataset,

@@ -18,7 +18,7 @@ from spoton.tasks.stored.rows import StoredRows
 FRACTIONS = (0.8, 0.1, 0.1)
 AT_MOST = (500, 1000)
 
-K = TypeVar("K", bound=Hashable)
+_GroupKey = TypeVar("_GroupKey", bound=Hashable)
 V = TypeVar("V")
 
 
@@ -180,8 +180,8 @@ def _hashed(examples: Iterable[Example], purpose: str, seed: int) -> list[Exampl
     )
 
 
-def _grouped(pairs: Iterable[tuple[K, V]]) -> dict[K, list[V]]:
-    groups: dict[K, list[V]] = defaultdict(list)
+def _grouped(pairs: Iterable[tuple[_GroupKey, V]]) -> dict[_GroupKey, list[V]]:
+    groups: dict[_GroupKey, list[V]] = defaultdict(list)
     for key, value in pairs:
         groups[key].append(value)
     return dict(groups)

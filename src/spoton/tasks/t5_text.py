@@ -12,8 +12,8 @@ from typing import Any
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 
-Row = dict[str, Any]
-Processor = Callable[[Sequence[Row], str], list[Row]]
+RawRow = dict[str, Any]
+Processor = Callable[[Sequence[RawRow], str], list[RawRow]]
 
 # Two texts of WSC whose index points at the wrong word: where the pronoun is.
 _WSC_MISPLACED = {
@@ -25,7 +25,7 @@ WINDOW = 256
 """Words of one example of language modelling. T5 cuts at its input length of 512 tokens."""
 
 
-def wsc(rows: Sequence[Row], split: str) -> list[Row]:
+def wsc(rows: Sequence[RawRow], split: str) -> list[RawRow]:
     """Turns Winograd schemas into generation of the referent: column `text` with `*pronoun*`, and `references`.
 
     The target is always `span1_text`. Training keeps only schemas where that is the referent. `references` says whether
@@ -41,7 +41,7 @@ def wsc(rows: Sequence[Row], split: str) -> list[Row]:
     return prepared
 
 
-def _blanked(row: Row) -> str:
+def _blanked(row: RawRow) -> str:
     """Returns the text with X in place of the pronoun."""
     text = str(row["text"])
     words, place = text.split(" "), int(row["span2_index"])
@@ -55,7 +55,7 @@ def _blanked(row: Row) -> str:
     )
 
 
-def record(rows: Sequence[Row], split: str) -> list[Row]:
+def record(rows: Sequence[RawRow], split: str) -> list[RawRow]:
     """Processes ReCoRD: highlights become sentences, and each listed answer becomes one example.
 
     A row may list one answer several times, and each counts, so the training split has more examples than questions.
@@ -71,7 +71,7 @@ def record(rows: Sequence[Row], split: str) -> list[Row]:
     return prepared
 
 
-def dpr(rows: Sequence[Row], split: str) -> list[Row]:
+def dpr(rows: Sequence[RawRow], split: str) -> list[RawRow]:
     """Processes definite pronoun resolution: the pronoun's first occurrence becomes `*pronoun*`."""
     return [
         {
@@ -84,7 +84,7 @@ def dpr(rows: Sequence[Row], split: str) -> list[Row]:
     ]
 
 
-def multirc(rows: Sequence[Row], split: str) -> list[Row]:
+def multirc(rows: Sequence[RawRow], split: str) -> list[RawRow]:
     """Processes MultiRC: removes the markup in its texts."""
     return [
         {**row, **{name: _unmarked(str(row[name])) for name in ("question", "answer", "paragraph")}}
@@ -96,7 +96,7 @@ def _unmarked(text: str) -> str:
     return re.sub(r"</?b>", "", text.replace("<br>", " "))
 
 
-def squad(rows: Sequence[Row], split: str) -> list[Row]:
+def squad(rows: Sequence[RawRow], split: str) -> list[RawRow]:
     """Processes extractive questions: spaces around punctuation, the first answer as target, all as `references`.
 
     Answers are a list of texts, as in MRQA, or a list under `text`, as in SQuAD.
@@ -115,7 +115,7 @@ def _padded(text: str) -> str:
     return " ".join(re.sub(r"([!-/:-@\[-`{-~])", r" \1 ", text).split())
 
 
-def prefix_lm(rows: Sequence[Row], split: str) -> list[Row]:
+def prefix_lm(rows: Sequence[RawRow], split: str) -> list[RawRow]:
     """Processes language modelling on column `text`: windows of words, cut at a uniformly random position.
 
     The part before the cut is column `prefix`, the rest is column `continuation`. The cut depends only on the text, so

@@ -5,12 +5,11 @@ Does not know where the rows come from; `load_files` and `hub` read them.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from jinja2 import Template
 
 from spoton.errors import DataError
-from spoton.tasks.cells import lookup, plain_rows, require_text, target_text
+from spoton.tasks.cells import Row, lookup, plain_rows, require_text, target_text
 from spoton.tasks.checks import oddities
 from spoton.tasks.columns import Columns, listed, names_of
 from spoton.tasks.data_spec import DataSpec
@@ -19,8 +18,6 @@ from spoton.tasks.splits import FRACTIONS, stratified_split
 from spoton.tasks.targets import labels_of, metrics_of, require_labels, require_several
 from spoton.tasks.task import Example, Task
 from spoton.tasks.template import CUE, column_template, compile_template, render, template_columns
-
-Row = Mapping[str, Any]
 
 
 def task_from_rows(

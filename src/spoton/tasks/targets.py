@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from spoton.errors import DataError
-from spoton.tasks.data_spec import Labels
+from spoton.tasks.data_spec import LabelChoice
 from spoton.tasks.metrics import number
 
 FEW = 20
@@ -49,7 +49,7 @@ def is_short(target: str) -> bool:
 
 
 def labels_of(
-    targets: Sequence[str] | TargetFacts, wanted: Labels | None
+    targets: Sequence[str] | TargetFacts, wanted: LabelChoice | None
 ) -> tuple[tuple[str, ...] | None, str]:
     """Returns the closed set of targets, or None if they are open, and a sentence on the decision.
 

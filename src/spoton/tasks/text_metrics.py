@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 from spoton.errors import DataError
 from spoton.tasks.example import Example
 
-Prediction = str | None
-Predictions: TypeAlias = Sequence[Prediction]
+PredictedText = str | None
+Predictions: TypeAlias = Sequence[PredictedText]
 Examples: TypeAlias = Sequence[Example]
 Labels: TypeAlias = Sequence[str] | None
 

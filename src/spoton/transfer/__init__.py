@@ -6,7 +6,7 @@ from spoton.transfer.arms import RANKS as RANKS
 from spoton.transfer.combining.methods import METHODS as METHODS
 from spoton.transfer.ranking.similarity import retrieve as retrieve
 from spoton.transfer.ranking.trial import trial as trial
-from spoton.transfer.similarity import METRICS as METRICS
+from spoton.transfer.similarity import SIMILARITIES as SIMILARITIES
 from spoton.transfer.similarity import similarity as similarity
 from spoton.transfer.sources import Retrieved as Retrieved
 from spoton.transfer.sources import sources_for as sources_for

@@ -26,14 +26,14 @@ from spoton.prompts.ensemble import ensemble_of
 from spoton.prompts.library import PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
-from spoton.transfer.arms import Rank, SeedRuns, Transfer, transferred
+from spoton.transfer.arms import Rank, SeedRuns, TransferPlan, transferred
 from spoton.transfer.combining.methods import Method
 from spoton.transfer.combining.mixture import RowsOf
 from spoton.transfer.comparison import Scores
 from spoton.transfer.document import comparison_document
 from spoton.transfer.kept_runs import KeptRuns, Run
-from spoton.transfer.similarity import Metric
-from spoton.transfer.sources import Source, sources_for
+from spoton.transfer.similarity import Similarity
+from spoton.transfer.sources import SourcePrompt, sources_for
 from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinished
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.record import require_place, save_prompt, write_record
@@ -72,7 +72,7 @@ def adapt(
     method: Method = "best-of-top-k",
     rank: Rank = "similarity",
     k: int = DEFAULT_K,
-    metric: Metric = "average_tokens",
+    metric: Similarity = "average_tokens",
     rows_of: RowsOf | None = None,
     seeds: int = 1,
     ensemble: bool = False,
@@ -115,7 +115,7 @@ def adapt(
         'test accuracy 70.2 with transfer, 61.0 from scratch (+9.2): ...'
     """
     recipe, mode = recipe or PRESETS["decoder"], evaluation or default_mode(task)
-    how = Transfer(method, rank, k, metric, rows_of)
+    how = TransferPlan(method, rank, k, metric, rows_of)
     if ensemble and seeds < 2:
         raise RecipeError(
             "An ensemble needs the prompts of at least two seeds; found 1. Give --seeds 3, or more."
@@ -133,7 +133,7 @@ def adapt(
 
 def target_sources(
     model: FrozenModel, task: Task, libraries: Sequence[PromptLibrary], rank: Rank
-) -> list[Source]:
+) -> list[SourcePrompt]:
     """Returns the prompts that a ranking can choose from for a task.
 
     Raises:
@@ -147,9 +147,9 @@ def target_sources(
 
 def _adapted(
     arms: KeptRuns,
-    sources: Sequence[Source],
+    sources: Sequence[SourcePrompt],
     recipe: Recipe,
-    how: Transfer,
+    how: TransferPlan,
     seeds: int,
     ensemble: bool,
     out: Path | None,

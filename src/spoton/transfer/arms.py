@@ -17,8 +17,8 @@ from spoton.transfer.combining.mixture import RowsOf, mixture
 from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.ranking.similarity import retrieve
 from spoton.transfer.ranking.trial import trial
-from spoton.transfer.similarity import Metric
-from spoton.transfer.sources import Cost, Ranking, Source
+from spoton.transfer.similarity import Similarity
+from spoton.transfer.sources import Cost, Ranking, SourcePrompt
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.recipe import Recipe
 
@@ -29,7 +29,7 @@ _TRIAL_SHARE = 2  # a trial may cost at most the budget divided by this
 
 
 @dataclass(frozen=True)
-class Transfer:
+class TransferPlan:
     """How sources are ranked and used.
 
     Attributes:
@@ -43,7 +43,7 @@ class Transfer:
     method: Method = "best-of-top-k"
     rank: Rank = "similarity"
     k: int = 1
-    metric: Metric = "average_tokens"
+    metric: Similarity = "average_tokens"
     rows_of: RowsOf | None = None
 
     def require_budget(self, recipe: Recipe, n_sources: int, seeds: int) -> None:
@@ -113,7 +113,7 @@ class SeedRuns:
 
 
 def transferred(
-    runs: KeptRuns, scratch: Run, sources: Sequence[Source], recipe: Recipe, how: Transfer
+    runs: KeptRuns, scratch: Run, sources: Sequence[SourcePrompt], recipe: Recipe, how: TransferPlan
 ) -> SeedRuns:
     """Ranks sources, makes starts from the best and tunes them; keeps the best run by validation.
 
@@ -168,7 +168,7 @@ def transferred(
 
 
 def ranked(
-    runs: KeptRuns, scratch: Run | None, sources: Sequence[Source], recipe: Recipe, how: Transfer
+    runs: KeptRuns, scratch: Run | None, sources: Sequence[SourcePrompt], recipe: Recipe, how: TransferPlan
 ) -> Ranking:
     """Ranks sources.
 

@@ -12,7 +12,7 @@ from typing import Any
 from spoton.evaluation.baseline import Classical
 from spoton.models.choose_engine import engine_for
 from spoton.prompts.soft_prompt import SoftPrompt
-from spoton.transfer.arms import SeedRuns, Transfer
+from spoton.transfer.arms import SeedRuns, TransferPlan
 from spoton.transfer.comparison import Scores, verdict, worth
 from spoton.transfer.kept_runs import KeptRuns
 from spoton.transfer.speed import speed
@@ -23,7 +23,7 @@ from spoton.tuning.record import versions
 def comparison_document(
     arms: KeptRuns,
     recipe: Recipe,
-    how: Transfer,
+    how: TransferPlan,
     runs: Sequence[SeedRuns],
     scores: Mapping[str, Scores],
     *,

@@ -12,11 +12,11 @@ from torch.nn.functional import cosine_similarity, normalize
 from spoton.errors import PromptError
 from spoton.shapes import Float
 
-Metric = Literal["average_tokens", "per_token_average", "maximum_token"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
+Similarity = Literal["average_tokens", "per_token_average", "maximum_token"]
+SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)
 
 
-def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float:
+def similarity(a: Tensor, b: Tensor, metric: Similarity = "average_tokens") -> float:
     """Returns the similarity of two prompts, in [-1, 1]; symmetric; lengths may differ.
 
     - `average_tokens`: cosine of the mean token of each (SPoT, section 3.2).
@@ -38,7 +38,7 @@ def similarity(a: Tensor, b: Tensor, metric: Metric = "average_tokens") -> float
         1.0
     """
     if metric not in _SIMILARITIES:
-        raise PromptError(f"Unknown similarity {metric!r}; there is: {', '.join(METRICS)}.")
+        raise PromptError(f"Unknown similarity {metric!r}; there is: {', '.join(SIMILARITIES)}.")
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
         raise PromptError(
             f"Prompts of shapes {list(a.shape)} and {list(b.shape)} cannot be compared: they need one width D, "
@@ -62,7 +62,7 @@ def _maximum_token(a: Float[Tensor, "P D"], b: Float[Tensor, "Q D"]) -> Float[Te
     return torch.cat([cosines.amax(dim=1), cosines.amax(dim=0)]).mean()
 
 
-_SIMILARITIES: dict[Metric, Callable[[Tensor, Tensor], Tensor]] = {
+_SIMILARITIES: dict[Similarity, Callable[[Tensor, Tensor], Tensor]] = {
     "average_tokens": _average_tokens,
     "per_token_average": _per_token_average,
     "maximum_token": _maximum_token,

@@ -15,7 +15,7 @@ from spoton.prompts.card import Parent
 from spoton.prompts.library import Entry, Identity, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 
-Source = tuple[PromptLibrary, Entry]
+SourcePrompt = tuple[PromptLibrary, Entry]
 """A prompt of a library, not read yet."""
 
 Evidence = Literal["key", "displacement", "trial"]
@@ -104,7 +104,7 @@ def sources_for(
     data_hash: str = "",
     source: str = "",
     need_key: bool = True,
-) -> list[Source]:
+) -> list[SourcePrompt]:
     """Returns the prompts that can be sources: of this model, with a key, and not of the target task itself.
 
     A name that occurs in two libraries is taken from the first.
@@ -122,7 +122,7 @@ def sources_for(
         LibraryError: There is no source; the message says how many prompts were left out, and why.
     """
     accepted = {fingerprints} if isinstance(fingerprints, str) else set(fingerprints)
-    found: dict[str, Source] = {}
+    found: dict[str, SourcePrompt] = {}
     left_out: Counter[str] = Counter()
     for library in libraries:
         listing = library.list()
@@ -143,7 +143,7 @@ def sources_for(
     return list(found.values())
 
 
-def reread(sources: Sequence[Source]) -> list[Source]:
+def reread(sources: Sequence[SourcePrompt]) -> list[SourcePrompt]:
     """Returns the same sources without their index entries, so that their files are read."""
     return [(library, replace(entry, head=None)) for library, entry in sources]
 

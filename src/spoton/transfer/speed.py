@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-History = Sequence[dict[str, float]]
+from spoton.plots import History
 
 
 @dataclass(frozen=True)

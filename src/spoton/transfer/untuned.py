@@ -25,7 +25,7 @@ from spoton.transfer.comparison import Scores, worth
 from spoton.transfer.document import arm_scores, target_facts
 from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.ranking.trial import trial
-from spoton.transfer.sources import Ranking, Source
+from spoton.transfer.sources import Ranking, SourcePrompt
 from spoton.tuning.outputs import require_free
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.record import require_place, save_prompt, write_record
@@ -81,7 +81,9 @@ def adapt_untuned(
         return _untuned(arms, sources, recipe, k, out)
 
 
-def _untuned(arms: KeptRuns, sources: Sequence[Source], recipe: Recipe, k: int, out: Path | None) -> Adapted:
+def _untuned(
+    arms: KeptRuns, sources: Sequence[SourcePrompt], recipe: Recipe, k: int, out: Path | None
+) -> Adapted:
     """Runs `adapt_untuned` after its arguments have been checked."""
     began, task = time.monotonic(), arms.task
     try:

@@ -15,7 +15,7 @@ from spoton.study.analysis.analyse import analyse
 from spoton.study.analysis.similarities import KeySimilarities, cluster_tree, leaf_order, untuned_losses
 from spoton.study.results.score_arrays import ScoreArrays
 from spoton.study.results.study_results import Matrix, Score, StudyResults, TransferRun
-from spoton.transfer.similarity import METRICS, Metric, similarity
+from spoton.transfer.similarity import SIMILARITIES, Similarity, similarity
 from tests.study.made import made
 
 
@@ -68,14 +68,14 @@ def test_keys_of_one_seed_are_compared_where_both_are_there() -> None:
 @pytest.mark.parametrize(
     ("metric", "expected"), [("average_tokens", 0.0), ("per_token_average", 0.0), ("maximum_token", 1.0)]
 )
-def test_maximum_token_finds_a_shared_token_where_means_do_not(metric: Metric, expected: float) -> None:
+def test_maximum_token_finds_a_shared_token_where_means_do_not(metric: Similarity, expected: float) -> None:
     """A has the tokens at 0 and 180 degrees, X the same: the means cancel, each token has its match."""
     found = results({("a", 0): key(0, 180, 0)}, {("x", 0): key(0, 180, 180, 0)})
     assert KeySimilarities(found, metric).tasks("a", "x") == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-def test_all_metrics_are_those_of_the_transfer_room(metric: Metric) -> None:
+@pytest.mark.parametrize("metric", SIMILARITIES)
+def test_all_metrics_are_those_of_the_transfer_room(metric: Similarity) -> None:
     draw = np.random.default_rng(0)
     a, x = (draw.standard_normal((4, 8)).astype(np.float32) for _ in range(2))
     found = KeySimilarities(results({("a", 0): a}, {("x", 0): x}), metric).tasks("a", "x")
@@ -161,10 +161,10 @@ def test_a_study_ranks_by_everything_that_is_known() -> None:
     found = analyse(
         replace(base, runs=runs, source_displacements=base.source_keys, target_displacements=base.target_keys)
     )
-    assert [one.metric for one in found.rankings] == [*METRICS, "displacement", "untuned_loss", None]
+    assert [one.metric for one in found.rankings] == [*SIMILARITIES, "displacement", "untuned_loss", None]
     by_loss = next(one for one in found.rankings if one.metric == "untuned_loss")
     assert by_loss.ndcg.mean > 0.95  # made of the validation scores
-    assert set(found.similarities) == {*METRICS, "displacement"}  # a loss is of a pair, not of tasks
+    assert set(found.similarities) == {*SIMILARITIES, "displacement"}  # a loss is of a pair, not of tasks
     assert "untuned_loss" in found.correlations
     row = found.row("best-of-top-k", "displacement", 1)
     assert row is not None and row == replace(

@@ -24,7 +24,7 @@ from spoton.study.report.parts import Table
 from spoton.study.report.sections import sections
 from spoton.study.results.collect import collect
 from spoton.study.run.cell_runner import CellRunner
-from spoton.study.run.executors import Executor, Group, InProcess, Outcome, Processes
+from spoton.study.run.executors import CellGroup, Executor, InProcess, Outcome, Processes
 from spoton.study.run.ray_executor import OnRay
 from spoton.study.run.scheduler import Status, read_plan, run_cells, status_of
 from spoton.study.run.store import Store
@@ -104,7 +104,7 @@ class Failing:
         self.tried: list[str] = []
         self._failed: list[Outcome] = []
 
-    def submit(self, group: Group) -> None:
+    def submit(self, group: CellGroup) -> None:
         self.tried += [cell.name for cell in group]
         if group[0].kind == self._kind and self._times > 0:
             self._times -= 1

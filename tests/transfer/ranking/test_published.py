@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from spoton.prompts import Card, SoftPrompt
-from spoton.transfer import METRICS, similarity
+from spoton.transfer import SIMILARITIES, similarity
 from spoton.transfer.ranking.displacement import displacement
 from spoton.transfer.ranking.similarity import most_similar
 
@@ -31,7 +31,7 @@ def prompts() -> dict[str, SoftPrompt]:
     return found
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", SIMILARITIES)
 def test_each_metric_ranks_the_others(metric: str) -> None:
     known = prompts()
     for name, target in known.items():

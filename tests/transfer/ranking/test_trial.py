@@ -17,7 +17,7 @@ from spoton.tasks import Task
 from spoton.transfer import trial
 from spoton.transfer.ranking import trial as trial_module
 from spoton.transfer.ranking.trial import TEXT
-from spoton.transfer.sources import Retrieved, Source, sources_for
+from spoton.transfer.sources import Retrieved, SourcePrompt, sources_for
 from spoton.tuning import Recipe
 from spoton.tuning.row_order import rows_of_step
 from tests.models.naive import naive_loss
@@ -33,7 +33,7 @@ def model() -> FrozenModel:
 
 
 @pytest.fixture
-def sources(model: FrozenModel, tmp_path: Path) -> list[Source]:
+def sources(model: FrozenModel, tmp_path: Path) -> list[SourcePrompt]:
     """Six prompts of different lengths, none with a key."""
     library = PromptLibrary(tmp_path / "library")
     for seed, (name, length) in enumerate(LENGTHS.items()):
@@ -75,7 +75,7 @@ def calibrated_loss(scores: torch.Tensor, gold: torch.Tensor) -> float:
 
 
 def test_the_loss_is_that_of_the_formula_and_lengths_may_differ(
-    model: FrozenModel, sources: list[Source]
+    model: FrozenModel, sources: list[SourcePrompt]
 ) -> None:
     task = toy_task()
     found = trial(model, task, sources, 9, RECIPE)
@@ -92,7 +92,7 @@ def test_the_loss_is_that_of_the_formula_and_lengths_may_differ(
 
 
 def test_rejected_candidates_are_behind_those_that_went_on(
-    model: FrozenModel, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+    model: FrozenModel, sources: list[SourcePrompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[tuple[int, int]] = []
     real = trial_module.label_scores_of
@@ -111,7 +111,7 @@ def test_rejected_candidates_are_behind_those_that_went_on(
     assert names(trial(model, toy_task(), sources, 2, RECIPE)) == names(found)[:2]
 
 
-def test_the_own_text_is_a_candidate_and_no_parent(model: FrozenModel, sources: list[Source]) -> None:
+def test_the_own_text_is_a_candidate_and_no_parent(model: FrozenModel, sources: list[SourcePrompt]) -> None:
     (text,) = [one for one in trial(model, toy_task(), sources, 9, RECIPE) if one.name == TEXT]
     assert not text.is_source and text.parents(1.0) == () and text.prompt.length == RECIPE.length
     (source,) = [one for one in trial(model, toy_task(), sources, 9, RECIPE) if one.name == "a"]
@@ -134,7 +134,7 @@ def names(found: list[Retrieved]) -> list[tuple[str, float | None]]:
 
 
 def test_a_killed_trial_goes_on_and_ends_the_same(
-    model: FrozenModel, sources: list[Source], tmp_path: Path
+    model: FrozenModel, sources: list[SourcePrompt], tmp_path: Path
 ) -> None:
     task = toy_task()
     events: list[Progress] = []
@@ -157,7 +157,7 @@ def test_a_killed_trial_goes_on_and_ends_the_same(
     assert names(other) != names(whole)
 
 
-def test_what_a_trial_costs_and_its_limit(model: FrozenModel, sources: list[Source]) -> None:
+def test_what_a_trial_costs_and_its_limit(model: FrozenModel, sources: list[SourcePrompt]) -> None:
     found = trial(model, toy_task(), sources, 1, RECIPE)
     task, length = toy_task(), sum(LENGTHS.values()) + RECIPE.length
     order = rows_of_step(24, 24, 0, RECIPE.seed)
@@ -175,7 +175,9 @@ def test_what_a_trial_costs_and_its_limit(model: FrozenModel, sources: list[Sour
         trial(model, toy_task(), sources, 1, RECIPE, limit=1)
 
 
-def test_sources_are_tried_at_the_length_they_are_used_at(model: FrozenModel, sources: list[Source]) -> None:
+def test_sources_are_tried_at_the_length_they_are_used_at(
+    model: FrozenModel, sources: list[SourcePrompt]
+) -> None:
     found = {one.name: one for one in trial(model, toy_task(), sources, 9, RECIPE, length=4)}
     native = {one.name: one for one in trial(model, toy_task(), sources, 9, RECIPE)}
     assert found["c"].loss != native["c"].loss and found["a"].prompt.length == 4
@@ -183,7 +185,7 @@ def test_sources_are_tried_at_the_length_they_are_used_at(model: FrozenModel, so
 
 
 def test_open_targets_are_ranked_by_the_loss_of_a_target_token(
-    model: FrozenModel, sources: list[Source]
+    model: FrozenModel, sources: list[SourcePrompt]
 ) -> None:
     task = toy_task(labels=None)
     found = trial(model, task, sources, 9, RECIPE)
@@ -202,7 +204,7 @@ def test_open_targets_are_ranked_by_the_loss_of_a_target_token(
 
 
 def test_too_many_sources_are_refused(
-    model: FrozenModel, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+    model: FrozenModel, sources: list[SourcePrompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trial_module, "MOST", 5)
     with pytest.raises(LibraryError, match="at most 5 sources, found 6"):

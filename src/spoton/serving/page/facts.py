@@ -15,7 +15,7 @@ _Z = 1.959964  # 95 %
 
 
 @dataclass(frozen=True)
-class Score:
+class ShownScore:
     """The main score of a prompt.
 
     Attributes:
@@ -31,7 +31,7 @@ class Score:
     interval: tuple[float, float] | None
 
 
-def score_of(card: Card) -> Score | None:
+def score_of(card: Card) -> ShownScore | None:
     """Returns the score on the test split, else on the validation split; None if the card has none."""
     for split in ("test", "validation"):
         scores = card.scores.get(split, {})
@@ -39,7 +39,7 @@ def score_of(card: Card) -> Score | None:
         if metric is not None:
             value, count = scores[metric], card.splits.get(split, 0)
             interval = wilson_interval(value, count) if metric in _SHARES and count else None
-            return Score(split, metric, value, interval)
+            return ShownScore(split, metric, value, interval)
     return None
 
 

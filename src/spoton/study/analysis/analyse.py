@@ -23,11 +23,11 @@ from spoton.study.analysis.source_choices import MethodResult, SourceChoices, al
 from spoton.study.analysis.start_groups import StartGroup, start_groups
 from spoton.study.results.score_arrays import Array, Mean, ScoreArrays
 from spoton.study.results.study_results import MODEL_TUNING, WEIGHTED_AVERAGE, StudyResults
-from spoton.transfer.similarity import METRICS
+from spoton.transfer.similarity import SIMILARITIES
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankingQuality:
     """How well one similarity (None: chance) ranks sources.
 
     Attributes:
@@ -76,7 +76,7 @@ class Analysis:
     similarities: Mapping[Measure, TaskSimilarities]
     correlations: Mapping[Measure, tuple[Correlation, ...]]
     rows: tuple[MethodResult, ...]
-    rankings: tuple[Ranking, ...]
+    rankings: tuple[RankingQuality, ...]
     held_out: tuple[HeldOut, ...]
     choices: SourceChoices
     replays: tuple[Replay, ...] = ()
@@ -173,7 +173,7 @@ def _keys(results: StudyResults) -> dict[Measure, KeySimilarities]:
     """Returns the similarities of keys by measure; none without keys."""
     found: dict[Measure, KeySimilarities] = {}
     if results.source_keys:
-        found |= {metric: KeySimilarities(results, metric) for metric in METRICS}
+        found |= {metric: KeySimilarities(results, metric) for metric in SIMILARITIES}
     if results.source_displacements and results.target_displacements:
         found["displacement"] = KeySimilarities(results, "displacement")
     return found
@@ -221,8 +221,10 @@ def _rows(
     return tuple(rows)
 
 
-def _ranking(choices: SourceChoices, metric: Measure | None) -> Ranking:
-    return Ranking(metric, ndcg(choices, metric), {k: regret(choices, metric, k) for k in choices.sizes})
+def _ranking(choices: SourceChoices, metric: Measure | None) -> RankingQuality:
+    return RankingQuality(
+        metric, ndcg(choices, metric), {k: regret(choices, metric, k) for k in choices.sizes}
+    )
 
 
 def _held_out(
@@ -261,11 +263,11 @@ def method_of(name: str) -> Option:
     """
     before, _, k = name.partition("@")
     method, _, metric = before.partition(":")
-    known_metric = next((one for one in METRICS if one == metric), None)
+    known_metric = next((one for one in SIMILARITIES if one == metric), None)
     if (k and not k.isdecimal()) or (metric and known_metric is None):
         raise DataError(
             f"The method {name!r} cannot be read; expected NAME, NAME@k or NAME:SIMILARITY@k, such as "
-            f"{WEIGHTED_AVERAGE}:{METRICS[0]}@3. Similarities: {', '.join(METRICS)}."
+            f"{WEIGHTED_AVERAGE}:{SIMILARITIES[0]}@3. Similarities: {', '.join(SIMILARITIES)}."
         )
     return method, known_metric, int(k) if k else None
 

@@ -15,7 +15,7 @@ from scipy.spatial.distance import squareform
 from spoton.errors import DataError, PromptError
 from spoton.study.results.score_arrays import Array, ScoreArrays, known
 from spoton.study.results.study_results import Matrix, StudyResults, TransferRun
-from spoton.transfer.similarity import Metric, similarity
+from spoton.transfer.similarity import Similarity, similarity
 
 Measure = Literal["average_tokens", "per_token_average", "maximum_token", "displacement", "untuned_loss"]
 """Measures that rank sources for a target: similarity of keys (`Metric`); `displacement`, the cosine of the mean tokens
@@ -67,9 +67,9 @@ class TaskSimilarities:
 class KeySimilarities:
     """Similarities of all keys of a study, or of their displacements, by one metric; computes each pair once."""
 
-    def __init__(self, results: StudyResults, measure: Metric | Literal["displacement"]) -> None:
+    def __init__(self, results: StudyResults, measure: Similarity | Literal["displacement"]) -> None:
         self.measure: Measure = measure
-        self._metric: Metric = "average_tokens" if measure == "displacement" else measure
+        self._metric: Similarity = "average_tokens" if measure == "displacement" else measure
         self._tasks = dict.fromkeys((*results.sources, *results.targets))
         sources, targets = results.source_keys, results.target_keys
         if measure == "displacement":

@@ -22,9 +22,9 @@ from spoton.study.results.score_arrays import Array, ScoreArrays, known
 from spoton.study.results.study_results import NOISE, SCRATCH, StudyResults, TransferRun
 from spoton.transfer.speed import speed
 
-Group = Literal["related sources", "unrelated sources", "noise"]
+StartKind = Literal["related sources", "unrelated sources", "noise"]
 DIFFERENCE = "related minus unrelated"
-GROUPS: tuple[Group, ...] = ("related sources", "unrelated sources", "noise")
+GROUPS: tuple[StartKind, ...] = ("related sources", "unrelated sources", "noise")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _group(name: str, values: _Values) -> StartGroup:
     return StartGroup(name, **{what: Effect.of(array) for what, array in values.items()})
 
 
-def _values(results: StudyResults, grid: ScoreArrays, group: Group) -> _Values:
+def _values(results: StudyResults, grid: ScoreArrays, group: StartKind) -> _Values:
     """Returns the mean over a group's sources for each target and seed."""
     shape = (len(grid.targets), len(grid.seeds))
     found: _Values = {name: np.full(shape, np.nan) for name in ("gain", "area", "arrived", "steps")}
@@ -127,7 +127,7 @@ def _values(results: StudyResults, grid: ScoreArrays, group: Group) -> _Values:
     return found
 
 
-def members(results: StudyResults, group: Group, target: str) -> list[str]:
+def members(results: StudyResults, group: StartKind, target: str) -> list[str]:
     """Returns the sources of a group for a target; none if the target's family is unknown."""
     family = results.families.get(target)
     if not family or group == "noise":

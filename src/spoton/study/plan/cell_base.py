@@ -17,14 +17,14 @@ from pydantic_core import to_json
 
 from spoton.evaluation.score import Mode
 from spoton.files import sha256_of_text
+from spoton.tasks.task_info import Role
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.recipe import Recipe
 
-Kind = Literal[
+CellKind = Literal[
     "zero-shot", "source", "scratch", "transfer", "noise", "weighted-average", "task-vectors", "learned-mix",
     "multiplicative", "multi-task-mixture", "model-tuning",
 ]  # fmt: skip
-Role = Literal["source", "target"]
 
 # Fields of a recipe that every name contains, in the order of the first version. A field that was added later is part
 # of a name only if its value differs from what runs did before the field existed, so that older cells keep their names.
@@ -96,7 +96,7 @@ class CellBase:
         held: The model.
     """
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[CellKind]
     role: ClassVar[Role] = "target"
     """The group that its task belongs to."""
     task: str

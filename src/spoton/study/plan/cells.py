@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spoton.study.plan.cell_base import CellBase, Stage, Work, evaluations_of, recipe_text, stage_of
-from spoton.transfer.similarity import Metric
+from spoton.transfer.similarity import Similarity
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.halving import Halving
 from spoton.tuning.recipe import Recipe
@@ -182,7 +182,7 @@ class _Retrieving(CellBase):
     source_cells: tuple[str, ...]
     key_cell: str
     k: int
-    similarity: Metric
+    similarity: Similarity
 
     @property
     def needs(self) -> tuple[str, ...]:

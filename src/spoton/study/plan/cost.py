@@ -20,9 +20,10 @@ from spoton.evaluation.score import Mode
 from spoton.models.choose_engine import engine_for
 from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
-from spoton.study.plan.cell_base import Role, Work
+from spoton.study.plan.cell_base import Work
 from spoton.study.plan.cells import Cell, MultiTaskMixture, Source
 from spoton.tasks.task import Task
+from spoton.tasks.task_info import Role
 from spoton.tuning.microbatches import count_kept
 
 _SAMPLE = 64

@@ -16,12 +16,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from spoton.errors import StudyError
-from spoton.study.plan.cell_base import Held, Role
+from spoton.study.plan.cell_base import Held
 from spoton.study.plan.cells import Cell, MultiTaskMixture, Source
 from spoton.study.plan.cost import Counted, TaskSize, count, mean_size
 from spoton.study.plan.grid import PromptFacts, TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile, TaskEntry, TaskGroup
 from spoton.tasks.catalog import is_task, task_info
+from spoton.tasks.task_info import Role
 
 USE = 0.4
 """Share of a device's peak that a step is assumed to reach."""

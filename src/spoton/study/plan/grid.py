@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypedDict
 
 from spoton.evaluation.score import Mode
-from spoton.study.plan.cell_base import Held, Role
+from spoton.study.plan.cell_base import Held
 from spoton.study.plan.cells import (
     COMBINATIONS,
     Cell,
@@ -26,6 +26,7 @@ from spoton.study.plan.cells import (
     ZeroShot,
 )
 from spoton.study.plan.study_file import StudyFile, TaskEntry
+from spoton.tasks.task_info import Role
 from spoton.tuning.recipe import Recipe
 
 

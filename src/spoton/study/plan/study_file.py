@@ -18,12 +18,14 @@ from spoton.evaluation.score import Mode
 from spoton.parsing import MalformedError, parse_yaml
 from spoton.reading import read_text, reason
 from spoton.tasks.data_spec import DataSpec
-from spoton.transfer.similarity import Metric
+from spoton.transfer.similarity import Similarity
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.halving import Halving
 from spoton.tuning.recipe import Recipe
 
-Method = Literal["weighted-average", "task-vectors", "learned-mix", "multiplicative", "multi-task-mixture"]
+StudyMethod = Literal[
+    "weighted-average", "task-vectors", "learned-mix", "multiplicative", "multi-task-mixture"
+]
 """Ways to use several sources that need their own runs; best-of-top-k uses the transfer runs."""
 Control = Literal["noise"]
 """Starts without a source prompt, tuned on every target, to show the effect of any warm start."""
@@ -123,9 +125,9 @@ class Retrieval(BaseModel):
 
     model_config = _CHECKED
 
-    similarity: list[Metric] = list(get_args(Metric)[:2])
+    similarity: list[Similarity] = list(get_args(Similarity)[:2])
     """The similarities that compare keys; the first one retrieves for the methods below."""
-    methods: list[Method] = []
+    methods: list[StudyMethod] = []
     """Methods that need their own runs."""
     k: list[int] = [1, 3]
     """How many source prompts they take."""
@@ -148,7 +150,7 @@ class LeftOut(BaseModel):
     why: str
 
 
-class ModelTuning(BaseModel):
+class ModelTuningBaseline(BaseModel):
     """Model tuning of every target, the baseline of a study: all weights of a copy of the model."""
 
     model_config = _CHECKED
@@ -203,7 +205,7 @@ class StudyFile(BaseModel):
     """Tasks that are tuned from scratch only, like targets, with the first seed: what was not chosen as a target."""
     retrieval: Retrieval = Retrieval()
     """Methods and similarities to evaluate."""
-    model_tuning: ModelTuning | None = None
+    model_tuning: ModelTuningBaseline | None = None
     """Model tuning of every target, as a baseline; null: none."""
     halving: Halving | None = None
     """When the transfers to one target are compared, and which share continues; null: all are tuned to the end."""
@@ -318,7 +320,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     TaskEntry,
     Retrieval,
     LeftOut,
-    ModelTuning,
+    ModelTuningBaseline,
     Halving,
     DataSpec,
 )

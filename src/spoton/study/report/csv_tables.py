@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 
-from spoton.study.report.parts import UNKNOWN, Cell, Section, Table, Value
+from spoton.study.report.parts import UNKNOWN, Section, Table, TableCell, Value
 
 
 def tables_of(sections: Sequence[Section]) -> Iterator[Table]:
@@ -32,7 +32,7 @@ def as_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def _parts(cells: Sequence[Cell]) -> list[str]:
+def _parts(cells: Sequence[TableCell]) -> list[str]:
     """Returns the names of a column's known numbers; one unnamed part for words."""
     known = {
         part: any(isinstance(cell, Value) and cell.numbers.get(part) is not None for cell in cells)
@@ -43,7 +43,7 @@ def _parts(cells: Sequence[Cell]) -> list[str]:
     return [part for part, there in known.items() if there] or [""]
 
 
-def _cell(cell: Cell, part: str) -> str:
+def _cell(cell: TableCell, part: str) -> str:
     if isinstance(cell, Value):
         number = cell.numbers.get(part)
         return "" if number is None else f"{number:.10g}"

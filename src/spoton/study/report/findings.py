@@ -5,7 +5,7 @@ from __future__ import annotations
 from spoton.study.analysis.advice import caveats, targets_without_transfer
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.verdicts import verdicts
-from spoton.study.report.parts import UNKNOWN, Block, Section, Table, mean_of, number, spread, yes_or_no
+from spoton.study.report.parts import UNKNOWN, Content, Section, Table, mean_of, number, spread, yes_or_no
 
 
 def findings(analysis: Analysis) -> Section:
@@ -38,7 +38,7 @@ def findings(analysis: Analysis) -> Section:
             "raised: what is said of weak sources is a lower bound."
         )
     rows = [(one.question, one.answer, one.sentence) for one in verdicts(analysis)]
-    blocks: list[Block] = [text, Table("findings", ("question", "answer", "numbers"), rows)]
+    blocks: list[Content] = [text, Table("findings", ("question", "answer", "numbers"), rows)]
     blocks += [f"Note: {line}" for line in caveats(analysis)]
     return Section("Findings", blocks)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from spoton.study.report.parts import Block, Cell, Picture, Section, Table
+from spoton.study.report.parts import Content, Picture, Section, Table, TableCell
 
 _SPECIAL = re.compile(r"[\\`*\[\]|]")
 
@@ -27,7 +27,7 @@ def as_markdown(title: str, sections: Sequence[Section], pictures: Mapping[str, 
     return "\n\n".join(parts) + "\n"
 
 
-def _block(block: Block, pictures: Mapping[str, Path]) -> str:
+def _block(block: Content, pictures: Mapping[str, Path]) -> str:
     if isinstance(block, str):
         return _plain(block)
     if isinstance(block, Picture):
@@ -44,7 +44,7 @@ def _table(table: Table) -> str:
     return f"{_plain(table.folded)}:\n\n{text}" if table.folded else text
 
 
-def _plain(text: Cell) -> str:
+def _plain(text: TableCell) -> str:
     """Escapes text for Markdown, since names of tasks and labels come from files and may contain tags or links."""
     escaped = _SPECIAL.sub(r"\\\g<0>", " ".join(str(text).splitlines()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

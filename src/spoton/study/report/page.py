@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from spoton.study.report.figures.drawing import Drawing
 from spoton.study.report.figures.page_svg import PageFigures
-from spoton.study.report.parts import Block, Cell, Picture, Section, Table
+from spoton.study.report.parts import Content, Picture, Section, Table, TableCell
 
 _STYLE = """
 :root { --ink: #1d2733; --soft: #5c6b7a; --line: #dde3e9; --back: #f6f8fa; --link: #1f5fa8; }
@@ -84,7 +84,7 @@ def _section(section: Section, figures: Mapping[str, Drawing], drawn: PageFigure
     return "\n".join([heading, *(_block(block, figures, drawn) for block in section.blocks)])
 
 
-def _block(block: Block, figures: Mapping[str, Drawing], drawn: PageFigures) -> str:
+def _block(block: Content, figures: Mapping[str, Drawing], drawn: PageFigures) -> str:
     if isinstance(block, str):
         return f"<p>{html.escape(block)}</p>"
     if isinstance(block, Picture):
@@ -108,7 +108,7 @@ def _table(table: Table) -> str:
     )
 
 
-def _cell(column: str, cell: Cell) -> str:
+def _cell(column: str, cell: TableCell) -> str:
     text = str(cell)
     judged = column in ("answer", "outcome", "learned", "learned its own task")
     kind = f' class="{text}"' if judged and text in ("helps", "hurts", "yes", "no") else ""

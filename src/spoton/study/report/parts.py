@@ -38,7 +38,7 @@ class Value:
         return Value(self.text + mark, self.numbers)
 
 
-Cell: TypeAlias = str | Value
+TableCell: TypeAlias = str | Value
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Table:
 
     name: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TableCell]]
     folded: str | None = None
 
     @property
@@ -106,7 +106,7 @@ class Section:
     """
 
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Content]
     level: int = 2
 
     @property
@@ -115,7 +115,7 @@ class Section:
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower()).strip("-")
 
 
-Block: TypeAlias = str | Table | Picture
+Content: TypeAlias = str | Table | Picture
 
 
 def number(value: float | None, digits: int = 1, *, sign: bool = False) -> Value:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.verdicts import MIN_PAIRS, MIN_SEEDS, MIN_SOURCES, MIN_TARGETS
-from spoton.study.report.parts import Block, Section, Table
+from spoton.study.report.parts import Content, Section, Table
 from spoton.tuning.record import versions
 
 _MANY = 12
@@ -49,7 +49,7 @@ def provenance(analysis: Analysis) -> Section:
     """Returns facts about the study, its omissions, and its missing cells."""
     facts = dict(_flat("", {k: v for k, v in analysis.results.metadata.items() if k != "notes"}))
     facts |= {f"analysed with {name}": version for name, version in versions().items()}
-    blocks: list[Block] = [Table("provenance", ("what", "value"), sorted(facts.items()))]
+    blocks: list[Content] = [Table("provenance", ("what", "value"), sorted(facts.items()))]
     if analysis.results.left_out:
         columns = ("source", "target", "why it is left out")
         blocks.append(Table("left_out", columns, analysis.results.left_out))

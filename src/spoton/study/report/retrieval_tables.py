@@ -9,11 +9,11 @@ from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.source_choices import MethodResult
 from spoton.study.report.parts import (
     UNKNOWN,
-    Block,
-    Cell,
+    Content,
     Picture,
     Section,
     Table,
+    TableCell,
     count,
     number,
     percent,
@@ -27,7 +27,7 @@ _EVERY_K = ("best-of-top-k", "random")
 
 def retrieval(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
     """Returns Table 3 of the paper, and how well each similarity ranks sources."""
-    blocks: list[Block] = []
+    blocks: list[Content] = []
     ranked, everything = analysis.ranked_targets(), analysis.results.targets
     if analysis.correlations:
         if not analysis.results.has_keys:
@@ -78,7 +78,7 @@ def _methods(name: str, rows: Sequence[MethodResult], folded: str | None = None)
         "targets",
         "noise",
     )
-    cells: list[list[Cell]] = [
+    cells: list[list[TableCell]] = [
         [
             row.method, row.metric or UNKNOWN, count(row.k), spread(row.absolute, sign=True),
             spread(row.relative, sign=True), spread(row.average), percent(row.kept), count(row.targets), _noise(row),
@@ -99,7 +99,7 @@ def leaving_one_out(analysis: Analysis) -> list[Section]:
     if not analysis.held_out:
         return []
     columns = ("choice", "chosen for", "change", "picked on the answer", "change of that", "difference")
-    rows: list[list[Cell]] = [
+    rows: list[list[TableCell]] = [
         [
             one.question,
             "; ".join(f"{_short(name)} ({n} target{'s' if n > 1 else ''})" for name, n in one.chosen.items()),
@@ -118,7 +118,7 @@ def leaving_one_out(analysis: Analysis) -> list[Section]:
         for row in rows
         if not str(row[0]).startswith("similarity for k") or int(str(row[0]).split()[-1]) in _SOME_K
     ]
-    blocks: list[Block] = [text, Table("leaving_one_target_out", columns, some)]
+    blocks: list[Content] = [text, Table("leaving_one_target_out", columns, some)]
     if len(some) < len(rows):
         blocks.append(Table("leaving_one_target_out_every_k", columns, rows, "The same for every k"))
     return [Section("Leaving one target out", blocks)]
@@ -126,7 +126,7 @@ def leaving_one_out(analysis: Analysis) -> list[Section]:
 
 def halving(analysis: Analysis) -> list[Section]:
     """Returns what successive halving did, or would have done."""
-    blocks: list[Block] = []
+    blocks: list[Content] = []
     if dropped := analysis.results.dropped:
         rows = [
             (source, target, count(seed), count(steps))

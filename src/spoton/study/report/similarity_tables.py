@@ -10,11 +10,11 @@ import numpy as np
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.similarities import TaskSimilarities
 from spoton.study.report.parts import (
-    Block,
-    Cell,
+    Content,
     Picture,
     Section,
     Table,
+    TableCell,
     count,
     interval,
     number,
@@ -29,7 +29,7 @@ def similarities(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
     if not analysis.similarities:
         return []
     first = next(iter(analysis.similarities))
-    blocks: list[Block] = [] if analysis.results.has_keys else [FINAL]
+    blocks: list[Content] = [] if analysis.results.has_keys else [FINAL]
     for metric, found in analysis.similarities.items():
         if f"similarity-{metric}" in figures:
             text = f"Similarity of tasks by {metric}, mean over all pairs of seeds."
@@ -40,7 +40,7 @@ def similarities(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
             text += " Colours span what different tasks reach; a task with itself may lie beyond."
             blocks.append(Picture(f"similarity-{metric}", f"{text} {_what_to_see(analysis, found)}".strip()))
         tasks = [found.tasks[place] for place in found.order]
-        rows: list[list[Cell]] = [
+        rows: list[list[TableCell]] = [
             [a, *(number(float(found.values[i, j]), 3) for j in found.order)]
             for a, i in zip(tasks, found.order, strict=True)
         ]
@@ -80,7 +80,7 @@ def correlations(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
     """Returns how similarity and error reduction correlate."""
     if not analysis.correlations:
         return []
-    blocks: list[Block] = [] if analysis.results.has_keys else [FINAL]
+    blocks: list[Content] = [] if analysis.results.has_keys else [FINAL]
     text = "Each point is a source prompt."
     if sum(analysis.reported.is_seeded) > 1:
         text += (

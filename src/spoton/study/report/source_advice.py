@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spoton.study.analysis.advice import advice
 from spoton.study.analysis.analyse import Analysis
-from spoton.study.report.parts import UNKNOWN, Cell, Section, Table, mean_of, number, spread, yes_or_no
+from spoton.study.report.parts import UNKNOWN, Section, Table, TableCell, mean_of, number, spread, yes_or_no
 
 
 def sources_to_try(analysis: Analysis) -> list[Section]:
@@ -20,7 +20,7 @@ def sources_to_try(analysis: Analysis) -> list[Section]:
     ]
     for target in analysis.results.targets:
         found = advice(analysis, target)
-        rows: list[list[Cell]] = []
+        rows: list[list[TableCell]] = []
         for row in found["sources"]:
             near = number(row["similarity"], 3).marked(
                 f" (#{row['similarity_rank']})" if row["similarity_rank"] else ""

@@ -6,7 +6,7 @@ import math
 
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.start_groups import DIFFERENCE, Effect
-from spoton.study.report.parts import Block, Cell, Section, Table, count, interval, number, percent
+from spoton.study.report.parts import Content, Section, Table, TableCell, count, interval, number, percent
 
 
 def starts(analysis: Analysis) -> list[Section]:
@@ -20,9 +20,9 @@ def starts(analysis: Analysis) -> list[Section]:
         "as that is known), and noise as large as a source's prompt, if the study has that control. Means are over "
         "targets; intervals are 95 % bootstraps that draw targets, and seeds within each."
     )
-    blocks: list[Block] = [told]
+    blocks: list[Content] = [told]
     columns = ("start", "gain", "95 %", "targets", "runs")
-    level: list[list[Cell]] = [
+    level: list[list[TableCell]] = [
         [
             one.name,
             number(one.gain.mean, sign=True),
@@ -39,7 +39,7 @@ def starts(analysis: Analysis) -> list[Section]:
             "Speed, on the validation split: the mean height of the learning curve above that from scratch; the share "
             "of runs that reach what tuning from scratch ends with; and after which share of its steps they do."
         )
-        rows: list[list[Cell]] = [
+        rows: list[list[TableCell]] = [
             [
                 one.name, number(one.area.mean, sign=True), _bounds(one.area), percent(one.arrived.mean),
                 percent(one.steps.mean), count(one.area.targets), count(one.area.runs),
@@ -59,5 +59,5 @@ def starts(analysis: Analysis) -> list[Section]:
     return [Section("Is it the relation?", blocks)]
 
 
-def _bounds(effect: Effect) -> Cell:
+def _bounds(effect: Effect) -> TableCell:
     return interval(effect.interval.low, effect.interval.high)

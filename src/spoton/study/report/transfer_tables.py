@@ -13,11 +13,11 @@ from spoton.study.report.findings import deviations
 from spoton.study.report.parts import (
     DROPPED,
     UNKNOWN,
-    Block,
-    Cell,
+    Content,
     Picture,
     Section,
     Table,
+    TableCell,
     count,
     interval,
     number,
@@ -43,7 +43,7 @@ def transfer(analysis: Analysis) -> Section:
         caption += " * marks gains or losses beyond the noise of seeds."
     if analysis.results.dropped:
         caption += f" {DROPPED} marks pairs of which a seed was dropped by successive halving."
-    blocks: list[Block] = [Picture("transfer", caption)]
+    blocks: list[Content] = [Picture("transfer", caption)]
     rate = chance(analysis)
     if math.isfinite(rate):
         blocks.append(
@@ -65,7 +65,9 @@ def transfer(analysis: Analysis) -> Section:
     columns = ("source", "learned its own task", "mean error reduction %", "median", "targets")
     blocks.append(Table("sources", columns, means))
     blocks.append(_largest(analysis))
-    scores: list[list[Cell]] = [["from scratch", *(spread(analysis.reported.cell(None, t)) for t in targets)]]
+    scores: list[list[TableCell]] = [
+        ["from scratch", *(spread(analysis.reported.cell(None, t)) for t in targets)]
+    ]
     scores += [
         [source, *(spread(analysis.reported.cell(source, target)) for target in targets)]
         for source in analysis.results.sources
@@ -115,14 +117,14 @@ def gains(analysis: Analysis, figures: Sequence[str]) -> Section:
             " There are no intervals: they take two seeds or more on both sides, or standard deviations."
         )
     parts = [name for name in figures if name == "gains" or name.startswith("gains-")]
-    blocks: list[Block] = [
+    blocks: list[Content] = [
         Picture(name, caption if i == 0 else "Gains, continued.") for i, name in enumerate(parts)
     ]
     return Section("Gains by target", [*blocks, _by_target(analysis), _pairs(analysis)])
 
 
 def _by_target(analysis: Analysis) -> Table:
-    rows: list[list[Cell]] = []
+    rows: list[list[TableCell]] = []
     for target in analysis.results.targets:
         found = [one for one in analysis.changes if one.target == target]
         if found:
@@ -148,7 +150,7 @@ def _pairs(analysis: Analysis) -> Table:
         "source", "target", *layers, "score" if len(seeded) == 1 else "mean", "gain", "95 % of the gain",
         "error reduction %", "outcome", "p", "p adjusted",
     )  # fmt: skip
-    rows: list[list[Cell]] = []
+    rows: list[list[TableCell]] = []
     for one, p in zip(analysis.changes, analysis.p_adjusted, strict=True):
         scores = dict(
             zip(

@@ -10,7 +10,7 @@ import numpy as np
 
 from spoton.errors import StudyError
 from spoton.evaluation.intervals import wilson
-from spoton.study.plan.study_file import Method, StudyFile, parse_study_file
+from spoton.study.plan.study_file import StudyFile, StudyMethod, parse_study_file
 from spoton.study.results.study_results import (
     MODEL_TUNING,
     NOISE,
@@ -26,7 +26,7 @@ from spoton.study.run.scheduler import PLAN, read_plan
 from spoton.study.run.store import STUDY_FILE, Store
 from spoton.transfer.ranking.displacement import displacement
 
-_METHODS: tuple[str, ...] = get_args(Method)
+_METHODS: tuple[str, ...] = get_args(StudyMethod)
 
 
 def results_in(place: str | Path) -> StudyResults:

@@ -15,7 +15,7 @@ from spoton.errors import DataError, PromptError
 from spoton.exchange.matrix_files import load_prompt_matrix, only_matrix, read_npy, read_pt
 from spoton.study.results.study_results import Matrix
 
-SUFFIXES = (".npy", ".pt", ".pth", ".bin", ".safetensors")
+MATRIX_SUFFIXES = (".npy", ".pt", ".pth", ".bin", ".safetensors")
 _NAMES = "TASK.npy, TASK.SEED.npy or TASK/task_prompt"
 
 # First bytes of a NumPy array; of a zip, as PyTorch writes; of a pickle of PyTorch before 1.6.
@@ -52,7 +52,9 @@ def read_prompts(folder: Path | None, tasks: Collection[str] = ()) -> dict[tuple
             )
         prompts[place], paths[place] = read_prompt_matrix(path), path
     if not prompts:
-        raise DataError(f"{folder} holds no prompt. Expected {_NAMES}, or the endings {', '.join(SUFFIXES)}.")
+        raise DataError(
+            f"{folder} holds no prompt. Expected {_NAMES}, or the endings {', '.join(MATRIX_SUFFIXES)}."
+        )
     _require_one_width(prompts, paths)
     return prompts
 
@@ -124,7 +126,7 @@ def _is_prompt(path: Path) -> bool:
     """Returns whether a file is a prompt: by its suffix, or else by its first bytes."""
     if path.name.startswith("."):
         return False
-    return path.suffix in SUFFIXES or _start(path).startswith((_NUMPY, _ZIP, _PICKLE))
+    return path.suffix in MATRIX_SUFFIXES or _start(path).startswith((_NUMPY, _ZIP, _PICKLE))
 
 
 def _start(path: Path) -> bytes:
@@ -138,7 +140,7 @@ def _start(path: Path) -> bytes:
 
 
 def _stem(path: Path) -> str:
-    return path.stem if path.suffix in SUFFIXES else path.name
+    return path.stem if path.suffix in MATRIX_SUFFIXES else path.name
 
 
 def _place(name: str, tasks: Collection[str]) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from spoton.study.results.score_arrays import is_pair
 from spoton.study.results.study_results import Score
 from spoton.study.results.tables import TableFile, TableRow, is_matrix, read_table, unfold
 
-SCRATCH = frozenset(
+SCRATCH_NAMES = frozenset(
     {"", "none", "baseline", "scratch", "from-scratch", "from_scratch", "random", "random-init"}
 )
 ZERO_SHOT = frozenset({"zero-shot", "zero_shot"})
@@ -100,7 +100,7 @@ class ReadOptions:
         """Returns whether a source name stands for tuning from scratch."""
         if self.scratch_name is not None:
             return source.lower() == self.scratch_name.lower()
-        return source.lower() in SCRATCH
+        return source.lower() in SCRATCH_NAMES
 
 
 AS_IS = ReadOptions()

@@ -25,7 +25,7 @@ from spoton.files import atomic_write
 from spoton.parsing import parse_json
 
 Matrix: TypeAlias = NDArray[np.float32]
-Prompts: TypeAlias = Mapping[tuple[str, int], Matrix]
+PromptMatrices: TypeAlias = Mapping[tuple[str, int], Matrix]
 """Prompts `[P, D]` by task and seed."""
 
 RESULTS_FORMAT = "spoton-study-results-1"
@@ -123,11 +123,11 @@ class StudyResults:
     zero_shot: Mapping[str, float] = field(default_factory=dict)
     majority: Mapping[str, float] = field(default_factory=dict)
     classical: Mapping[str, float] = field(default_factory=dict)
-    source_keys: Prompts = field(default_factory=dict)
-    target_keys: Prompts = field(default_factory=dict)
-    source_values: Prompts = field(default_factory=dict)
-    source_displacements: Prompts = field(default_factory=dict)
-    target_displacements: Prompts = field(default_factory=dict)
+    source_keys: PromptMatrices = field(default_factory=dict)
+    target_keys: PromptMatrices = field(default_factory=dict)
+    source_values: PromptMatrices = field(default_factory=dict)
+    source_displacements: PromptMatrices = field(default_factory=dict)
+    target_displacements: PromptMatrices = field(default_factory=dict)
     families: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     learned_sources: Mapping[str, bool] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
 from spoton.models.loading import load_model
 from spoton.sealing import sealed_json
-from spoton.study.plan.cell_base import Held, Role
+from spoton.study.plan.cell_base import Held
 from spoton.study.plan.cells import Cell, LibrarySource, ModelTuning, Transfer, ZeroShot
 from spoton.study.plan.grid import PromptFacts, TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile, parse_study_file
@@ -29,9 +29,10 @@ from spoton.study.run.result import Result, document_of_result, document_of_sour
 from spoton.study.run.starts import CellStart, Starts, first_stage
 from spoton.study.run.store import STUDY_FILE, Store
 from spoton.tasks.catalog import is_task
-from spoton.tasks.load import MIXTURE, has_forms, resolve_task
+from spoton.tasks.load import MIXTURE_PREFIX, has_forms, resolve_task
 from spoton.tasks.majority import majority_scores
 from spoton.tasks.task import Task
+from spoton.tasks.task_info import Role
 from spoton.transfer.adapt import neighbour
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import tune_model
@@ -329,7 +330,7 @@ class CellRunner:
         group = self.study.sources if role == "source" else self.study.targets
         entry = next(e for e in [*group.tasks, *self.study.candidates] if e.task == name)
         options = entry.options.given()
-        if is_task(name) or name.startswith(MIXTURE):
+        if is_task(name) or name.startswith(MIXTURE_PREFIX):
             options.setdefault("protocol", self.study.protocol)
             if self.study.data_dir is not None:
                 options.setdefault("data_dir", self._near(self.study.data_dir))

@@ -25,7 +25,7 @@ from spoton.study.plan.cells import Cell
 from spoton.study.plan.machine import own_cores, threads_of_worker
 from spoton.study.run.cell_runner import CellRunner, Placement
 
-Group = tuple[Cell, ...]
+CellGroup = tuple[Cell, ...]
 """Cells that run together."""
 
 
@@ -38,7 +38,7 @@ class Outcome:
         error: The traceback; empty if the group succeeded.
     """
 
-    group: Group
+    group: CellGroup
     error: str = ""
 
 
@@ -49,7 +49,7 @@ class Executor(Protocol):
     def slots(self) -> int:
         """How many groups it accepts at a time."""
 
-    def submit(self, group: Group) -> None:
+    def submit(self, group: CellGroup) -> None:
         """Accepts a group; at most `slots` groups may be submitted and not yet returned by `wait`."""
 
     def wait(self) -> list[Outcome]:
@@ -71,9 +71,9 @@ class InProcess:
 
     def __init__(self, cell_runner: CellRunner, on_event: OnEvent) -> None:
         self._cell_runner, self._on_event = cell_runner, on_event
-        self._taken: list[Group] = []
+        self._taken: list[CellGroup] = []
 
-    def submit(self, group: Group) -> None:
+    def submit(self, group: CellGroup) -> None:
         """Accepts a group."""
         self._taken.append(group)
 
@@ -101,10 +101,10 @@ class Processes:
     def __init__(self, place: str, workers: int, placement: Placement | None = None) -> None:
         self.slots = workers
         self._place, self._placement = place, placement or Placement()
-        self._futures: dict[Future[str], Group] = {}
+        self._futures: dict[Future[str], CellGroup] = {}
         self._pool = self._new_pool()
 
-    def submit(self, group: Group) -> None:
+    def submit(self, group: CellGroup) -> None:
         """Accepts a group."""
         try:
             future = self._pool.submit(_in_worker, group)
@@ -174,12 +174,12 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _in_worker(group: Group) -> str:
+def _in_worker(group: CellGroup) -> str:
     assert _cell_runner is not None
     return attempt(_cell_runner, group)
 
 
-def attempt(cell_runner: CellRunner, group: Group, on_event: OnEvent = lambda event: None) -> str:
+def attempt(cell_runner: CellRunner, group: CellGroup, on_event: OnEvent = lambda event: None) -> str:
     """Runs a group; returns the traceback if it failed. Ctrl-C passes through."""
     try:
         cell_runner.carry_out(group, on_event)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence, Set
 
-from spoton.study.run.executors import Group
+from spoton.study.run.executors import CellGroup
 
 
 class Queue:
@@ -20,8 +20,8 @@ class Queue:
         done: Names of the finished cells; a group whose cells are all finished is never handed out.
     """
 
-    def __init__(self, groups: Sequence[Group], done: Set[str]) -> None:
-        self._groups: dict[int, Group] = {}
+    def __init__(self, groups: Sequence[CellGroup], done: Set[str]) -> None:
+        self._groups: dict[int, CellGroup] = {}
         self._waits_for: dict[int, int] = {}  # place of a group -> number of unfinished cells it needs
         self._needed_by: dict[
             str, list[int]
@@ -38,7 +38,7 @@ class Queue:
             if not needs:
                 self._ready.append(place)  # in ascending order, which is a valid heap
 
-    def take(self) -> Group | None:
+    def take(self) -> CellGroup | None:
         """Removes and returns the first group that waits for nothing, or returns None."""
         return self._groups.pop(heapq.heappop(self._ready)) if self._ready else None
 
@@ -49,7 +49,7 @@ class Queue:
             if not self._waits_for[place]:
                 heapq.heappush(self._ready, place)
 
-    def put_back(self, group: Group) -> None:
+    def put_back(self, group: CellGroup) -> None:
         """Puts back a group that was handed out; it comes before all others."""
         self._front -= 1
         self._groups[self._front] = group

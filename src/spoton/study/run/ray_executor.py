@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from spoton.errors import StudyError
-from spoton.study.plan.cell_base import Role
 from spoton.study.run.cell_runner import CellRunner, Placement
-from spoton.study.run.executors import Group, Outcome, attempt
+from spoton.study.run.executors import CellGroup, Outcome, attempt
 from spoton.tasks.task import Task
+from spoton.tasks.task_info import Role
 
 # How many times Ray starts a task again after its worker died, before the task counts as failed.
 _RETRIES = 3
@@ -74,9 +74,9 @@ class OnRay:
         )  # fmt: skip
         self._task: Any = remote(_in_worker)
         self._rows: Any = ray.put({place: ray.put(task) for place, task in cell_runner.every_task().items()})
-        self._refs: dict[Any, Group] = {}
+        self._refs: dict[Any, CellGroup] = {}
 
-    def submit(self, group: Group) -> None:
+    def submit(self, group: CellGroup) -> None:
         """Accepts a group."""
         self._refs[self._task.remote(self._place, self._placement, self._rows, group)] = group
 
@@ -134,7 +134,9 @@ def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
 _cell_runners: dict[str, CellRunner] = {}
 
 
-def _in_worker(place: str, placement: Placement, rows: Mapping[tuple[Role, str], Any], group: Group) -> str:
+def _in_worker(
+    place: str, placement: Placement, rows: Mapping[tuple[Role, str], Any], group: CellGroup
+) -> str:
     """Runs a group in the cell runner of this worker process, which is opened once.
 
     Args:

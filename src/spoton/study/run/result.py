@@ -17,7 +17,7 @@ from spoton.tuning.full_model.tune import TunedModel
 from spoton.tuning.prompt_run import Tuned
 from spoton.tuning.record import versions
 
-Scores = Mapping[str, Mapping[str, float]]
+ScoresBySplit = Mapping[str, Mapping[str, float]]
 """Every metric by split."""
 
 
@@ -31,7 +31,7 @@ class Result:
         more: Columns that only this kind of cell has.
     """
 
-    scores: Scores
+    scores: ScoresBySplit
     tuned: Tuned | TunedModel | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,7 +78,7 @@ def _how(cell: Cell, seconds: float, model_name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _scored(task: Task, scores: Scores) -> dict[str, Any]:
+def _scored(task: Task, scores: ScoresBySplit) -> dict[str, Any]:
     """Returns the task and the scores by split and metric."""
     return {
         "scores": {split: by_metric[task.metric] for split, by_metric in scores.items()}, "all_scores": scores,

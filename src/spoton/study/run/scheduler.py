@@ -20,7 +20,7 @@ from spoton.events import OnEvent, Progress, silent
 from spoton.parsing import parse_json
 from spoton.sealing import sealed_json
 from spoton.study.plan.cells import Cell, Transfer
-from spoton.study.run.executors import Executor, Group, Outcome
+from spoton.study.run.executors import CellGroup, Executor, Outcome
 from spoton.study.run.queue import Queue
 from spoton.study.run.store import Store
 from spoton.tuning.halving import Halving
@@ -201,13 +201,13 @@ def run_cells(
             executor.close()
 
 
-def _halving(group: Group) -> Halving | None:
+def _halving(group: CellGroup) -> Halving | None:
     """Returns how the cells of a group are compared while they are tuned together; None if they are not."""
     first = group[0]
     return first.halving if isinstance(first, Transfer) else None
 
 
-def _groups(cells: Sequence[Cell], together: int) -> list[Group]:
+def _groups(cells: Sequence[Cell], together: int) -> list[CellGroup]:
     """Returns groups of cells, built from finished and unfinished cells so that a resumed run has the same groups."""
     groups: list[list[Cell]] = []
     for cell in cells:

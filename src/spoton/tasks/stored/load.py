@@ -22,7 +22,7 @@ from spoton.tasks.columns import Columns
 from spoton.tasks.data_spec import DataSpec
 from spoton.tasks.splits import AT_MOST
 from spoton.tasks.stored.index import target_facts, word_counts, write_store
-from spoton.tasks.stored.rows import Rows, StoredRows
+from spoton.tasks.stored.rows import RowNumbers, StoredRows
 from spoton.tasks.stored.split import divide, shared_with
 from spoton.tasks.stored.store import RowStore, save_whole
 from spoton.tasks.stored.stream import RowStream, row_stream
@@ -129,13 +129,15 @@ def _task(store: RowStore, spec: DataSpec, name: str, source: str) -> Task:
     return replace(task, notes=(*notes, *_more_notes(task, store, splits, labels, spec)))
 
 
-def _splits(store: RowStore, labels: tuple[str, ...] | None, spec: DataSpec) -> tuple[Rows, Rows, Rows]:
+def _splits(
+    store: RowStore, labels: tuple[str, ...] | None, spec: DataSpec
+) -> tuple[RowNumbers, RowNumbers, RowNumbers]:
     """Returns the rows of train, validation and test; each way to divide them is computed once."""
     path = store.folder / f"splits-{_way(labels, spec)}.npz"
     if path.is_file():
         with np.load(path) as kept:
             return kept["train"], kept["validation"], kept["test"]
-    given, start = dict[str, Rows](), 0
+    given, start = dict[str, RowNumbers](), 0
     for split, count in store.facts["splits"].items():
         given[split] = np.arange(start, start + count, dtype=np.uint32)
         start += count
@@ -152,7 +154,7 @@ def _splits(store: RowStore, labels: tuple[str, ...] | None, spec: DataSpec) -> 
 
 
 def _more_notes(
-    task: Task, store: RowStore, splits: Sequence[Rows], labels: tuple[str, ...] | None, spec: DataSpec
+    task: Task, store: RowStore, splits: Sequence[RowNumbers], labels: tuple[str, ...] | None, spec: DataSpec
 ) -> list[str]:
     """Returns notes on the splits; computed once for each way to divide the rows."""
     path = store.folder / f"notes-{_way(labels, spec)}.json"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spoton.tasks.example import Example
 from spoton.tasks.stored.store import Digests, Purpose, RowStore
 
-Rows = NDArray[np.unsignedinteger]
+RowNumbers = NDArray[np.unsignedinteger]
 """Row numbers in a store."""
 
 _BEGINNING = 100_000
@@ -28,7 +28,7 @@ class StoredRows(Sequence[Example]):
         rows: `[N]` row numbers.
     """
 
-    def __init__(self, store: RowStore, rows: Rows) -> None:
+    def __init__(self, store: RowStore, rows: RowNumbers) -> None:
         self.store, self.rows = store, rows
 
     def __len__(self) -> int:
@@ -126,13 +126,15 @@ def _first_seen(codes: NDArray[np.int32]) -> list[int]:
     return [int(code) for code in found[np.argsort(places)]]
 
 
-def ordered_rows(store: RowStore, rows: Rows, purpose: Purpose, seed: int) -> Rows:
+def ordered_rows(store: RowStore, rows: RowNumbers, purpose: Purpose, seed: int) -> RowNumbers:
     """Returns rows in the order of a purpose and a seed."""
     digests = store.digests(purpose, seed)[rows]
     return rows[np.lexsort((digests[:, 1], digests[:, 0]))]
 
 
-def interleaved_rows(store: RowStore, rows: Rows, labels: Sequence[str] | None, seed: int) -> Rows:
+def interleaved_rows(
+    store: RowStore, rows: RowNumbers, labels: Sequence[str] | None, seed: int
+) -> RowNumbers:
     """Returns rows as `spoton.tasks.splits.interleaved` does: every prefix holds the labels in proportion."""
     ordered = ordered_rows(store, rows, "order", seed)
     if labels is None:

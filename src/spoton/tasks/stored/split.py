@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spoton.tasks.example import Example
 from spoton.tasks.splits import require_enough, share_of
-from spoton.tasks.stored.rows import Rows, StoredRows, group_starts, interleaved_rows, label_places
+from spoton.tasks.stored.rows import RowNumbers, StoredRows, group_starts, interleaved_rows, label_places
 from spoton.tasks.stored.store import RowStore
 
 
@@ -29,7 +29,7 @@ class Grouped:
         sizes: `[G]` number of rows in each group.
     """
 
-    def __init__(self, store: RowStore, rows: Rows, seed: int) -> None:
+    def __init__(self, store: RowStore, rows: RowNumbers, seed: int) -> None:
         digests = store.digests("split", seed)[rows]
         order = np.lexsort((digests[:, 1], digests[:, 0]))
         self.starts = group_starts(digests[order])
@@ -43,13 +43,13 @@ class Grouped:
 
 def divide(
     store: RowStore,
-    rows: Rows,
+    rows: RowNumbers,
     *,
     labels: Sequence[str] | None,
     fractions: tuple[float, float, float],
     at_most: tuple[int, int],
     seed: int,
-) -> tuple[Rows, Rows, Rows]:
+) -> tuple[RowNumbers, RowNumbers, RowNumbers]:
     """Splits rows as `spoton.tasks.splits.stratified_split` does, with inputs as groups.
 
     Raises:
@@ -76,7 +76,7 @@ def divide(
     return train, validation, test
 
 
-def shared_with(store: RowStore, rows: Rows, train: Rows, seed: int) -> int:
+def shared_with(store: RowStore, rows: RowNumbers, train: RowNumbers, seed: int) -> int:
     """Returns how many rows have an input that also occurs in `train`."""
     digests = store.digests("split", seed)
     return int(np.isin(digests[rows][:, 0], digests[train][:, 0]).sum())

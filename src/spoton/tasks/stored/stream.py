@@ -30,7 +30,7 @@ from spoton.tasks.files import (
     parquet_table,
 )
 
-Table = tuple[list[str] | None, Iterator[dict[str, Any]]]
+StreamedTable = tuple[list[str] | None, Iterator[dict[str, Any]]]
 """Columns, where a file names them before its rows, and rows."""
 _UTF8 = ("utf-8", "utf_8", "utf8", "utf-8-sig")
 
@@ -43,7 +43,7 @@ class RowStream:
         tables: Functions that each open a file anew.
     """
 
-    tables: Sequence[Callable[[], Table]]
+    tables: Sequence[Callable[[], StreamedTable]]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for table in self.tables:
@@ -76,7 +76,7 @@ def row_stream(
     return RowStream([table for table in tables if table is not None]) if None not in tables else None
 
 
-def _table(path: Path, encoding: str | None, delimiter: str | None) -> Callable[[], Table] | None:
+def _table(path: Path, encoding: str | None, delimiter: str | None) -> Callable[[], StreamedTable] | None:
     suffix = PurePath(path.name.lower().removesuffix(".gz")).suffix
     if not path.is_file() or suffix not in SUFFIXES or suffix in (".xlsx", ".xlsm"):
         return None
@@ -102,14 +102,14 @@ def _table(path: Path, encoding: str | None, delimiter: str | None) -> Callable[
     return lambda: _csv(path, encoding, chosen)
 
 
-def _csv(path: Path, encoding: str | None, delimiter: str | None) -> Table:
+def _csv(path: Path, encoding: str | None, delimiter: str | None) -> StreamedTable:
     with _lines(path, encoding, "") as lines:
         header, _ = csv_table(cast(TextIO, lines), path, delimiter)
     return header, _rows(path, encoding, "", lambda lines: csv_table(cast(TextIO, lines), path, delimiter))
 
 
 def _rows(
-    path: Path, encoding: str | None, ends: str, parse: Callable[[_Lines], Table]
+    path: Path, encoding: str | None, ends: str, parse: Callable[[_Lines], StreamedTable]
 ) -> Iterator[dict[str, Any]]:
     with _lines(path, encoding, ends) as lines:
         yield from parse(lines)[1]

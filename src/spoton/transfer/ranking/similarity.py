@@ -18,8 +18,8 @@ from spoton.prompts.index import LibraryIndex, cosines
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.shapes import Float
 from spoton.transfer.ranking.displacement import displacement
-from spoton.transfer.similarity import Metric, similarity
-from spoton.transfer.sources import Ranking, Retrieved, Source, no_source, reread
+from spoton.transfer.similarity import Similarity, similarity
+from spoton.transfer.sources import Ranking, Retrieved, SourcePrompt, no_source, reread
 
 # Largest difference between the similarity from an index and that from the prompt: float32 against float64.
 _ROUNDING = 1e-4
@@ -27,9 +27,9 @@ _ROUNDING = 1e-4
 
 def retrieve(
     key: Float[Tensor, "P D"],
-    sources: Sequence[Source],
+    sources: Sequence[SourcePrompt],
     k: int,
-    metric: Metric = "average_tokens",
+    metric: Similarity = "average_tokens",
     *,
     start: Float[Tensor, "P D"] | None = None,
 ) -> Ranking:
@@ -75,7 +75,9 @@ def retrieve(
     return Ranking(best, damaged, notes=notes if plain else ())
 
 
-def _compared(name: str, key: Tensor, start: Tensor | None, prompt: SoftPrompt, metric: Metric) -> Retrieved:
+def _compared(
+    name: str, key: Tensor, start: Tensor | None, prompt: SoftPrompt, metric: Similarity
+) -> Retrieved:
     """Returns a source with the similarity of its displacement, if both are known, else of its key."""
     assert prompt.key is not None
     moved = None if start is None else displacement(prompt)
@@ -84,7 +86,7 @@ def _compared(name: str, key: Tensor, start: Tensor | None, prompt: SoftPrompt, 
     return Retrieved(name, similarity(key - start, moved, metric), prompt, by="displacement")
 
 
-def _cosines(key: Tensor, sources: Sequence[Source], start: Tensor | None) -> list[float]:
+def _cosines(key: Tensor, sources: Sequence[SourcePrompt], start: Tensor | None) -> list[float]:
     """Returns the similarity of every source by its library's index; infinity, without one, so that it is read."""
     found = [math.inf] * len(sources)
     by_index: dict[LibraryIndex, list[int]] = {}
@@ -103,7 +105,7 @@ def most_similar(
     key: Float[Tensor, "P D"],
     prompts: Iterable[tuple[str, SoftPrompt]],
     k: int,
-    metric: Metric = "average_tokens",
+    metric: Similarity = "average_tokens",
 ) -> list[Retrieved]:
     """Returns the k prompts with the most similar keys, most similar first; ties go by name (SPoT, section 3.2).
 
@@ -121,7 +123,9 @@ def most_similar(
     return heapq.nsmallest(k, _ranked(key, prompts, metric), key=lambda one: (-one.similarity, one.name))
 
 
-def _ranked(key: Tensor, prompts: Iterable[tuple[str, SoftPrompt]], metric: Metric) -> Iterator[Retrieved]:
+def _ranked(
+    key: Tensor, prompts: Iterable[tuple[str, SoftPrompt]], metric: Similarity
+) -> Iterator[Retrieved]:
     for name, prompt in prompts:
         if prompt.key is None:
             raise LibraryError(

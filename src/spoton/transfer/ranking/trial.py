@@ -25,7 +25,7 @@ from spoton.errors import LibraryError, PromptError, RecipeError
 from spoton.evaluation.calibration import calibrated, fit_calibration, gold_indices
 from spoton.evaluation.encoding import Encoded, encode, needs_end
 from spoton.evaluation.many_prompts import (
-    Passes,
+    ScoringCost,
     label_scores_of,
     label_tokens,
     target_losses_of,
@@ -41,7 +41,7 @@ from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.shapes import Float
 from spoton.tasks.task import Task
-from spoton.transfer.sources import Cost, Ranking, Retrieved, Source, no_source
+from spoton.transfer.sources import Cost, Ranking, Retrieved, SourcePrompt, no_source
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.row_order import rows_of_step
@@ -82,7 +82,7 @@ class _Candidate:
 def trial(
     model: FrozenModel,
     task: Task,
-    sources: Sequence[Source],
+    sources: Sequence[SourcePrompt],
     k: int,
     recipe: Recipe,
     *,
@@ -127,7 +127,7 @@ def trial(
 
 
 def _candidates(
-    model: FrozenModel, task: Task, sources: Sequence[Source], recipe: Recipe, length: int | None
+    model: FrozenModel, task: Task, sources: Sequence[SourcePrompt], recipe: Recipe, length: int | None
 ) -> tuple[list[_Candidate], dict[str, str]]:
     """Returns the target's own text and every readable source; and, of the others, the reason by name."""
     found, damaged = [], {}
@@ -160,7 +160,7 @@ class _Trial:
     ) -> None:
         self.model, self.task, self.recipe, self.candidates = model, task, recipe, candidates
         self.watch: Watch | None = None
-        self.passes = Passes()
+        self.passes = ScoringCost()
         self._folder, labels = folder, task.labels
         order = rows_of_step(len(task.train), min(ROUNDS[-1], len(task.train)), 0, recipe.seed)
         self.rows = [task.train[row] for row in order]
@@ -238,18 +238,18 @@ class _Trial:
             if path is None:
                 raise FileNotFoundError
             tensors, plain = read_sealed(path)
-            scores, took = tensors["scores"], Passes(**plain)
+            scores, took = tensors["scores"], ScoringCost(**plain)
             if self.watch:
                 self.watch.advance(len(values) * len(rows))
         except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: computed again
-            took = Passes()
+            took = ScoringCost()
             scores = self._scores(values, part, took)
             if path is not None:
                 write_sealed(path, {"scores": scores}, {"passes": took.passes, "tokens": took.tokens})
         self.passes.add(took)
         return scores
 
-    def _scores(self, values: Sequence[Tensor], part: Encoded, took: Passes) -> Tensor:
+    def _scores(self, values: Sequence[Tensor], part: Encoded, took: ScoringCost) -> Tensor:
         on_rows = self.watch.advance if self.watch else None
         if self._labels is None:
             return target_losses_of(self.model, values, part, on_rows=on_rows, passes=took)[..., None]

@@ -24,7 +24,7 @@ FORMATS: tuple[Format, ...] = ("svg", "pdf", "png")
 FONT_FAMILY = "DejaVu Sans"
 
 INK, SOFT, LINE = "#1d2733", "#5c6b7a", "#9aa5b1"
-COLORS = (
+FIGURE_COLORS = (
     "#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd", "#ccb974", "#2f4b5c",
 )  # fmt: skip
 UNCOLORED = "#8c8c8c"
@@ -135,13 +135,15 @@ def family_colors(analysis: Analysis, tasks: Sequence[str]) -> dict[str, str]:
     every = dict.fromkeys(results.families.get(task, "") for task in (*results.sources, *results.targets))
     every.pop("", None)
     there = {results.families.get(task, "") for task in tasks}
-    return {family: COLORS[i % len(COLORS)] for i, family in enumerate(every) if family in there}
+    return {
+        family: FIGURE_COLORS[i % len(FIGURE_COLORS)] for i, family in enumerate(every) if family in there
+    }
 
 
 def color_of(analysis: Analysis, task: str, colors: dict[str, str]) -> str:
     """Returns the colour of a task's family."""
     if not colors:
-        return COLORS[0]
+        return FIGURE_COLORS[0]
     return colors.get(analysis.results.families.get(task, ""), UNCOLORED)
 
 

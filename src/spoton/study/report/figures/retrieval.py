@@ -8,7 +8,16 @@ import numpy as np
 
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.source_choices import MethodResult
-from spoton.study.report.figures.drawing import COLORS, FONT, INK, LINE, UNCOLORED, Drawing, canvas, plain
+from spoton.study.report.figures.drawing import (
+    FIGURE_COLORS,
+    FONT,
+    INK,
+    LINE,
+    UNCOLORED,
+    Drawing,
+    canvas,
+    plain,
+)
 from spoton.study.report.parts import number, percent
 
 _HEIGHT = 3.6  # inches
@@ -21,7 +30,7 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
     drawing = canvas("retrieval")
     axes = drawing.axes(1, 2, 6.6, _HEIGHT)
     plain(axes)
-    colors = iter(COLORS)
+    colors = iter(FIGURE_COLORS)
     axes.axhline(0, color=LINE, linewidth=0.8)
     for name, rows in curves(analysis).items():
         color = UNCOLORED if name == "random" else next(colors, UNCOLORED)
