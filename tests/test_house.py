@@ -56,7 +56,6 @@ TESTED_IN = {
     "study/plan/machine.py": "study/run/test_executors.py",
     "study/run/result.py": "study/run/test_scheduler.py",
     "tasks/archives.py": "tasks/test_catalog.py",
-    "tasks/load_files.py": "tasks/test_load.py",
     # A store gives the task that a small file gives, which is what its tests compare.
     "tasks/stored/*": "tasks/stored/test_load.py",
     "tasks/tabular.py": "tasks/test_files.py",

@@ -137,7 +137,7 @@ def _rows(file: Path | None, encoding: str | None, delimiter: str | None) -> lis
         return [_row(line) for line in text_lines(decoded(sys.stdin.buffer.read(), Path("stdin"), encoding))]
     if file.suffix.lower() in ("", ".txt") and delimiter is None and file.is_file():
         return [_row(line) for line in text_lines(decoded(file_content(file)[0], file, encoding))]
-    return list(read_rows(file, encoding, delimiter))
+    return list(read_rows(file, encoding, delimiter, on_note=note))
 
 
 def _row(text: str) -> str | Mapping[str, Any]:

@@ -6,7 +6,6 @@ Reads raw rows; `cells`, `columns` and `tabular` interpret cells and columns.
 import csv
 import gzip
 import io
-import warnings
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Any, TextIO
 from spoton.errors import DataError
 from spoton.parsing import MalformedError, parse_json
 from spoton.reading import read_bytes, reason
+from spoton.tasks.excel import OnNote, first_sheet, unheard
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xlsm")
 """Suffixes of data files; each may be followed by `.gz`."""
@@ -46,13 +46,16 @@ REFUSED = (
 )
 
 
-def read_rows(path: Path, encoding: str | None = None, delimiter: str | None = None) -> list[dict[str, Any]]:
+def read_rows(
+    path: Path, encoding: str | None = None, delimiter: str | None = None, *, on_note: OnNote = unheard
+) -> list[dict[str, Any]]:
     """Returns all rows of a file as dictionaries; the cells of CSV and TSV files are strings.
 
     Args:
         path: The file.
         encoding: Encoding of a text file. None: by its byte order mark, else UTF-8.
         delimiter: Delimiter of a CSV file. None: by its first line.
+        on_note: Called with what a user should know, such as sheets that are not read.
 
     Raises:
         DataError: The file is missing, empty, of an unknown kind, or cannot be decoded or parsed.
@@ -65,7 +68,7 @@ def read_rows(path: Path, encoding: str | None = None, delimiter: str | None = N
     if data.startswith(b"PAR1") or (suffix == ".parquet" and data):
         rows = _read_parquet(data, path)
     elif suffix in (".xlsx", ".xlsm") or (data.startswith(b"PK") and b"xl/workbook" in data):
-        rows = _read_excel(data, path)
+        rows = _read_excel(data, path, on_note)
     else:
         rows = _read_table(data, suffix, path, encoding, delimiter)
     if not rows:
@@ -364,20 +367,9 @@ def _classes(metadata: bytes) -> dict[str, list[str]]:
     }
 
 
-def _read_excel(data: bytes, path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of the first sheet that has any, with formulas as their saved values."""
-    import openpyxl
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # openpyxl warns about workbook features that it drops
-            book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-            sheets = [[list(row) for row in sheet.iter_rows(values_only=True)] for sheet in book.worksheets]
-    except Exception as error:  # a damaged workbook raises any error of zipfile, XML or openpyxl
-        raise DataError(f"{path} cannot be read as an Excel workbook: {error}. Save it anew.") from error
-    chosen = next((rows for rows in sheets if not all(map(_is_blank, rows))), [])
-    while chosen and _is_blank(chosen[0]):
-        chosen.pop(0)
+def _read_excel(data: bytes, path: Path, on_note: OnNote) -> list[dict[str, Any]]:
+    """Returns the rows of the first sheet that has any."""
+    chosen = first_sheet(data, path, on_note)
     if not chosen:
         return []
     header = ["" if cell is None else str(cell).strip() for cell in chosen[0]]

@@ -5,6 +5,7 @@ Finds the files; `files` reads their rows, and `tabular` makes a task of them.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,13 +120,19 @@ def _load(
         task = load_stored(files, spec, name=name, source=source, on_message=on_message)
         if task is not None:
             return task
+    notes: list[str] = []
     splits = {
-        split: [row for part in parts for row in read_rows(part, spec.encoding, spec.delimiter)]
+        split: [
+            row
+            for part in parts
+            for row in read_rows(part, spec.encoding, spec.delimiter, on_note=notes.append)
+        ]
         for split, parts in files.items()
     }
     # Equal rows are the same task whatever the names of their files; different rows are another task.
     content = sha256_of_text(sha256_of_file(part) for part in files["train"])[:12]
-    return task_from_rows(splits, name=name, source=f"{source}@{content}", spec=spec)
+    task = task_from_rows(splits, name=name, source=f"{source}@{content}", spec=spec)
+    return replace(task, notes=(*notes, *task.notes))
 
 
 def _name(path: Path) -> str:
