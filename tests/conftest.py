@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
 import tests.checked
+
+# How long an example takes depends on what else the machine does; `timeout` catches a test that hangs.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 # Calls of functions in these rooms whose signature speaks of shapes are checked, see `spoton.shapes`.
 _ROOMS = [f"spoton.{room}" for room in ("prompts", "models", "evaluation", "transfer")]
