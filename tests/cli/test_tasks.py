@@ -119,3 +119,13 @@ def test_a_task_of_the_catalog_without_rows(run: Run, monkeypatch: pytest.Monkey
 
 def raise_download_error(*arguments: object, **others: object) -> None:
     raise DownloadError("no network")
+
+
+def test_each_note_has_a_line_of_its_own(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,mood\n" + "".join(f"t{i},{('up', 'down')[i % 2]}\n" for i in range(20)))
+    shown = run("tasks", "show", str(path)).stdout
+    assert (
+        "., " not in shown
+        and "\n" in shown[shown.index("--target names another.") : shown.index("Targets are")]
+    )

@@ -73,3 +73,10 @@ def test_what_is_no_text_is_not_written_as_python_writes_it(source: str, words: 
     assert (
         fill("{{ tags | join(', ') }} {{ user.name }} {{ tags | length }} {{ 2.5 }}", **row) == "a, b x 2 2.5"
     )
+
+
+def test_messages_end_sentences_once() -> None:
+    with pytest.raises(DataError, match=r"No filter named 'wordwrap'\. Columns"):
+        compile_template("{{ a | wordwrap }}")
+    with pytest.raises(DataError, match=r"is unsafe\. Correct"):
+        fill("{{ a.__class__ }}", a="x")

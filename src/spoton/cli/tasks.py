@@ -107,7 +107,11 @@ def show(
         (f"example {i + 1}", f"{row['input']} [{row['target']}]")
         for i, row in enumerate(document.get("examples", ()))
     ]
-    pairs = [(name, _one_line(value)) for name, value in document.items() if name != "examples"]
+    pairs = [
+        (name, "\n".join(value) if name == "notes" else _one_line(value))
+        for name, value in document.items()
+        if name != "examples"
+    ]
     emit(document, facts([*pairs, *shown]), as_json=json)
 
 

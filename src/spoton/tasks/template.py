@@ -51,7 +51,8 @@ def compile_template(source: str) -> Template:
         raise DataError(f"The template {_shortened(source)} is refused: {error}. Simplify it.") from error
     except TemplateError as error:
         raise DataError(
-            f"The template {_shortened(source)} is not valid Jinja: {error}. Columns are written {{{{ column }}}}."
+            f"The template {_shortened(source)} is not valid Jinja: {_clause(error)}. "
+            "Columns are written {{ column }}."
         ) from error
     except (RecursionError, SyntaxError, MemoryError, ValueError, ArithmeticError) as error:
         # Python refuses the compiled code if it nests too deeply or has numbers of 5,000 digits.
@@ -81,7 +82,14 @@ def render(template: Template, row: Mapping[str, Any]) -> str:
             "The template fails on a row: it is nested too deeply or too large. Simplify it."
         ) from error
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-        raise DataError(f"The template fails on a row: {error}. Correct the template or the row.") from error
+        raise DataError(
+            f"The template fails on a row: {_clause(error)}. Correct the template or the row."
+        ) from error
+
+
+def _clause(error: Exception) -> str:
+    """Returns an error's message without its full stop: Jinja ends some of its messages with one."""
+    return str(error).rstrip(".")
 
 
 def _shortened(source: str) -> str:
