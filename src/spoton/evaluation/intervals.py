@@ -22,6 +22,7 @@ from spoton.tasks.text_metrics import Examples, Labels, Predictions
 
 LEVEL = 0.95
 _RESAMPLES = 1000
+_SAME = 1e-9  # points; differences of decimal scores that are equal on paper vary in the fifteenth digit
 _MIN_TARGETS = 3  # with fewer, no bootstrap shows how much another target may differ
 
 
@@ -199,7 +200,7 @@ def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Inter
     known = differences[np.isfinite(differences)]
     if known.size < 2:
         return Interval(math.nan, math.nan, "paired t", "it takes two seeds that have both sides")
-    if not np.ptp(known):
+    if np.ptp(known) <= _SAME:
         return Interval(math.nan, math.nan, "paired t", "all seeds differ by the same amount")
     bounds = stats.ttest_1samp(known, 0).confidence_interval(level)
     return Interval(float(bounds.low), float(bounds.high), "paired t")
@@ -231,7 +232,7 @@ def unpaired_gain(
     mean: float, std: float, n: int, base: float, base_std: float, base_n: int, level: float = LEVEL
 ) -> Interval:
     """Returns Welch's interval of the difference of two means, given only their standard deviations."""
-    if min(n, base_n) < 2 or not std + base_std > 0:
+    if min(n, base_n) < 2 or not std + base_std > _SAME:
         return Interval(
             math.nan, math.nan, "Welch", "it takes a deviation over two seeds or more on either side"
         )
@@ -317,7 +318,7 @@ def _gain(scores: Sequence[Any]) -> Any:
 
 
 def _interval(low: float, high: float, method: str, rows: int) -> Interval:
-    if high - low > 1e-9:
+    if high - low > _SAME:
         return Interval(low, high, method)
     same = "score the same" if method == "bootstrap" else "differ by the same amount"
     return Interval(

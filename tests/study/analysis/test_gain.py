@@ -74,6 +74,29 @@ def test_a_gain_has_to_exceed_the_deviation_of_either_side(after: list[float], o
     assert found.outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ([50.0, 50.0], [60.0, 60.0], "noise unknown"),  # no noise seen is not no noise
+        ([50.1, 52.3], [60.2, 62.4], "helps"),  # by the deviation of either side, not by an interval
+        ([50.1, 52.3, 51.7], [60.2, 62.4, 61.8], "helps"),  # equal but for the fifteenth digit
+    ],
+)
+def test_equal_gains_have_no_interval_of_no_width(
+    before: list[float], after: list[float], outcome: str
+) -> None:
+    (found,) = changes(arrays({None: before, "a": after}))
+    assert found.outcome == outcome and not found.is_tested
+    assert not found.interval.is_known and math.isnan(found.p_value)
+
+
+def test_two_seeds_with_nearly_equal_gains_are_no_test() -> None:
+    (two,) = changes(arrays({None: [51.2, 54.3], "a": [54.3, 57.39]}))
+    assert two.interval.low > 0 and two.p_value < 0.05 and not two.is_tested
+    (three,) = changes(arrays({None: [51.2, 54.3, 52.0], "a": [54.3, 57.39, 55.0]}))
+    assert three.is_tested
+
+
 def test_means_without_seeds_bring_their_deviation() -> None:
     scores = [Score("x", None, None, 68.7, 1.2, 3), Score("x", "a", None, 74.7, 1.3, 3)]
     (found,) = changes(ScoreArrays.of(scores, ["a"], ["x"]))

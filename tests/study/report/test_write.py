@@ -16,7 +16,8 @@ from fontTools.ttLib import TTFont
 from spoton.errors import StudyError
 from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
-from spoton.study.report.figures.drawing import family_colors
+from spoton.study.report.figures.drawing import SOFT, family_colors
+from spoton.study.report.figures.panels import gain_color
 from spoton.study.results.study_results import StudyResults
 from tests.study.analysis.test_analyse import partial
 from tests.study.analysis.test_start_groups import results as with_families
@@ -206,3 +207,14 @@ def test_starts_are_told_apart_where_families_are_known(tmp_path: Path) -> None:
     assert "| noise | \N{MINUS SIGN}5.0 |" in told and "100 % | 25 %" in told
     _, without = written(made(), tmp_path / "other")
     assert "Is it the relation?" not in without
+
+
+def test_two_seeds_colour_no_interval_and_count_no_p(tmp_path: Path) -> None:
+    """Their gains are often equal by chance, and an interval of no width would leave out zero."""
+    two, three = (analyse(made(seeds=tuple(range(n)))) for n in (2, 3))
+    assert any(one.interval.low > 0 for one in two.changes)
+    assert {gain_color(one) for one in two.changes} == {SOFT}
+    assert len({gain_color(one) for one in three.changes}) > 1
+    page, _ = written(two.results, tmp_path)
+    assert "No pair has the 3 seeds that a test of it takes." in page and "help with p &lt; 0.05" not in page
+    assert "fewer than 3 seeds stay grey" in page and "green or red" not in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 from pathlib import Path
@@ -337,6 +338,14 @@ def test_fractions_next_to_percentages(csv_of: Any) -> None:
 def test_deviations_that_cannot_be(csv_of: Any, std: str) -> None:
     with pytest.raises(DataError, match="line 3: the standard deviation is"):
         imported(csv_of(f"source,target,score,std\nnone,x,50,1\na,x,60,{std}\n"))
+
+
+def test_a_deviation_next_to_a_standard_error_is_refused(csv_of: Any) -> None:
+    table = "source,target,score,std,stderr,n\nnone,x,50,1,0.6,3\na,x,60,,0.6,3\n"
+    with pytest.raises(DataError, match=r"line 2: there is a standard deviation \(1\) and a standard error"):
+        imported(csv_of(table))
+    (_, after) = imported(csv_of(table.replace("50,1,0.6", "50,1,"))).validation
+    assert after.std == pytest.approx(0.6 * math.sqrt(3))  # one of them in each row is clear
 
 
 def test_prompts_without_a_suffix_in_folders_and_of_other_endings(tmp_path: Path) -> None:

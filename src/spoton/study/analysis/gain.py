@@ -17,6 +17,11 @@ from spoton.evaluation.intervals import Interval, paired_gain, unpaired_gain
 from spoton.study.results.score_arrays import Array, Mean, ScoreArrays, known
 
 _DRAWS = 100_000
+_NOISELESS = 1e-9  # points; a smaller deviation is rounding
+
+MIN_TESTED_SEEDS = 3
+"""Seeds that a test of a pair needs. Scores have few distinct values (1/28 of 28 rows), so the gains of two seeds are
+often equal by chance; their deviation, and with it the interval, is then next to nothing."""
 
 
 def error_reduction(score: Array | float, base: Array | float) -> Any:
@@ -47,7 +52,8 @@ class Change:
         error_reduction: Relative error reduction of the means, in percent.
         error_reduction_std: Standard deviation over seeds, each against its own run from scratch; where only means are
             known, propagated from their deviations to first order.
-        beyond_noise: Whether the gain exceeds the standard deviation over seeds of either side; None: unknown.
+        beyond_noise: Whether the gain exceeds the standard deviation over seeds of either side; None: unknown, also if
+            all seeds of both sides score the same, which shows no noise instead of none.
         p_value: Two-sided p-value: of a paired t test over seeds where both sides have the same ones, else of Welch's
             t test; NaN with fewer than two seeds.
         interval: 95 % interval of the gain, by the same test.
@@ -65,6 +71,11 @@ class Change:
     interval: Interval
 
     @property
+    def is_tested(self) -> bool:
+        """Whether interval and p-value rest on enough seeds on both sides to judge the pair by them."""
+        return self.interval.is_known and min(self.score.n, self.scratch.n) >= MIN_TESTED_SEEDS
+
+    @property
     def outcome(self) -> str:
         """`helps`, `hurts`, `within noise`, or `noise unknown` where the noise is unknown."""
         if self.beyond_noise is None:
@@ -78,7 +89,7 @@ class Change:
             **self.score.to_json(), "from_scratch": self.scratch.to_json(), "gain": known(self.gain),
             "error_reduction": known(self.error_reduction), "error_reduction_std": known(self.error_reduction_std),
             "outcome": self.outcome, "p_value": known(self.p_value, 12),
-            "gain_interval": self.interval.to_json(), "compared": self.interval.method,
+            "gain_interval": self.interval.to_json(), "compared": self.interval.method, "tested": self.is_tested,
         }  # fmt: skip
 
 
@@ -135,14 +146,14 @@ def chance_beyond_noise(n: int) -> float:
 def _change(pair: tuple[str, str], score: Mean, scratch: Mean, after: Array, before: Array) -> Change:
     """Returns the change of a pair from its means and its scores by seed `[N]`."""
     gain = score.mean - scratch.mean
-    noise = max(score.std, scratch.std)
+    noise = math.nan if math.isnan(score.std) or math.isnan(scratch.std) else max(score.std, scratch.std)
     spread = Mean.of(error_reduction(after, before)).std
     if math.isnan(spread):
         spread = _propagated(score, scratch)
     interval, p_value = _compared(score, scratch, after, before)
     return Change(
         *pair, score, scratch, gain, float(error_reduction(score.mean, scratch.mean)), spread,
-        beyond_noise=None if math.isnan(score.std) or math.isnan(scratch.std) else abs(gain) > noise,
+        beyond_noise=abs(gain) > noise if noise > _NOISELESS else None,  # NaN is not larger
         p_value=p_value, interval=interval,
     )  # fmt: skip
 
@@ -169,7 +180,7 @@ def _propagated(score: Mean, scratch: Mean) -> float:
 
 
 def _welch(score: Mean, scratch: Mean) -> float:
-    if min(score.n, scratch.n) < 2 or not score.std + scratch.std > 0:
+    if min(score.n, scratch.n) < 2 or not score.std + scratch.std > _NOISELESS:
         return math.nan
     test = stats.ttest_ind_from_stats(
         score.mean, score.std, score.n, scratch.mean, scratch.std, scratch.n, equal_var=False

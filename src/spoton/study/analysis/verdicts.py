@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from spoton.study.analysis.analyse import Analysis, chance
+from spoton.study.analysis.gain import MIN_TESTED_SEEDS
 from spoton.study.analysis.held_out import KEEP
 from spoton.study.analysis.model_tuning import model_tuning, ratio_sentence
 from spoton.study.analysis.source_choices import MethodResult
@@ -101,7 +102,8 @@ def _helps(analysis: Analysis) -> Verdict:
     up = sum(one.gain > 0 for one in pairs)
     outcomes = Counter(one.outcome for one in pairs)
     reductions = analysis.reductions()
-    sure = sum(p < 0.05 and one.gain > 0 for p, one in zip(analysis.p_adjusted, pairs, strict=True))
+    tested = [p for p, one in zip(analysis.p_adjusted, pairs, strict=True) if one.is_tested and one.gain > 0]
+    sure = sum(p < 0.05 for p in tested)
     row = analysis.row("best-by-validation")
     assert row is not None
     told = f"The score is higher than from scratch in {up} of {len(pairs)} pairs"
@@ -115,9 +117,14 @@ def _helps(analysis: Analysis) -> Verdict:
     if judged:
         told += (
             f" Beyond the noise of seeds {outcomes['helps']} of {judged} pairs help and {outcomes['hurts']} hurt"
-            f"{_by_chance(analysis, judged)}; {sure} help{'s' if sure == 1 else ''} with p < 0.05 after correction for "
-            "that many tests."
+            f"{_by_chance(analysis, judged)}"
         )
+        if any(one.is_tested for one in pairs):
+            told += (
+                f"; {sure} help{'s' if sure == 1 else ''} with p < 0.05 after correction for that many tests."
+            )
+        else:
+            told += f". No pair has the {MIN_TESTED_SEEDS} seeds that a test of it takes."
     told += f" Choosing each target's source by validation changes the average score by {_told(row)}."
     if lacking := shortage(analysis):
         return Verdict(question, TOO_LITTLE, told + lacking)

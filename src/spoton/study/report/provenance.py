@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.gain import MIN_TESTED_SEEDS
 from spoton.study.analysis.verdicts import MIN_PAIRS, MIN_SEEDS, MIN_SOURCES, MIN_TARGETS
 from spoton.study.report.parts import Content, Section, Table
 from spoton.tuning.record import versions
@@ -26,7 +27,8 @@ def definitions(analysis: Analysis) -> Section:
         "either side. In the table of "
         "methods: the mean change exceeds its own standard deviation over seeds. p and 95 % "
         "intervals of gains: a paired t "
-        "test where both sides have the same seeds, else Welch's t test; two-sided.",
+        "test where both sides have the same seeds, else Welch's t test; two-sided. A pair with fewer than "
+        f"{MIN_TESTED_SEEDS} seeds counts as significant nowhere: two gains may be equal by chance.",
         f"Verdicts take at least {MIN_SEEDS} seeds on either side (correlations: one), {MIN_SOURCES} "
         f"sources and {MIN_PAIRS} "
         f"pairs; of model tuning, {MIN_TARGETS} targets. Below that the answer is: too little to say.",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spoton.study.analysis.analyse import Analysis, chance, saturated
+from spoton.study.analysis.gain import MIN_TESTED_SEEDS
 from spoton.study.report.figures.heatmaps import CLIP
 from spoton.study.report.findings import deviations
 from spoton.study.report.parts import (
@@ -103,13 +104,14 @@ def gains(analysis: Analysis, figures: Sequence[str]) -> Section:
         "Gain over tuning from scratch, in points, a panel for each target; the same sources in each row."
     )
     if kinds:
-        caption += (
-            f" Lines are 95 % intervals, {' or '.join(words[kind] for kind in sorted(kinds))}; green "
-            "or red where zero is "
-            "outside, and cut off at an arrow."
-        )
-        if max(one.score.n for one in analysis.changes) == 2:
-            caption += " With two seeds they are very wide, which is what two seeds can tell."
+        caption += f" Lines are 95 % intervals, {' or '.join(words[kind] for kind in sorted(kinds))}, cut off at an arrow."
+        if any(one.is_tested for one in analysis.changes):
+            caption += " They are green or red where zero is outside."
+        if any(one.interval.is_known and not one.is_tested for one in analysis.changes):
+            caption += (
+                f" Those of fewer than {MIN_TESTED_SEEDS} seeds stay grey: gains of two seeds may be equal by chance, "
+                "which makes their interval narrow, and otherwise it is very wide."
+            )
         if any(not one.interval.is_known for one in analysis.changes):
             caption += " Hollow points have no interval: a seed is missing, or all seeds gain the same."
     else:

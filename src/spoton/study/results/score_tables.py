@@ -304,6 +304,11 @@ def _score(row: TableRow, source: str | None, options: ReadOptions) -> Score:
 def _deviation(row: TableRow, scale: float, averaged: int | None) -> float | None:
     """Returns the standard deviation over seeds, as given or from the standard error of the mean."""
     std, stderr = _number(row, "std"), _number(row, "stderr")
+    if std is not None and stderr is not None:
+        raise DataError(
+            f"{row.where}: there is a standard deviation ({std:g}) and a standard error ({stderr:g}); expected one of "
+            "them. Leave out the column that is not needed: a deviation is taken as it is."
+        )
     if std is None and stderr is not None:
         if averaged is None:
             raise DataError(

@@ -159,21 +159,21 @@ def _gains(
     known = [(y, change) for y, change in rows if change.interval.is_known]
     axes.hlines(
         [y for y, _ in known], [max(one.interval.low, -edge) for _, one in known],
-        [min(one.interval.high, edge) for _, one in known], colors=[_color(one) for _, one in known], linewidth=1.3,
+        [min(one.interval.high, edge) for _, one in known], colors=[gain_color(one) for _, one in known], linewidth=1.3,
     )  # fmt: skip
     for x, arrow, beyond in (
         (-edge, "<", [(y, one) for y, one in known if one.interval.low < -edge]),
         (edge, ">", [(y, one) for y, one in known if one.interval.high > edge]),
     ):
         axes.scatter(
-            [x] * len(beyond), [y for y, _ in beyond], s=12, marker=arrow, c=[_color(one) for _, one in beyond],
+            [x] * len(beyond), [y for y, _ in beyond], s=12, marker=arrow, c=[gain_color(one) for _, one in beyond],
             clip_on=False, linewidths=0,
         )  # fmt: skip
     for part in [[row] for row in rows] if _has_words(analysis) else [rows]:
         points = axes.scatter(
             [min(max(one.gain, -edge), edge) for _, one in part], [y for y, _ in part], s=16, clip_on=False, zorder=3,
-            facecolors=[_color(one) if one.interval.is_known else "white" for _, one in part],
-            edgecolors=[_color(one) for _, one in part], linewidths=1,
+            facecolors=[gain_color(one) if one.interval.is_known else "white" for _, one in part],
+            edgecolors=[gain_color(one) for _, one in part], linewidths=1,
         )  # fmt: skip
         if len(part) == 1:
             one = part[0][1]
@@ -181,8 +181,10 @@ def _gains(
             drawing.tell(points, words + (f", {one.interval.text()}" if one.interval.is_known else ""))
 
 
-def _color(change: Change) -> str:
-    """Returns green or red where the interval excludes zero."""
+def gain_color(change: Change) -> str:
+    """Returns green or red where the interval excludes zero and rests on enough seeds."""
+    if not change.is_tested:
+        return SOFT
     return _HELPS if change.interval.low > 0 else _HURTS if change.interval.high < 0 else SOFT
 
 
