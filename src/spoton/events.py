@@ -12,9 +12,9 @@ class Progress:
 
     Attributes:
         phase: What is running, in words ("tuning", "zero-shot validation", ...).
-        done: Steps or examples finished.
-        total: Steps or examples in all.
-        unit: "step" or "example".
+        done: Units finished.
+        total: Units in all.
+        unit: What is counted: "step", "example", "cell", "figure".
         loss: Mean training loss of the last step, in nats per target token.
         metric: Name of the task's main metric.
         validation: Its latest value on the validation split, 0 to 100.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from spoton.cli.command import command
 from spoton.cli.options import Json
 from spoton.cli.output import emit, note, stdout, table
+from spoton.cli.progress import live_progress
 
 if TYPE_CHECKING:
     from spoton.study.analysis.analyse import Analysis
@@ -49,9 +51,14 @@ def report(
     json: Json = False,
 ) -> None:
     """Write the report: one HTML file that needs no network, Markdown, figures for papers, tables as CSV."""
+    from spoton.events import Progress
     from spoton.study.report import write_report
 
-    written = write_report(_analysis(folder), out, files=files)
+    with live_progress() as on_event:
+        on_event(Progress("analysing", 0, 1, "study"))
+        found = _analysis(folder)
+        on_event(Progress("analysing", 1, 1, "study"))
+        written = write_report(found, out, files=files, on_event=on_event)
     for path in written[:2]:
         note(f"Wrote {path}")
     for place in sorted({path.parent for path in written[2:]}):
@@ -79,7 +86,14 @@ def _summary(found: Analysis) -> list[Any]:
     parts.append(table(columns, found.by_mean_reduction(), numbers=columns[1:]))
     parts.append("")
     rows = [
-        (row.method, row.metric, row.k, signed(row.absolute), signed(row.relative), f"{row.average.mean:.1f}")
+        (
+            row.method,
+            row.metric,
+            row.k,
+            signed(row.absolute),
+            signed(row.relative),
+            "unknown" if math.isnan(row.average.mean) else f"{row.average.mean:.1f}",
+        )
         for row in found.rows
     ]
     headings = ("method", "similarity", "k", "change", "error reduction %", "average")

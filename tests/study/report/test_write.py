@@ -9,11 +9,14 @@ import io
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fontTools.ttLib import TTFont
+from matplotlib.figure import Figure
 
 from spoton.errors import StudyError
+from spoton.events import Progress
 from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
 from spoton.study.report.figures.drawing import SOFT, family_colors
@@ -101,6 +104,23 @@ def test_figures_are_there_for_page_and_paper(tmp_path: Path) -> None:
         assert {path.stem for path in drawn} == names
         assert all(path.read_bytes().startswith(start) for path in drawn)
         assert all((f"](report_figures/{path.name})" in markdown) == (suffix == ".png") for path in drawn)
+
+
+def test_every_figure_is_announced_and_drawn_once_for_each_format(tmp_path: Path) -> None:
+    """Measuring the canvas takes a drawing of its own, which all formats share."""
+    drawn: list[str] = []
+
+    class Counted(Figure):
+        def draw(self, renderer: Any) -> None:
+            drawn.append(type(renderer).__name__)
+            super().draw(renderer)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("matplotlib.figure.Figure", Counted)
+        events: list[Progress] = []
+        write_report(analyse(made(keys=False)), tmp_path / "report.html", on_event=events.append)
+    assert [(one.phase, one.done, one.total) for one in events] == [("drawing", n, 2) for n in range(3)]
+    assert len(drawn) == 2 * (1 + 4)  # transfer and gains: measured, then page, SVG, PDF and PNG
 
 
 def test_every_table_is_a_csv_file_with_whole_numbers(tmp_path: Path) -> None:

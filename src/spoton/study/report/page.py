@@ -89,7 +89,7 @@ def _block(block: Content, figures: Mapping[str, Drawing], drawn: PageFigures) -
         return f"<p>{html.escape(block)}</p>"
     if isinstance(block, Picture):
         drawing = figures[block.name]
-        element = drawn.element(drawing.write_for_page(), drawing.words, block.caption)
+        element = drawn.element(drawing.write("page"), drawing.words, block.caption)
         return (
             f'<figure id="figure-{block.name}"><div class="wide" tabindex="0">{element}</div>'
             f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"

@@ -104,7 +104,8 @@ def gains(analysis: Analysis, figures: Sequence[str]) -> Section:
         "Gain over tuning from scratch, in points, a panel for each target; the same sources in each row."
     )
     if kinds:
-        caption += f" Lines are 95 % intervals, {' or '.join(words[kind] for kind in sorted(kinds))}, cut off at an arrow."
+        tests = " or ".join(words[kind] for kind in sorted(kinds))
+        caption += f" Lines are 95 % intervals, {tests}, cut off at an arrow."
         if any(one.is_tested for one in analysis.changes):
             caption += " They are green or red where zero is outside."
         if any(one.interval.is_known and not one.is_tested for one in analysis.changes):

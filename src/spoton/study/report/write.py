@@ -5,23 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from spoton.errors import StudyError
+from spoton.events import OnEvent, Progress, silent
 from spoton.files import atomic_write, require_writable
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.report.csv_tables import as_csv, tables_of
 from spoton.study.report.figures import draw_figures
-from spoton.study.report.figures.drawing import FORMATS
+from spoton.study.report.figures.drawing import FORMATS, Format
 from spoton.study.report.markdown import as_markdown
 from spoton.study.report.page import as_html
 from spoton.study.report.sections import sections, title
 
 
-def write_report(analysis: Analysis, out: Path, *, files: bool = True) -> list[Path]:
+def write_report(
+    analysis: Analysis, out: Path, *, files: bool = True, on_event: OnEvent = silent
+) -> list[Path]:
     """Writes `out`, a `.md` copy next to it, figures in `<name>_figures` and tables in `<name>_tables`.
 
     Args:
         analysis: The analysis to report.
         out: The HTML file.
         files: Whether to write figures (SVG, PDF, PNG) and tables (CSV) as separate files.
+        on_event: Called before the first figure and after each one.
 
     Returns:
         The files written, the HTML first.
@@ -36,6 +40,12 @@ def write_report(analysis: Analysis, out: Path, *, files: bool = True) -> list[P
         )
     require_writable(out)
     drawn = draw_figures(analysis)
+    formats: tuple[Format, ...] = ("page", *FORMATS) if files else ("page",)
+    for done, drawing in enumerate(drawn.values()):
+        on_event(Progress("drawing", done, len(drawn), "figure"))
+        for one in formats:
+            drawing.write(one)
+    on_event(Progress("drawing", len(drawn), len(drawn), "figure"))
     parts = sections(analysis, tuple(drawn))
     written: dict[Path, bytes] = {}
     pictures = {}

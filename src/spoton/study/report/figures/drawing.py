@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
-Format = Literal["svg", "pdf", "png"]
+Format = Literal["svg", "pdf", "png", "page"]
+"""`page`: SVG with letters as text, for a page that embeds the font."""
 FORMATS: tuple[Format, ...] = ("svg", "pdf", "png")
+"""The formats of a figure's files."""
 FONT_FAMILY = "DejaVu Sans"
 
 INK, SOFT, LINE = "#1d2733", "#5c6b7a", "#9aa5b1"
@@ -31,6 +34,7 @@ UNCOLORED = "#8c8c8c"
 FONT = 8.5  # points; a page shows them as 11 pixels
 
 _DPI = 200
+_MARGIN = 0.06  # inches
 _LEGEND_ACROSS = 5
 
 
@@ -48,6 +52,7 @@ class Drawing:
     figure: Figure
     words: dict[str, str] = field(default_factory=dict)
     _written: dict[Format, bytes] = field(default_factory=dict)
+    _content: Bbox | None = None
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
         """Adds axes at a position in inches, which may be anywhere: the canvas is cropped to its content."""
@@ -68,27 +73,25 @@ class Drawing:
             self._written[file_format] = self._write(file_format)
         return self._written[file_format]
 
-    def _write(self, file_format: Format, letters: Literal["path", "none"] = "path") -> bytes:
-        dates: dict[Format, dict[str, Any]] = {
-            "svg": {"Date": None},
-            "pdf": {"CreationDate": None},
-            "png": {},
-        }
+    def _write(self, file_format: Format) -> bytes:
+        kind = "svg" if file_format == "page" else file_format
+        undated: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
         data = io.BytesIO()
-        with style(self.name, letters):
+        with style(self.name, "none" if file_format == "page" else "path"):
             self.figure.savefig(
-                data,
-                format=file_format,
-                dpi=_DPI,
-                bbox_inches="tight",
-                pad_inches=0.06,
-                metadata=dates[file_format],
-            )
+                data, format=kind, dpi=_DPI, bbox_inches=self._box(), metadata=undated[kind]
+            )  # fmt: skip
         return data.getvalue()
 
-    def write_for_page(self) -> bytes:
-        """Returns the figure as SVG with letters as text, for a page that embeds the font."""
-        return self._write("svg", letters="none")
+    def _box(self) -> Bbox:
+        """Returns the box of the content in inches, with a margin.
+
+        Measured once: `bbox_inches="tight"` would draw the figure twice for every format.
+        """
+        if self._content is None:
+            self.figure.draw_without_rendering()
+            self._content = self.figure.get_tightbbox().padded(_MARGIN)
+        return self._content
 
 
 @contextmanager
@@ -117,7 +120,7 @@ def canvas(name: str) -> Drawing:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawing = Figure(figsize=(10, 10))
+    drawing = Figure(figsize=(10, 10), dpi=_DPI)
     FigureCanvasAgg(drawing)
     return Drawing(name, drawing)
 

@@ -61,7 +61,7 @@ def transfer_map(analysis: Analysis) -> Drawing:
             _cell(drawing, axes, (t, s), colors((value / CLIP + 1) / 2), _words(change, source, target))
             axes.text(
                 t, s, f"{number(value, sign=True)}{mark(analysis, change)}", ha="center", va="center",
-                fontsize=FONT - 1, color="white" if abs(value) > 0.7 * CLIP else INK,
+                fontsize=FONT - 1, color="white" if abs(value) > 0.7 * CLIP else INK, in_layout=False,
             )  # fmt: skip
     _names(axes, targets, [source_label(analysis, source) for source in sources], top=True)
     axes.set_xlabel("target", labelpad=6)
@@ -137,7 +137,10 @@ def _cell(drawing: Drawing, axes: Axes, place: tuple[int, int], color: object, w
     from matplotlib.patches import Rectangle
 
     x, y = place
-    cell = Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=0.8)
+    # Cells and their numbers are inside the axes, so measuring the canvas can leave them out.
+    cell = Rectangle(
+        (x - 0.5, y - 0.5), 1, 1, facecolor=color, edgecolor="white", linewidth=0.8, in_layout=False
+    )
     axes.add_patch(cell)
     drawing.tell(cell, words)
 
