@@ -99,6 +99,31 @@ def test_a_baseline_that_is_a_mean_is_compared_and_said_to_be_unpaired(
     assert "nan" not in run("study", "analyse", tmp_path / "study").stdout
 
 
+def test_what_cannot_be_chosen_has_a_reason(import_table: Any, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("source,target,score\nnone,x,50\na,x,60\n")
+    import_table("source,target,score\nnone,x,50\nb,x,60\n", "--test", tmp_path / "test.csv")
+    told = run("study", "analyse", tmp_path / "study").stdout
+    assert "nan" not in told and "unknown points" not in told
+    assert "No source can be chosen by validation" in told
+
+
+def test_sources_that_validation_cannot_tell_apart_are_all_advised(
+    import_table: Any, run: Run, tmp_path: Path
+) -> None:
+    import_table("source,target,score\nnone,x,50\na,x,60\nb,x,60\nc,x,55\n")
+    advice = run("study", "analyse", tmp_path / "study", "--json").document["targets"]["x"]["advice"]
+    assert advice.startswith("Try a (+10.0)") and "Validation does not tell it from b." in advice
+
+
+def test_a_report_shows_its_progress(import_table: Any, run: Run, tmp_path: Path) -> None:
+    import_table(ITSELF)
+    ran = run("study", "report", tmp_path / "study", "--out", tmp_path / "r.html", "--no-files", "--json")
+    assert ran.code == 0 and ran.document["files"]
+    lines = ran.stderr.splitlines()
+    assert lines[:2] == ["analysing  study 0/1", "analysing  study 1/1"]
+    assert lines[2] == "drawing  figure 0/2" and "drawing  figure 2/2" in lines
+
+
 def test_an_import_replaces_nothing_unasked(import_table: Any, tmp_path: Path) -> None:
     import_table(ITSELF)
     assert "--replace" in import_table(ITSELF, code=2).stderr

@@ -189,3 +189,21 @@ def test_it_is_told_where_no_prompt_is_worth_its_cost() -> None:
     assert not [line for line in caveats(analyse(made(classical={"cb": best - 0.1}))) if "TF-IDF" in line]
     rows = {row["task"]: row["classical"] for row in analysis_json(found)["candidates"]}
     assert rows == {"cb": pytest.approx(best + 0.1), "rte": 40.0, "cr": None}
+
+
+def test_pairs_of_single_runs_count_for_no_verdict() -> None:
+    """Twelve pairs and more, of which one has the two seeds that a verdict takes."""
+    whole = made(("a", "b", "c", "d", "e"), ("x", "y", "z"), (0, 1))
+    kept = {(None, "x"), ("a", "x")}
+    results = replace(
+        whole,
+        **{
+            split: tuple(
+                one for one in getattr(whole, split) if one.seed == 0 or (one.source, one.target) in kept
+            )
+            for split in ("validation", "test")
+        },
+    )
+    told = verdicts(analyse(results))[0]
+    assert told.answer == "too little to say" and "1 pair (at least 12)" in told.sentence
+    assert verdicts(analyse(whole))[0].answer != "too little to say"

@@ -176,3 +176,16 @@ def test_transfers_that_are_means_are_compared_with_the_mean_of_seeds() -> None:
     grid = ScoreArrays.of(scores, ["a"], ["x"])
     found = SourceChoices.of(grid, grid, {})
     assert found.row("oracle", None, None, found.oracle()).absolute.mean == 9.5
+
+
+def test_a_loss_that_is_unknown_for_one_source_decides_no_tie() -> None:
+    found = tied({("a", "x", 0): 9.0})  # nothing is known of b's
+    assert found.best_by_validation().item() == found.random(3).item() == 65.0
+
+
+def test_seeds_from_scratch_that_no_transfer_has_are_compared_as_a_mean() -> None:
+    grid = arrays({None: [50.0, 52.0, nan, nan], "a": [nan, nan, 60.0, 62.0]})
+    found = SourceChoices.of(grid, grid, {})
+    assert found.row("oracle", None, None, found.oracle()).absolute.mean == 10.0
+    assert grid.unpaired == ("x",) and grid.unmatched == ()
+    assert arrays({None: [50.0, nan], "a": [60.0, 62.0]}).unmatched == ("x",)

@@ -340,6 +340,13 @@ def test_deviations_that_cannot_be(csv_of: Any, std: str) -> None:
         imported(csv_of(f"source,target,score,std\nnone,x,50,1\na,x,60,{std}\n"))
 
 
+def test_fractions_from_scratch_alone(csv_of: Any) -> None:
+    table = "source,target,score\nnone,x,0.5\nnone,y,0.4\na,x,60\na,y,51\n"
+    with pytest.raises(DataError, match="all scores from scratch are between -1 and 1"):
+        imported(csv_of(table))
+    assert imported(csv_of(table), options={"accept_scale": True}).validation[0].score == 0.5
+
+
 def test_a_deviation_next_to_a_standard_error_is_refused(csv_of: Any) -> None:
     table = "source,target,score,std,stderr,n\nnone,x,50,1,0.6,3\na,x,60,,0.6,3\n"
     with pytest.raises(DataError, match=r"line 2: there is a standard deviation \(1\) and a standard error"):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any
+
+import numpy as np
 
 from spoton.study.analysis.analyse import Analysis, learned
 from spoton.study.results.import_results import FINAL_PROMPTS
@@ -36,6 +39,16 @@ def caveats(analysis: Analysis) -> list[str]:
         lines.append(
             f"Seeds of transfer have no run from scratch of their own on {_some(list(reported.unpaired))}: changes are "
             "against the mean from scratch, unpaired, and the noise of that mean is not in their deviation."
+        )
+    if reported.unmatched:
+        lines.append(
+            f"Some seeds of {_some(list(reported.unmatched))} have transfers but no run from scratch: the table of "
+            "methods leaves these seeds out."
+        )
+    if not analysis.choices.targets:
+        lines.append(
+            "No pair has a validation score, a reported score and a score from scratch together, so no source can be "
+            "chosen."
         )
     return lines
 
@@ -96,8 +109,22 @@ def advice(analysis: Analysis, target: str) -> dict[str, Any]:
             "error_reduction": known(change.error_reduction) if change else None,
             "outcome": change.outcome if change else "not compared",
         })  # fmt: skip
-    rows.sort(key=_validation, reverse=True)
-    return {"sources": rows, "advice": _sentence(rows, analysis.results.reported_split)}
+    loss = _losses(analysis, target)
+    order = {row["source"]: (_validation(row), -loss.get(row["source"], math.inf)) for row in rows}
+    rows.sort(key=lambda row: order[row["source"]], reverse=True)
+    tied = {row["source"] for row in rows if order[row["source"]] == order[rows[0]["source"]]}
+    return {"sources": rows, "advice": _sentence(rows, analysis.results.reported_split, tied)}
+
+
+def _losses(analysis: Analysis, target: str) -> dict[str, float]:
+    """Returns each source's mean validation loss over seeds, which breaks ties; without those that lack it."""
+    reported = analysis.reported
+    losses = analysis.choices.loss[:, reported.column[target]]
+    return {
+        source: float(np.nanmean(row))
+        for source, row in zip(reported.sources, losses, strict=True)
+        if np.isfinite(row).any()
+    }
 
 
 def _similarities(analysis: Analysis, target: str) -> dict[str, float]:
@@ -114,7 +141,7 @@ def _similarities(analysis: Analysis, target: str) -> dict[str, float]:
     }
 
 
-def _sentence(rows: list[dict[str, Any]], split: str) -> str:
+def _sentence(rows: list[dict[str, Any]], split: str, tied: Collection[str]) -> str:
     if not rows:
         return "No source has been tried yet."
     helping = [row for row in rows if row["outcome"] == "helps"]
@@ -131,6 +158,9 @@ def _sentence(rows: list[dict[str, Any]], split: str) -> str:
             best = (ahead or rows)[0]
             gain = "" if best["gain"] is None else f" ({best['gain']:+.1f})"
             told = f"Try {best['source']}{gain}, best by validation; whether that is more than noise takes more seeds."
+            if best["source"] in tied and len(tied) > 1:
+                others = ", ".join(row["source"] for row in rows if row["source"] in tied and row is not best)
+                told += f" Validation does not tell it from {others}."
     else:
         told = "No source helps beyond noise: tune from scratch, or add sources."
     nearest = next((row for row in rows if row["similarity_rank"] == 1), None)

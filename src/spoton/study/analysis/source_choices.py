@@ -77,7 +77,8 @@ class SourceChoices:
         seeds: N seeds; (None,) if there are only means over seeds.
         targets: Indices of targets to average over: those with a score from scratch and a source in every seed; without
             such a target, those with both in some seed.
-        loss: `[S, T, N]` validation losses, which break ties; NaN where unknown.
+        loss: `[S, T, N]` validation losses, which break ties; NaN where unknown, and for all sources of a tie if
+            one's is unknown.
     """
 
     chosen_by: Array
@@ -107,16 +108,17 @@ class SourceChoices:
         """
         chosen_by = aligned(validation, reported, validation.transfer)
         both = np.isfinite(chosen_by) & np.isfinite(reported.transfer)
+        chosen_by = np.where(both, chosen_by, np.nan)
         usable = np.isfinite(reported.scratch_or_mean) & both.any(axis=0)
         tried: NDArray[np.bool_] = np.asarray(
             both.any(axis=(0, 1))
         )  # a seed with only runs from scratch is not a study of transfer
         whole = np.flatnonzero(usable[:, tried].all(axis=1)) if tried.any() else np.array([], dtype=np.intp)
         return cls(
-            np.where(both, chosen_by, np.nan), np.where(both, reported.transfer, np.nan),
+            chosen_by, np.where(both, reported.transfer, np.nan),
             np.where(tried[None, :], reported.scratch_or_mean, np.nan), similarity, reported.seeds,
             tuple(int(t) for t in (whole if whole.size else np.flatnonzero(usable.any(axis=1)))),
-            reported.laid_out(losses or {}),
+            _known_in_ties(chosen_by, reported.laid_out(losses or {})),
         )  # fmt: skip
 
     @property
@@ -276,6 +278,16 @@ def aligned(grid: ScoreArrays, like: ScoreArrays, values: Array) -> Array:
     for n, seed in enumerate(like.seeds):
         if seed in grid.seeds:
             result[..., n] = values[..., grid.seeds.index(seed)]
+    return result
+
+
+def _known_in_ties(scores: Array, loss: Array) -> Array:
+    """Returns losses without those of ties in which a source's loss is unknown, so that this does not decide them."""
+    result = loss.copy()
+    for t, n in np.ndindex(*scores.shape[1:]):
+        column = scores[:, t, n]
+        for score in set(column[np.isfinite(column) & np.isnan(loss[:, t, n])].tolist()):
+            result[column == score, t, n] = np.nan
     return result
 
 

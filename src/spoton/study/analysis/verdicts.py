@@ -79,13 +79,15 @@ def shortage(
     Args:
         analysis: The analysis.
         seeds: Number of seeds that it needs.
-        pairs: Number of pairs; None: all that have a score and one from scratch.
+        pairs: Number of pairs; None: all that have a score and one from scratch, of that many seeds if any has.
         sources: Number of sources; None: those of these pairs.
     """
+    most = max((min(one.score.n, one.scratch.n) for one in analysis.changes), default=0)
+    counted = [one for one in analysis.changes if min(one.score.n, one.scratch.n) >= min(seeds, most)]
     there = {
-        "seeds": max((min(one.score.n, one.scratch.n) for one in analysis.changes), default=0),
-        "sources": len({one.source for one in analysis.changes}) if sources is None else sources,
-        "pairs": len(analysis.changes) if pairs is None else pairs,
+        "seeds": most,
+        "sources": len({one.source for one in counted}) if sources is None else sources,
+        "pairs": len(counted) if pairs is None else pairs,
     }
     least = {"seeds": seeds, "sources": MIN_SOURCES, "pairs": MIN_PAIRS}
     lacking = [
@@ -125,7 +127,12 @@ def _helps(analysis: Analysis) -> Verdict:
             )
         else:
             told += f". No pair has the {MIN_TESTED_SEEDS} seeds that a test of it takes."
-    told += f" Choosing each target's source by validation changes the average score by {_told(row)}."
+    if math.isnan(row.absolute.mean):
+        told += (
+            " No source can be chosen by validation: no pair has scores on both splits and one from scratch."
+        )
+    else:
+        told += f" Choosing each target's source by validation changes the average score by {_told(row)}."
     if lacking := shortage(analysis):
         return Verdict(question, TOO_LITTLE, told + lacking)
     if not judged:

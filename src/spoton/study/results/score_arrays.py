@@ -154,12 +154,14 @@ class ScoreArrays:
     def scratch_or_mean(self) -> Array:
         """`[T, N]` scores from scratch; the mean where only that is known, or for comparison with a mean.
 
-        A single seed that is missing among others stays missing.
+        Also the mean where no seed of a transfer has a run from scratch of its own. A single seed that is missing among
+        others stays missing.
         """
         filled = self.scratch.copy()
         for t, target in enumerate(self.targets):
-            seeded = np.isfinite(self.scratch[t][self.is_seeded]).any()
-            fillable = np.isnan(filled[t]) & (~self.is_seeded | (not seeded))
+            tried = np.isfinite(self.transfer[:, t]).any(axis=0)
+            paired = (tried & np.isfinite(self.scratch[t]))[self.is_seeded].any()
+            fillable = np.isnan(filled[t]) & (~self.is_seeded | (not paired))
             filled[t, fillable] = self.cell(None, target).mean
         return filled
 
@@ -171,6 +173,16 @@ class ScoreArrays:
             target
             for t, target in enumerate(self.targets)
             if np.isfinite(self.scratch_or_mean[t][lonely[t]]).any()
+        )
+
+    @cached_property
+    def unmatched(self) -> tuple[str, ...]:
+        """Targets where some seeds of a transfer have a run from scratch and others have none to be compared with."""
+        alone = np.isfinite(self.transfer).any(axis=0) & np.isnan(self.scratch_or_mean)
+        return tuple(
+            target
+            for t, target in enumerate(self.targets)
+            if np.isfinite(self.scratch_or_mean[t]).any() and alone[t].any()
         )
 
     def missing(self, left_out: Collection[tuple[str, str]] = ()) -> list[tuple[str | None, str, int | None]]:

@@ -377,6 +377,12 @@ def _check_scale(
             "percentages. Bring all to one scale, or use --accept-scale if they are right."
         )
     odd = [one for one in scores if 0 < abs(one.score) < 1 and largest[one.target] > 10]
+    bases = [one for one in scores if one.source is None]
+    if bases and len(bases) < len(scores) and all(one in odd for one in bases):
+        raise DataError(
+            f"{path}: all scores from scratch are between -1 and 1, and the others are percentages. Bring all to one "
+            "scale, or use --accept-scale if they are right."
+        )
     return tuple(
         f"{lines[one.source, one.target, one.seed]}: the score is {one.score:g}, while {one.target} reaches "
         f"{largest[one.target]:g}. Is it a fraction?"
