@@ -154,6 +154,22 @@ def test_single_runs_are_not_called_means(tmp_path: Path) -> None:
     assert "| source | target | score | gain |" in markdown
 
 
+@pytest.mark.parametrize(
+    ("n", "told"), [(1, "every score is that of a single run"), (None, "single runs, or means")]
+)
+def test_scores_without_a_seed_are_not_called_means(tmp_path: Path, n: int | None, told: str) -> None:
+    results = made(seeds=(4,))
+    scores = {
+        split: tuple(replace(one, seed=None, n=n) for one in getattr(results, split))
+        for split in ("validation", "test")
+    }
+    _, markdown = written(replace(results, **scores), tmp_path)
+    assert told in markdown.split("## Targets")[0]
+    assert (
+        "± standard deviation" not in markdown and "means over seeds" not in markdown.split("## Targets")[0]
+    )
+
+
 def test_final_prompts_are_named_where_they_stand_for_keys(tmp_path: Path) -> None:
     results = replace(made(), metadata={"name": "theirs", "final_prompts_as_keys": True})
     _, markdown = written(results, tmp_path)

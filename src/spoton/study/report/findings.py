@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from spoton.study.analysis.advice import caveats, targets_without_transfer
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.verdicts import verdicts
@@ -16,7 +18,7 @@ def findings(analysis: Analysis) -> Section:
     if len(seeds) == 1:
         text += f"one seed ({seeds[0]}): every score is that of a single run."
     else:
-        text += f"seeds {', '.join(map(str, seeds))}." if seeds else "scores that are means over seeds."
+        text += f"seeds {', '.join(map(str, seeds))}." if seeds else _without_seeds(analysis)
     text += (
         " Sources, k and checkpoints are chosen by validation scores; test scores are reported."
         if results.reported_split == "test"
@@ -78,8 +80,25 @@ def targets_alone(analysis: Analysis) -> Section:
     return Section("Targets without transfer", [f"{text}.", table])
 
 
+def _without_seeds(analysis: Analysis) -> str:
+    """Returns what scores without a seed are, as far as the table says."""
+    sizes = {one.n for one in analysis.reported.given.values()}
+    if sizes == {1}:
+        return "every score is that of a single run."
+    if 0 in sizes and not any(math.isfinite(one.std) for one in analysis.reported.given.values()):
+        return "scores without a seed: single runs, or means over an unknown number of them."
+    return "scores that are means over seeds."
+
+
 def deviations(analysis: Analysis) -> str:
     """Returns the meaning of a score in words: a single run is not called a mean."""
+    given = analysis.reported.given.values()
+    if not analysis.reported.is_seeded.any() and not any(math.isfinite(one.std) for one in given):
+        return (
+            "scores of single runs"
+            if {one.n for one in given} == {1}
+            else "scores, whose deviations are unknown"
+        )
     if analysis.reported.is_seeded.any() and sum(analysis.reported.is_seeded) == 1:
         return "scores of single runs"
     return "mean ± standard deviation over seeds, and their number"
