@@ -76,32 +76,46 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def table(cells: Path) -> str:
-    """Returns test accuracy by task and size as Markdown: mean and deviation over seeds."""
-    lines = [
-        "| task | rows | majority | TF-IDF | TF-IDF, validation rows too | zero-shot | scratch | transfer | chosen |"
-        " source | seeds |",
-        "|---|" + "--:|" * 8 + "---|--:|",
-    ]
+    """Returns test accuracy by task and size as Markdown: mean and deviation over seeds.
+
+    `adapt` is the arm that it chose by validation. The last two columns are of `experiments/setfit_peer.py`.
+    """
+    columns = (
+        "task", "rows", "majority", "zero-shot", "TF-IDF", "TF-IDF, all rows", "scratch", "transfer", "source",
+        "adapt", "encoder", "SetFit", "seeds",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|---" + "|--:" * 7 + "|---" + "|--:" * 4 + "|"]
     for name in TASKS:
         for size in SIZES:
-            found = [json.loads(path.read_text()) for path in sorted(cells.glob(f"{name}.{size}.*.json"))]
+            found = _read(cells, f"{name}.{size}.[0-9].json")
             if not found:
                 continue
-            arms = ("zero_shot", "prompt_tuning", "transfer")
-            scores = [[one["scores"][arm]["test"] for one in found] for arm in ("classical", *arms)]
-            whole = [one["classical_on_all_rows"]["scores"]["test"][one["metric"]] for one in found]
-            scores.insert(1, whole)
-            scores.append([one["scores"][one["chosen"]]["test"] for one in found])
-            majority = statistics.mean(one["majority"] for one in found)
-            sources = ", ".join(sorted({one["retrieved"][0]["name"] for one in found}))
-            cells_of = " | ".join(map(_spread, scores))
-            lines.append(f"| {name} | {size} | {majority:.1f} | {cells_of} | {sources} | {len(found)} |")
+            scores = {
+                arm: [one["scores"][arm]["test"] for one in found]
+                for arm in ("zero_shot", "classical", "prompt_tuning", "transfer")
+            }
+            all_rows = [one["classical_on_all_rows"]["scores"]["test"][one["metric"]] for one in found]
+            peers = [
+                [one["test"] for one in _read(cells / "setfit", f"{name}.{size}.{arm}.*.json")]
+                for arm in ("encoder", "setfit")
+            ]
+            row = [
+                name, size, f"{statistics.mean(one['majority'] for one in found):.1f}", _spread(scores["zero_shot"]),
+                _spread(scores["classical"]), _spread(all_rows), _spread(scores["prompt_tuning"]),
+                _spread(scores["transfer"]), ", ".join(sorted({one["retrieved"][0]["name"] for one in found})),
+                _spread([one["scores"][one["chosen"]]["test"] for one in found]), *map(_spread, peers), len(found),
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
 
 
+def _read(folder: Path, pattern: str) -> list[Any]:
+    return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
+
+
 def _spread(scores: list[float]) -> str:
-    if len(scores) == 1:
-        return f"{scores[0]:.1f}"
+    if len(scores) < 2:
+        return "".join(f"{score:.1f}" for score in scores)
     return f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f}"
 
 
