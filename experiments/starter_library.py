@@ -24,13 +24,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import claimed
+from experiments.cells import cell_parser, claimed
 from spoton import PromptLibrary, Recipe, SoftPrompt, evaluate, load_model, tune
 from spoton.evaluation.intervals import score_intervals
 from spoton.models import FrozenModel
 from spoton.tasks import Task
 from spoton.tasks.catalog import load_task
-from spoton.tasks.metrics import compute
+from spoton.tasks.majority import best_constant_score
 from spoton.tuning.record import write_record
 
 ROOT = Path(__file__).parents[1]
@@ -86,7 +86,7 @@ def tuned_source(
     record = {
         "task": task.name, "family": task.family, "rows": task.source, "license": task.license, "metric": task.metric,
         "splits": task.splits(), "labels": task.labels, "steps": tuned.steps, "best_step": card.best_step,
-        "majority": best_constant(task), "bare": bare.scores[task.metric],
+        "majority": best_constant_score(task, task.test), "bare": bare.scores[task.metric],
         "test": test.scores[task.metric], "interval": interval.to_json(),
         "uncalibrated": None if test.uncalibrated is None else test.uncalibrated.scores[task.metric],
         "all_scores": scores, "evaluations": [entry for entry in tuned.history if "validation" in entry],
@@ -95,15 +95,6 @@ def tuned_source(
         "model_fingerprint": card.model_fingerprint, "dtype": card.dtype, "cpu_seconds": time.process_time() - began,
     }  # fmt: skip
     return replace(tuned.prompt, card=card), record
-
-
-def best_constant(task: Task) -> float:
-    """Returns the best test score of one answer given to every row."""
-    targets = [row.target for row in task.test]
-    return max(
-        compute(task.metrics, [label] * len(targets), targets, task.labels, examples=task.test)[task.metric]
-        for label in task.labels or ()
-    )
 
 
 def shipped(source: Source, record: dict[str, Any]) -> str:
@@ -178,13 +169,8 @@ def _report(event: Any) -> None:
 
 def main() -> None:
     """Tunes sources, or prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cell_parser(__doc__)
     parser.add_argument("tasks", nargs="*", help="only these")
-    parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
-    parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
-    parser.add_argument("--table", action="store_true", help="print the table of what is done")
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write(table(RECORDS) + "\n")

@@ -26,6 +26,7 @@ from spoton.evaluation.score import label_log_likelihoods
 from spoton.files import atomic_write
 from spoton.models import FrozenModel
 from spoton.tasks.chat import in_chat
+from spoton.tasks.majority import best_constant_score
 from spoton.tasks.metrics import compute
 from spoton.tasks.task_info import Form
 
@@ -181,7 +182,7 @@ def cell(model: FrozenModel, task: Task, *, tuned: bool) -> dict[str, Any]:
             score_intervals(task.metrics, said, examples, task.labels)[task.metric].to_json()
             for said in (plain, balanced)
         ],
-        "one_label": max(score([label] * len(targets)) for label in labels), "rows": len(examples),
+        "one_label": best_constant_score(task, examples), "rows": len(examples),
         "example": examples[0].input, "recipe": RECIPE if tuned else None, "truncated": encoded.truncated,
         "seconds": time.monotonic() - began,
     }  # fmt: skip

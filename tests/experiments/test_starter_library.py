@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from experiments.starter_library import RECIPE, SOURCES, Source, best_constant, shipped, table, tuned_source
-from spoton.tasks import Example
+from experiments.starter_library import RECIPE, SOURCES, Source, shipped, table, tuned_source
 from spoton.tasks.catalog import list_tasks
 from tests.tiny import tiny, toy_task
 
@@ -25,12 +24,6 @@ def test_a_source_ships_if_it_is_learned_and_may_be_passed_on() -> None:
     assert shipped(Source("sst2", 1), record()) == ""
     assert shipped(Source("sst2", 1), record(test=54.9)) == "+4.9 points to the best constant answer"
     assert shipped(Source("sick", 1, "not for commercial use"), record()) == "not for commercial use"
-
-
-def test_the_best_constant_answer_is_that_of_the_test_rows() -> None:
-    rows = tuple(Example("x", label) for label in ("yes", "no", "no", "no"))
-    task = toy_task(train=rows[:1] * 9, test=rows)
-    assert best_constant(task) == 75.0  # although every training row says yes
 
 
 def test_every_source_is_a_task_of_the_catalog_and_no_bias_probe() -> None:

@@ -21,8 +21,9 @@ from spoton.tasks.metrics import compute, resampled_scores
 from spoton.tasks.text_metrics import Examples, Labels, Predictions
 
 LEVEL = 0.95
+ROUNDING = 1e-9
+"""In points: a difference or deviation up to this is rounding, since decimal scores vary in the fifteenth digit."""
 _RESAMPLES = 1000
-_SAME = 1e-9  # points; differences of decimal scores that are equal on paper vary in the fifteenth digit
 _MIN_TARGETS = 3  # with fewer, no bootstrap shows how much another target may differ
 
 
@@ -200,7 +201,7 @@ def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Inter
     known = differences[np.isfinite(differences)]
     if known.size < 2:
         return Interval(math.nan, math.nan, "paired t", "it takes two seeds that have both sides")
-    if np.ptp(known) <= _SAME:
+    if np.ptp(known) <= ROUNDING:
         return Interval(math.nan, math.nan, "paired t", "all seeds differ by the same amount")
     bounds = stats.ttest_1samp(known, 0).confidence_interval(level)
     return Interval(float(bounds.low), float(bounds.high), "paired t")
@@ -232,7 +233,7 @@ def unpaired_gain(
     mean: float, std: float, n: int, base: float, base_std: float, base_n: int, level: float = LEVEL
 ) -> Interval:
     """Returns Welch's interval of the difference of two means, given only their standard deviations."""
-    if min(n, base_n) < 2 or not std + base_std > _SAME:
+    if min(n, base_n) < 2 or not std + base_std > ROUNDING:
         return Interval(
             math.nan, math.nan, "Welch", "it takes a deviation over two seeds or more on either side"
         )
@@ -318,7 +319,7 @@ def _gain(scores: Sequence[Any]) -> Any:
 
 
 def _interval(low: float, high: float, method: str, rows: int) -> Interval:
-    if high - low > _SAME:
+    if high - low > ROUNDING:
         return Interval(low, high, method)
     same = "score the same" if method == "bootstrap" else "differ by the same amount"
     return Interval(

@@ -274,7 +274,7 @@ def method_of(name: str) -> Option:
 
 def chance(analysis: Analysis) -> float:
     """Returns the share of pairs beyond noise if nothing differed, for the most frequent number of seeds."""
-    sizes = [min(one.score.n, one.scratch.n) for one in analysis.changes if one.beyond_noise is not None]
+    sizes = [one.seeds for one in analysis.changes if one.beyond_noise is not None]
     return chance_beyond_noise(max(set(sizes), key=sizes.count)) if sizes else math.nan
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from spoton.evaluation.intervals import Interval, paired_gain, unpaired_gain
+from spoton.evaluation.intervals import ROUNDING, Interval, paired_gain, unpaired_gain
 from spoton.study.results.score_arrays import Array, Mean, ScoreArrays, known
 
 _DRAWS = 100_000
-_NOISELESS = 1e-9  # points; a smaller deviation is rounding
 
 MIN_TESTED_SEEDS = 3
 """Seeds that a test of a pair needs. Scores have few distinct values (1/28 of 28 rows), so the gains of two seeds are
@@ -71,9 +70,14 @@ class Change:
     interval: Interval
 
     @property
+    def seeds(self) -> int:
+        """Number of seeds that both sides have at least."""
+        return min(self.score.n, self.scratch.n)
+
+    @property
     def is_tested(self) -> bool:
         """Whether interval and p-value rest on enough seeds on both sides to judge the pair by them."""
-        return self.interval.is_known and min(self.score.n, self.scratch.n) >= MIN_TESTED_SEEDS
+        return self.interval.is_known and self.seeds >= MIN_TESTED_SEEDS
 
     @property
     def outcome(self) -> str:
@@ -153,7 +157,7 @@ def _change(pair: tuple[str, str], score: Mean, scratch: Mean, after: Array, bef
     interval, p_value = _compared(score, scratch, after, before)
     return Change(
         *pair, score, scratch, gain, float(error_reduction(score.mean, scratch.mean)), spread,
-        beyond_noise=abs(gain) > noise if noise > _NOISELESS else None,  # NaN is not larger
+        beyond_noise=abs(gain) > noise if noise > ROUNDING else None,  # NaN is not larger
         p_value=p_value, interval=interval,
     )  # fmt: skip
 
@@ -180,7 +184,7 @@ def _propagated(score: Mean, scratch: Mean) -> float:
 
 
 def _welch(score: Mean, scratch: Mean) -> float:
-    if min(score.n, scratch.n) < 2 or not score.std + scratch.std > _NOISELESS:
+    if min(score.n, scratch.n) < 2 or not score.std + scratch.std > ROUNDING:
         return math.nan
     test = stats.ttest_ind_from_stats(
         score.mean, score.std, score.n, scratch.mean, scratch.std, scratch.n, equal_var=False

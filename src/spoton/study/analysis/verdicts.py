@@ -82,8 +82,8 @@ def shortage(
         pairs: Number of pairs; None: all that have a score and one from scratch, of that many seeds if any has.
         sources: Number of sources; None: those of these pairs.
     """
-    most = max((min(one.score.n, one.scratch.n) for one in analysis.changes), default=0)
-    counted = [one for one in analysis.changes if min(one.score.n, one.scratch.n) >= min(seeds, most)]
+    most = max((one.seeds for one in analysis.changes), default=0)
+    counted = [one for one in analysis.changes if one.seeds >= min(seeds, most)]
     there = {
         "seeds": most,
         "sources": len({one.source for one in counted}) if sources is None else sources,
