@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import claimed
+from experiments.cells import cell_parser, claimed
 from spoton import Recipe, load_model, tune
 from spoton.models import FrozenModel
 from spoton.tasks import Task
@@ -151,17 +151,12 @@ def table(cells: Path, steps: int) -> str:
 
 def main() -> None:
     """Runs cells, or prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
+    parser = cell_parser(__doc__)
     parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--steps", nargs="+", type=int, default=[100, 300, 1000])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
-    parser.add_argument("--table", action="store_true", help="print the results that are there")
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write("\n\n".join(table(arguments.cells, n) for n in arguments.steps) + "\n")

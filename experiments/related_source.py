@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.cells import claimed
+from experiments.cells import cell_parser, claimed, spread
 from spoton import Recipe, evaluate, load_model, tune
 from spoton.evaluation.calibration import fit_calibration, gold_indices
 from spoton.models import FrozenModel
@@ -125,23 +124,14 @@ def table(cells: Path) -> str:
             if not found:
                 continue
             before = next((f"{one['untuned']['calibrated']:.1f}" for one in found if one["untuned"]), "")
-            scores = [_spread([one[key] for one in found]) for key in ("test", "uncalibrated")]
+            scores = [spread([one[key] for one in found]) for key in ("test", "uncalibrated")]
             lines.append(f"| {target} | {start} | {before} | {' | '.join(scores)} | {len(found)} |")
     return "\n".join(lines)
 
 
-def _spread(scores: list[float]) -> str:
-    if len(scores) == 1:
-        return f"{scores[0]:.1f}"
-    return f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f}"
-
-
 def main() -> None:
     """Runs cells, or prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
+    parser = cell_parser(__doc__)
     parser.add_argument(
         "--library", type=Path, help="folder of the source prompts; not given: the starter library"
     )
@@ -149,8 +139,6 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
-    parser.add_argument("--table", action="store_true", help="print the results that are there")
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write(table(arguments.cells) + "\n")

