@@ -7,6 +7,7 @@ TORCH_FLAGS ?=
 TESTS ?=
 
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 INSTALLED := $(VENV)/.installed
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
@@ -15,10 +16,15 @@ BENCH ?=
 
 setup: $(INSTALLED)
 
-# torch comes first and alone: it is by far the largest download, and the one whose build is chosen per machine.
-$(INSTALLED): pyproject.toml constraints.txt
+# What a user gets from `pip install .`. torch comes first and alone: it is by far the largest download, and the one whose
+# build is chosen per machine.
+$(CORE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(TORCH_FLAGS) "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	touch $@
+
+$(INSTALLED): $(CORE)
 	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,docs,metrics,ray,peft,serve,lm-eval]"
 	touch $@
 
@@ -47,7 +53,7 @@ tutorial: setup
 DEMO := news_sentiment --train-size 100 --validation-size 50 --test-size 200 --steps 40 --evaluate-every 5 --seeds 3 \
 	--library starter
 
-demo: setup
+demo: $(CORE)
 	mkdir -p build/demo
 	$(BIN)/spoton adapt $(DEMO) --out build/demo/prompt.safetensors --json > build/demo/result.json
 	@$(BIN)/python -c "import json; print('\n' + json.load(open('build/demo/result.json'))['verdict'])"

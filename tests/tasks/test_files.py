@@ -197,6 +197,10 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         load_task_file(tmp_path / "gone.csv")
     with pytest.raises(DataError, match="a folder"):
         load_task_file(tmp_path)
+    (tmp_path / "a.csv").write_text("text,label\nfine,x\n")
+    for files in ({"path": "n" * 300}, {"path": tmp_path / "a.csv", "test": Path("n" * 300)}):
+        with pytest.raises(DataError, match="Cannot read nnn.*too long"):
+            load_task_file(**files)
 
 
 def test_a_split_without_the_target_column(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from spoton.errors import DataError, DownloadError
@@ -47,6 +48,19 @@ def test_its_name_is_a_task(file: Path) -> None:
     }
     assert resolve_task("my_reviews", task_files=[file], seed=1).test != task.test
     assert load_task("my_reviews", own=[read_definition(file)]) == task
+
+
+def test_sheets_of_its_workbook_that_are_not_read_are_told(file: Path) -> None:
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet("June")):
+        sheet.append(["title", "body", "stars"])
+        for i in range(40):
+            sheet.append([f"t{i}", f"b{i}", (1, 5)[i % 2]])
+    book.save(file.parent / "reviews.xlsx")
+    rewritten(file, "data/reviews.csv", "reviews.xlsx")
+    heard: list[str] = []
+    assert sum(resolve_task("my_reviews", task_files=[file], on_message=heard.append).splits().values()) == 40
+    assert ["'June' is not" in note for note in heard] == [True]
 
 
 def test_a_validation_file_is_kept_apart(file: Path) -> None:

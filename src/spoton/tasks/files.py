@@ -60,10 +60,7 @@ def read_rows(
     Raises:
         DataError: The file is missing, empty, of an unknown kind, or cannot be decoded or parsed.
     """
-    if path.is_dir() or not path.exists():
-        raise DataError(
-            f"{path} is {'a folder' if path.is_dir() else 'not there'}. Give the path of a data file."
-        )
+    require_file(path)
     data, suffix = file_content(path)
     if data.startswith(b"PAR1") or (suffix == ".parquet" and data):
         rows = _read_parquet(data, path)
@@ -74,6 +71,20 @@ def read_rows(
     if not rows:
         raise DataError(f"{path} is empty: it has no rows. Give a file with examples.")
     return rows
+
+
+def require_file(path: Path) -> None:
+    """Checks that a path may be a data file.
+
+    Raises:
+        DataError: It is a folder, does not exist, or cannot be looked up, such as a name that is too long.
+    """
+    try:
+        wrong = "a folder" if path.is_dir() else None if path.exists() else "not there"
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {reason(error)}.") from error
+    if wrong:
+        raise DataError(f"{path} is {wrong}. Give the path of a data file.")
 
 
 def file_content(path: Path) -> tuple[bytes, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from spoton.errors import DataError
 from spoton.files import sha256_of_file, sha256_of_text
 from spoton.tasks.data_spec import DataSpec
-from spoton.tasks.files import SUFFIXES, read_rows
+from spoton.tasks.files import SUFFIXES, read_rows, require_file
 from spoton.tasks.stored.load import load_stored
 from spoton.tasks.tabular import task_from_rows
 from spoton.tasks.task import Task
@@ -51,9 +51,10 @@ def load_task_file(
     """
     chosen = DataSpec.of(spec, options)
     given = {"train": Path(path), "validation": chosen.validation, "test": chosen.test}
-    return _load(
-        Path(path), {split: [file] for split, file in given.items() if file is not None}, chosen, on_message
-    )
+    files = {split: [file] for split, file in given.items() if file is not None}
+    for [file] in files.values():
+        require_file(file)
+    return _load(Path(path), files, chosen, on_message)
 
 
 def load_task_folder(

@@ -11,6 +11,7 @@ from typing import get_args
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks.archives import ARCHIVES, archive_rows
+from spoton.tasks.excel import unheard
 from spoton.tasks.files import read_rows
 from spoton.tasks.hub import hub_rows
 from spoton.tasks.t5_text import RawRow
@@ -47,7 +48,7 @@ def find_rows(
         info: The task.
         data_dir: Folder with `<task>/<split>.jsonl`. Default: the environment variable SPOTON_DATA_DIR.
         max_rows: Most rows of a split to take from the Hub.
-        on_message: Called before the download of an archive starts.
+        on_message: Called before the download of an archive starts, and with notes on a task's own files.
 
     Raises:
         DataError: The folder is missing, or its files cannot be used.
@@ -55,7 +56,8 @@ def find_rows(
     """
     if info.data_files:
         own = {split: Path(file) for split, file in info.data_files.items()}
-        return Rows({split: read_rows(file) for split, file in own.items()}, f"file:{own['train'].name}")
+        rows = {split: read_rows(file, on_note=on_message or unheard) for split, file in own.items()}
+        return Rows(rows, f"file:{own['train'].name}")
     found = _from_folder(info, data_dir)
     if found is not None:
         return found

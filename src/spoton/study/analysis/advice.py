@@ -10,7 +10,7 @@ import numpy as np
 
 from spoton.study.analysis.analyse import Analysis, learned
 from spoton.study.results.import_results import FINAL_PROMPTS
-from spoton.study.results.score_arrays import ScoreArrays, known
+from spoton.study.results.score_arrays import ScoreArrays, is_pair, known
 
 _SHOWN = 6
 
@@ -137,7 +137,7 @@ def _similarities(analysis: Analysis, target: str) -> dict[str, float]:
     return {
         source: float(found.values[places[source], places[target]])
         for source in analysis.results.sources
-        if source in places and source != target
+        if source in places and is_pair(source, target)
     }
 
 

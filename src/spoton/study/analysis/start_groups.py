@@ -18,7 +18,7 @@ import numpy as np
 
 from spoton.evaluation.intervals import Interval, hierarchical
 from spoton.study.analysis.source_choices import aligned
-from spoton.study.results.score_arrays import Array, ScoreArrays, known
+from spoton.study.results.score_arrays import Array, ScoreArrays, is_pair, known
 from spoton.study.results.study_results import NOISE, SCRATCH, StudyResults, TransferRun
 from spoton.transfer.speed import speed
 
@@ -135,7 +135,7 @@ def members(results: StudyResults, group: StartKind, target: str) -> list[str]:
     return [
         source
         for source in results.sources
-        if source != target
+        if is_pair(source, target)
         and results.families.get(source)
         and (results.families[source] == family) == (group == "related sources")
         and results.learned_sources.get(source) is not False
