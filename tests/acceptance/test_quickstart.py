@@ -1,6 +1,6 @@
 """The README, line by line as a user types it: real model, real processes, an empty folder, a small CSV.
 
-Only steps, and the sizes of the study's file, are cut down, and `--json` added; every flag of the README is used as it
+Only steps, rows, and the sizes of the study's file are cut down, and `--json` added; every flag of the README is used as it
 stands there.
 """
 
@@ -29,8 +29,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(1200)]
 README = CHECKOUT / "README.md"
 LINES = [line for line in commands(README, "spoton") if line != "spoton serve"]  # which ends with Ctrl-C only
 SMALLER = {
-    "adapt": ("--steps", "6", "--key-step", "3", "--evaluate-every", "3", "--batch-size", "4"),
-    "doctor": ("--batch-size", "2"),
+    "adapt news_sentiment": ("--train-size", "8", "--validation-size", "4", "--test-size", "4"),
+    "adapt reviews.csv": ("--steps", "6", "--key-step", "3", "--evaluate-every", "3", "--batch-size", "4"),
+    "doctor reviews.csv": ("--batch-size", "2"),
 }
 # As a user would edit the file that `spoton study new` writes; all kinds of cells stay.
 SMALLER_STUDY = (
@@ -77,9 +78,9 @@ def ran(folder: Path) -> Done:
     done: Done = {}
     for line in LINES:
         arguments = words(line)[1:]
-        arguments += [*SMALLER.get(arguments[0], ()), "--json"]
-        done[" ".join(words(line)[1:3])] = subprocess.run(
-            [sys.executable, "-m", "spoton", *arguments],
+        name = " ".join(arguments[:2])
+        done[name] = subprocess.run(
+            [sys.executable, "-m", "spoton", *arguments, *SMALLER.get(name, ()), "--json"],
             cwd=folder, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if words(line)[1:3] == ["study", "new"]:
@@ -114,6 +115,12 @@ def test_adapt_compares_and_retrieves_from_the_starter_library(ran: Done) -> Non
     (source,) = document["retrieved"]
     listed = {prompt["name"] for prompt in strict(ran["library list"].stdout)}
     assert source["name"] in listed and -1 <= source["similarity"] <= 1
+
+
+def test_nothing_is_tuned_for_the_first_result(ran: Done, folder: Path) -> None:
+    document = strict(ran["adapt news_sentiment"].stdout)
+    assert document["scores"].keys() == {"zero_shot", "transfer", "classical"}
+    assert SoftPrompt.load(folder / "first.safetensors").card.parents
 
 
 def test_adapt_leaves_prompt_record_and_curves_and_nothing_else(ran: Done, folder: Path) -> None:

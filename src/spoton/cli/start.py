@@ -1,16 +1,18 @@
-"""Where the installed command starts. It handles interrupts before it imports anything else."""
+"""Where the installed command starts. Interrupts and threads are set up before anything else is imported."""
 
 from __future__ import annotations
 
 import sys
 
 from spoton.cli.signals import exit_code, ignore_interrupts, interrupt_on_signals
+from spoton.cli.threads import share_busy_cores
 
 
 def main() -> None:
     """Entry point of the installed command."""
     try:
         interrupt_on_signals()
+        share_busy_cores()
         from spoton.cli.app import app
         from spoton.cli.output import use_real_streams
 

@@ -24,7 +24,7 @@ _RETRIES = 3
 # and shows them in its dashboard, so none of them is secret; a node that needs a token has to have its own.
 _PASSED_ON = (
     "SPOTON_CACHE", "SPOTON_DATA_DIR", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",
-    "HF_DATASETS_OFFLINE",
+    "HF_DATASETS_OFFLINE", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY",
 )  # fmt: skip
 
 
