@@ -1,7 +1,7 @@
 """The README, line by line as a user types it: real model, real processes, an empty folder, a small CSV.
 
-Only steps, rows, and the sizes of the study's file are cut down, and `--json` added; every flag of the README is used as it
-stands there.
+Only steps, rows, and the sizes of the study's file are cut down, and `--json` added; every flag of the README is used
+as it stands there.
 """
 
 from __future__ import annotations

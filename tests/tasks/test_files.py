@@ -199,7 +199,7 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         load_task_file(tmp_path)
     (tmp_path / "a.csv").write_text("text,label\nfine,x\n")
     for files in ({"path": "n" * 300}, {"path": tmp_path / "a.csv", "test": Path("n" * 300)}):
-        with pytest.raises(DataError, match="Cannot read nnn.*too long"):
+        with pytest.raises(DataError, match=r"Cannot read nnn.*too long"):
             load_task_file(**files)
 
 
