@@ -1,10 +1,11 @@
 """How long should a thread spin for the others? The same scoring with several waits, alone and next to a busy program.
 
 libgomp, the OpenMP of torch's builds for Linux, lets a thread that has done its share of a matrix product spin
-before it sleeps (`GOMP_SPINCOUNT`). On a machine that other programs use, it spins on the very core that the slower thread waits
-for. Each run is a process of its own, since the variable is read when torch is loaded; the runs take turns. The
-neighbour is one process that computes without end, in a session of its own, as Linux schedules sessions. Only sensible
-on two cores that do nothing else. Writes `docs/experiments/busy_machine.json` and the table in `docs/performance.md`.
+before it sleeps (`GOMP_SPINCOUNT`). On a machine that other programs use, it spins on the very core that the slower
+thread waits for. Each run is a process of its own, since the variable is read when torch is loaded; the runs alternate.
+The neighbour is one process that computes without end, in a session of its own, as Linux schedules sessions. Only
+sensible on two cores that do nothing else. Writes `docs/experiments/busy_machine.json` and the table in
+`docs/performance.md`.
 
     python -m experiments.busy_machine --rounds 3
 """

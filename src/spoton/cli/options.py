@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from spoton.cli.output import note, quiet_stdout
+from spoton.cli.threads import keep_within_quota
 
 if TYPE_CHECKING:
     from spoton.models import FrozenModel
@@ -146,6 +147,7 @@ class ModelOptions:
         """
         from spoton.models import engine_for, load_model
 
+        keep_within_quota()
         name = self.model or (prompt.card.model if prompt else DEFAULT_MODEL)
         with quiet_stdout():
             model = load_model(

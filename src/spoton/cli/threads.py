@@ -1,4 +1,4 @@
-"""How long a thread waits awake for the others of its matrix product."""
+"""How many threads share a matrix product, and how long those that are done first wait awake for the others."""
 
 from __future__ import annotations
 
@@ -19,3 +19,16 @@ def share_busy_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+
+
+def keep_within_quota() -> None:
+    """Lowers the number of torch's threads to the processors' worth of time that this process may use.
+
+    A container may be limited to two processors of sixty-four (`docker run --cpus 2`); torch counts them all, and the
+    kernel then stops every thread for most of the time. Does nothing if OMP_NUM_THREADS is set.
+    """
+    import torch
+    from joblib import cpu_count  # knows the quotas of control groups
+
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(min(torch.get_num_threads(), cpu_count()))

@@ -55,9 +55,9 @@ def find_rows(
         DownloadError: No source has the rows; the message says how to get them.
     """
     if info.data_files:
-        own = {split: Path(file) for split, file in info.data_files.items()}
-        rows = {split: read_rows(file, on_note=on_message or unheard) for split, file in own.items()}
-        return Rows(rows, f"file:{own['train'].name}")
+        own = {str(split): Path(file) for split, file in info.data_files.items()}
+        read = {split: read_rows(file, on_note=on_message or unheard) for split, file in own.items()}
+        return Rows(read, f"file:{own['train'].name}")
     found = _from_folder(info, data_dir)
     if found is not None:
         return found
