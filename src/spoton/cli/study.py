@@ -13,6 +13,7 @@ from spoton.cli.command import command
 from spoton.cli.options import Json
 from spoton.cli.output import emit, facts, note, quiet_stdout, stdout, table
 from spoton.cli.progress import live_progress
+from spoton.cli.threads import keep_within_quota
 
 if TYPE_CHECKING:
     from spoton.study.plan.estimate import Estimate
@@ -115,6 +116,7 @@ def _show_plan(cell_runner: CellRunner, workers: int, json: bool) -> None:
     from spoton.study.plan.machine import share_of
     from spoton.study.run.scheduler import status_of, write_plan
 
+    keep_within_quota()
     with quiet_stdout():
         cells = cell_runner.cells()
         share = share_of(workers, on_gpu=cell_runner.model.device.type == "cuda")
@@ -194,6 +196,7 @@ def run(
     from spoton.study.run.ray_executor import OnRay
     from spoton.study.run.scheduler import run_cells
 
+    keep_within_quota()
     with live_progress() as on_event:
         cell_runner = CellRunner(folder, placement=Placement(device, device_map, compile), on_message=note)
         cells = cell_runner.cells()

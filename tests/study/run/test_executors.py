@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from spoton.events import silent
-from spoton.study.plan.machine import own_cores, share_of
+from spoton.study.plan.machine import own_cores, share_of, threads_of_worker
 from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import InProcess, Processes, attempt, local_executor
 from tests.study.small import MakeStudy
@@ -41,6 +42,16 @@ def test_workers_beyond_the_cores_take_turns() -> None:
     assert share_of(1, on_gpu=False) == (1, torch.get_num_threads())
     assert share_of(50 * cores, on_gpu=False).at_once == cores
     assert share_of(50 * cores, on_gpu=False).threads >= 1
+
+
+def test_workers_share_the_quota_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("spoton.study.plan.machine.own_cores", lambda: list(range(64)))
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib takes it for a quota of one processor
+    assert share_of(4, on_gpu=False) == (1, 1)
+    assert threads_of_worker(16, 4) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads_of_worker(16, 4) == 3
 
 
 def test_threads_are_given_back(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
+from joblib import cpu_count
 
 
 class Share(NamedTuple):
@@ -50,11 +51,18 @@ def share_of(workers: int, *, on_gpu: bool) -> Share:
         return Share(min(workers, max(1, torch.cuda.device_count())), torch.get_num_threads())
     if workers == 1:  # cells run in this process, with the threads that it has
         return Share(1, torch.get_num_threads())
-    cores = len(own_cores())
-    return Share(min(workers, cores), threads_of_worker(max(1, cores // workers)))
+    cores = min(len(own_cores()), cpu_count())
+    return Share(min(workers, cores), threads_of_worker(max(1, cores // workers), workers))
 
 
-def threads_of_worker(cores: int) -> int:
-    """Returns the number of threads for a worker with this many cores; OMP_NUM_THREADS decides if it is set."""
+def threads_of_worker(cores: int, workers: int) -> int:
+    """Returns the number of threads for one of several workers; OMP_NUM_THREADS decides if it is set.
+
+    Args:
+        cores: Number of cores that the worker may run on.
+        workers: Number of workers, which share the processors' worth of time that a container may use.
+    """
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() and int(asked) > 0 else max(1, cores)
+    if asked.isdecimal() and int(asked) > 0:
+        return int(asked)
+    return max(1, min(cores, -(-int(cpu_count()) // workers)))

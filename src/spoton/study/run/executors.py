@@ -164,7 +164,7 @@ def _take_share(number: int, workers: int, placement: Placement) -> None:
     own = cores[number % len(cores) :: workers]
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, own)
-    torch.set_num_threads(threads_of_worker(len(own)))
+    torch.set_num_threads(threads_of_worker(len(own), workers))
 
 
 def _end_with(parent: int) -> None:
