@@ -17,6 +17,7 @@ import pytest
 from spoton.errors import DataError
 from spoton.evaluation.baseline import classical
 from spoton.tasks import Task, load_files, load_task_file, load_task_folder
+from spoton.tasks.stored import store
 from spoton.tasks.stored.rows import StoredRows, target_counts
 from spoton.tasks.stored.store import ROWS
 
@@ -96,6 +97,16 @@ def test_every_kind_of_file_gives_the_same_task(
     small, large = both(monkeypatch, write(tmp_path / f"reviews{suffix}", rows(0)))
     same(small, large)
     assert len(small.notes) == 3  # rows dropped, labels guessed, contradictions
+
+
+def test_rows_are_the_same_over_blocks_and_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_ROWS_AT_ONCE", 16)
+    monkeypatch.setattr(store, "_SORTED_AT_ONCE", 7)
+    small, large = both(monkeypatch, write(tmp_path / "reviews.csv", rows(0)))
+    same(small, large)
+    assert isinstance(large.train, StoredRows)
+    parts = list(large.train.store.parts_in_order(large.train.rows))
+    assert parts == [(row.input.encode(), row.target.encode()) for row in small.train]
 
 
 @pytest.mark.parametrize("seed", range(6))
