@@ -261,8 +261,11 @@ def test_the_end_finishes_what_is_in_flight_and_refuses_the_rest(name: str, tmp_
             reader.start()
             assert begun.wait(30)
             process.send_signal(signal.Signals[name])
-            time.sleep(0.3)
+            end = time.monotonic() + 30
             refused = client.post("/v1/classify", json=ROW)
+            while refused.status_code == 200 and time.monotonic() < end:  # the signal has not arrived yet
+                time.sleep(0.02)
+                refused = client.post("/v1/classify", json=ROW)
             assert refused.status_code == 503 and refused.json()["error"]["code"] == "shutting_down"
             assert client.get("/health").status_code == 503
         reader.join(60)
