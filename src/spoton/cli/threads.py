@@ -28,7 +28,7 @@ def keep_within_quota() -> None:
     kernel then stops every thread for most of the time. Does nothing if OMP_NUM_THREADS is set.
     """
     import torch
-    from joblib import cpu_count  # knows the quotas of control groups
 
-    if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(min(torch.get_num_threads(), cpu_count()))
+    from spoton.study.plan.machine import threads_of_worker
+
+    torch.set_num_threads(threads_of_worker(torch.get_num_threads(), workers=1))

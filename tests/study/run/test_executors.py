@@ -46,7 +46,6 @@ def test_workers_beyond_the_cores_take_turns() -> None:
 
 def test_workers_share_the_quota_of_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("spoton.study.plan.machine.own_cores", lambda: list(range(64)))
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib takes it for a quota of one processor
     assert share_of(4, on_gpu=False) == (1, 1)
     assert threads_of_worker(16, 4) == 1

@@ -51,16 +51,17 @@ def share_of(workers: int, *, on_gpu: bool) -> Share:
         return Share(min(workers, max(1, torch.cuda.device_count())), torch.get_num_threads())
     if workers == 1:  # cells run in this process, with the threads that it has
         return Share(1, torch.get_num_threads())
-    cores = min(len(own_cores()), cpu_count())
+    cores = int(cpu_count())
     return Share(min(workers, cores), threads_of_worker(max(1, cores // workers), workers))
 
 
 def threads_of_worker(cores: int, workers: int) -> int:
-    """Returns the number of threads for one of several workers; OMP_NUM_THREADS decides if it is set.
+    """Returns the number of threads for a worker; OMP_NUM_THREADS decides if it is set.
 
     Args:
         cores: Number of cores that the worker may run on.
-        workers: Number of workers, which share the processors' worth of time that a container may use.
+        workers: Number of workers, which share the processors that this process may use, by its affinity and by the
+            quota of its container.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:

@@ -30,7 +30,7 @@ Digests = NDArray[np.uint64]
 ROWS, FACTS, CODES = "rows.arrow", "facts.json", "codes.npy"
 _ROWS_AT_ONCE = 65_536
 _BYTES_AT_ONCE = 2**26  # of a batch, far below the 2 GB that the offsets of an Arrow text can count
-_SORTED_AT_ONCE = 2**18
+_SORTED_AT_ONCE = 2**18  # rows that are held while they are put back into the order asked for
 _SEEN = 20_000
 """Rows to look up before releasing the mapped pages, which stay in the system's cache."""
 
