@@ -27,7 +27,7 @@ from experiments.pages import filled
 
 ROOT = Path(__file__).parents[1]
 RECORD = ROOT / "docs" / "experiments" / "busy_machine.json"
-WAITS = {"libgomp's default": None, "10,000": "10000", "1,000": "1000"}
+WAITS = {"libgomp's default": None, "10,000": "10000", "3,000": "3000", "1,000": "1000"}
 ROWS, THREADS = 64, 2
 
 

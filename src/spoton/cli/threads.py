@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-SPINS = 1_000
-"""Turns of a waiting thread before it sleeps: libgomp's own number where threads outnumber cores.
+SPINS = 3_000
+"""Turns of a waiting thread before it sleeps; libgomp takes 1,000 where threads outnumber cores, which is slower alone.
 
 Measured: docs/performance.md, "On a busy machine".
 """

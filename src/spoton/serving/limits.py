@@ -29,5 +29,7 @@ class Limits:
     """Tokens of one pass through the model; a longer input runs in a separate pass."""
     wait_seconds: float = 0.002
     """How long the first input of an idle server waits for others. A pass of one short input takes some 25 ms."""
+    read_seconds: float = 0.05
+    """How long it waits for requests that are being read: template and tokens of each take about a millisecond."""
     generating: int = 32
     """Most continuations that grow at the same time."""

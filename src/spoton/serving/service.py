@@ -56,6 +56,15 @@ class Answer:
     cut: int
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A row as the model will read it, and how many of its tokens were cut."""
+
+    prompt: ServedPrompt
+    text: list[int]
+    cut: int
+
+
 class Service:
     """One model and the prompts of some libraries. Close it after use.
 
@@ -127,26 +136,46 @@ class Service:
             DataError: A row does not fit its prompt.
         """
         deadline = time.monotonic() + self.limits.seconds
+        with self.batcher.expecting():
+            asked = await self._read(names, rows, max_tokens)
+            jobs = [_label_jobs(one, deadline) for one in asked]
+            streams = [
+                TokenStream(one.prompt.content, one.prompt.value, one.text, deadline, max_tokens, Sampling())
+                if one.prompt.labels is None
+                else None
+                for one in asked
+            ]
+            self.batcher.submit([
+                *(job for own in jobs for job in own), *(stream.job for stream in streams if stream)
+            ])  # fmt: skip
+        answers = (
+            self._chosen(one, own, deadline) if stream is None else self._continued(one, stream)
+            for one, own, stream in zip(asked, jobs, streams, strict=True)
+        )
+        try:
+            return list(await asyncio.gather(*answers))
+        except TimeoutError as error:
+            raise too_late(self.limits.seconds) from error
+
+    async def _read(self, names: Sequence[str], rows: Sequence[InputRow], max_tokens: int) -> list[_Asked]:
+        """Returns the rows as the model will read them.
+
+        Raises:
+            RequestError: A prompt is not served, or the request has too many tokens.
+            DataError: A row does not fit its prompt.
+        """
         prompts = {name: await self.prompt(name) for name in dict.fromkeys(names)}
-        encoded: dict[int, tuple[list[int], int]] = {}
+        read: dict[int, _Asked] = {}
         for name, prompt in prompts.items():
             own = [row for row, wanted in enumerate(names) if wanted == name]
             found = await self._encode(prompt, [rows[row] for row in own])
-            encoded.update(zip(own, zip(found.inputs, found.cut, strict=True), strict=True))
+            for row, text, cut in zip(own, found.inputs, found.cut, strict=True):
+                read[row] = _Asked(prompt, text, cut)
             self.metrics.inputs.labels(name).inc(len(own))
         self.require_room(
-            sum(
-                len(text) + (0 if prompts[names[row]].labels else max_tokens)
-                for row, (text, _) in encoded.items()
-            )
+            sum(len(one.text) + (0 if one.prompt.labels else max_tokens) for one in read.values())
         )
-        asked = [(prompts[name], *encoded[row]) for row, name in enumerate(names)]
-        answers = await asyncio.gather(
-            self._labelled([one for one in asked if one[0].labels is not None], deadline),
-            self._generated([one for one in asked if one[0].labels is None], deadline, max_tokens),
-        )
-        labelled, generated = map(iter, answers)
-        return [next(generated if prompt.labels is None else labelled) for prompt, _, _ in asked]
+        return [read[row] for row in range(len(names))]
 
     async def _encode(self, prompt: ServedPrompt, rows: Sequence[InputRow]) -> Encoded:
         """Returns the encoded inputs that the model will read."""
@@ -159,62 +188,20 @@ class Service:
 
         return await asyncio.to_thread(encoded)
 
-    async def _labelled(
-        self, asked: Sequence[tuple[ServedPrompt, list[int], int]], deadline: float
-    ) -> list[Answer]:
-        """Returns the most likely label of each input."""
-        jobs = [
-            LabelJob(key=key, value=value, text=text, deadline=deadline, labels=prompt.labels or [])
-            for prompt, text, _ in asked
-            for key, value in prompt.members
-        ]
-        answers = []
-        found = iter(await self.results(jobs, deadline))
-        for prompt, text, cut in asked:
-            scores = torch.stack([next(found) for _ in prompt.members])
-            if label_score_of(prompt.card) == "mean":
-                scores = scores / torch.tensor([len(label) for label in prompt.labels or []])
-            ((answer, chances),) = answers_from_scores(prompt.card, scores[:, None])
-            answers.append(Answer(prompt.name, answer, chances, len(text), cut))
-        return answers
-
-    async def _generated(
-        self, asked: Sequence[tuple[ServedPrompt, list[int], int]], deadline: float, max_tokens: int
-    ) -> list[Answer]:
-        """Returns the greedy continuation of each input."""
-        if not asked:
-            return []
-        streams = [
-            TokenStream(prompt.content, prompt.value, text, deadline, max_tokens, Sampling())
-            for prompt, text, _ in asked
-        ]
-        self.batcher.submit([stream.job for stream in streams])
-        try:
-            found = await asyncio.gather(*(stream.all() for stream in streams))
-        except TimeoutError as error:
-            raise too_late(self.limits.seconds) from error
-        return [
-            Answer(prompt.name, self.model.decode([chosen.token for chosen in tokens]), None, len(text), cut)
-            for (prompt, text, cut), tokens in zip(asked, found, strict=True)
-        ]
-
-    async def results(self, jobs: Sequence[LabelJob], deadline: float) -> list[torch.Tensor]:
-        """Queues jobs and waits for all of them. If one fails or time runs out, the others are cancelled.
-
-        Returns:
-            The log-likelihoods of the labels for each job: `[C]`.
-
-        Raises:
-            RequestError: The queue is full, or it took too long.
-        """
-        if not jobs:
-            return []
-        self.batcher.submit(jobs)
+    async def _chosen(self, asked: _Asked, jobs: Sequence[LabelJob], deadline: float) -> Answer:
+        """Returns the most likely label of an input. If time runs out, its jobs are cancelled."""
         waiting = asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs))
-        try:
-            return await asyncio.wait_for(waiting, max(0.0, deadline - time.monotonic()))
-        except TimeoutError as error:
-            raise too_late(self.limits.seconds) from error
+        scores = torch.stack(await asyncio.wait_for(waiting, max(0.0, deadline - time.monotonic())))
+        prompt = asked.prompt
+        if label_score_of(prompt.card) == "mean":
+            scores = scores / torch.tensor([len(label) for label in prompt.labels or []])
+        ((answer, chances),) = answers_from_scores(prompt.card, scores[:, None])
+        return Answer(prompt.name, answer, chances, len(asked.text), asked.cut)
+
+    async def _continued(self, asked: _Asked, stream: TokenStream) -> Answer:
+        """Returns the greedy continuation of an input."""
+        text = self.model.decode([chosen.token for chosen in await stream.all()])
+        return Answer(asked.prompt.name, text, None, len(asked.text), asked.cut)
 
     def require_room(self, tokens: int) -> None:
         """Refuses a request with too many tokens.
@@ -227,3 +214,14 @@ class Service:
                 413, f"The request has {tokens} tokens, at most {self.limits.tokens} are accepted. Split it.",
                 "request_too_large",
             )  # fmt: skip
+
+
+def _label_jobs(asked: _Asked, deadline: float) -> list[LabelJob]:
+    """Returns a job for each member of the prompt (ensembles have several); none if it generates text."""
+    labels = asked.prompt.labels
+    if labels is None:
+        return []
+    return [
+        LabelJob(key=key, value=value, text=asked.text, deadline=deadline, labels=labels)
+        for key, value in asked.prompt.members
+    ]
