@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -30,10 +31,11 @@ from spoton.prompts import PromptLibrary, starter_library
 from spoton.prompts.card import Parent
 from spoton.tasks import Task
 from spoton.tasks.catalog import load_task
+from spoton.transfer.speed import speed
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "related_source"
-RECIPE = Recipe.preset("decoder", steps=60, evaluate_every=20, max_input_tokens=96)
+RECIPE = Recipe.preset("decoder", steps=100, evaluate_every=20, max_input_tokens=96)
 TARGETS = ("sick", "scitail", "rte", "cb")
 STARTS: dict[str, str] = {"scratch": "", "mnli": "mnli", "sst2": "sst2", "noise": ""}
 """Name of a start -> the source prompt that it is; empty for the others."""
@@ -113,20 +115,46 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def table(cells: Path) -> str:
-    """Returns test accuracy by target and start as Markdown: mean and deviation over seeds, and untuned."""
-    lines = [
-        "| target | start | untuned, calibrated | test | without calibration | seeds |",
-        "|---|---|--:|--:|--:|--:|",
-    ]
+    """Returns test accuracy by target and start as Markdown: mean and deviation over seeds, untuned, and speed.
+
+    The last column has the steps until a start reaches scratch's best validation score, over the seeds that do.
+    """
+    columns = (
+        "target", "start", "one answer", "untuned, calibrated", "test", "without calibration", "seeds",
+        "steps to scratch's best",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|---|---" + "|--:" * 6 + "|"]
     for target in TARGETS:
+        scratch = _cells(cells, target, "scratch")
         for start in STARTS:
-            found = [json.loads(path.read_text()) for path in sorted(cells.glob(f"{target}.{start}.*.json"))]
+            found = _cells(cells, target, start)
             if not found:
                 continue
-            before = next((f"{one['untuned']['calibrated']:.1f}" for one in found if one["untuned"]), "")
-            scores = [spread([one[key] for one in found]) for key in ("test", "uncalibrated")]
-            lines.append(f"| {target} | {start} | {before} | {' | '.join(scores)} | {len(found)} |")
+            row = [
+                target, start, f"{statistics.mean(one['majority'] for one in found.values()):.1f}",
+                next((f"{one['untuned']['calibrated']:.1f}" for one in found.values() if one["untuned"]), ""),
+                *(spread([one[key] for one in found.values()]) for key in ("test", "uncalibrated")),
+                str(len(found)), _arrival(scratch, found),
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
+
+
+def _cells(cells: Path, target: str, start: str) -> dict[int, dict[str, Any]]:
+    """Returns the cells of a target and start by seed."""
+    found = [json.loads(path.read_text()) for path in sorted(cells.glob(f"{target}.{start}.*.json"))]
+    return {one["seed"]: one for one in found}
+
+
+def _arrival(scratch: dict[int, dict[str, Any]], found: dict[int, dict[str, Any]]) -> str:
+    seeds = sorted(set(scratch) & set(found))
+    curves = [[cells[seed]["evaluations"] for seed in seeds] for cells in (scratch, found)]
+    reached = speed(*curves, probe=0) if seeds else None
+    if reached is None:
+        return ""
+    if reached.transfer_steps is None:
+        return f"never (0 of {len(seeds)})"
+    return f"{reached.transfer_steps.mean:.0f} ({reached.reached} of {len(seeds)})"
 
 
 def main() -> None:

@@ -52,4 +52,18 @@ def test_a_cell_holds_the_scores_before_and_after(library: PromptLibrary, tmp_pa
     lines = table(tmp_path).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| rte | mnli | ")
-    assert lines[2].endswith(" | 2 |")
+    assert lines[2].endswith(" | 2 |  |")  # no cell of tuning from scratch to compare the speed with
+
+
+def test_the_table_says_when_a_start_reaches_the_best_score_of_scratch(tmp_path: Path) -> None:
+    cell = {"majority": 50.0, "untuned": None, "test": 70.0, "uncalibrated": 70.0}
+    for start, scores in (
+        ("scratch", (50.0, 60.0, 70.0)),
+        ("mnli", (60.0, 80.0, 80.0)),
+        ("sst2", (50.0, 55.0, 60.0)),
+    ):
+        looks = [{"step": 20 * n, "validation": score} for n, score in enumerate(scores)]
+        record = cell | {"start": start, "seed": 0, "evaluations": looks}
+        (tmp_path / f"sick.{start}.0.json").write_text(json.dumps(record))
+    ends = [line.split(" | ")[-1] for line in table(tmp_path).splitlines()[2:]]
+    assert ends == ["40 (1 of 1) |", "10 (1 of 1) |", "never (0 of 1) |"]
