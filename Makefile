@@ -71,7 +71,7 @@ bench: setup
 bench-scale: setup
 	for script in experiments/scale/[a-z]*.py; do $(BIN)/python -m experiments.scale.$$(basename $$script .py) || exit 1; done
 
-# Serving 100 prompts, against PEFT: some 20 minutes on two cores that do nothing else; then the section of the page.
+# Serving 100 prompts, against PEFT: a few minutes on two cores that do nothing else; then the section of the page.
 bench-serve: setup
 	$(BIN)/python -m experiments.serving.bench $(BENCH)
 	$(BIN)/python -m experiments.serving.bench --write-docs

@@ -148,8 +148,8 @@ def _cells(cells: Path, target: str, start: str) -> dict[int, dict[str, Any]]:
 
 def _arrival(scratch: dict[int, dict[str, Any]], found: dict[int, dict[str, Any]]) -> str:
     seeds = sorted(set(scratch) & set(found))
-    curves = [[cells[seed]["evaluations"] for seed in seeds] for cells in (scratch, found)]
-    reached = speed(*curves, probe=0) if seeds else None
+    before, after = ([cells[seed]["evaluations"] for seed in seeds] for cells in (scratch, found))
+    reached = speed(before, after, probe=0) if seeds else None
     if reached is None:
         return ""
     if reached.transfer_steps is None:

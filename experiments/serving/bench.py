@@ -19,6 +19,7 @@ import random
 import statistics
 import sys
 import tempfile
+import textwrap
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Sequence
@@ -257,7 +258,7 @@ def table(result: dict[str, Any]) -> str:
         f"PEFT's batches of several adapters: {_mixed(result['mixed_batch'])}.",
         _memory(result["memory"]),
     ]
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(part if part.startswith("|") else textwrap.fill(part, 132) for part in paragraphs)
 
 
 def _mixed(found: dict[str, Any]) -> str:

@@ -27,6 +27,21 @@ def test_bfloat16_runs_packed_and_gives_its_losses(family: str) -> None:
     torch.testing.assert_close(engine.losses(value[None], ragged()), exact, rtol=0.05, atol=0.05)
 
 
+def test_what_rounding_of_the_prompt_does_is_allowed_where_a_small_copy_vouches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With hardly any tolerance in bfloat16, as for a model that turns rounding into most of its gradient."""
+
+    def strict(model: FrozenModel) -> float:
+        return 1e-4 if model.dtype == torch.float32 else 1e-6
+
+    monkeypatch.setattr("spoton.models.choose_engine.tolerance_of", strict)
+    assert engine_for(in_bfloat16("llama")).name == "packed"
+    monkeypatch.setattr("spoton.models.choose_engine.small_copy", lambda model: None)
+    choice = engine_for(in_bfloat16("llama")).choice
+    assert choice is not None and choice.engine == "concatenation" and "differ by" in choice.reason
+
+
 def test_a_wrong_gradient_alone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """What texts add to the gradient of their prompt is lost; losses stay as they are."""
     monkeypatch.setattr("spoton.models.choose_engine._IN_SMALL", {})

@@ -89,6 +89,29 @@ def test_requests_that_come_together_do_not_mix_up(
         require_equal(found, names, rows, llama)
 
 
+def test_requests_that_are_being_read_join_the_pass(tmp_path: Path) -> None:
+    started = Running(tiny("llama"), tmp_path / "prompts", Limits(read_seconds=60, wait_seconds=0))
+    sizes: list[int] = []
+    counted = started.service.batcher._on_pass
+
+    def on_pass(inputs: int, tokens: int, seconds: float) -> None:
+        sizes.append(inputs)
+        counted(inputs, tokens, seconds)
+
+    started.service.batcher._on_pass = on_pass
+    names = sorted(name for name, labels in LABELS.items() if labels)
+
+    async def all_at_once() -> None:
+        await asyncio.gather(*(started.service.classify([names[0]], [f"good {n}"]) for n in range(8)))
+
+    started.runner.run(all_at_once())
+    with pytest.raises(DataError):  # a request that fails is no longer waited for
+        started.classify([names[0]], [{"no": "column"}])  # type: ignore[list-item]
+    started.classify([names[0]], ["good"])
+    started.close()
+    assert sizes == [8, 1]
+
+
 @pytest.mark.parametrize("family", ["gpt2", "bloom", "t5"])
 def test_other_engines(family: str, tmp_path: Path) -> None:
     started = Running(tiny(family), tmp_path / "prompts")
