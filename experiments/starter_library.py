@@ -62,12 +62,12 @@ class Source:
 
 SOURCES = (
     Source("sst2", 200), Source("mnli", 1000), Source("trec", 200), Source("product_sentiment", 160),
-    Source("ag_news", 120), Source("medical_subject", 300), Source("tweet_eval_emotion", 200),
+    Source("ag_news", 120), Source("medical_subject", 200), Source("tweet_eval_emotion", 200),
     Source("snli", 400), Source("qqp", 600), Source("qnli", 400), Source("tweet_eval_hate", 300),
     Source("boolq", 240, tokens=192), Source("mrpc", 300), Source("cola", 300), Source("stsb", 400),
-    Source("subj", 120), Source("tweet_eval_offensive", 300), Source("mpqa", 120), Source("movie_sentiment", 160),
-    Source("tweet_sentiment", 160), Source("cr", 120), Source("tweet_eval_irony", 300), Source("scitail", 120),
-    Source("rotten_tomatoes", 160), Source("privacy_policy", 300),
+    Source("subj", 120), Source("tweet_eval_offensive", 160), Source("mpqa", 120), Source("movie_sentiment", 160),
+    Source("tweet_sentiment", 160), Source("cr", 120), Source("tweet_eval_irony", 160), Source("scitail", 120),
+    Source("rotten_tomatoes", 160),
     Source("sick", 200, forbids="CC BY-NC-SA: not for commercial use"),
 )  # fmt: skip
 
