@@ -23,7 +23,7 @@ def record(**changes: Any) -> dict[str, Any]:
 def test_a_source_ships_if_it_is_learned_and_may_be_passed_on() -> None:
     assert shipped(Source("sst2", 1), record()) == ""
     assert shipped(Source("sst2", 1), record(test=54.9)) == "+4.9 points to the best constant answer"
-    assert shipped(Source("sick", 1, "not for commercial use"), record()) == "not for commercial use"
+    assert shipped(Source("sick", 1, forbids="not for commercial use"), record()) == "not for commercial use"
 
 
 def test_every_source_is_a_task_of_the_catalog_and_no_bias_probe() -> None:

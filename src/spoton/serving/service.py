@@ -57,7 +57,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ReadRow:
     """A row as the model will read it, and how many of its tokens were cut."""
 
     prompt: ServedPrompt
@@ -157,7 +157,7 @@ class Service:
         except TimeoutError as error:
             raise too_late(self.limits.seconds) from error
 
-    async def _read(self, names: Sequence[str], rows: Sequence[InputRow], max_tokens: int) -> list[_Asked]:
+    async def _read(self, names: Sequence[str], rows: Sequence[InputRow], max_tokens: int) -> list[_ReadRow]:
         """Returns the rows as the model will read them.
 
         Raises:
@@ -165,12 +165,12 @@ class Service:
             DataError: A row does not fit its prompt.
         """
         prompts = {name: await self.prompt(name) for name in dict.fromkeys(names)}
-        read: dict[int, _Asked] = {}
+        read: dict[int, _ReadRow] = {}
         for name, prompt in prompts.items():
             own = [row for row, wanted in enumerate(names) if wanted == name]
             found = await self._encode(prompt, [rows[row] for row in own])
             for row, text, cut in zip(own, found.inputs, found.cut, strict=True):
-                read[row] = _Asked(prompt, text, cut)
+                read[row] = _ReadRow(prompt, text, cut)
             self.metrics.inputs.labels(name).inc(len(own))
         self.require_room(
             sum(len(one.text) + (0 if one.prompt.labels else max_tokens) for one in read.values())
@@ -188,7 +188,7 @@ class Service:
 
         return await asyncio.to_thread(encoded)
 
-    async def _chosen(self, asked: _Asked, jobs: Sequence[LabelJob], deadline: float) -> Answer:
+    async def _chosen(self, asked: _ReadRow, jobs: Sequence[LabelJob], deadline: float) -> Answer:
         """Returns the most likely label of an input. If time runs out, its jobs are cancelled."""
         waiting = asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs))
         scores = torch.stack(await asyncio.wait_for(waiting, max(0.0, deadline - time.monotonic())))
@@ -198,7 +198,7 @@ class Service:
         ((answer, chances),) = answers_from_scores(prompt.card, scores[:, None])
         return Answer(prompt.name, answer, chances, len(asked.text), asked.cut)
 
-    async def _continued(self, asked: _Asked, stream: TokenStream) -> Answer:
+    async def _continued(self, asked: _ReadRow, stream: TokenStream) -> Answer:
         """Returns the greedy continuation of an input."""
         text = self.model.decode([chosen.token for chosen in await stream.all()])
         return Answer(asked.prompt.name, text, None, len(asked.text), asked.cut)
@@ -216,7 +216,7 @@ class Service:
             )  # fmt: skip
 
 
-def _label_jobs(asked: _Asked, deadline: float) -> list[LabelJob]:
+def _label_jobs(asked: _ReadRow, deadline: float) -> list[LabelJob]:
     """Returns a job for each member of the prompt (ensembles have several); none if it generates text."""
     labels = asked.prompt.labels
     if labels is None:
