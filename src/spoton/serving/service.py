@@ -149,11 +149,12 @@ class Service:
                 *(job for own in jobs for job in own), *(stream.job for stream in streams if stream)
             ])  # fmt: skip
         answers = (
-            self._chosen(one, own, deadline) if stream is None else self._continued(one, stream)
+            self._chosen(one, own) if stream is None else self._continued(one, stream)
             for one, own, stream in zip(asked, jobs, streams, strict=True)
         )
         try:
-            return list(await asyncio.gather(*answers))
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return list(await asyncio.gather(*answers))
         except TimeoutError as error:
             raise too_late(self.limits.seconds) from error
 
@@ -188,10 +189,9 @@ class Service:
 
         return await asyncio.to_thread(encoded)
 
-    async def _chosen(self, asked: _ReadRow, jobs: Sequence[LabelJob], deadline: float) -> Answer:
-        """Returns the most likely label of an input. If time runs out, its jobs are cancelled."""
-        waiting = asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs))
-        scores = torch.stack(await asyncio.wait_for(waiting, max(0.0, deadline - time.monotonic())))
+    async def _chosen(self, asked: _ReadRow, jobs: Sequence[LabelJob]) -> Answer:
+        """Returns the most likely label of an input."""
+        scores = torch.stack(await asyncio.gather(*(asyncio.wrap_future(job.done) for job in jobs)))
         prompt = asked.prompt
         if label_score_of(prompt.card) == "mean":
             scores = scores / torch.tensor([len(label) for label in prompt.labels or []])
