@@ -16,6 +16,8 @@ from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.encoder_decoder import EncoderDecoderEngine
 from spoton.models.engine import Engine
 from spoton.models.exactness import LONG, SHORT, difference, numbers, tolerance_of
+from spoton.models.fused_decoder import FusedEngine
+from spoton.models.packed_decoder import PackedEngine
 from spoton.tuning.microbatches import Microbatches, StepRows
 from tests.tiny import FAMILIES, WIDTH, draw, tiny
 
@@ -66,11 +68,40 @@ def test_float32_gives_the_numbers_of_the_processor(device: str, family: str) ->
 
 
 @pytest.mark.parametrize(
+    "family", [pytest.param(one, marks=ON_GPU) for one in ("llama", "mistral", "qwen2", "qwen3")]
+)
+def test_families_known_by_hand_run_fused_in_16_bits(family: str) -> None:
+    """Heads of 16, since FlashAttention needs a multiple of 8 and gets a row that the formula on the CPU does not."""
+    model = tiny(family, head_dim=16) if family != "qwen2" else tiny(family, hidden_size=64)
+    model.network.to(device="cuda", dtype=torch.bfloat16)  # type: ignore[arg-type]  # as above
+    engine = engine_for(model)
+    assert isinstance(engine, FusedEngine), engine.choice
+    for lengths in (SHORT, LONG, (*LONG, *SHORT) * 20):
+        found, expected = (numbers(one, model, lengths) for one in (engine, plain(model)))
+        assert difference(found, expected, tolerance_of(model)) == ""
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("longest", [pytest.param(n, marks=ON_GPU) for n in (33, 70, 127)])
+def test_rows_of_any_length_are_read_in_16_bits(longest: int, dtype: torch.dtype) -> None:
+    """A mask whose rows began between multiples of 16 bytes made cuDNN's attention fail on one length in eight."""
+    model = held("llama", "cuda", dtype)
+    for first in range(1, 10):
+        lengths = [(longest - 7 * row % longest + first, 1 + row % 3) for row in range(24)]
+        found, expected = (numbers(one, model, lengths) for one in (PackedEngine(model), plain(model)))
+        assert difference(found, expected, tolerance_of(model)) == ""
+
+
+@pytest.mark.parametrize(
     "device", [pytest.param("cuda", marks=ON_GPU, id="cuda"), pytest.param("cpu", id="cpu")]
 )
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("loss", ["examples", "labels"])
-def test_no_step_waits_for_the_device(device: str, loss: str) -> None:
-    model = held("llama", device, torch.float32)
+def test_no_step_waits_for_the_device(device: str, dtype: torch.dtype, loss: str) -> None:
+    model = tiny("llama", head_dim=16)
+    model.network.to(device=device, dtype=dtype)  # type: ignore[arg-type]  # as above
+    if device == "cuda":
+        assert isinstance(engine_for(model), FusedEngine) == (dtype == torch.bfloat16)
     batch = Batch([[5, 9, 7], [3], [8, 2]], [[4], [6, 7], [6, 7]])
     rows = StepRows.of(batch, loss, [[4], [6, 7]])  # type: ignore[arg-type]  # a literal that pytest loses
     prompt = draw(3, WIDTH).to(device).requires_grad_()

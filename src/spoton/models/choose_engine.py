@@ -15,6 +15,8 @@ from spoton.models.encoder_decoder import EncoderDecoderEngine, T5Engine
 from spoton.models.engine import Choice, Engine
 from spoton.models.exactness import LONG, SHORT, difference, numbers, small_copy, tolerance_of
 from spoton.models.frozen import FrozenModel
+from spoton.models.fused_decoder import FusedEngine
+from spoton.models.fused_layers import can_fuse
 from spoton.models.llama_layers import runs_by_hand
 from spoton.models.packed_decoder import PackedEngine
 
@@ -74,8 +76,10 @@ def _faster(model: FrozenModel) -> dict[str, _Make]:
         return {"t5": T5Engine} if on_processor and T5Engine.fits(model) else {}
     by_hand: dict[str, _Make] = {"packed, layers by hand": lambda one: PackedEngine(one, by_hand=True)}
     packed: dict[str, _Make] = {"packed": PackedEngine}
-    # Layers by hand are many small operators. On a GPU these cost more than they save.
-    return by_hand | packed if on_processor and runs_by_hand(model) else packed
+    # On a GPU, the many small operators of layers by hand cost more than they save; the fused ones are few.
+    if on_processor:
+        return by_hand | packed if runs_by_hand(model) else packed
+    return {"packed, fused": FusedEngine} | packed if can_fuse(model) else packed
 
 
 def _unlike(fast: Engine, model: FrozenModel, expected: dict[str, Tensor], plain: Engine) -> str:

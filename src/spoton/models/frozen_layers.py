@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,20 @@ def rms_norm(x: Float[Tensor, "*T D"], weight: Float[Tensor, " D"], epsilon: flo
     return found
 
 
-def projected(x: Float[Tensor, "T D"], *layers: nn.Module) -> tuple[Float[Tensor, "T _"], ...]:
+@runtime_checkable
+class Linear(Protocol):
+    """What a linear layer is here: its weight `[E, D]`, and its bias `[E]` or None."""
+
+    @property
+    def weight(self) -> Tensor:
+        """`[E, D]`."""
+
+    @property
+    def bias(self) -> Tensor | None:
+        """`[E]`."""
+
+
+def projected(x: Float[Tensor, "T D"], *layers: Linear) -> tuple[Float[Tensor, "T _"], ...]:
     """Returns the output of each of several frozen linear layers for `x`: from `[T, D]` to `[T, E]` each."""
     found: tuple[Tensor, ...] = _Projected.apply(x, layers)  # type: ignore[no-untyped-call]  # as above
     return found

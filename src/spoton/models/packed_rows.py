@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spoton.models.cascade_attention import Cascade
+
 # The fixed cost of a block, in pairs of tokens that attend to each other: a longer sequence joins a block as long as
 # padding adds fewer pairs than this. Between 1,500 and 24,000 a step takes the same time within 3 %; a block for each
 # length, or one for all, is 4 to 7 % slower (SmolLM2-135M on one core, batches of 4 and 32 texts of 10 to 72 tokens,
@@ -25,6 +27,8 @@ from torch.nn import functional
 BLOCK_PAIRS = 6000
 # On a GPU a block costs some tens of microseconds, in which the GPU processes far more pairs. Reasoned, not measured.
 BLOCK_PAIRS_ELSEWHERE = 200_000
+# Numbers of 16 bits in 32 bytes.
+_ALIGNED = 16
 # A block ends here even if all its sequences have the same length, since its temporaries grow with it; from 256 to
 # 2048 the time is the same.
 BLOCK_TOKENS = 2048
@@ -66,6 +70,17 @@ class PromptCache:
     """Keys and values of K prompts: `(layer, prompt)` -> a pair of `[Hkv, P, hd]`."""
 
     entries: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    tables: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def table(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Returns keys and values of all prompts in a layer, `[sum of P, Hkv, hd]` each; joins them once."""
+        if layer not in self.tables:
+            each = [pair for (number, _), pair in sorted(self.entries.items()) if number == layer]
+            keys, values = (
+                torch.cat(parts, dim=1).transpose(0, 1).contiguous() for parts in zip(*each, strict=True)
+            )
+            self.tables[layer] = keys, values
+        return self.tables[layer]
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,7 @@ class Layout:
         cache: The prompts' keys and values to read; with a cache, the prompts are not in the row.
         record: Where to write the prompts' keys and values.
         longest: Tokens of the longest sequence with its prompt.
+        cascade: The attention in `cascade_attention.py`'s form, on the CPU; then there are no blocks.
         indices: What attention derives from the blocks, once for all layers with the same number of heads.
         elsewhere: This layout on devices other than the one it was built on.
     """
@@ -94,6 +110,7 @@ class Layout:
     cache: PromptCache | None = None
     record: PromptCache | None = None
     longest: int = 0
+    cascade: Cascade | None = None
     indices: dict[tuple[int, int], Any] = field(default_factory=dict)
     elsewhere: dict[torch.device, Layout] = field(default_factory=dict)
 
@@ -105,7 +122,12 @@ class Layout:
             parts = [[block.places, block.seen, block.real, block.padding] for block in self.blocks]
             sent = iter(send([self.position_ids, *(one for part in parts for one in part)], device))
             position_ids = next(sent)
-            biases = send([block.bias for block in self.blocks], device)
+            biases = [
+                part[..., : block.bias.shape[-1]]
+                for part, block in zip(
+                    send([_aligned(one.bias) for one in self.blocks], device), self.blocks, strict=True
+                )
+            ]
             blocks = tuple(
                 replace(
                     block, places=next(sent), seen=next(sent), real=next(sent), padding=next(sent), bias=bias
@@ -116,6 +138,15 @@ class Layout:
                 self, blocks=blocks, position_ids=position_ids, indices={}, elsewhere={}
             )
         return self.elsewhere[device]
+
+
+def _aligned(bias: Tensor) -> Tensor:
+    """Returns `[n, L, S]` with padded ends, so that every row of it begins where a GPU's fused attention can read it.
+
+    Rows that begin between multiples of 16 bytes fail there (cuDNN: "mha_graph.execute ... is_good", or "misaligned
+    address"). Parts of one copy follow each other, so the whole is a multiple as well.
+    """
+    return functional.pad(bias, (0, -bias.shape[-1] % _ALIGNED))
 
 
 def send(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
