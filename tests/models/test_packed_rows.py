@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from spoton.models.packed_attention import ATTENTION_NAME, attention, packed_attention
-from spoton.models.packed_rows import BLOCK_TOKENS, Layout, PromptCache, lay_out
+from spoton.models.packed_rows import ON_PROCESSOR, BlockBounds, Layout, PromptCache, lay_out
 from tests.tiny import draw, tiny
 
 
@@ -40,7 +40,7 @@ def test_texts_see_their_prompt_and_their_own_past_only() -> None:
 
 
 def test_sequences_of_like_length_share_a_block_and_are_found_by_row() -> None:
-    layout = lay_out([1, 1], [2, 40, 1], [1, 0, 0], torch.float32, block_pairs=20)
+    layout = lay_out([1, 1], [2, 40, 1], [1, 0, 0], torch.float32, bounds=BlockBounds(20, 2048))
     assert layout.order == (2, 0, 1)
     assert layout.starts == (3, 5, 2)
     assert [(block.start, block.stop, block.prompts) for block in layout.blocks] == [
@@ -82,13 +82,13 @@ def test_cached_prompts_stand_in_front_of_the_row() -> None:
 @pytest.mark.parametrize(("pairs", "cuts"), [(0, [0, 4, 9]), (41, [0, 4, 9]), (42, [0, 9])])
 def test_a_block_ends_where_padding_would_cost_more_than_another(pairs: int, cuts: list[int]) -> None:
     # Two texts of two tokens padded to five: 75 pairs, of which 42 are of padding.
-    layout = lay_out([0], [2, 2, 5], [0, 0, 0], torch.float32, block_pairs=pairs)
+    layout = lay_out([0], [2, 2, 5], [0, 0, 0], torch.float32, bounds=BlockBounds(, 2048)pairs)
     assert [block.start for block in layout.blocks] == cuts[:-1]
     assert [block.stop for block in layout.blocks] == cuts[1:]
 
 
 def test_a_block_of_equal_texts_ends_where_its_temporaries_would_be_large() -> None:
-    layout = lay_out([0], [BLOCK_TOKENS // 4] * 6, [0] * 6, torch.float32)
+    layout = lay_out([0], [ON_PROCESSOR.tokens // 4] * 6, [0] * 6, torch.float32)
     assert [len(block.places) for block in layout.blocks] == [4, 2]
 
 
@@ -102,7 +102,7 @@ def test_attention_and_its_gradient_equal_torch_on_every_row_by_itself(
     total = sum(prompt_lengths) + sum(lengths)
     query = draw(1, heads, total, width, scale=1.0).requires_grad_()
     key, value = (draw(1, kv_heads, total, width, seed=s, scale=1.0).requires_grad_() for s in (1, 2))
-    layout = lay_out(prompt_lengths, lengths, own, torch.float32, block_pairs=block_pairs)
+    layout = lay_out(prompt_lengths, lengths, own, torch.float32, bounds=BlockBounds(, 2048)block_pairs)
     with packed_attention(tiny("llama").network, layout):
         found = attention(nn.Identity(), query, key, value, None, softcap=softcap)[0]
     assert found.shape == (1, total, heads, width)

@@ -32,7 +32,7 @@ class Sequences:
     Attributes:
         queries: `[n + 1]` first query of each sequence, and the end.
         keys: `[n + 1]` first key of each sequence, and the end.
-        most_queries: Queries of the longest.
+        most_queries: Queries of the longest, or 2.
         most_keys: Keys of the longest.
     """
 
@@ -44,8 +44,11 @@ class Sequences:
     @classmethod
     def of(cls, queries: Sequence[int], keys: Sequence[int]) -> Sequences:
         """Returns sequences of these lengths, on the CPU."""
-        ends = [torch.tensor([0, *accumulate(lengths)], dtype=torch.int32) for lengths in (queries, keys)]
-        return cls(*ends, max(queries), max(keys))
+        first_query, first_key = (
+            torch.tensor([0, *accumulate(lengths)], dtype=torch.int32) for lengths in (queries, keys)
+        )
+        # With at most one query a sequence, FlashAttention takes them for exactly one each; here there may be none.
+        return cls(first_query, first_key, max(2, *queries), max(keys))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,20 +30,20 @@ def rms_norm(x: Float[Tensor, "*T D"], weight: Float[Tensor, " D"], epsilon: flo
     return found
 
 
-@runtime_checkable
-class Linear(Protocol):
-    """What a linear layer is here: its weight `[E, D]`, and its bias `[E]` or None."""
+@dataclass(frozen=True)
+class Joined:
+    """Frozen linear layers of one input as one layer.
 
-    @property
-    def weight(self) -> Tensor:
-        """`[E, D]`."""
+    Attributes:
+        weight: `[sum of E, D]`.
+        bias: `[sum of E]` or None.
+    """
 
-    @property
-    def bias(self) -> Tensor | None:
-        """`[E]`."""
+    weight: Tensor
+    bias: Tensor | None
 
 
-def projected(x: Float[Tensor, "T D"], *layers: Linear) -> tuple[Float[Tensor, "T _"], ...]:
+def projected(x: Float[Tensor, "T D"], *layers: nn.Module | Joined) -> tuple[Float[Tensor, "T _"], ...]:
     """Returns the output of each of several frozen linear layers for `x`: from `[T, D]` to `[T, E]` each."""
     found: tuple[Tensor, ...] = _Projected.apply(x, layers)  # type: ignore[no-untyped-call]  # as above
     return found

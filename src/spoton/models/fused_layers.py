@@ -18,25 +18,12 @@ from torch.nn import functional
 
 from spoton.models.cascade_attention import Cascade, CascadeOfRotated
 from spoton.models.frozen import FrozenModel
-from spoton.models.frozen_layers import projected
+from spoton.models.frozen_layers import Joined, projected
 from spoton.models.llama_layers import runs_by_hand
 from spoton.models.packed_rows import PromptCache
 from spoton.shapes import Float, Int
 
 _WIDEST_HEAD = 256  # of FlashAttention 2
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Linear layers of one input as one layer.
-
-    Attributes:
-        weight: `[sum of E, D]`.
-        bias: `[sum of E]` or None.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -74,7 +61,8 @@ def can_fuse(model: FrozenModel) -> bool:
 def fused_layers(model: FrozenModel) -> list[FusedLayer]:
     """Returns the layers of a model of these families; its weights become views of the joint ones."""
     found = []
-    for layer in model.network.base_model.layers:
+    layers: Any = model.network.base_model.layers
+    for layer in layers:
         own, mlp = layer.self_attn, layer.mlp
         heads = own.q_proj.out_features // own.head_dim, own.k_proj.out_features // own.head_dim
         joint = _joined(own.q_proj, own.k_proj, own.v_proj)
@@ -84,10 +72,11 @@ def fused_layers(model: FrozenModel) -> list[FusedLayer]:
 
 @torch.no_grad()
 def _joined(*layers: nn.Linear) -> Joined:
-    weight = torch.cat([layer.weight for layer in layers])
-    for layer, part in zip(layers, weight.split([len(layer.weight) for layer in layers]), strict=True):
+    own: list[Tensor] = [layer.weight for layer in layers]
+    weight = torch.cat(own)
+    for layer, part in zip(layers, torch.split(weight, [len(one) for one in own]), strict=True):
         layer.weight.data = part
-    biases = [layer.bias for layer in layers if layer.bias is not None]
+    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
     return Joined(weight, torch.cat(biases) if biases else None)
 
 
@@ -120,7 +109,7 @@ def last_hidden_states(
         module, own = layer.module, layer.module.self_attn
         joint = projected(_normed(x, module.input_layernorm), layer.joint)[0].view(len(x), -1, own.head_dim)
         if hasattr(own, "q_norm"):  # Qwen3
-            query, key, value = joint.split([*layer.heads, layer.heads[1]], dim=1)
+            query, key, value = torch.split(joint, [*layer.heads, layer.heads[1]], dim=1)
             joint = torch.cat([_normed(query, own.q_norm), _normed(key, own.k_norm), value], dim=1)
         cached = None if cache is None else cache.table(number)
         mixed, key, value = CascadeOfRotated.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped

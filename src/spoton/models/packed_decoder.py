@@ -23,8 +23,8 @@ from spoton.models.generation import continue_greedily, is_exact
 from spoton.models.llama_layers import last_hidden_states
 from spoton.models.packed_attention import packed_attention
 from spoton.models.packed_rows import (
-    BLOCK_PAIRS,
-    BLOCK_PAIRS_ELSEWHERE,
+    ON_GPU,
+    ON_PROCESSOR,
     Layout,
     PromptCache,
     lay_out,
@@ -288,7 +288,7 @@ class PackedEngine:
         return lay_out(
             lengths, list(map(len, texts)), prompt, self.model.dtype,
             branches=None if stems is None else [list(map(len, own)) for own in stems],
-            cache=cache, record=record, block_pairs=BLOCK_PAIRS if is_processor else BLOCK_PAIRS_ELSEWHERE,
+            cache=cache, record=record, bounds=ON_PROCESSOR if is_processor else ON_GPU,
         )  # fmt: skip
 
     def _logits(

@@ -20,18 +20,31 @@ from torch.nn import functional
 
 from spoton.models.cascade_attention import Cascade
 
-# The fixed cost of a block, in pairs of tokens that attend to each other: a longer sequence joins a block as long as
-# padding adds fewer pairs than this. Between 1,500 and 24,000 a step takes the same time within 3 %; a block for each
-# length, or one for all, is 4 to 7 % slower (SmolLM2-135M on one core, batches of 4 and 32 texts of 10 to 72 tokens,
-# training and scoring).
-BLOCK_PAIRS = 6000
-# On a GPU a block costs some tens of microseconds, in which the GPU processes far more pairs. Reasoned, not measured.
-BLOCK_PAIRS_ELSEWHERE = 200_000
 # Numbers of 16 bits in 32 bytes.
 _ALIGNED = 16
-# A block ends here even if all its sequences have the same length, since its temporaries grow with it; from 256 to
-# 2048 the time is the same.
-BLOCK_TOKENS = 2048
+
+
+@dataclass(frozen=True)
+class BlockBounds:
+    """Where a block ends.
+
+    Attributes:
+        pairs: The fixed cost of a block, in pairs of tokens that attend to each other: a longer sequence joins a block
+            as long as padding adds fewer pairs than this.
+        tokens: A block ends here even if all its sequences have the same length, since its temporaries grow with it.
+    """
+
+    pairs: int
+    tokens: int
+
+
+# Between 1,500 and 24,000 pairs a step takes the same time within 3 %; a block for each length, or one for all, is 4 to
+# 7 % slower (SmolLM2-135M on one core, batches of 4 and 32 texts of 10 to 72 tokens, training and scoring). From 256 to
+# 2048 tokens the time is the same.
+ON_PROCESSOR = BlockBounds(6000, 2048)
+# Starting the kernels of a block took 0.8 ms a layer beside an H100, which does billions of products meanwhile: ten
+# blocks a step (200,000 pairs, 2048 tokens) kept it busy for a fifth of the time.
+ON_GPU = BlockBounds(2_000_000, 65_536)
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ def lay_out(
     branches: Sequence[Sequence[int]] | None = None,
     cache: PromptCache | None = None,
     record: PromptCache | None = None,
-    block_pairs: int = BLOCK_PAIRS,
+    bounds: BlockBounds = ON_PROCESSOR,
 ) -> Layout:
     """Lays out prompts and texts.
 
@@ -187,14 +200,14 @@ def lay_out(
         branches: Tokens of each branch that continues each text; a length of 0 means that the branch is absent.
         cache: As in `Layout`.
         record: As in `Layout`.
-        block_pairs: See `BLOCK_PAIRS`.
+        bounds: Where blocks end.
     """
     ends = list(accumulate(prompt_lengths, initial=0))
     prompts = tuple(range(start, stop) for start, stop in pairwise(ends))
     blocks: list[Block] = []
     positions: list[Tensor] = []
     if cache is None:
-        blocks.extend(_prompt_blocks(prompts, dtype, block_pairs))
+        blocks.extend(_prompt_blocks(prompts, dtype, bounds))
         positions.extend(torch.arange(length) for length in prompt_lengths)
     place = ends[-1] if cache is None else 0
     own_length = [prompt_lengths[k] for k in prompt]
@@ -205,7 +218,7 @@ def lay_out(
     rows = sorted(range(len(lengths)), key=lambda row: (own_length[row], lengths[row]))
     order: list[int] = []
     starts = [0] * len(lengths)
-    for run in _runs([(own_length[row], sizes[row]) for row in rows], block_pairs):
+    for run in _runs([(own_length[row], sizes[row]) for row in rows], bounds):
         members = sorted((rows[i] for i in run), key=lambda row: prompt[row])
         before = own_length[members[0]]
         owners = tuple(prompt[row] for row in members)
@@ -226,9 +239,9 @@ def lay_out(
     )  # fmt: skip
 
 
-def _prompt_blocks(prompts: Sequence[range], dtype: torch.dtype, block_pairs: int) -> Iterator[Block]:
+def _prompt_blocks(prompts: Sequence[range], dtype: torch.dtype, bounds: BlockBounds) -> Iterator[Block]:
     in_row = [own for own in prompts if own]
-    for run in _runs([(0, len(own)) for own in in_row], block_pairs):
+    for run in _runs([(0, len(own)) for own in in_row], bounds):
         sizes = [len(in_row[k]) for k in run]
         yield _block(in_row[run[0]].start, tuple(prompts), None, sizes, [()] * len(sizes), dtype, moved=0)
 
@@ -238,19 +251,19 @@ def _longest(before: int, length: int, branches: Sequence[int]) -> int:
     return before + length + max(branches, default=0)
 
 
-def _runs(sizes: Sequence[tuple[int, int]], block_pairs: int) -> Iterator[range]:
+def _runs(sizes: Sequence[tuple[int, int]], bounds: BlockBounds) -> Iterator[range]:
     """Cuts sequences into blocks.
 
     Args:
         sizes: For each sequence, the tokens of its prompt and its own tokens.
-        block_pairs: See `BLOCK_PAIRS`.
+        bounds: Where blocks end.
     """
     start = longest = real = 0
     for i, (before, size) in enumerate(sizes):
         longest, real = max(longest, size), real + size * (before + size)
         n = i + 1 - start
         padding = n * longest * (before + longest) - real
-        if n > 1 and (before != sizes[start][0] or padding > block_pairs or n * longest > BLOCK_TOKENS):
+        if n > 1 and (before != sizes[start][0] or padding > bounds.pairs or n * longest > bounds.tokens):
             yield range(start, i)
             start, longest, real = i, size, size * (before + size)
     if sizes:
