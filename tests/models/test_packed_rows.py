@@ -82,7 +82,7 @@ def test_cached_prompts_stand_in_front_of_the_row() -> None:
 @pytest.mark.parametrize(("pairs", "cuts"), [(0, [0, 4, 9]), (41, [0, 4, 9]), (42, [0, 9])])
 def test_a_block_ends_where_padding_would_cost_more_than_another(pairs: int, cuts: list[int]) -> None:
     # Two texts of two tokens padded to five: 75 pairs, of which 42 are of padding.
-    layout = lay_out([0], [2, 2, 5], [0, 0, 0], torch.float32, bounds=BlockBounds(, 2048)pairs)
+    layout = lay_out([0], [2, 2, 5], [0, 0, 0], torch.float32, bounds=BlockBounds(pairs, 2048))
     assert [block.start for block in layout.blocks] == cuts[:-1]
     assert [block.stop for block in layout.blocks] == cuts[1:]
 
@@ -93,16 +93,16 @@ def test_a_block_of_equal_texts_ends_where_its_temporaries_would_be_large() -> N
 
 
 @pytest.mark.parametrize("softcap", [None, 0.7])
-@pytest.mark.parametrize("block_pairs", [0, 30, 10_000])
+@pytest.mark.parametrize("pairs", [0, 30, 10_000])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 def test_attention_and_its_gradient_equal_torch_on_every_row_by_itself(
-    kv_heads: int, block_pairs: int, softcap: float | None
+    kv_heads: int, pairs: int, softcap: float | None
 ) -> None:
     lengths, own, prompt_lengths, heads, width = [3, 1, 5], [1, 0, 1], [4, 2], 4, 8
     total = sum(prompt_lengths) + sum(lengths)
     query = draw(1, heads, total, width, scale=1.0).requires_grad_()
     key, value = (draw(1, kv_heads, total, width, seed=s, scale=1.0).requires_grad_() for s in (1, 2))
-    layout = lay_out(prompt_lengths, lengths, own, torch.float32, bounds=BlockBounds(, 2048)block_pairs)
+    layout = lay_out(prompt_lengths, lengths, own, torch.float32, bounds=BlockBounds(pairs, 2048))
     with packed_attention(tiny("llama").network, layout):
         found = attention(nn.Identity(), query, key, value, None, softcap=softcap)[0]
     assert found.shape == (1, total, heads, width)
