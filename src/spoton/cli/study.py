@@ -178,7 +178,7 @@ def run(
     worker_cpus: Annotated[float, typer.Option(min=0, help="Cores of a Ray worker.")] = 1.0,
     worker_gpus: Annotated[float, typer.Option(min=0, help="GPUs of a Ray worker.")] = 0.0,
     together: Annotated[
-        int, typer.Option(min=1, help="How many transfers to one target share every pass through the model.")
+        int, typer.Option(min=1, help="How many cells of one kind share every pass through the model.")
     ] = 1,
     tries: Annotated[
         int, typer.Option(min=1, help="How many times a cell is tried before it counts as failed.")

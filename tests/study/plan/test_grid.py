@@ -124,10 +124,20 @@ def test_model_tuning_is_one_cell_a_target_and_seed_at_the_targets_data() -> Non
         model_tuning={"seeds": [1], "recipe": {"learning_rate": 1e-5, "evaluate_every": 5}},
     )  # fmt: skip
     (cell,) = [cell for cell in cells_of(once, HELD, facts) if cell.kind == "model-tuning"]
-    assert isinstance(cell, ModelTuning) and cell.words == "c: model tuning, seed 1"
+    assert isinstance(cell, ModelTuning) and cell.words == "c: model tuning at 1e-05, seed 1"
     found = cell.model_recipe.model_dump()
     assert (found["steps"], found["batch_size"], found["max_input_tokens"], found["seed"]) == (7, 3, 64, 1)
     assert (found["learning_rate"], found["evaluate_every"]) == (1e-5, 5)
+
+
+def test_model_tuning_has_a_cell_for_every_rate_on_the_targets_asked_for() -> None:
+    def tuned(**wanted: Any) -> dict[str, float]:
+        cells = cells_of(study(model_tuning=wanted, seeds=[0]), HELD, facts)
+        return {cell.name: cell.model_recipe.learning_rate for cell in cells if isinstance(cell, ModelTuning)}
+
+    found = tuned(targets=["d"], learning_rates=[1e-5, 3e-5])
+    assert list(found.values()) == [1e-5, 3e-5] and all(".d.0." in name for name in found)
+    assert found.keys() & tuned() == {next(name for name, rate in found.items() if rate == 3e-5)}
 
 
 def test_model_tuning_is_named_by_its_own_recipe_alone() -> None:

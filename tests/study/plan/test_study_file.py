@@ -91,6 +91,9 @@ def test_presets_hold_together() -> None:
     [
         ({"seeds": [7]}, r"model_tuning has the seeds \[7\]"), ({"seed": [0]}, "did you mean seeds"),
         ({"recipe": {"learning_rate": 0}}, "learning_rate"), ({"recipe": {"length": 3}}, "length"),
+        ({"learning_rates": [0]}, "learning_rate"), ({"learning_rates": [1, 1]}, "different numbers"),
+        ({"learning_rates": [1], "recipe": {"learning_rate": 1}}, "not both"),
+        ({"targets": ["rte"]}, "model_tuning has the targets rte, which are not among the study's cb"),
     ],
 )  # fmt: skip
 def test_mistakes_in_model_tuning_are_named(wrong: dict[str, object], words: str) -> None:

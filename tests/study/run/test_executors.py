@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from spoton.events import silent
+from spoton.study.plan import machine
 from spoton.study.plan.machine import own_cores, share_of, threads_of_worker
+from spoton.study.run import executors
 from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import InProcess, Processes, attempt, local_executor
 from tests.study.small import MakeStudy
@@ -51,6 +53,25 @@ def test_workers_share_the_quota_of_a_container(monkeypatch: pytest.MonkeyPatch)
     assert threads_of_worker(16, 4) == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads_of_worker(16, 4) == 3
+
+
+def test_a_worker_on_a_gpu_takes_its_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(executors, "own_cores", lambda: list(range(16)))
+    monkeypatch.setattr(machine, "cpu_count", lambda: 16)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    monkeypatch.setattr(
+        executors.os, "sched_setaffinity", lambda *_: pytest.fail("cores were taken"), raising=False
+    )
+    executors._take_share(3, 5, Placement(device="cuda"))
+    assert taken == [1, 3]
+    executors._take_share(3, 32, Placement())
+    assert taken == [1, 3, 1, 1]
+    assert share_of(5, on_gpu=True) == (2, 3)
 
 
 def test_threads_are_given_back(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from spoton.study.results.collect import collect
 from spoton.study.run.cell_runner import CellRunner
 from spoton.study.run.executors import CellGroup, Executor, InProcess, Outcome, Processes
 from spoton.study.run.ray_executor import OnRay
-from spoton.study.run.scheduler import Status, read_plan, run_cells, status_of
+from spoton.study.run.scheduler import Status, _groups, read_plan, run_cells, status_of
 from spoton.study.run.store import Store
 from tests.study.small import MakeStudy
 from tests.tiny import WIDTH
@@ -102,10 +102,12 @@ class Failing:
         self._here, self._kind, self._times = InProcess(cell_runner, silent), kind, times
         self.slots = 1
         self.tried: list[str] = []
+        self.groups: list[CellGroup] = []
         self._failed: list[Outcome] = []
 
     def submit(self, group: CellGroup) -> None:
         self.tried += [cell.name for cell in group]
+        self.groups.append(group)
         if group[0].kind == self._kind and self._times > 0:
             self._times -= 1
             self._failed.append(Outcome(group, "Traceback: the disk is on fire"))
@@ -175,6 +177,33 @@ def test_cells_together_equal_cells_alone(make_study: MakeStudy) -> None:
         if alone["kind"] == "transfer":
             assert shared["last_loss"] == pytest.approx(alone["last_loss"], abs=1e-4)
             assert shared["scores"] == alone["scores"]
+
+
+def test_cells_of_one_kind_share_passes_across_targets_and_seeds(make_study: MakeStudy) -> None:
+    folder = make_study(retrieval=METHODS, controls=["noise"], model_tuning={})
+    cell_runner = CellRunner(folder)
+    executor = Failing(cell_runner, "none", times=0)
+    assert not run(folder, executor, together=3).left
+    kinds = [[cell.kind for cell in group] for group in executor.groups]
+    assert max(map(len, kinds)) == 2 and all(len(set(kind)) == 1 for kind in kinds)
+    alone = make_study("alone", retrieval=METHODS, controls=["noise"], model_tuning={})
+    assert not run(alone).left
+    for shared, one in zip(results(folder).values(), results(alone).values(), strict=True):
+        assert shared["name"] == one["name"] and shared["scores"] == one["scores"]
+
+
+def test_groups_have_one_kind_and_at_most_so_many_cells(make_study: MakeStudy) -> None:
+    cells = CellRunner(make_study(retrieval=METHODS, model_tuning={})).cells()
+    assert [len(group) for group in _groups(cells, 1)] == [1] * len(cells)
+    later = sorted(cells, key=lambda cell: cell.kind)  # both seeds of a kind are neighbours
+    found = {(group[0].kind, len(group)) for group in _groups(later, 3)}
+    assert found == {
+        ("model-tuning", 1), ("multi-task-mixture", 1), ("scratch", 2), ("source", 3), ("source", 1),
+        ("transfer", 3), ("transfer", 1), ("weighted-average", 2), ("zero-shot", 1),
+    }  # fmt: skip
+    halved = sorted(CellRunner(make_study("halved", **HALVING)).cells(), key=lambda cell: cell.kind)
+    transfers = [group for group in _groups(halved, 3) if group[0].kind == "transfer"]
+    assert [[cell.seed for cell in group] for group in transfers] == [[0, 0], [1, 1]]
 
 
 HALVING = {"halving": {"rungs": [3]}}
@@ -388,6 +417,24 @@ def test_model_tuning_stands_beside_transfer_in_the_results(make_study: MakeStud
     assert as_document(analyse(collect(without)))["baselines"] is None
 
 
+def test_validation_chooses_the_learning_rate_of_model_tuning(make_study: MakeStudy) -> None:
+    rates = [1e-5, 1e-3, 1e-2]
+    folder = make_study(seeds=[0], model_tuning={"learning_rates": rates})
+    assert not run(folder).left
+    cells = [one for one in results(folder).values() if one["kind"] == "model-tuning"]
+    assert sorted(cell["recipe"]["learning_rate"] for cell in cells) == rates
+    found = collect(folder)
+    (validation,), (test,) = found.extra["model-tuning"], found.extra_test["model-tuning"]
+    assert validation.score == max(cell["scores"]["validation"] for cell in cells)
+    assert (validation.score, test.score) in [
+        (cell["scores"]["validation"], cell["scores"]["test"]) for cell in cells
+    ]
+    blocks = [
+        block for one in sections(analyse(found), []) if one.title == "Model tuning" for block in one.blocks
+    ]
+    assert any("best by validation of 1e-05, 0.001, 0.01." in str(block) for block in blocks)
+
+
 def test_model_tuning_goes_on_after_an_interruption(make_study: MakeStudy) -> None:
     folder = make_study(model_tuning={"seeds": [0]}, sources={"tasks": []})
     cell_runner = CellRunner(folder)
@@ -397,7 +444,7 @@ def test_model_tuning_goes_on_after_an_interruption(make_study: MakeStudy) -> No
         if event.done >= 4:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match="model tuning, seed 0: Interrupted after 4 of 6 steps"):
+    with pytest.raises(Interrupted, match="model tuning at 3e-05, seed 0: Interrupted after 4 of 6 steps"):
         cell_runner.carry_out([cell], stop)
     assert (folder / "work" / f"{cell.name}.checkpoint" / "weights-3.safetensors").is_file()
     cell_runner.carry_out([cell])

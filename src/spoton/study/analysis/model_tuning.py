@@ -41,6 +41,7 @@ def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
     ]  # fmt: skip
     return {
         "split": results.reported_split, "similarity": metric, "k": RETRIEVED, "targets": rows,
+        "rates": list(results.metadata.get("model_tuning_rates", ())),
         "tuned": dict(results.metadata.get("tuned", {})), "ratio": ratio(results.metadata),
     }  # fmt: skip
 

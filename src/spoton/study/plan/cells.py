@@ -285,7 +285,7 @@ class ModelTuning(CellBase):
     @property
     def words(self) -> str:
         """What it is, for people."""
-        return f"{self.task}: model tuning, seed {self.seed}"
+        return f"{self.task}: model tuning at {self.model_recipe.learning_rate:g}, seed {self.seed}"
 
     def tuned_by(self) -> Recipe | ModelRecipe:
         """The recipe that its result names."""

@@ -202,13 +202,16 @@ class _Grid:
                     yield kind(**common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity)
 
     def model_tuning(self) -> Iterator[ModelTuning]:
-        """Yields model tuning of every target, with the seeds that the study file names."""
+        """Yields model tuning with the seeds, targets and learning rates that the study file names."""
         wanted = self._study.model_tuning
-        for seed in self._study.seeds if wanted else ():
-            for entry in self._study.targets.tasks:
-                if wanted and (wanted.seeds is None or seed in wanted.seeds):
-                    common = self.target(entry, seed)
-                    yield ModelTuning(**common, model_recipe=wanted.recipe_of(common["recipe"]))
+        if wanted is None:
+            return
+        targets = self._study.targets.tasks
+        for seed in [seed for seed in self._study.seeds if wanted.seeds is None or seed in wanted.seeds]:
+            for entry in [e for e in targets if wanted.targets is None or e.task in wanted.targets]:
+                common = self.target(entry, seed)
+                for recipe in wanted.recipes_of(common["recipe"]):
+                    yield ModelTuning(**common, model_recipe=recipe)
 
     def _is_tried(self, source: str, target: str) -> bool:
         known = self.given.get(source)

@@ -47,12 +47,11 @@ def share_of(workers: int, *, on_gpu: bool) -> Share:
         workers: Number of workers.
         on_gpu: Whether they compute on GPUs.
     """
-    if on_gpu:
-        return Share(min(workers, max(1, torch.cuda.device_count())), torch.get_num_threads())
     if workers == 1:  # cells run in this process, with the threads that it has
         return Share(1, torch.get_num_threads())
     cores = int(cpu_count())
-    return Share(min(workers, cores), threads_of_worker(max(1, cores // workers), workers))
+    at_once = max(1, torch.cuda.device_count()) if on_gpu else cores
+    return Share(min(workers, at_once), threads_of_worker(max(1, cores // workers), workers))
 
 
 def threads_of_worker(cores: int, workers: int) -> int:

@@ -160,13 +160,33 @@ class ModelTuningBaseline(BaseModel):
     target's."""
     seeds: list[int] | None = None
     """Which of the study's seeds; null: all."""
+    targets: list[str] | None = None
+    """Which of the study's targets; null: all."""
+    learning_rates: list[float] = []
+    """Rates to try on every target and seed, each in a cell of its own; the analysis takes the one that is best by
+    validation. Empty: that of the recipe."""
 
-    def recipe_of(self, target: Recipe) -> ModelRecipe:
-        """Returns how the model is tuned on a target, on the same data as the target's prompts with recipe `target`.
+    @model_validator(mode="after")
+    def _one_way_to_name_rates(self) -> ModelTuningBaseline:
+        if len(set(self.learning_rates)) != len(self.learning_rates):
+            raise ValueError("learning_rates has to be different numbers")
+        if self.learning_rates and "learning_rate" in self.recipe:
+            raise ValueError("give either learning_rates or the learning_rate of recipe, not both")
+        return self
+
+    def recipes_of(self, target: Recipe) -> list[ModelRecipe]:
+        """Returns how the model is tuned on a target, on the same data as its prompts, once for every learning rate.
+
+        Args:
+            target: The recipe of the target's prompts.
 
         Raises:
             RecipeError: A value is not valid, or there is no such preset.
         """
+        recipe = self._recipe_of(target)
+        return [recipe.changed(learning_rate=rate) for rate in self.learning_rates] or [recipe]
+
+    def _recipe_of(self, target: Recipe) -> ModelRecipe:
         shared = ("steps", "batch_size", "seed", "evaluate_every", "patience", "max_input_tokens")
         changes = {name: getattr(target, name) for name in shared} | self.recipe | {"seed": target.seed}
         return ModelRecipe.preset(str(changes.pop("preset", "decoder")), **changes)
@@ -233,6 +253,11 @@ class StudyFile(BaseModel):
                 f"model_tuning has the seeds {strange}, which are not among the study's {self.seeds}"
             )
         chosen = {entry.task for entry in self.targets.tasks}
+        if strangers := sorted(set((self.model_tuning and self.model_tuning.targets) or ()) - chosen):
+            raise ValueError(
+                f"model_tuning has the targets {', '.join(strangers)}, which are not among the study's "
+                f"{', '.join(sorted(chosen))}"
+            )
         twice = chosen & {entry.task for entry in self.candidates}
         if twice:
             raise ValueError(f"{', '.join(sorted(twice))} is both target and candidate")
@@ -295,7 +320,7 @@ def parse_study_file(text: str, name: str) -> StudyFile:
         for entry in entries:
             recipe = group.recipe_of(entry)  # raises an error that names the wrong value
             if study.model_tuning is not None:
-                study.model_tuning.recipe_of(recipe)
+                study.model_tuning.recipes_of(recipe)
             if study.halving is not None and group is study.targets and entry in group.tasks:
                 study.halving.require_evaluations(recipe.steps, recipe.evaluate_every)
     return study

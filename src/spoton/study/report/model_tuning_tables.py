@@ -31,6 +31,9 @@ def model_tuning_sections(analysis: Analysis) -> list[Section]:
             f" Retrieval: the best by validation of the {k} most similar sources by {found['similarity']}."
         )
     text += " Model tuning: all weights, on the same rows, evaluated as often on the validation split."
+    if found["rates"]:
+        rates = ", ".join(f"{rate:g}" for rate in found["rates"])
+        text += f" Its learning rate is, for each target and seed, the best by validation of {rates}."
     costs = [
         (_WORDS[name], count(size["parameters"]), count(size["bytes"]))
         for name, size in found["tuned"].items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -70,6 +71,7 @@ def collect(place: str | Path) -> StudyResults:
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         by_kind.setdefault(cell["kind"], []).append(cell)
+    by_kind[MODEL_TUNING] = _best_rates(by_kind.get(MODEL_TUNING, ()))
     tuned = [*by_kind.get("scratch", ()), *by_kind.get("transfer", ())]
     zero_shot = by_kind.get("zero-shot", ())
     prompts = {kind: _Embeddings.of(store, by_kind.get(kind, ())) for kind in ("source", SCRATCH)}
@@ -159,6 +161,16 @@ def _extra(by_kind: Mapping[str, Sequence[dict[str, Any]]], split: str) -> dict[
     return {name: tuple(scores) for name, scores in found.items()}
 
 
+def _best_rates(cells: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the cell that is best by validation of every target and seed; of equal ones the first in the plan."""
+    best: dict[tuple[str, int], dict[str, Any]] = {}
+    for cell in cells:
+        other = best.setdefault((cell["task"], cell["seed"]), cell)
+        if cell["scores"].get("validation", -math.inf) > other["scores"].get("validation", -math.inf):
+            best[cell["task"], cell["seed"]] = cell
+    return list(best.values())
+
+
 class _Embeddings(NamedTuple):
     """Prompts of cells and their task embeddings, `[P, D]` each, by task and seed, where known."""
 
@@ -204,6 +216,7 @@ def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], plan
         "dtype": first["dtype"], "protocol": study.protocol, "seeds": ", ".join(map(str, study.seeds)),
         "cells": f"{len(cells)} of {planned}", "recipe": recipes,
         **({"halving": study.halving.model_dump()} if study.halving else {}),
+        **({"model_tuning_rates": study.model_tuning.learning_rates} if study.model_tuning else {}),
         "rows": {_role(cell): _rows(cell) for cell in cells},
         "versions": first["versions"], "seconds": {cell["name"]: cell["seconds"] for cell in cells},
         "notes": sorted({cell["message"] for cell in cells if cell.get("message")}),

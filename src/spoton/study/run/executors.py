@@ -156,11 +156,16 @@ def _open_worker(
 
 
 def _take_share(number: int, workers: int, placement: Placement) -> None:
-    """Takes the cores, or the GPU, of worker `number`; a device given by name is used by all workers."""
+    """Takes the cores, or the GPU, of worker `number`; a device given by name is used by all workers.
+
+    A worker on a GPU also gets its share of the threads, since every worker tokenizes and launches on the processor,
+    but no cores of its own: the system moves it to a free one.
+    """
+    cores = own_cores()
     if torch.cuda.is_available() and placement.device in ("auto", "cuda"):
         torch.cuda.set_device(number % torch.cuda.device_count())
+        torch.set_num_threads(threads_of_worker(max(1, len(cores) // workers), workers))
         return
-    cores = own_cores()
     own = cores[number % len(cores) :: workers]
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, own)

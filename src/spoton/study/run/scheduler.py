@@ -19,7 +19,7 @@ from spoton.errors import StudyError
 from spoton.events import OnEvent, Progress, silent
 from spoton.parsing import parse_json
 from spoton.sealing import sealed_json
-from spoton.study.plan.cells import Cell, Transfer
+from spoton.study.plan.cells import COMBINATIONS, Cell, Transfer
 from spoton.study.run.executors import CellGroup, Executor, Outcome
 from spoton.study.run.queue import Queue
 from spoton.study.run.store import Store
@@ -28,6 +28,9 @@ from spoton.tuning.kept import whole_document
 
 PLAN = "plan.json"
 """The list of cells, written by `plan` and `run`."""
+
+_SHARING = frozenset({"source", "scratch", "transfer", "noise"} | {kind.kind for kind in COMBINATIONS})
+"""Kinds of cells that can share passes: their steps are those of a prompt on one task."""
 
 TRIES = 2
 """How many times a cell is tried in one run before it counts as failed."""
@@ -165,7 +168,7 @@ def run_cells(
         store: The study's folder.
         cells: All cells of the study, in the best order to run them.
         executor: Where they run; closed at the end.
-        together: How many transfers to one target and seed share every pass through the model.
+        together: How many cells of one kind, of any targets and seeds, share every pass through the model.
         tries: How many times a cell is tried before it counts as failed.
         predicted: Predicts the seconds of one worker for a cell.
         on_event: Receives an event after every group; an executor in this process also sends events for steps.
@@ -208,16 +211,25 @@ def _halving(group: CellGroup) -> Halving | None:
 
 
 def _groups(cells: Sequence[Cell], together: int) -> list[CellGroup]:
-    """Returns groups of cells, built from finished and unfinished cells so that a resumed run has the same groups."""
+    """Returns groups of cells, built from finished and unfinished cells so that a resumed run has the same groups.
+
+    A group has cells of one kind, which never need each other. Transfers that are compared are tuned together.
+    """
     groups: list[list[Cell]] = []
     for cell in cells:
         last = groups[-1][-1] if groups else None
-        if isinstance(cell, Transfer) and isinstance(last, Transfer):
-            most = len(cells) if cell.halving else together  # cells that are compared are tuned together
-            if (last.task, last.seed) == (cell.task, cell.seed) and len(groups[-1]) < most:
-                groups[-1].append(cell)
-                continue
-        groups.append([cell])
+        if (
+            last is not None
+            and last.kind == cell.kind in _SHARING
+            and (
+                (last.task, last.seed) == (cell.task, cell.seed)
+                if _halving((cell,)) or _halving((last,))
+                else len(groups[-1]) < together
+            )
+        ):
+            groups[-1].append(cell)
+        else:
+            groups.append([cell])
     return [tuple(group) for group in groups]
 
 
