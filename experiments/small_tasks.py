@@ -23,11 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from experiments.cells import cell_parser, claimed, spread
+from experiments.cells import cell_parser, claimed, model_of, spread
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
-from spoton import Recipe, adapt, load_model, starter_library
+from spoton import Recipe, adapt, starter_library
 from spoton.evaluation.baseline import classical
 from spoton.models import FrozenModel
 from spoton.tasks import Task, load_task
@@ -58,8 +56,7 @@ def run_cell(model: FrozenModel, task: Task, seed: int, path: Path) -> dict[str,
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
-    torch.set_num_threads(arguments.threads)
-    model = load_model()
+    model = model_of(arguments)
     arguments.cells.mkdir(parents=True, exist_ok=True)
     for seed in arguments.seeds:
         for size in arguments.sizes:

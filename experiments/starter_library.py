@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import cell_parser, claimed
-from spoton import PromptLibrary, Recipe, SoftPrompt, evaluate, load_model, tune
+from experiments.cells import cell_parser, claimed, model_of
+from spoton import PromptLibrary, Recipe, SoftPrompt, evaluate, tune
 from spoton.evaluation.intervals import score_intervals
 from spoton.models import FrozenModel
 from spoton.tasks import Task
@@ -110,12 +110,9 @@ def shipped(source: Source, record: dict[str, Any]) -> str:
 
 def tune_missing(arguments: argparse.Namespace) -> None:
     """Tunes every source that has no record and that no other process works on."""
-    import torch
-
-    torch.set_num_threads(arguments.threads)
     FOLDER.mkdir(parents=True, exist_ok=True)
     RECORDS.mkdir(parents=True, exist_ok=True)
-    library, model = PromptLibrary(FOLDER), load_model()
+    library, model = PromptLibrary(FOLDER), model_of(arguments)
     for source in _wanted(arguments.tasks):
         path = RECORDS / f"{source.task}.json"
         with claimed(path) as mine:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from experiments.cells import claimed
+from experiments.cells import claimed, claimed_together
 
 
 def test_a_cell_is_run_once_and_leaves_its_result_alone(tmp_path: Path) -> None:
@@ -38,3 +38,31 @@ def test_an_interrupted_cell_keeps_its_checkpoint_and_is_free_again(tmp_path: Pa
     assert path.with_suffix(".checkpoint").exists()
     with claimed(path) as mine:
         assert mine
+
+
+def test_processes_share_cells_in_groups(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.json" for number in range(7)]
+    paths[1].write_text("done")
+    others = FileLock(paths[3].with_suffix(".lock"))
+    others.acquire()
+    groups = []
+    for mine in claimed_together(paths, 2):
+        groups.append([path.stem for path in mine])
+        assert {path.stem for path in tmp_path.glob("*.lock")} == {*groups[-1], "3"}
+        for path in mine:
+            with claimed(path) as again:
+                assert not again
+            path.write_text("7")
+    assert groups == [["0", "2"], ["4", "5"], ["6"]]
+    others.release()
+    assert [[path.stem for path in mine] for mine in claimed_together(paths, 9)] == [["3"]]
+    assert not [path for path in tmp_path.glob("*.lock") if path.stem != "3"]
+
+
+def test_a_group_is_free_again_after_an_error(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.json" for number in range(2)]
+    first = claimed_together(paths, 2)
+    assert next(first) == paths
+    assert list(claimed_together(paths, 2)) == []
+    first.close()
+    assert next(claimed_together(paths, 2)) == paths
