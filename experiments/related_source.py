@@ -4,9 +4,11 @@ Inference targets with at most 256 training rows are tuned with the default reci
 from scratch (the task in words), from the MNLI prompt, from the SST-2 prompt (a control that has learned something
 else), and from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSON file under
 `docs/experiments/related_source/`. Finished cells never run again, and killed cells resume from their last evaluation.
-The seed also draws the rows. The first seed also scores the untuned starts.
+The seed also draws the rows. The first seed also scores the untuned starts. With `--together N` a process tunes up to N
+cells in every pass through the model, which a GPU needs to be busy.
 
     python -m experiments.related_source --data-dir data --threads 1
+    python -m experiments.related_source --data-dir data --together 12 --device cuda
     python -m experiments.related_source --table
 """
 
@@ -16,15 +18,17 @@ import argparse
 import json
 import statistics
 import sys
-import time
+from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from experiments.cells import cell_parser, claimed, spread
-from spoton import Recipe, evaluate, load_model, tune
+from experiments.cells import Stopwatch, cell_parser, claimed_together, model_of, spread, tuned_together
+from spoton import Recipe, evaluate
+from spoton.errors import DivergenceError
 from spoton.evaluation.calibration import fit_calibration, gold_indices
 from spoton.models import FrozenModel
 from spoton.prompts import PromptLibrary, starter_library
@@ -32,6 +36,7 @@ from spoton.prompts.card import Parent
 from spoton.tasks import Task
 from spoton.tasks.catalog import load_task
 from spoton.transfer.speed import speed
+from spoton.tuning import Job, Tuned
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "related_source"
@@ -66,21 +71,50 @@ def untuned(model: FrozenModel, task: Task, start: Tensor, limit: int) -> dict[s
     return {"raw": raw.score, "calibrated": found.score}
 
 
-def run_cell(
-    model: FrozenModel, task: Task, start: str, library: PromptLibrary, recipe: Recipe, path: Path
-) -> dict[str, Any]:
-    """Tunes one prompt and scores it once on the test rows."""
-    began = time.process_time()
-    initial, parents = start_of(start, library, recipe.seed)
-    tuned = tune(
-        model, task, recipe, initial=initial, parents=parents,
-        checkpoint=path.with_suffix(".checkpoint"), resume=True,
-    )  # fmt: skip
+class Cell(NamedTuple):
+    """What decides a cell."""
+
+    target: str
+    start: str
+    seed: int
+
+
+def run_cells(
+    model: FrozenModel,
+    cells: Mapping[Path, tuple[Cell, Task]],
+    library: PromptLibrary,
+    recipe: Recipe = RECIPE,
+) -> None:
+    """Tunes one prompt per cell, all of them in shared passes, scores each once on its test rows, and records it.
+
+    A run that diverges is reported and leaves no record.
+    """
+    watch = Stopwatch(model, len(cells))
+    jobs = []
+    for path, (cell, task) in cells.items():
+        initial, parents = start_of(cell.start, library, cell.seed)
+        checkpoint = path.with_suffix(".checkpoint")
+        own = recipe.changed(seed=cell.seed)
+        jobs.append(Job(task, own, initial, parents, checkpoint=checkpoint, resume=True))
+    results = tuned_together(model, jobs)
+    for (path, (cell, _)), job, tuned in zip(cells.items(), jobs, results, strict=True):
+        if isinstance(tuned, DivergenceError):
+            print(path.name, tuned, file=sys.stderr, flush=True)
+            continue
+        record = {"start": cell.start} | record_of(model, job, tuned) | watch.spent()
+        write_record(path, record)
+        told = f"{record['cpu_seconds']:.0f} CPU s, {len(cells)} together"
+        print(path.name, record["test"], told, file=sys.stderr, flush=True)
+
+
+def record_of(model: FrozenModel, job: Job, tuned: Tuned) -> dict[str, Any]:
+    """Scores a tuned prompt once on the test rows and returns what the table needs of its run."""
+    task, recipe, initial = job.task, job.recipe, job.initial
     test = evaluate(model, tuned.prompt, task.test, task)
     targets = [row.target for row in task.test]
     before = tuned.prompt.start if initial is None else initial
     return {
-        "target": task.name, "start": start, "seed": recipe.seed, "steps": tuned.steps, "test": test.score,
+        "target": task.name, "seed": recipe.seed, "steps": tuned.steps, "test": test.score,
         "uncalibrated": test.score if test.uncalibrated is None else test.uncalibrated.score,
         "untuned": None if recipe.seed or before is None else untuned(model, task, before, recipe.max_input_tokens),
         "majority": 100 * max(map(targets.count, set(targets))) / len(targets),
@@ -88,30 +122,33 @@ def run_cell(
         "evaluations": [entry for entry in tuned.history if "validation" in entry],
         "losses": [round(entry["loss"], 4) for entry in tuned.history if "loss" in entry],
         "splits": task.splits(), "recipe": tuned.prompt.card.recipe, "data_hash": task.data_hash(),
-        "parents": [parent.model_dump() for parent in parents], "versions": tuned.prompt.card.versions,
-        "model_fingerprint": model.fingerprint, "cpu_seconds": time.process_time() - began,
+        "parents": [parent.model_dump() for parent in job.parents], "versions": tuned.prompt.card.versions,
+        "model_fingerprint": model.fingerprint, "dtype": tuned.prompt.card.dtype,
     }  # fmt: skip
+
+
+def task_of(name: str, data_dir: str | None, seed: int) -> Task:
+    """Returns a target with the rows that a seed sees."""
+    task = load_task(name, data_dir=data_dir, form="natural")
+    return task.limited(TRAIN, VALIDATION, TEST, seed=seed)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
-    torch.set_num_threads(arguments.threads)
     library = PromptLibrary(arguments.library) if arguments.library else starter_library()
-    model = load_model()
+    model = model_of(arguments)
     arguments.cells.mkdir(parents=True, exist_ok=True)
-    wanted = [
-        (t, seed, start) for t in arguments.targets for seed in arguments.seeds for start in arguments.starts
-    ]
-    for target, seed, start in wanted:
-        path = arguments.cells / f"{target}.{start}.{seed}.json"
-        with claimed(path) as mine:
-            if not mine:
-                continue
-            task = load_task(target, data_dir=arguments.data_dir, form="natural")
-            task = task.limited(TRAIN, VALIDATION, TEST, seed=seed)
-            record = run_cell(model, task, start, library, RECIPE.changed(seed=seed), path)
-            write_record(path, record)
-        print(path.name, record["test"], f"{record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True)
+    task = cache(partial(task_of, data_dir=arguments.data_dir))
+    wanted = {
+        arguments.cells / f"{target}.{start}.{seed}.json": Cell(target, start, seed)
+        for target in arguments.targets
+        for seed in arguments.seeds
+        for start in arguments.starts
+    }
+    for mine in claimed_together(wanted, arguments.together):
+        asked = {path: wanted[path] for path in mine}
+        cells = {path: (cell, task(cell.target, seed=cell.seed)) for path, cell in asked.items()}
+        run_cells(model, cells, library)
 
 
 def table(cells: Path) -> str:
@@ -167,6 +204,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=list(TARGETS))
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=list(STARTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--together", type=int, default=1, help="cells that share every pass, at most")
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write(table(arguments.cells) + "\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.related_source import RECIPE, run_cell, start_of, table
+from experiments.related_source import RECIPE, STARTS, Cell, run_cells, start_of, table
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
@@ -38,21 +38,37 @@ def test_starts_are_the_sources_and_noise_of_the_same_scale(library: PromptLibra
     assert first.pow(2).mean().sqrt() == pytest.approx(float(value.pow(2).mean().sqrt()), rel=0.3)
 
 
+SHORT = RECIPE.changed(
+    length=4, steps=4, key_step=2, evaluate_every=2, batch_size=4, warmup=1, init="vocabulary"
+)
+
+
 def test_a_cell_holds_the_scores_before_and_after(library: PromptLibrary, tmp_path: Path) -> None:
-    recipe = RECIPE.changed(
-        length=4, steps=4, key_step=2, evaluate_every=2, batch_size=4, warmup=1, init="vocabulary"
-    )
-    for seed in (0, 1):
-        cell = run_cell(
-            tiny("llama"), toy_task(), "mnli", library, recipe.changed(seed=seed), tmp_path / f"{seed}.json"
-        )
-        assert (cell["untuned"] is None) == (seed == 1)
+    paths = {tmp_path / f"rte.mnli.{seed}.json": (Cell("rte", "mnli", seed), toy_task()) for seed in (0, 1)}
+    run_cells(tiny("llama"), paths, library, SHORT)
+    for seed, path in enumerate(paths):
+        cell = json.loads(path.read_text())
+        assert (cell["seed"], cell["untuned"] is None) == (seed, seed == 1)
         assert cell["evaluations"][0]["step"] == 0  # an untuned source may win
-        (tmp_path / f"rte.mnli.{seed}.json").write_text(json.dumps(cell))
+        assert cell["together"] == 2
     lines = table(tmp_path).splitlines()
     assert len(lines) == 3
     assert lines[2].startswith("| rte | mnli | ")
     assert lines[2].endswith(" | 2 |  |")  # no cell of tuning from scratch to compare the speed with
+
+
+def test_starts_in_shared_passes_have_the_results_of_starts_alone(
+    library: PromptLibrary, tmp_path: Path
+) -> None:
+    paths = {tmp_path / f"rte.{start}.1.json": (Cell("rte", start, 1), toy_task()) for start in STARTS}
+    run_cells(tiny("llama"), paths, library, SHORT)
+    for path, cell in paths.items():
+        alone = tmp_path / f"{path.stem}.alone"
+        run_cells(tiny("llama"), {alone: cell}, library, SHORT)
+        one, other = (json.loads(file.read_text()) for file in (path, alone))
+        assert one["losses"] == pytest.approx(other["losses"], rel=1e-3)
+        for key in ("start", "test", "validation", "recipe", "parents"):
+            assert one[key] == other[key]
 
 
 def test_the_table_says_when_a_start_reaches_the_best_score_of_scratch(tmp_path: Path) -> None:
