@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from spoton import load_model
 from spoton.errors import DivergenceError
 from spoton.models import FrozenModel
+from spoton.models.loading import DEFAULT_MODEL
 from spoton.tuning import Job, Tuned, tune_together
 from spoton.tuning.tune import tune_job
 
@@ -134,10 +135,10 @@ def cell_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def model_of(arguments: argparse.Namespace) -> FrozenModel:
-    """Returns the default model on the device of a command line, and sets the threads of this process."""
+def model_of(arguments: argparse.Namespace, name: str = DEFAULT_MODEL) -> FrozenModel:
+    """Returns a model on the device that a command line names, and sets the threads of this process."""
     torch.set_num_threads(arguments.threads)
-    return load_model(device=arguments.device)
+    return load_model(name, device=arguments.device)
 
 
 def spread(scores: Sequence[float]) -> str:

@@ -1,20 +1,21 @@
 """Which way of ranking and combining sources is best? Every method on the same rows, at one total budget.
 
-All arms of a task, size and seed share rows, recipe and validation. Tuning from scratch takes `--steps` steps. Every
-other arm has the same number of steps: it pays for its ranking (a key, or the passes of a trial) and divides the rest
-among the prompts that it tunes. `ensemble` gives each of its three prompts a third. Each arm is scored once on the test
-split.
+All arms of a task, size and seed share rows, recipe and validation; the seed also draws the rows. Tuning from scratch
+takes `--steps` steps. Every other arm has the same number of steps: it pays for its ranking (a key, or the passes of a
+trial) and divides the rest among the prompts that it tunes. `ensemble` gives each of its three prompts a third. Each
+arm is scored once on the test split.
 
 Each cell has its own JSON file, written last. Finished cells never run again; a killed cell resumes from its last
-evaluation. `--table` prints the results so far.
+evaluation. Several processes may work at the same time: one of them runs all arms of a task, size and seed, since these
+share the run from scratch. `mixture` reads rows of sources in the folder `SPOTON_DATA_DIR`. `--table` prints the
+results so far.
 
-    python experiments/transfer_methods.py --tasks news_sentiment,disambiguation_qa --sizes 100,250 --seeds 0,1,2
-    python experiments/transfer_methods.py --table
+    python -m experiments.transfer_methods --tasks news_sentiment,disambiguation_qa --sizes 100,250 --seeds 0,1,2
+    python -m experiments.transfer_methods --table
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -25,15 +26,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from experiments.cells import cell_parser, claimed, model_of
 from spoton import (
     PromptLibrary,
     Recipe,
     SoftPrompt,
     SpotonError,
     evaluate,
-    load_model,
     load_task,
     starter_library,
 )
@@ -83,8 +82,16 @@ class Bench:
         self.model, self.cells, self.recipe, self.libraries = model, cells, recipe, libraries
 
     def run(self, task: Task, size: int, seed: int, arms: Sequence[str]) -> None:
-        """Runs the arms of one task, size and seed that have no result."""
+        """Runs the arms of one task, size and seed that have no result, unless another process works on them."""
         work = self.cells / "work" / f"{task.name}.{size}"
+        work.mkdir(parents=True, exist_ok=True)
+        # There is no such file: the arms have results, and they share runs, so they are claimed together.
+        with claimed(work / f"{seed}.arms") as mine:
+            if mine:
+                self.run_arms(task, size, seed, arms, work)
+
+    def run_arms(self, task: Task, size: int, seed: int, arms: Sequence[str], work: Path) -> None:
+        """Runs the arms that have no result; their runs are kept in the folder `work`."""
         runs = KeptRuns(self.model, task, default_mode(task), work, lambda event: None)
         for arm in arms:
             path = self.cells / f"{task.name}.{size}.{arm.replace(', ', '_').replace(' ', '-')}.{seed}.json"
@@ -174,6 +181,15 @@ def ranking_facts(ranking: Ranking) -> dict[str, Any]:
     return {"retrieved": retrieved, "cost": asdict(ranking.cost), "probe": ranking.cost.steps}
 
 
+def interval(steps: int) -> int:
+    """Returns the largest number of steps between evaluations at which four sources are halved to one in a budget.
+
+    A trial leaves at least half of the budget. Four prompts take the first interval, two the second, and the last one
+    needs a step more.
+    """
+    return max(1, (steps - steps // 2 - 1) // (4 + 2))
+
+
 def table(cells: Path) -> str:
     """Returns all results as Markdown: test score of each arm by task and size, and its gain over scratch."""
     found: dict[tuple[str, str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
@@ -223,35 +239,34 @@ def _arrival(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
 
 def main() -> None:
     """Runs the missing cells, or prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cell_parser(__doc__)
     parser.add_argument("--tasks", default="news_sentiment,disambiguation_qa", help="targets, with commas")
     parser.add_argument("--sizes", default="100,250", help="training rows, with commas")
     parser.add_argument("--seeds", default="0,1,2", help="with commas")
     parser.add_argument("--arms", nargs="*", choices=ARMS, default=list(ARMS), help="only these")
     parser.add_argument("--library", help="folder of prompts; not given: the starter library")
     parser.add_argument("--model", default="smollm2-135m", help="the frozen model")
-    parser.add_argument("--data-dir", help="where rows of catalog tasks are")
     parser.add_argument("--steps", type=int, default=100, help="budget of an arm")
+    parser.add_argument("--evaluate-every", type=int, help="not given: so often that halving fits the budget")
     parser.add_argument("--validation", type=int, default=VALIDATION, help="rows that choose checkpoints")
     parser.add_argument("--test", type=int, default=TEST, help="rows that are scored once")
     parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
-    parser.add_argument("--threads", type=int, default=2, help="processor threads")
-    parser.add_argument("--table", action="store_true", help="print the table and run nothing")
     arguments = parser.parse_args()
     if arguments.table:
         print(table(arguments.cells))
         return
-    torch.set_num_threads(arguments.threads)
     libraries = [PromptLibrary(arguments.library)] if arguments.library else [starter_library()]
-    recipe = Recipe.preset("decoder", steps=arguments.steps)
-    bench = Bench(load_model(arguments.model), arguments.cells, recipe, libraries)
-    for name in arguments.tasks.split(","):
-        whole = load_task(name, data_dir=arguments.data_dir)
-        for size in map(int, arguments.sizes.split(",")):
-            task = whole.limited(train=size, validation=arguments.validation, test=arguments.test)
-            for seed in map(int, arguments.seeds.split(",")):
+    recipe = Recipe.preset(
+        "decoder", steps=arguments.steps, evaluate_every=arguments.evaluate_every or interval(arguments.steps)
+    )
+    bench = Bench(model_of(arguments, arguments.model), arguments.cells, recipe, libraries)
+    for seed in map(int, arguments.seeds.split(",")):  # outermost: stopped early, all targets have some seeds
+        for name in arguments.tasks.split(","):
+            whole = load_task(name, data_dir=arguments.data_dir, form="natural")
+            for size in map(int, arguments.sizes.split(",")):
+                task = whole.limited(
+                    train=size, validation=arguments.validation, test=arguments.test, seed=seed
+                )
                 bench.run(task, size, seed, arguments.arms)
 
 

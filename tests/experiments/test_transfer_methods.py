@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from experiments.ranking import judged, one_target
 from experiments.ranking import table as ranking_table
-from experiments.transfer_methods import ARMS, Bench, table
+from experiments.transfer_methods import ARMS, Bench, interval, table
+from spoton.errors import RecipeError
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.transfer.ranking.trial import TEXT
@@ -57,6 +59,33 @@ def test_cells_of_methods_are_run_once_and_make_a_table(
     other = Bench(model, tmp_path / "cells", RECIPE.changed(steps=25), [library])
     with pytest.raises(SystemExit, match="another recipe"):
         other.run(toy_task(), 24, 0, ["scratch"])
+
+
+def test_arms_of_another_process_are_left_to_it(
+    model: FrozenModel, library: PromptLibrary, tmp_path: Path
+) -> None:
+    cells = tmp_path / "cells"
+    bench = Bench(model, cells, RECIPE.changed(steps=4), [library])
+    (cells / "work" / "toy.24").mkdir(parents=True)
+    with FileLock(cells / "work" / "toy.24" / "0.lock"):
+        bench.run(toy_task(), 24, 0, ["scratch"])
+        assert not list(cells.glob("*.json"))
+        bench.run(toy_task(), 24, 1, ["scratch"])
+    bench.run(toy_task(), 24, 0, ["scratch"])
+    assert sorted(path.name for path in cells.glob("*.json")) == [
+        "toy.24.scratch.0.json",
+        "toy.24.scratch.1.json",
+    ]
+    assert not list(cells.glob("**/*.lock"))
+
+
+@pytest.mark.parametrize("steps", [24, 60, 100])
+def test_halving_fits_the_budget(steps: int) -> None:
+    how, recipe = ARMS["trial, halving"], RECIPE.changed(steps=steps, evaluate_every=interval(steps))
+    assert how is not None
+    how.require_budget(recipe, how.k, 1)
+    with pytest.raises(RecipeError, match="Raise --steps"):
+        how.require_budget(recipe.changed(evaluate_every=interval(steps) + 1), how.k, 1)
 
 
 def test_rankings_are_judged_by_hand_made_numbers() -> None:
