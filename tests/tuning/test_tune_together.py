@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from spoton.events import Progress
 from spoton.tuning import Job, Recipe, Tuned, tune, tune_together
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
+tune_module = import_module("spoton.tuning.tune")  # the package has a function of this name
 RECIPE = Recipe(length=4, steps=12, key_step=5, evaluate_every=4, batch_size=4, learning_rate=0.1)
 
 
@@ -109,3 +113,51 @@ def test_patience_ends_a_run_that_gets_no_better() -> None:
     looks = [entry["step"] for entry in tuned.history if "validation" in entry]
     assert len([step for step in looks if step > tuned.prompt.card.best_step]) >= 3
     assert tuned.prompt.key is not None and "Stopped after" in tuned.message
+
+
+@pytest.mark.parametrize("runs", [1, 2, 8])
+def test_a_step_waits_for_the_device_twice_however_many_runs(
+    runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU every read of a tensor is a wait. (AdamW reads its counter with `item`; it is on the CPU.)"""
+    reads: list[str] = []
+    step = tune_module._step
+
+    def counted(name: str) -> Callable[..., Any]:
+        original = getattr(torch.Tensor, name)
+
+        def read(tensor: torch.Tensor, *arguments: Any) -> Any:
+            reads.append(name)
+            return original(tensor, *arguments)
+
+        return read
+
+    def counting(active: Sequence[Any], losses: torch.Tensor) -> None:
+        before = active[0].course.step
+        reads.clear()
+        with monkeypatch.context() as patched:
+            for name in ("tolist", "__float__", "__bool__", "__int__"):
+                patched.setattr(torch.Tensor, name, counted(name))
+            step(active, losses)
+        if before < 2:  # without an evaluation
+            assert reads == ["tolist", "tolist"]
+
+    monkeypatch.setattr(tune_module, "_step", counting)
+    recipe = RECIPE.changed(steps=3, evaluate_every=3, clip=1.0, average=0.9)
+    tuned = tune_together(tiny("llama"), [Job(toy_task(), recipe.changed(seed=seed)) for seed in range(runs)])
+    assert [one.steps for one in tuned if isinstance(one, Tuned)] == [3] * runs
+
+
+def test_a_step_that_was_taken_is_counted_when_another_run_interrupts() -> None:
+    model = tiny("llama")
+
+    def stop(event: Progress) -> None:
+        if event.done == 2:
+            raise KeyboardInterrupt
+
+    recipe = RECIPE.changed(init="vocabulary", average=0.0)
+    jobs = [Job(toy_task(), recipe, on_event=stop), Job(toy_task(), recipe.changed(seed=1))]
+    _, other = tune_together(model, jobs)
+    assert isinstance(other, Tuned) and other.stopped == "interrupted" and other.steps == 2
+    alone = tune(model, toy_task(), recipe.changed(seed=1), on_event=stop)
+    assert_equal_runs(other, alone)

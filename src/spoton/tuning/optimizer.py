@@ -86,8 +86,10 @@ def make_optimizer(
     """
     if recipe.optimizer == "adafactor":
         return Adafactor(parameters, lr=rate, weight_decay=recipe.weight_decay, scaling=scaling)
-    # One pass over many weights instead of one per operation: five times as fast on a CPU.
-    fused = len(parameters) > 8 and all(tensor.device.type in ("cpu", "cuda") for tensor in parameters)
+    # One pass over many weights instead of one per operation: five times as fast on a CPU. On a GPU it is one launch,
+    # which also counts for a single prompt when many are tuned together.
+    kinds = {tensor.device.type for tensor in parameters}
+    fused = kinds == {"cuda"} or (len(parameters) > 8 and kinds <= {"cpu", "cuda"})
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=recipe.weight_decay / rate, fused=fused)
 
 

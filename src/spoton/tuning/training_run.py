@@ -154,18 +154,49 @@ class TrainingRun:
         self._tokens = sum(map(len, batch.inputs))
         return StepRows.of(batch, recipe.loss, self._labels)
 
-    def step(self, loss: float) -> None:
-        """Takes the step from the gradient of the parameters, and evaluates if it is time.
+    def gradient_norm(self) -> Tensor:
+        """Returns the norm `[]` of the gradient of all parameters, on their device; NaN if none has a gradient."""
+        gradients = [tensor.grad for tensor in self.learner.parameters if tensor.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients) if gradients else torch.tensor(math.nan)
+
+    def move(self, norm: Tensor) -> Tensor:
+        """Takes the optimizer's step from the gradient of the parameters.
+
+        Does not wait for the device.
+
+        Args:
+            norm: `[]` from `gradient_norm`; a finite number.
+
+        Returns:
+            `[]` on the device: whether the parameters are finite now.
+        """
+        tensors = [tensor for tensor in self.learner.parameters if tensor.grad is not None]
+        if self.recipe.clip:
+            torch.nn.utils.clip_grads_with_norm_(tensors, self.recipe.clip, norm)
+        set_rate(self._optimizer, self.learner.rate * rate_factor(self.recipe, self.course.step))
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all()
+
+    def note_step(self, loss: float, *, finite: bool) -> None:
+        """Notes the step that `move` took; ends the run if loss, gradient or parameters are not finite.
 
         Args:
             loss: Mean loss of the rows, in nats.
+            finite: Whether all of them are finite.
         """
-        course, recipe = self.course, self.recipe
-        if not self._moved(loss):
-            self._diverged(course.step + 1)
+        if not finite:
+            self._diverged(self.course.step + 1)
             return
-        course.note_step(loss)
-        self.learner.stepped(course.step)
+        self.course.note_step(loss)
+        self.learner.stepped(self.course.step)
+
+    def finish_step(self) -> None:
+        """Evaluates and keeps the state if it is time, ends the run if it is done, and reports the step."""
+        course, recipe = self.course, self.recipe
+        if self.stopped is not None:
+            return
+        loss = course.history[-1]["loss"]
         if course.step % recipe.evaluate_every == 0 or course.step == recipe.steps:
             if not self._evaluate():
                 self._diverged(course.step)
@@ -209,21 +240,6 @@ class TrainingRun:
             self.learner.model, prompt, self.task.validation, self.task, self.mode,
             max_input_tokens=self.recipe.max_input_tokens, label_score=self.recipe.label_score,
         )  # fmt: skip
-
-    def _moved(self, loss: float) -> bool:
-        """Takes the optimizer's step; False if loss, gradient or parameters are not finite."""
-        tensors = [tensor for tensor in self.learner.parameters if tensor.grad is not None]
-        if not math.isfinite(loss) or not tensors:
-            return False
-        norm = torch.nn.utils.get_total_norm([tensor.grad for tensor in tensors if tensor.grad is not None])
-        if not math.isfinite(float(norm)):
-            return False
-        if self.recipe.clip:
-            torch.nn.utils.clip_grads_with_norm_(tensors, self.recipe.clip, norm)
-        set_rate(self._optimizer, self.learner.rate * rate_factor(self.recipe, self.course.step))
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def _evaluate(self) -> bool:
         """Evaluates the candidates and keeps the best if it improves on all earlier ones; False if one has no loss."""

@@ -7,10 +7,12 @@ memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from spoton.errors import DivergenceError
@@ -142,19 +144,47 @@ def train_together(
             made = [run.learner.prompt() for run in active]
             # Passes see leaves, so that a step of several passes goes through a reparameterization once.
             leaves = [prompt.detach().requires_grad_(prompt.requires_grad) for prompt in made]
-            losses = passes.gradients(leaves, [run.next_rows() for run in active])
+            losses = passes.gradients_on_device(leaves, [run.next_rows() for run in active])
             for prompt, leaf in zip(made, leaves, strict=True):
                 if leaf.grad is not None:
                     prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            for run, loss in zip(active, losses, strict=True):
+            for run in active:
                 run.activation_bytes, run.passes = passes.most_bytes, passes.most_passes
-                run.step(loss)
+            _step(active, losses)
     except KeyboardInterrupt:
         for run in runs:
             if run.stopped is None:
                 run.interrupt()
     for run in runs:
         run.message = " ".join(filter(None, [run.message, *passes.messages]))
+
+
+def _step(runs: Sequence[TrainingRun], losses: Tensor) -> None:
+    """Takes a step of K runs from their gradients.
+
+    Waits for the device twice, however many runs there are, since a GPU runs out of work at every wait.
+
+    Args:
+        runs: The runs.
+        losses: `[K]` the loss of each in nats, on the device.
+    """
+    norms = [run.gradient_norm() for run in runs]
+    numbers: list[list[float]] = torch.stack(
+        [losses, torch.stack([norm.to(losses) for norm in norms])]
+    ).tolist()
+    finite = [math.isfinite(loss) and math.isfinite(norm) for loss, norm in zip(*numbers, strict=True)]
+    moved = [
+        run.move(norm).to(losses.device)
+        for run, norm, sound in zip(runs, norms, finite, strict=True)
+        if sound
+    ]
+    sound_after = iter(torch.stack(moved).tolist() if moved else [])
+    finite = [sound and next(sound_after) for sound in finite]
+    # All are noted before the first evaluation, where an interrupt is likely: a step that was taken is counted.
+    for run, loss, sound in zip(runs, numbers[0], finite, strict=True):
+        run.note_step(loss, finite=sound)
+    for run in runs:
+        run.finish_step()
 
 
 def _going_on(
