@@ -69,7 +69,6 @@ TESTED_IN = {
     "tuning/full_model/checkpoint.py": "tuning/full_model/test_tune.py",
     "tuning/full_model/weights.py": "tuning/full_model/test_tune.py",
     "tuning/row_order.py": "tuning/full_model/test_tune.py",
-    "tuning/training_run.py": "tuning/test_tune.py",
 }
 """Where modules are tested that have neither a test module of their name nor one in their folder that imports them."""
 

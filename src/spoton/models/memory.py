@@ -17,7 +17,7 @@ from spoton.models.frozen import FrozenModel
 # on a CPU, more gain nothing (docs/performance.md).
 _SHARE_OF_FREE = 0.25
 _MOST_ROWS = 32
-_MOST_ROWS_ELSEWHERE = 256
+_MOST_ROWS_ELSEWHERE = 512
 # Activations of one layer for one token, in multiples of the model's width: queries, keys, values, the three of the
 # feed-forward layer, norms and sums.
 _WIDTHS = 24

@@ -7,7 +7,7 @@ Several runs may share every pass through the model (`tune.py`); each runs exact
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -191,14 +191,23 @@ class TrainingRun:
         self.course.note_step(loss)
         self.learner.stepped(self.course.step)
 
-    def finish_step(self) -> None:
-        """Evaluates and keeps the state if it is time, ends the run if it is done, and reports the step."""
+    def evaluates_now(self) -> bool:
+        """Returns whether a run evaluates after the step that was noted last."""
+        step, recipe = self.course.step, self.recipe
+        return self.stopped is None and (step % recipe.evaluate_every == 0 or step == recipe.steps)
+
+    def finish_step(self, known: Mapping[str, Evaluation] | None = None) -> None:
+        """Evaluates and keeps the state if it is time, ends the run if it is done, and reports the step.
+
+        Args:
+            known: The evaluations of the candidates, if they were made already.
+        """
         course, recipe = self.course, self.recipe
         if self.stopped is not None:
             return
         loss = course.history[-1]["loss"]
-        if course.step % recipe.evaluate_every == 0 or course.step == recipe.steps:
-            if not self._evaluate():
+        if self.evaluates_now():
+            if not self._evaluate(known):
                 self._diverged(course.step)
                 return
             course.seconds = self._clock.elapsed()
@@ -241,11 +250,11 @@ class TrainingRun:
             max_input_tokens=self.recipe.max_input_tokens, label_score=self.recipe.label_score,
         )  # fmt: skip
 
-    def _evaluate(self) -> bool:
+    def _evaluate(self, known: Mapping[str, Evaluation] | None = None) -> bool:
         """Evaluates the candidates and keeps the best if it improves on all earlier ones; False if one has no loss."""
         results: dict[str, Evaluation] = {}
         for name, prompt in self.learner.candidates().items():
-            found = self.evaluation(prompt)
+            found = self.evaluation(prompt) if known is None else known[name]
             if not is_number(found):
                 return False
             results[name] = found

@@ -26,6 +26,7 @@ from spoton.tuning.initial_prompt import embedding_rms
 from spoton.tuning.microbatches import Microbatches
 from spoton.tuning.prompt_run import Job, PromptRun, Tuned
 from spoton.tuning.recipe import Recipe
+from spoton.tuning.shared_evaluation import shared_evaluations
 from spoton.tuning.training_run import TrainingRun
 
 AUTO_RATES = (0.03, 0.1, 0.4)
@@ -183,8 +184,9 @@ def _step(runs: Sequence[TrainingRun], losses: Tensor) -> None:
     # All are noted before the first evaluation, where an interrupt is likely: a step that was taken is counted.
     for run, loss, sound in zip(runs, numbers[0], finite, strict=True):
         run.note_step(loss, finite=sound)
+    known = shared_evaluations([run for run in runs if run.evaluates_now()])
     for run in runs:
-        run.finish_step()
+        run.finish_step(known.get(run))
 
 
 def _going_on(
