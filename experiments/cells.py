@@ -131,14 +131,20 @@ def cell_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto: CUDA if there is one")
+    parser.add_argument(
+        "--memory-share", type=float, help="of the GPU, for this process; not given: all that is free"
+    )
     parser.add_argument("--table", action="store_true", help="print the results that are there")
     return parser
 
 
 def model_of(arguments: argparse.Namespace, name: str = DEFAULT_MODEL) -> FrozenModel:
-    """Returns a model on the device that a command line names, and sets the threads of this process."""
+    """Returns a model as a command line asks for it, and sets the threads of this process."""
     torch.set_num_threads(arguments.threads)
-    return load_model(name, device=arguments.device)
+    model = load_model(name, device=arguments.device, dtype=arguments.dtype)
+    if arguments.memory_share is not None and model.device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(arguments.memory_share, model.device)
+    return model
 
 
 def spread(scores: Sequence[float]) -> str:

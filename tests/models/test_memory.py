@@ -67,6 +67,19 @@ def test_free_memory_is_that_of_the_narrowest_group(monkeypatch: pytest.MonkeyPa
     assert free_bytes(torch.device("cpu")) == MIB < psutil.virtual_memory().available
 
 
+def test_on_cuda_a_reserve_is_free_up_to_the_share_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, share = torch.device("cuda"), 1.0
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (5 * MIB, 100 * MIB))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20 * MIB)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50 * MIB)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: share)
+    assert free_bytes(gpu) == 35 * MIB
+    share = 0.5
+    assert free_bytes(gpu) == 30 * MIB
+    share = 0.1
+    assert free_bytes(gpu) == 0
+
+
 def test_batches_of_an_evaluation_shrink_with_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     model, lengths = tiny("llama"), [20] * 64
     wide = batches_by_length(model, lengths)

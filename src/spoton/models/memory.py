@@ -24,9 +24,19 @@ _WIDTHS = 24
 
 
 def free_bytes(device: torch.device) -> int:
-    """Returns the free memory of a device in bytes; on a CPU at most what the process's container may still use."""
+    """Returns the memory of a device in bytes that this process can still get.
+
+    On CUDA that includes what PyTorch holds in reserve, up to the share that the process may take
+    (`torch.cuda.set_per_process_memory_fraction`). On a CPU it ends at what the process's container may still use.
+    """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        free, total = torch.cuda.mem_get_info(device)
+        used = torch.cuda.memory_allocated(device)
+        # Several processes on one GPU fill it with their reserves: without its own, each would find nothing free.
+        free += torch.cuda.memory_reserved(device) - used
+        if hasattr(torch.cuda, "get_per_process_memory_fraction"):  # PyTorch 2.8
+            free = min(free, int(total * torch.cuda.get_per_process_memory_fraction(device)) - used)
+        return max(0, free)
     return min(int(psutil.virtual_memory().available), *_free_in_groups())
 
 
