@@ -131,6 +131,7 @@ def cell_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", help="folder with <task>/train.jsonl; not given: SPOTON_DATA_DIR")
     parser.add_argument("--threads", type=int, default=2, help="processor threads of this process")
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; auto: CUDA if there is one")
+    parser.add_argument("--dtype", default="auto", help="of the frozen model: float32, bfloat16, auto")
     parser.add_argument(
         "--memory-share", type=float, help="of the GPU, for this process; not given: all that is free"
     )

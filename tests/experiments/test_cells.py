@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 
-from experiments.cells import claimed, claimed_together
+from experiments.cells import Stopwatch, cell_parser, claimed, claimed_together, model_of
+from spoton.models import FrozenModel
+from tests.tiny import tiny
 
 
 def test_a_cell_is_run_once_and_leaves_its_result_alone(tmp_path: Path) -> None:
@@ -66,3 +69,18 @@ def test_a_group_is_free_again_after_an_error(tmp_path: Path) -> None:
     assert list(claimed_together(paths, 2)) == []
     first.close()
     assert next(claimed_together(paths, 2)) == paths
+
+
+def test_the_model_is_the_one_that_the_command_line_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, str]] = []
+
+    def load(name: str, *, device: str, dtype: str) -> FrozenModel:
+        asked.append((name, device, dtype))
+        return tiny("llama")
+
+    monkeypatch.setattr("experiments.cells.load_model", load)
+    threads = torch.get_num_threads()
+    words = ["--device", "cpu", "--dtype", "float32", "--threads", str(threads), "--memory-share", "0.1"]
+    model = model_of(cell_parser(None).parse_args(words), "other")
+    assert asked == [("other", "cpu", "float32")]
+    assert Stopwatch(model, 3).spent().keys() == {"cpu_seconds", "wall_seconds", "together", "device"}
