@@ -77,14 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=MINUTES, help="for all stages together (default: 25)"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu", help="folder of the result")
-    parser.add_argument("--stage", choices=["bench"], help=argparse.SUPPRESS)
+    parser.add_argument("--stage", choices=["bench"], help="only this one")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of the benchmark (default: {ROUNDS})")
     given = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         sys.stderr.write(REFUSAL)
         return NO_DEVICE
     given.out.mkdir(parents=True, exist_ok=True)
     if given.stage == "bench":
-        bench(given.out)
+        bench(given.out, given.rounds)
         return 0
     return run_all(given.out, given.minutes)
 
@@ -156,7 +157,7 @@ def ran(stage: str, out: Path, minutes: float) -> dict[str, Any]:
     }
 
 
-def bench(out: Path) -> None:
+def bench(out: Path, rounds: int) -> None:
     """Times a step and a scoring pass of every arm, in turns; writes the result after every size."""
     from experiments.bench.arms import frozen, make_arm
     from experiments.bench.names import DOCUMENTED, SMOLLM, SPOTON, TUNED
@@ -173,7 +174,7 @@ def bench(out: Path) -> None:
             "length": length, "batch_size": size, "losses": losses, "dtypes": dtypes,
             "problems": disagreeing(losses, dtypes), "rounds": [],
         }  # fmt: skip
-        for number in range(ROUNDS + 1):
+        for number in range(rounds + 1):
             batches = texts.batches(size, number)
             seconds: dict[str, dict[str, float]] = {}
             for name, arm in arms.items():
