@@ -1,4 +1,4 @@
-"""Runs what needs a GPU, in at most 25 minutes: tests of exactness, spoton against PEFT, and a small study.
+"""Runs what needs a GPU, in at most 25 minutes: tests of exactness, costs of a pass, PEFT's, and a small study.
 
     python -m experiments.gpu
     python -m experiments.gpu --minutes 10 --out build/gpu
@@ -23,6 +23,9 @@ from typing import Any
 
 import torch
 
+from experiments.gpu.clock import clocked
+from experiments.gpu.passes import measure
+
 ROOT = Path(__file__).parents[2]
 MINUTES = 25.0
 NO_DEVICE = 2
@@ -39,7 +42,7 @@ class Stage:
     """A part of the run.
 
     Attributes:
-        name: `tests`, `bench` or `study`.
+        name: `tests`, `passes`, `bench` or `study`.
         most: Minutes that it may take.
         least: It does not start with fewer minutes left.
     """
@@ -49,7 +52,7 @@ class Stage:
     least: float
 
 
-STAGES = (Stage("tests", 10, 1), Stage("bench", 8, 2), Stage("study", 12, 4))
+STAGES = (Stage("tests", 10, 1), Stage("passes", 3, 1), Stage("bench", 8, 2), Stage("study", 12, 4))
 
 
 def minutes_for(stage: Stage, left: float, later: Sequence[Stage]) -> float:
@@ -77,15 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=MINUTES, help="for all stages together (default: 25)"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu", help="folder of the result")
-    parser.add_argument("--stage", choices=["bench"], help="only this one")
+    parser.add_argument("--stage", choices=["passes", "bench"], help="only this one")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of the benchmark (default: {ROUNDS})")
     given = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         sys.stderr.write(REFUSAL)
         return NO_DEVICE
     given.out.mkdir(parents=True, exist_ok=True)
-    if given.stage == "bench":
-        bench(given.out, given.rounds)
+    if given.stage is not None:
+        measure(given.out) if given.stage == "passes" else bench(given.out, given.rounds)
         return 0
     return run_all(given.out, given.minutes)
 
@@ -93,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_all(out: Path, minutes: float) -> int:
     """Runs every stage that there is time for; returns 1 if one of them failed."""
     began = time.monotonic()
-    result: dict[str, Any] = {"device": device(), "stages": {}, "bench": [], "study": None}
+    result: dict[str, Any] = {"device": device(), "stages": {}, "passes": [], "bench": [], "study": None}
     for number, stage in enumerate(STAGES):
         left = minutes - (time.monotonic() - began) / 60
         given = minutes_for(stage, left, STAGES[number + 1 :])
@@ -104,7 +107,7 @@ def run_all(out: Path, minutes: float) -> int:
         result["stages"][stage.name] = ran(stage.name, out, given)
         result |= {
             name: json.loads((out / f"{name}.json").read_text())
-            for name in ("bench", "study")
+            for name in ("passes", "bench", "study")
             if (out / f"{name}.json").is_file()
         }
         write(result, out)
@@ -118,8 +121,8 @@ def command_of(stage: str, out: Path) -> list[list[str]]:
     if stage == "tests":
         report = f"--junitxml={out / 'tests.xml'}"
         return [[python, "-m", "pytest", "-m", "gpu", "-q", "-o", "timeout=0", report, "tests"]]
-    if stage == "bench":
-        return [[python, "-m", "experiments.gpu", "--stage", "bench", "--out", str(out)]]
+    if stage in ("passes", "bench"):
+        return [[python, "-m", "experiments.gpu", "--stage", stage, "--out", str(out)]]
     study = str(out / "study")
     return [
         [*spoton, "study", "new", study, "--preset", "quick"],
@@ -195,15 +198,6 @@ def bench(out: Path, rounds: int) -> None:
         (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def clocked(work: Any) -> float:
-    """Returns the seconds of some work, including the device's part."""
-    torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
 def device() -> dict[str, Any]:
     """Returns the device and versions."""
     facts = torch.cuda.get_device_properties(0)
@@ -225,6 +219,16 @@ def tables(result: dict[str, Any]) -> str:
     lines += ["| stage | state | seconds | last line |", "|---|---|---|---|"]
     for name, one in result["stages"].items():
         lines.append(f"| {name} | {one['state']} | {one.get('seconds', '')} | {one.get('said', '')} |")
+    if result["passes"]:
+        lines += [
+            "", "| engine | prompts | tokens | step, ms | tokens/s | 256 rows scored, ms | peak memory, MiB |",
+            "|---" + "|--:" * 6 + "|",
+        ]  # fmt: skip
+    for one in result["passes"]:
+        lines.append(
+            f"| {one['name']} | {one['prompts']} | {one['tokens']:,.0f} | {1000 * one['training']:.1f} "
+            f"| {one['tokens'] / one['training']:,.0f} | {1000 * one['scoring_256']:.1f} | {one['peak'] / 2**20:.0f} |"
+        )
     for entry in result["bench"]:
         lines += [
             "", f"P={entry['length']}, batch {entry['batch_size']} (medians of {len(entry['rounds'])} rounds)", "",

@@ -72,7 +72,7 @@ def test_float32_gives_the_numbers_of_the_processor(device: str, family: str) ->
 )
 def test_families_known_by_hand_run_fused_in_16_bits(family: str) -> None:
     """Heads of 16, since FlashAttention needs a multiple of 8 and gets a row that the formula on the CPU does not."""
-    model = tiny(family, head_dim=16) if family != "qwen2" else tiny(family, hidden_size=64)
+    model = tiny(family, head_dim=16) if family != "qwen2" else tiny(family, hidden_size=96)
     model.network.to(device="cuda", dtype=torch.bfloat16)  # type: ignore[arg-type]  # as above
     engine = engine_for(model)
     assert isinstance(engine, FusedEngine), engine.choice
