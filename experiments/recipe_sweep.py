@@ -44,6 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "loss over labels": {"loss": "labels"},
     "P=100": {"length": 100},
     "P=16": {"length": 16},
+    "P=64": {"length": 64},
+    "P=100, rate 0.03": {"length": 100, "learning_rate": 0.03},
     "batch 16": {"batch_size": 16},
     "batch 32": {"batch_size": 32},
     "no average": {"average": 0.0},
