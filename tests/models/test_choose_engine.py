@@ -37,6 +37,7 @@ def test_what_rounding_of_the_prompt_does_is_allowed_where_a_small_copy_vouches(
 
     monkeypatch.setattr("spoton.models.choose_engine.tolerance_of", strict)
     assert engine_for(in_bfloat16("llama")).name == "packed"
+    monkeypatch.setattr("spoton.models.choose_engine._IN_SMALL", {})
     monkeypatch.setattr("spoton.models.choose_engine.small_copy", lambda model: None)
     choice = engine_for(in_bfloat16("llama")).choice
     assert choice is not None and choice.engine == "concatenation" and "differ by" in choice.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -52,8 +53,9 @@ def _chosen(model: FrozenModel) -> Engine:
         ) from error
     reasons = []
     for name, make in _faster(model).items():
+        small = _checked_in_small(name, make, type(plain), model)
         engine = make(model)
-        reason = _unlike(engine, model, expected, plain) or _unlike_in_small(name, make, type(plain), model)
+        reason = small.reason or _unlike(engine, model, expected, plain, is_vouched_for=small.ran)
         if not reason:
             reasons.append(f"{name}: losses, scores and gradients are those of {plain.name}")
             engine.choice = Choice(name, "; ".join(reasons))
@@ -82,50 +84,64 @@ def _faster(model: FrozenModel) -> dict[str, _Make]:
     return {"packed, fused": FusedEngine} | packed if can_fuse(model) else packed
 
 
-def _unlike(fast: Engine, model: FrozenModel, expected: dict[str, Tensor], plain: Engine) -> str:
+def _unlike(
+    fast: Engine, model: FrozenModel, expected: dict[str, Tensor], plain: Engine, *, is_vouched_for: bool
+) -> str:
     """Returns why an engine is not exact on the model; an empty string if it is.
 
     In a type of 16 bits, some models (Gemma 3) turn the rounding of a prompt into most of its gradient; there, the
-    plain engine is no closer to float32 than the fast one. If a float32 copy can vouch for the architecture, the
-    engines may differ by what such rounding does to the plain one.
+    plain engine is no closer to float32 than the fast one. If a float32 copy vouches for the architecture, the engines
+    may differ by what such rounding does to the plain one.
     """
     try:
         found = numbers(fast, model, SHORT)
         reason = difference(found, expected, tolerance_of(model))
-        if not reason or model.dtype == torch.float32 or small_copy(model) is None:
+        if not reason or model.dtype == torch.float32 or not is_vouched_for:
             return reason
         return difference(found, expected, tolerance_of(model), numbers(plain, model, SHORT, moved=True))
     except Exception as error:  # an unknown architecture may raise anything; the engine does not fit it
         return _told(error)
 
 
-def _unlike_in_small(name: str, make: _Make, plain: type, model: FrozenModel) -> str:
-    """Returns why an engine is not exact on a small float32 copy; an empty string if it is or no copy can be made."""
+@dataclass(frozen=True)
+class _InSmall:
+    """What the check on a small float32 copy of a model found.
+
+    Attributes:
+        ran: Whether there was a copy on which the plain engine ran.
+        reason: Why the engine is not exact there; empty if it is, or if the check did not run.
+    """
+
+    ran: bool
+    reason: str = ""
+
+
+def _checked_in_small(name: str, make: _Make, plain: type, model: FrozenModel) -> _InSmall:
+    """Checks an engine on a small copy; once for each class and config."""
     if model.is_encoder_decoder:
-        return ""
+        return _InSmall(ran=False)
     config = model.network.config.to_dict()
     key = (name, type(model.network), json.dumps(config, sort_keys=True, default=str))
     if key not in _IN_SMALL:
-        _IN_SMALL[key] = _checked_in_small(make, plain, model)
+        small = small_copy(model)
+        _IN_SMALL[key] = _InSmall(ran=False) if small is None else _compared_in_small(make, plain, small)
     return _IN_SMALL[key]
 
 
-def _checked_in_small(make: _Make, plain: type, model: FrozenModel) -> str:
-    small = small_copy(model)
-    if small is None:
-        return ""
+def _compared_in_small(make: _Make, plain: type, small: FrozenModel) -> _InSmall:
     for lengths in (SHORT, LONG):
         try:
             expected = numbers(plain(small), small, lengths)
         except Exception:  # the copy fails, not the model: the model itself ran
-            return ""
+            return _InSmall(ran=False)
         try:
             reason = difference(numbers(make(small), small, lengths), expected, tolerance_of(small))
         except Exception as error:
             reason = _told(error)
         if reason:
-            return f"in float32, {reason} (rows of up to {max(n + m for n, m in lengths)} tokens)"
-    return ""
+            longest = max(n + m for n, m in lengths)
+            return _InSmall(ran=True, reason=f"in float32, {reason} (rows of up to {longest} tokens)")
+    return _InSmall(ran=True)
 
 
 def _told(error: Exception) -> str:
@@ -133,4 +149,4 @@ def _told(error: Exception) -> str:
 
 
 # Results of the check on a small copy, which depend on class and config alone.
-_IN_SMALL: dict[tuple[str, type, str], str] = {}
+_IN_SMALL: dict[tuple[str, type, str], _InSmall] = {}
