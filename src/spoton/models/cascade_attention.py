@@ -115,7 +115,19 @@ def cascade_backward(
     cached: tuple[Tensor, Tensor] | None,
     scale: float,
 ) -> tuple[Float[Tensor, "T H hd"], Float[Tensor, "T Hkv hd"], Float[Tensor, "T Hkv hd"]]:
-    """Returns the gradients of query, key and value; cached prompts get none. See `cascade`."""
+    """Returns the gradients of query `[T, H, hd]`, key and value `[T, Hkv, hd]`; cached prompts get none.
+
+    Args:
+        grad: `[T, H, hd]` of the output.
+        query: As in `cascade`, like the others that are not named here.
+        key: `[T, Hkv, hd]`.
+        value: `[T, Hkv, hd]`.
+        out: `[T, H, hd]`, what `cascade` returned.
+        weight: `[H, T]`, likewise.
+        places: Which tokens attend to which.
+        cached: Keys and values of the prompts, if they are not in the row.
+        scale: Factor on the scores.
+    """
     seen = places.seen
     own = (key, value) if seen is None else (key.index_select(0, seen), value.index_select(0, seen))
     to_query, *to_own = flash_backward(grad, query, *own, out, weight, places.own, scale, is_causal=True)
@@ -163,7 +175,7 @@ class CascadeOfRotated(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor | None, ...]:
-        """Returns the gradient of the joint projection."""
+        """Returns the gradient of the joint projection, `[T, H + 2 Hkv, hd]`."""
         both, joint, cos, sin, out, weight = ctx.saved_tensors
         n, turned = ctx.heads[0], sum(ctx.heads)
         to_query, to_key, to_value = cascade_backward(
@@ -188,7 +200,7 @@ def turn(
 def flash_forward(
     query: Tensor, key: Tensor, value: Tensor, at: Sequences, scale: float, *, is_causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """Returns `[T, H, hd]` and the log-sum-exp `[H, T]`; the last query of a causal sequence sees its last key."""
+    """Returns the output `[T, H, hd]` and the log-sum-exp `[H, T]`; the last query of a causal sequence sees its last key."""
     if query.device.type == "cpu":
         return _forward_by_formula(query, key, value, at, scale, is_causal=is_causal)
     out, weight, *_ = torch.ops.aten._flash_attention_forward(
@@ -219,7 +231,10 @@ def flash_backward(
     *,
     is_causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the gradients of query, key and value, from the output and log-sum-exp over all keys of each query."""
+    """Returns gradients of query, key and value, from the output and log-sum-exp over all keys of each query.
+
+    All are `[T, H, hd]` or `[T, Hkv, hd]`, as in `flash_forward`; a query may have more keys than in this call.
+    """
     if query.device.type == "cpu":
         return _backward_by_formula(grad, query, key, value, out, weight, at, scale, is_causal=is_causal)
     state = _no_dropout(query.device)
