@@ -200,7 +200,10 @@ def turn(
 def flash_forward(
     query: Tensor, key: Tensor, value: Tensor, at: Sequences, scale: float, *, is_causal: bool
 ) -> tuple[Tensor, Tensor]:
-    """Returns the output `[T, H, hd]` and the log-sum-exp `[H, T]`; the last query of a causal sequence sees its last key."""
+    """Returns the output `[T, H, hd]` and the log-sum-exp `[H, T]`.
+
+    The last query of a causal sequence sees its last key.
+    """
     if query.device.type == "cpu":
         return _forward_by_formula(query, key, value, at, scale, is_causal=is_causal)
     out, weight, *_ = torch.ops.aten._flash_attention_forward(
