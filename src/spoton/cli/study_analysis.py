@@ -16,6 +16,7 @@ from spoton.cli.progress import live_progress
 
 if TYPE_CHECKING:
     from spoton.study.analysis.analyse import Analysis
+    from spoton.study.analysis.start_groups import Effect
 
 app = typer.Typer()
 
@@ -75,13 +76,31 @@ def _analysis(folder: str) -> Analysis:
     return analyse(results_in(folder))
 
 
+def _effect(effect: Effect) -> tuple[str | None, str | None]:
+    """Returns a mean gain in points and its interval, as text; None where unknown."""
+    low, high = effect.interval.low, effect.interval.high
+    return (
+        None if math.isnan(effect.mean) else f"{effect.mean:+z.1f}",
+        None if math.isnan(low) else f"{low:+z.1f} to {high:+z.1f}",
+    )
+
+
 def _summary(found: Analysis) -> list[Any]:
-    """Verdicts, what is missing, the sources by mean error reduction, and Table 3."""
+    """Verdicts, what is missing, gains by choice, the sources by mean error reduction, and Table 3."""
     from spoton.study.analysis.advice import caveats
+    from spoton.study.analysis.by_target import ways_by_target
     from spoton.study.analysis.verdicts import signed, verdicts
 
     parts: list[Any] = [f"{one.question} {one.answer}. {one.sentence}\n" for one in verdicts(found)]
     parts += [f"Note: {line}\n" for line in caveats(found)]
+    ways = ways_by_target(found)
+    gains = [
+        (name, *_effect(one), *(_effect(ways.where_learned[name]) if ways.where_learned else (None, None)))
+        for name, one in ways.overall.items()
+    ]
+    of_starts = ("start", "gain", "95 %", "where scratch learned", "its 95 %")
+    parts.append(table(of_starts, gains, numbers=of_starts[1:]))
+    parts.append("")
     columns = ("source", "mean error reduction %", "median", "targets")
     parts.append(table(columns, found.by_mean_reduction(), numbers=columns[1:]))
     parts.append("")

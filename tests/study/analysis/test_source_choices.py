@@ -44,6 +44,19 @@ def test_the_oracle_looks_at_test_and_nothing_beats_it() -> None:
     assert found.sizes == range(1, 4)
 
 
+def test_the_oracle_of_other_seeds_chooses_without_the_seed_that_it_is_scored_on() -> None:
+    test = {None: [60.0] * 3, "a": [60.0, 61.0, 90.0], "b": [50.0] * 3, "c": [80.0, 80.0, 65.0]}
+    grid = arrays(test)
+    found = SourceChoices.of(grid, grid, {})
+    assert found.oracle().tolist() == [[80.0, 80.0, 90.0]]
+    # For seed 0 the means of seeds 1 and 2 are 75.5, 50 and 72.5: a. For seed 1: 75, 50, 72.5: a. For seed 2: c.
+    assert found.oracle_of_other_seeds().tolist() == [[60.0, 61.0, 65.0]]
+
+
+def test_one_seed_has_no_oracle_of_other_seeds() -> None:
+    assert np.isnan(choices().oracle_of_other_seeds()).all()
+
+
 @pytest.mark.parametrize(
     ("k", "score"), [(1, (62 + 68 + 72) / 3), (2, (2 * 68 + 72) / 3), (3, 68.0), (7, 68.0)]
 )

@@ -208,6 +208,9 @@ def _rows(
         choices.row("oracle", None, None, choices.oracle()),
         choices.row("best-by-validation", None, None, choices.best_by_validation()),
     ]
+    of_other_seeds = choices.oracle_of_other_seeds()
+    if np.isfinite(of_other_seeds).any():
+        rows.insert(2, choices.row("oracle-of-other-seeds", None, None, of_other_seeds))
     for metric in ranked:
         rows += [
             choices.row("best-of-top-k", metric, k, choices.best_of_top(metric, k), choices.retrievable)

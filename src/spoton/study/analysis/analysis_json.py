@@ -6,6 +6,7 @@ from typing import Any
 
 from spoton.study.analysis.advice import advice, caveats, targets_without_transfer
 from spoton.study.analysis.analyse import Analysis, chance, saturated
+from spoton.study.analysis.by_target import ways_by_target
 from spoton.study.analysis.gain import Change
 from spoton.study.analysis.model_tuning import model_tuning
 from spoton.study.analysis.verdicts import verdicts
@@ -58,6 +59,7 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
                 for one in analysis.above(10)
             ],
         },
+        "by_target": ways_by_target(analysis).to_json(),
         "starts": [group.to_json() for group in analysis.starts],
         "similarity": {metric: one.to_json() for metric, one in analysis.similarities.items()},
         "correlation": {

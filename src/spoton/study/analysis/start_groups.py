@@ -96,7 +96,7 @@ def start_groups(results: StudyResults, grid: ScoreArrays) -> tuple[StartGroup, 
         results: The measurements.
         grid: The reported scores.
     """
-    values = {group: _values(results, grid, group) for group in GROUPS}
+    values = {group: group_values(results, grid, group) for group in GROUPS}
     found = [_group(group, one) for group, one in values.items() if np.isfinite(one["gain"]).any()]
     related, unrelated = values["related sources"], values["unrelated sources"]
     difference = {name: related[name] - unrelated[name] for name in related}
@@ -109,8 +109,8 @@ def _group(name: str, values: _Values) -> StartGroup:
     return StartGroup(name, **{what: Effect.of(array) for what, array in values.items()})
 
 
-def _values(results: StudyResults, grid: ScoreArrays, group: StartKind) -> _Values:
-    """Returns the mean over a group's sources for each target and seed."""
+def group_values(results: StudyResults, grid: ScoreArrays, group: StartKind) -> _Values:
+    """Returns `gain`, `area`, `arrived` and `steps`, each `[T, N]` and the mean over a group's sources."""
     shape = (len(grid.targets), len(grid.seeds))
     found: _Values = {name: np.full(shape, np.nan) for name in ("gain", "area", "arrived", "steps")}
     scores = _noise(results, grid) if group == "noise" else None

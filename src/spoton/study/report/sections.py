@@ -14,6 +14,7 @@ from spoton.study.report.similarity_tables import correlations, similarities
 from spoton.study.report.source_advice import sources_to_try
 from spoton.study.report.start_tables import starts
 from spoton.study.report.transfer_tables import gains, transfer
+from spoton.study.report.ways_table import gains_by_choice
 
 
 def title(analysis: Analysis) -> str:
@@ -30,8 +31,9 @@ def sections(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
         figures: Names of the figures that were drawn.
     """
     return [
-        findings(analysis), targets_alone(analysis), transfer(analysis), gains(analysis, figures), *starts(analysis),
-        *similarities(analysis, figures), *correlations(analysis, figures), *retrieval(analysis, figures),
+        findings(analysis), targets_alone(analysis), transfer(analysis), gains(analysis, figures),
+        gains_by_choice(analysis), *starts(analysis), *similarities(analysis, figures),
+        *correlations(analysis, figures), *retrieval(analysis, figures),
         *leaving_one_out(analysis), *halving(analysis), *model_tuning_sections(analysis),
         *sources_to_try(analysis), definitions(analysis), provenance(analysis),
     ]  # fmt: skip
