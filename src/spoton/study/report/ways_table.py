@@ -13,6 +13,7 @@ from spoton.study.report.parts import (
     Section,
     Table,
     TableCell,
+    count,
     interval,
     number,
     percent,
@@ -59,15 +60,7 @@ def _targets(ways: Ways) -> Table:
 
 
 def _means(ways: Ways) -> Table:
-    columns = (
-        "start",
-        "all targets",
-        "95 %",
-        "targets",
-        "targets that scratch learned",
-        "their 95 %",
-        "their number",
-    )
+    columns = ("start", "gain", "95 %", "targets", "gain where learned", "its 95 %", "learned targets")
     rows: list[list[TableCell]] = [
         [name, *_effect(ways.overall, name), *_effect(ways.where_learned, name)] for name in ways.gains
     ]
@@ -78,4 +71,4 @@ def _effect(effects: Mapping[str, Effect], name: str) -> list[TableCell]:
     if name not in effects:
         return [UNKNOWN] * 3
     one = effects[name]
-    return [number(one.mean, sign=True), interval(one.interval.low, one.interval.high), str(one.targets)]
+    return [number(one.mean, sign=True), interval(one.interval.low, one.interval.high), count(one.targets)]

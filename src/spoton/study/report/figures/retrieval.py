@@ -36,7 +36,7 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
         color = UNCOLORED if name == "random" else next(colors, UNCOLORED)
         line = ":" if name == "random" else "-" if name.startswith("best of top k") else ""
         x, y = np.array([row.k for row in rows]), np.array([row.absolute.mean for row in rows])
-        axes.plot(x, y, color=color, linestyle=line, label=name)
+        axes.plot(x, y, color=color, linestyle=line, marker="" if line else "o", markersize=4, label=name)
         if name != "random":
             # Bands, since error bars of similarities that choose alike would hide each other.
             noise = np.nan_to_num([row.absolute.std for row in rows])
@@ -47,7 +47,8 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
                 point,
                 f"{name}, k = {row.k}: {number(row.absolute.mean, 2, sign=True)} points, {percent(row.kept)} kept",
             )
-    for name, color, dashes in (("oracle", INK, "--"), ("model-tuning", "#c44e52", "-.")):
+    levels = (("oracle", INK, "--"), ("oracle-of-other-seeds", INK, ":"), ("model-tuning", "#c44e52", "-."))
+    for name, color, dashes in levels:
         if level := analysis.row(name):
             axes.axhline(level.absolute.mean, color=color, linestyle=dashes, label=name.replace("-", " "))
     axes.set(xlabel="k, sources tried or combined", ylabel="change of the average score (points)")
