@@ -135,7 +135,8 @@ def _least_squares(matrix: Float[Tensor, "N D"], wanted: Float[Tensor, "N E"]) -
     """
     gram, right = (matrix.T @ matrix).double(), (matrix.T @ wanted).double()
     gram.diagonal().add_(1e-5 * gram.diagonal().mean())
-    return torch.linalg.solve(gram, right).float()
+    solution: Tensor = torch.linalg.solve(gram, right)
+    return solution.float()
 
 
 def _rms(vectors: Float[Tensor, "V D"]) -> float:
