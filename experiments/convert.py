@@ -129,7 +129,7 @@ def run_cell(
     watch = Stopwatch(model, 1)
     if recipe is None:
         recipe = RECIPES[cell.model]
-        recipe = recipe.changed(steps=SOURCE_STEPS) if cell.start == "source" else recipe
+        recipe = recipe.changed(steps=SOURCE_STEPS, evaluate_every=50) if cell.start == "source" else recipe
     start, untuned = None, None
     if cell.start in CONVERSIONS:
         found = source_of(cell, path.parent, library)

@@ -13,7 +13,7 @@ PAGES = {
         "tune Tuned Recipe recipe.PRESETS tune_together Job tune_model ModelRecipe diagnose Diagnosis",
     ),
     "evaluation": ("Evaluation", "evaluate Evaluation predict Prediction form_for"),
-    "transfer": ("Transfer", "adapt Adapted retrieve Retrieved sources_for similarity"),
+    "transfer": ("Transfer", "adapt Adapted retrieve Retrieved sources_for similarity convert"),
     "exchange": ("Other systems", "export_prompts Exported read_foreign ForeignPrompt"),
     "errors": (
         "Errors",

@@ -101,6 +101,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     tiny("llama").network.save_pretrained(folder / "smollm2-135m")
     tokenizer().save_pretrained(folder / "smollm2-135m")
+    tiny("gemma3", hidden_size=60).network.save_pretrained(folder / "new-model")
+    tokenizer().save_pretrained(folder / "new-model")
     texts = [
         (f"The {noun} was {word}.{more}", word in GOOD)
         for more in ("", " Really.", " Again.", " So it was.")
