@@ -31,7 +31,7 @@ from spoton.tuning.recipe import Recipe
 FIRST = Path(__file__).parent / "first_study"
 """The study file, the facts of its tasks and the cell names of a study that ran: 8 sources, 6 targets, 2 seeds."""
 
-RELATED = Path(__file__).parents[3] / "docs" / "studies" / "related"
+EIGHTEEN = Path(__file__).parents[3] / "docs" / "studies" / "eighteen_sources"
 COMMON: dict[str, Any] = {
     "task": "cb", "seed": 1, "recipe": Recipe(steps=100, evaluate_every=20), "mode": "rank", "data_hash": "0",
     "held": Held("f00d", "float32"),
@@ -56,12 +56,12 @@ def test_a_study_that_ran_is_found_again() -> None:
 
 
 def test_the_study_of_the_docs_is_found_again(tmp_path: Path) -> None:
-    """As above, with prompts of a library as sources; one seed has not run."""
-    recorded = [json.loads(file.read_text()) for file in sorted((RELATED / "cells").glob("*.json"))]
+    """As above, with prompts of a library as sources, and rates of model tuning."""
+    recorded = [json.loads(file.read_text()) for file in sorted((EIGHTEEN / "cells").glob("*.json"))]
     by_task = {cell["task"]: cell for cell in recorded if cell["kind"] != "source"}
-    for file in (RELATED / "prompts").glob("source.*.safetensors"):
+    for file in (EIGHTEEN / "prompts").glob("source.*.safetensors"):
         shutil.copy(file, tmp_path / f"{file.name.split('.')[1]}.safetensors")
-    study = read_study_file(RELATED / "study.yaml")
+    study = read_study_file(EIGHTEEN / "study.yaml")
     fingerprint = recorded[0]["model_fingerprint"]
     model: Any = SimpleNamespace(name="smollm2-135m", fingerprints=(fingerprint,))
     prompts = GivenSources(str(tmp_path), study.sources.prompts).facts(model)
@@ -71,14 +71,15 @@ def test_the_study_of_the_docs_is_found_again(tmp_path: Path) -> None:
 
     cells = cells_of(study, Held(fingerprint, recorded[0]["dtype"]), facts, prompts)
     planned = [cell.name for cell in cells]
-    assert planned == [cell["name"] for cell in json.loads((RELATED / "plan.json").read_text())]
+    assert planned == [cell["name"] for cell in json.loads((EIGHTEEN / "plan.json").read_text())]
     assert {cell["name"] for cell in recorded} <= set(planned)
-    assert {cell["kind"] for cell in recorded} == {"zero-shot", "source", "scratch", "transfer", "noise"}
+    kinds = {"zero-shot", "source", "scratch", "transfer", "noise", "weighted-average", "model-tuning"}
+    assert {cell["kind"] for cell in recorded} == kinds
 
 
 def test_results_hold_the_facts_that_they_always_held() -> None:
     columns = ("name", "kind", "task", "source", "seed", "k", "similarity", "evaluation", "needs")
-    files = list((RELATED / "cells").glob("*.json"))
+    files = list((EIGHTEEN / "cells").glob("*.json"))
     assert files
     for file in files:
         assert tuple(json.loads(file.read_text()))[:9] == columns

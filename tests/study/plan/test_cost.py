@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoton.models.choose_engine import engine_for
-from spoton.study.plan.cell_base import Stage, Work
+from spoton.study.plan.cell_base import Stage, Work, prompt_work
 from spoton.study.plan.cost import TaskSize, count, mean_size, measure_rates
+from spoton.tuning import Recipe
 from tests.tiny import tiny
 
 SIZE = TaskSize(validation=64, test=100, input_tokens=20.0, target_tokens=2.0)
@@ -37,6 +38,23 @@ def test_rows_of_a_mixture_are_as_long_as_those_of_its_members() -> None:
     assert mixed.input_tokens == 40
     longer = count(work, SIZE, "rank", repeats_prompts=False, mixed=mixed)
     assert longer.input_tokens == 5 * (100 + 8 * 40) + 10 * (100 + 8 * 20)
+
+
+def test_every_score_of_a_run_counts() -> None:
+    """Two candidates an evaluation, the start in words, and the best prompt again next to its calibration."""
+    recipe = Recipe.preset("decoder", steps=24, evaluate_every=8)
+    work = prompt_work(recipe, "rank")
+    assert (work.validations, work.calibrations, work.tests) == (1 + 3 * 2 + 1, 1, 1)
+    assert prompt_work(recipe, "generate").calibrations == 0
+    every = prompt_work(recipe.changed(calibrate="every"), "rank")
+    assert (every.validations, every.calibrations) == (8, 7)
+    plain = recipe.changed(average=0.0, calibrate="none", init="vocabulary")
+    assert prompt_work(plain, "rank")[1:3] == (3, 1)
+    assert prompt_work(plain, "rank", 0.5, starts_first=True).validations == 2
+    size = SIZE._replace(train=100)
+    more = count(work, size, "rank", repeats_prompts=False)
+    assert more.score_input_tokens == (8 * 64 + 100 + 100) * 20 + 10 * recipe.length
+    assert more.score_passes == 8 * 2 + 4 + 4
 
 
 @given(st.integers(1, 64), st.integers(1, 200))

@@ -69,6 +69,7 @@ class Work(NamedTuple):
         tests: How many times the test split is scored.
         prompt_length: P of the prompt that is scored; 0: the bare model.
         max_input_tokens: Longer inputs lose their middle.
+        calibrations: How many times training rows are scored to fit a calibration.
     """
 
     stages: tuple[Stage, ...]
@@ -76,6 +77,7 @@ class Work(NamedTuple):
     tests: int
     prompt_length: int
     max_input_tokens: int
+    calibrations: float = 0.0
 
     @property
     def is_nothing(self) -> bool:
@@ -141,10 +143,7 @@ class CellBase:
 
     def work(self) -> Work:
         """Returns its work for the model."""
-        stage = stage_of(self.recipe)
-        return Work(
-            (stage,), evaluations_of(self.recipe), 1, self.recipe.length, self.recipe.max_input_tokens
-        )
+        return prompt_work(self.recipe, self.mode)
 
     def _slug(self) -> Iterator[str]:
         """Yields the words of the name between the kind and the hash."""
@@ -182,5 +181,28 @@ def stage_of(recipe: Recipe, share: float = 1.0) -> Stage:
 
 
 def evaluations_of(recipe: Recipe | ModelRecipe) -> int:
-    """Returns the number of evaluations on the validation split during a run."""
-    return -(-recipe.steps // recipe.evaluate_every)
+    """Returns how many prompts a run scores on the validation split after steps; an average counts as one more each."""
+    candidates = 2 if isinstance(recipe, Recipe) and recipe.average else 1
+    return candidates * -(-recipe.steps // recipe.evaluate_every)
+
+
+def prompt_work(recipe: Recipe, mode: Mode, share: float = 1.0, *, starts_first: bool | None = None) -> Work:
+    """Returns the work of tuning one prompt and scoring it once on the test split.
+
+    Args:
+        recipe: How it is tuned.
+        mode: How it is scored; a calibration needs label scores.
+        share: The share of the steps and evaluations that is expected to be taken.
+        starts_first: Whether its start is scored; None: a start that says the task in words is.
+    """
+    evaluations, calibrations = share * evaluations_of(recipe), 0.0
+    if starts_first is None:
+        starts_first = recipe.init.startswith(("task", "text:"))
+    if mode == "rank" and recipe.calibrate != "none":
+        # The best prompt is scored again, next to its calibration; so is every candidate, if all are calibrated.
+        calibrations = 1.0 + (evaluations if recipe.calibrate == "every" else 0.0)
+        evaluations += 1
+    evaluations += share * starts_first
+    return Work(
+        (stage_of(recipe, share),), evaluations, 1, recipe.length, recipe.max_input_tokens, calibrations
+    )

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spoton.study.plan.cell_base import CellBase, Stage, Work, evaluations_of, recipe_text, stage_of
+from spoton.study.plan.cell_base import (
+    CellBase,
+    Stage,
+    Work,
+    evaluations_of,
+    prompt_work,
+    recipe_text,
+    stage_of,
+)
 from spoton.transfer.similarity import Similarity
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.halving import Halving
@@ -126,9 +134,7 @@ class Transfer(CellBase):
     def work(self) -> Work:
         """Returns its work: tuning from scratch plus a score of the start, minus what halving is expected to save."""
         share = self.halving.share(len(self.rivals), self.recipe.steps) if self.halving else 1.0
-        recipe = self.recipe
-        validations = share * (1 + evaluations_of(recipe))
-        return Work((stage_of(recipe, share),), validations, 1, recipe.length, recipe.max_input_tokens)
+        return prompt_work(self.recipe, self.mode, share, starts_first=True)
 
     def _slug(self) -> Iterator[str]:
         yield self.source
@@ -164,8 +170,7 @@ class Noise(CellBase):
 
     def work(self) -> Work:
         """As tuning from scratch, with a score of the start."""
-        plain = super().work()
-        return plain._replace(validations=plain.validations + 1)
+        return prompt_work(self.recipe, self.mode, starts_first=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,8 +205,7 @@ class _Retrieving(CellBase):
 
     def work(self) -> Work:
         """As tuning from scratch, with a score of the start."""
-        plain = super().work()
-        return plain._replace(validations=plain.validations + 1)
+        return prompt_work(self.recipe, self.mode, starts_first=True)
 
     def _slug(self) -> Iterator[str]:
         yield from super()._slug()

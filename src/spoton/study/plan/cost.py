@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from spoton.evaluation.calibration import ROWS as CALIBRATION_ROWS
 from spoton.evaluation.encoding import encode
 from spoton.evaluation.score import Mode
 from spoton.models.choose_engine import engine_for
@@ -45,12 +46,14 @@ class TaskSize(NamedTuple):
         test: Rows of the test split.
         input_tokens: Mean tokens of an input, after truncation.
         target_tokens: Mean tokens of a target.
+        train: Rows of the training split.
     """
 
     validation: int
     test: int
     input_tokens: float
     target_tokens: float
+    train: int = 0
 
     @property
     def tokens(self) -> float:
@@ -96,8 +99,10 @@ class Counted(NamedTuple):
 
 def mean_size(sizes: Sequence[TaskSize]) -> TaskSize:
     """Returns the mean of several sizes, which serves as the size of a mixture."""
-    validation, test, inputs, targets = (sum(column) / len(sizes) for column in zip(*sizes, strict=True))
-    return TaskSize(round(validation), round(test), inputs, targets)
+    validation, test, inputs, targets, train = (
+        sum(column) / len(sizes) for column in zip(*sizes, strict=True)
+    )
+    return TaskSize(round(validation), round(test), inputs, targets, round(train))
 
 
 def count(
@@ -121,12 +126,15 @@ def count(
         inputs += stage.steps * (prompts * stage.prompt_length + rows * read.input_tokens)
         targets += stage.steps * rows * read.target_tokens
         pairs += stage.steps * _pairs(rows, prompts, stage.prompt_length, read, repeats_prompts)
-    scored = [(work.validations, size.validation), (work.tests, size.test)]
+    scored = [
+        (work.validations, size.validation), (work.tests, size.test),
+        (work.calibrations, min(CALIBRATION_ROWS, size.train)),
+    ]  # fmt: skip
     rows_scored = sum(times * rows for times, rows in scored)
     passes = sum(times * math.ceil(rows / _SCORED_AT_ONCE) for times, rows in scored)
     if mode == "generate":
         passes += passes * size.target_tokens
-    prompts_scored = rows_scored if repeats_prompts else work.validations + work.tests
+    prompts_scored = rows_scored if repeats_prompts else sum(times for times, _ in scored)
     return Counted(
         steps, inputs, targets, pairs, passes,
         rows_scored * size.input_tokens + prompts_scored * work.prompt_length, rows_scored * size.target_tokens,
@@ -295,7 +303,9 @@ class Predictor:
             inputs, targets = (
                 sum(map(len, some)) / len(examples) for some in (encoded.inputs, encoded.targets)
             )
-            self._sizes[key] = TaskSize(len(task.validation), len(task.test), inputs, targets)
+            self._sizes[key] = TaskSize(
+                len(task.validation), len(task.test), inputs, targets, len(task.train)
+            )
         return self._sizes[key]
 
     def _measured(self, cells: list[Cell]) -> Rates:

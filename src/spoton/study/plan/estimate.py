@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from spoton.errors import StudyError
+from spoton.evaluation.calibration import ROWS as CALIBRATION_ROWS
 from spoton.study.plan.cell_base import Held
 from spoton.study.plan.cells import Cell, MultiTaskMixture, Source
 from spoton.study.plan.cost import Counted, TaskSize, count, mean_size
@@ -216,7 +217,9 @@ class _Sizes:
         if targets is None:
             targets = _TARGET_TOKENS if task_info(cell.task).labels else _OPEN_TARGET_TOKENS
             self.assumed.add(f"{cell.task}: no rows were counted, so targets count as {targets:g} tokens.")
-        return TaskSize(*self._splits[place], min(inputs, limit), targets)
+        group: TaskGroup = self._study.sources if cell.role == "source" else self._study.targets
+        train = group.train_size or task_info(cell.task).train_size or CALIBRATION_ROWS
+        return TaskSize(*self._splits[place], min(inputs, limit), targets, train)
 
     def _validation_and_test(self, role: Role, name: str, known: _Task) -> tuple[int, int]:
         group: TaskGroup = self._study.sources if role == "source" else self._study.targets
