@@ -111,11 +111,11 @@ def sizes_of(cell: Cell) -> tuple[int, int, int]:
 
 
 def source_of(cell: Cell, cells: Path, library: PromptLibrary) -> SoftPrompt | None:
-    """Returns the prompt that a cell converts; None if it is not tuned yet."""
+    """Returns the prompt that a cell converts; None if it is not there."""
     if DIRECTIONS[cell.direction][0] == "smollm2":
         return library.get(cell.task)
-    path = cells / Cell(cell.direction, cell.task, "source", 0).file
-    return SoftPrompt.load(path.with_suffix(".safetensors")) if path.is_file() else None
+    path = (cells / Cell(cell.direction, cell.task, "source", 0).file).with_suffix(".safetensors")
+    return SoftPrompt.load(path) if path.is_file() else None
 
 
 def run_cell(
@@ -134,7 +134,8 @@ def run_cell(
     if cell.start in CONVERSIONS:
         found = source_of(cell, path.parent, library)
         if found is None:
-            print(path.name, "its source prompt is not tuned yet", file=sys.stderr, flush=True)
+            told = "its source prompt is not here; tune it (remove the record of its cell if there is one)"
+            print(path.name, told, file=sys.stderr, flush=True)
             return
         source: FrozenModel = getattr(models, DIRECTIONS[cell.direction][0])
         start = convert(found, source, model, method=cast(ConversionMethod, cell.start))
@@ -247,11 +248,12 @@ def table(cells: Path) -> str:
                 found = _cells(cells, direction, task, start)
                 if not found:
                     continue
+                arrival, area = _speed(scratch, found)
                 row = [
                     direction, task, start, f"{statistics.mean(one['majority'] for one in found.values()):.1f}",
                     next((f"{one['untuned']:.1f}" for one in found.values() if one["untuned"] is not None), ""),
                     spread([one["test"] for one in found.values()]), str(len(found)),
-                    *_speed(scratch, {} if start == "scratch" else found),
+                    arrival, "" if start == "scratch" else area,
                 ]  # fmt: skip
                 lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)

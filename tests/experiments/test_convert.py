@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.convert import RECIPES, Cell, Models, run_cell, table, wanted_cells, words
+from experiments.convert import CELLS, RECIPES, Cell, Models, run_cell, table, wanted_cells, words
+from experiments.pages import filled
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
@@ -52,7 +53,7 @@ def test_the_way_back_starts_from_a_prompt_that_is_tuned_first(
 ) -> None:
     source, start = (Cell("gemma-to-smollm2", "sst2", name, 0) for name in ("source", "linear"))
     run_cell(models, tmp_path / start.file, start, toy_task(), library, SHORT)
-    assert "not tuned yet" in capsys.readouterr().err
+    assert "source prompt is not here" in capsys.readouterr().err
     for cell in (source, start):
         run_cell(models, tmp_path / cell.file, cell, toy_task(), library, SHORT)
     tuned, converted = (json.loads((tmp_path / cell.file).read_text()) for cell in (source, start))
@@ -88,6 +89,11 @@ def test_the_table_compares_with_scratch(tmp_path: Path) -> None:
             }  # fmt: skip
             (tmp_path / cell.file).write_text(json.dumps(record))
     assert table(tmp_path).splitlines()[2:] == [
-        "| smollm2-to-gemma | trec | scratch | 20.0 |  | 70.5 ± 0.7 | 2 |  |  |",
+        "| smollm2-to-gemma | trec | scratch | 20.0 |  | 70.5 ± 0.7 | 2 | 40 (2 of 2) |  |",
         "| smollm2-to-gemma | trec | linear | 20.0 | 40.0 | 70.5 ± 0.7 | 2 | 10 (2 of 2) | +15.0 |",
     ]
+
+
+def test_the_page_has_the_table_of_the_cells() -> None:
+    page = (CELLS.parents[1] / "experiments.md").read_text()
+    assert page == filled(page, "convert", f"\n{table(CELLS)}\n")
