@@ -456,7 +456,7 @@ def test_model_tuning_goes_on_after_an_interruption(make_study: MakeStudy) -> No
 
 def test_model_tuning_is_predicted(make_study: MakeStudy) -> None:
     cell_runner = CellRunner(make_study(model_tuning={}))
-    predictor = Predictor(cell_runner.model, cell_runner.task, rates=Rates(train=1e-3, score=1e-4, kept=1e3))
+    predictor = Predictor(cell_runner.model, cell_runner.task, rates=Rates(train=1e-3, score=0.0, kept=1e3))
     by_kind = {cell.kind: cell for cell in cell_runner.cells()}
     tuned, scratch = by_kind["model-tuning"], by_kind["scratch"]
     assert predictor.seconds(tuned) > 1.2 * predictor.seconds(scratch) > 0
