@@ -99,12 +99,8 @@ class Stopwatch:
     """Seconds since cells began, which share them."""
 
     def __init__(self, model: FrozenModel, cells: int) -> None:
-        self._cpu, self._wall, self._model, self._cells = (
-            time.process_time(),
-            time.perf_counter(),
-            model,
-            cells,
-        )
+        self._model, self._cells = model, cells
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
 
     def spent(self) -> dict[str, Any]:
         """Returns what a record says: seconds of all cells that shared the passes, and how many these are.

@@ -160,6 +160,16 @@ def tiny(family: str = "llama", seed: int = 0, **changes: Any) -> FrozenModel:
     return FrozenModel(f"tiny-{family}", network, tokenizer())
 
 
+def with_biases(family: str) -> FrozenModel:
+    """A tiny model whose biases and norm weights are not 0 and 1, which would hide that they are left out."""
+    model = tiny(family)
+    with torch.no_grad():
+        for number, weight in enumerate(model.network.parameters()):
+            if weight.dim() == 1:
+                weight.add_(draw(len(weight), seed=number))
+    return model
+
+
 def draw(*shape: int, seed: int = 0, scale: float = 0.3) -> torch.Tensor:
     """Random numbers for a prompt."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale

@@ -87,10 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(REFUSAL)
         return NO_DEVICE
     given.out.mkdir(parents=True, exist_ok=True)
-    if given.stage is not None:
-        measure(given.out) if given.stage == "passes" else bench(given.out, given.rounds)
-        return 0
-    return run_all(given.out, given.minutes)
+    if given.stage == "passes":
+        measure(given.out)
+    elif given.stage == "bench":
+        bench(given.out, given.rounds)
+    else:
+        return run_all(given.out, given.minutes)
+    return 0
 
 
 def run_all(out: Path, minutes: float) -> int:

@@ -19,16 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-METHODS = (
-    "--tasks",
-    "sick,scitail,mpqa,tweet_eval_offensive",
-    "--steps",
-    "60",
-    "--validation",
-    "100",
-    "--test",
-    "400",
-)
+METHODS = "--tasks sick,scitail,mpqa,tweet_eval_offensive --steps 60 --validation 100 --test 400".split()
 EXPERIMENTS: dict[str, tuple[str, ...]] = {
     "sweep": ("recipe_sweep", "--together", "34", "--memory-share", "0.065"),
     "related": ("related_source", "--together", "16", "--memory-share", "0.05"),
@@ -58,19 +49,8 @@ def commands_of(job: str, data_dir: str, out: Path | None) -> list[list[str]]:
         raise SystemExit(f"{job!r} is not a job: expected name:processes, such as sweep:3.")
     if name.startswith("study="):
         folder = name.removeprefix("study=")
-        run = [
-            sys.executable,
-            "-m",
-            "spoton",
-            "study",
-            "run",
-            folder,
-            "--device",
-            "cuda",
-            "--together",
-            TOGETHER,
-        ]
-        return [[*run, "--workers", number]]
+        options = f"--device cuda --together {TOGETHER} --workers {number}".split()
+        return [[sys.executable, "-m", "spoton", "study", "run", folder, *options]]
     if name not in EXPERIMENTS:
         raise SystemExit(
             f"There is no job {name!r}; there are {', '.join(sorted(EXPERIMENTS))} and study=FOLDER."

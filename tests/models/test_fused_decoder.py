@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spoton.models import Batch, FrozenModel, engine_for
+from spoton.models import Batch, engine_for
 from spoton.models.cascade_attention import Sequences, flash_backward, flash_forward
 from spoton.models.exactness import LONG, SHORT, difference, numbers
 from spoton.models.fused_decoder import FusedEngine, lay_out_sequences
@@ -14,20 +14,10 @@ from spoton.models.fused_layers import can_fuse
 from spoton.models.generation import continue_greedily
 from spoton.models.packed_decoder import PackedEngine
 from tests.models.naive import assert_equal_gradients, assert_equal_losses, naive_losses, ragged
-from tests.tiny import WIDTH, draw, tiny
+from tests.tiny import WIDTH, draw, tiny, with_biases
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 LABELS = [[30], [31, 32], [33, 34, 35]]
-
-
-def with_biases(family: str) -> FrozenModel:
-    """Biases and norm weights are 0 and 1 in a new network, which would hide that they are left out."""
-    model = tiny(family)
-    with torch.no_grad():
-        for number, weight in enumerate(model.network.parameters()):
-            if weight.dim() == 1:
-                weight.add_(draw(len(weight), seed=number))
-    return model
 
 
 def gradients_of(losses: Tensor, prompts: list[Tensor]) -> list[Tensor]:

@@ -18,7 +18,7 @@ from tests.models.naive import (
     naive_losses,
     ragged,
 )
-from tests.tiny import VOCABULARY, WIDTH, draw, tiny
+from tests.tiny import VOCABULARY, WIDTH, draw, tiny, with_biases
 
 PACKED = (
     "llama", "smollm3", "olmo2", "granite", "gpt2", "qwen2", "qwen3", "mistral", "gemma2", "gemma3", "phi", "phi3",
@@ -52,12 +52,7 @@ def test_layers_run_by_hand_where_they_are_known(family: str) -> None:
 
 @pytest.mark.parametrize("family", LLAMA_LIKE)
 def test_layers_by_hand_with_biases_and_scales(family: str) -> None:
-    """Biases and norm weights are 0 and 1 in a new network, which would hide that they are left out."""
-    model, value = tiny(family), draw(5, WIDTH).requires_grad_()
-    with torch.no_grad():
-        for number, weight in enumerate(model.network.parameters()):
-            if weight.dim() == 1:
-                weight.add_(draw(len(weight), seed=number))
+    model, value = with_biases(family), draw(5, WIDTH).requires_grad_()
     engine = engine_for(model)
     assert isinstance(engine, PackedEngine) and engine.by_hand
     found, expected = engine.losses(value[None], ragged()), naive_losses(model, [value], ragged())

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spoton.models.frozen_layers import turn
 from spoton.shapes import Float, Int
 
 
@@ -69,6 +70,18 @@ class Cascade:
     prompts: int
     first: int
 
+    def own_keys(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns keys and values `[S, Hkv, hd]` of the first call, from those of the row `[T, Hkv, hd]`."""
+        if self.seen is None:
+            return key, value
+        return key.index_select(0, self.seen), value.index_select(0, self.seen)
+
+    def prompt_keys(
+        self, key: Tensor, value: Tensor, cached: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns keys and values `[sum of P, Hkv, hd]` of the second call, from the row or from a cache."""
+        return (key[: self.prompts], value[: self.prompts]) if cached is None else cached
+
 
 def cascade(
     query: Float[Tensor, "T H hd"],
@@ -88,13 +101,11 @@ def cascade(
         cached: Keys and values `[sum of P, Hkv, hd]` of the prompts; None: the prompts are in the row.
         scale: Factor on the scores.
     """
-    seen = places.seen
-    own = (key, value) if seen is None else (key.index_select(0, seen), value.index_select(0, seen))
+    own = places.own_keys(key, value)
     out, weight = flash_forward(query, *own, places.own, scale, is_causal=True)
     if places.shared is None:
         return out, weight
-    first, in_row = places.first, places.prompts
-    prompts = (key[:in_row], value[:in_row]) if cached is None else cached
+    first, prompts = places.first, places.prompt_keys(key, value, cached)
     out_shared, weight_shared = flash_forward(query[first:], *prompts, places.shared, scale, is_causal=False)
     # exp(a) / (exp(a) + exp(b)) is the share of the first call in each row's weights.
     share = torch.sigmoid(weight[:, first:] - weight_shared).t().unsqueeze(-1)
@@ -128,23 +139,21 @@ def cascade_backward(
         cached: Keys and values of the prompts, if they are not in the row.
         scale: Factor on the scores.
     """
-    seen = places.seen
-    own = (key, value) if seen is None else (key.index_select(0, seen), value.index_select(0, seen))
+    own = places.own_keys(key, value)
     to_query, *to_own = flash_backward(grad, query, *own, out, weight, places.own, scale, is_causal=True)
-    if seen is not None:
-        to_own = [torch.zeros_like(key).index_add_(0, seen, part) for part in to_own]
+    if places.seen is not None:
+        to_own = [torch.zeros_like(key).index_add_(0, places.seen, part) for part in to_own]
     to_key, to_value = to_own
     if places.shared is not None:
-        first, in_row = places.first, places.prompts
-        prompts = (key[:in_row], value[:in_row]) if cached is None else cached
+        first, prompts = places.first, places.prompt_keys(key, value, cached)
         shared_query, *to_prompts = flash_backward(
             grad[first:], query[first:], *prompts, out[first:], weight[:, first:].contiguous(), places.shared, scale,
             is_causal=False,
         )  # fmt: skip
         to_query[first:] += shared_query
         if cached is None:
-            to_key[:in_row] += to_prompts[0]
-            to_value[:in_row] += to_prompts[1]
+            to_key[: places.prompts] += to_prompts[0]
+            to_value[: places.prompts] += to_prompts[1]
     return to_query, to_key, to_value
 
 
@@ -182,19 +191,8 @@ class CascadeOfRotated(torch.autograd.Function):
             grad.contiguous(), both[:, :n], both[:, n:], joint[:, turned:], out, weight, ctx.places, ctx.cached,
             ctx.scale,
         )  # fmt: skip
-        total = torch.cat([turn(torch.cat([to_query, to_key], 1), cos, -sin), to_value], 1)
+        total = torch.cat([turn(torch.cat([to_query, to_key], 1), cos, sin, back=True), to_value], 1)
         return total, None, None, None, None, None, None
-
-
-def turn(
-    x: Float[Tensor, "T H hd"], cos: Float[Tensor, "T 1 hd"], sin: Float[Tensor, "T 1 hd"]
-) -> Float[Tensor, "T H hd"]:
-    """Applies rotary positions to `[T, H, hd]`; with `-sin`, their transpose."""
-    half = x.shape[-1] // 2
-    out = torch.mul(x, cos)
-    out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-    out[..., half:].addcmul_(x[..., :half], sin[..., half:])
-    return out
 
 
 def flash_forward(
@@ -207,18 +205,8 @@ def flash_forward(
     if query.device.type == "cpu":
         return _forward_by_formula(query, key, value, at, scale, is_causal=is_causal)
     out, weight, *_ = torch.ops.aten._flash_attention_forward(
-        query,
-        key,
-        value,
-        at.queries,
-        at.keys,
-        at.most_queries,
-        at.most_keys,
-        0.0,
-        is_causal,
-        False,
-        scale=scale,
-    )
+        query, key, value, at.queries, at.keys, at.most_queries, at.most_keys, 0.0, is_causal, False, scale=scale
+    )  # fmt: skip
     return out, weight
 
 

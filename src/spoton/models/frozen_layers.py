@@ -57,6 +57,24 @@ def rotated(
     return found
 
 
+def turn(
+    x: Float[Tensor, "T H hd"],
+    cos: Float[Tensor, "T 1 hd"],
+    sin: Float[Tensor, "T 1 hd"],
+    *,
+    back: bool = False,
+) -> Float[Tensor, "T H hd"]:
+    """Returns `[T, H, hd]` with rotary positions, without a gradient; backwards, with the transpose of the rotation.
+
+    It is `x1 * cos - x2 * sin` for the first half of `x` and `x2 * cos + x1 * sin` for the second.
+    """
+    half, sign = x.shape[-1] // 2, -1 if back else 1
+    out = torch.mul(x, cos)
+    out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-sign)
+    out[..., half:].addcmul_(x[..., :half], sin[..., half:], value=sign)
+    return out
+
+
 def gated_gelu(gate: Float[Tensor, "*shape"], up: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Returns `gelu(gate) * up` with the tanh form of GELU: `[...]` like both."""
     found: Tensor = _GatedGelu.apply(gate, up)  # type: ignore[no-untyped-call]  # as above
@@ -129,24 +147,16 @@ class _Rotated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Computes `x1 * cos - x2 * sin` for the first half of `x` and `x2 * cos + x1 * sin` for the second."""
+        """Turns `x`; see `turn`."""
         ctx.save_for_backward(cos, sin)
-        half = x.shape[-1] // 2
-        out = torch.mul(x, cos)
-        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
-        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
-        return out
+        return turn(x, cos, sin)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Applies the transpose of the rotation."""
         cos, sin = ctx.saved_tensors
-        half = grad.shape[-1] // 2
-        out = torch.mul(grad, cos)
-        out[..., :half].addcmul_(grad[..., half:], sin[..., half:])
-        out[..., half:].addcmul_(grad[..., :half], sin[..., :half], value=-1)
-        return out, None, None
+        return turn(grad, cos, sin, back=True), None, None
 
 
 class _GatedGelu(torch.autograd.Function):

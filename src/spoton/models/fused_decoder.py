@@ -65,10 +65,17 @@ class FusedEngine(PackedEngine):
         ends = iter(send([part for call in calls for part in (call.queries, call.keys)], device))
         own, *shared = [replace(call, queries=next(ends), keys=next(ends)) for call in calls]
         there = replace(found, own=own, seen=rest[0] if rest else None, shared=shared[0] if shared else None)
-        record = None if layout.record is None else (layout.record, layout.prompts)
         embedded = self._embedded(prompts, texts, layout)
         return last_hidden_states(
-            body, self._layers, embedded, positions, there, wanted, cache=layout.cache, record=record
+            body,
+            self._layers,
+            embedded,
+            positions,
+            there,
+            wanted,
+            layout.prompts,
+            cache=layout.cache,
+            record=layout.record,
         )
 
 
@@ -114,7 +121,7 @@ def lay_out_sequences(
             behind[owner] += place - start
         else:
             first = place
-    queries, keys, positions = torch.tensor(sequences).unbind(1)
+    queries, keys, positions = zip(*sequences, strict=True)
     has_prompt = [k for k, n in enumerate(prompt_lengths) if n]
     shared = (
         Sequences.of([behind[k] for k in has_prompt], [prompt_lengths[k] for k in has_prompt])
@@ -122,8 +129,8 @@ def lay_out_sequences(
         else None
     )
     cascade = Cascade(
-        own=Sequences.of(queries.tolist(), keys.tolist()),
-        seen=_runs_of(*torch.tensor(pieces).unbind(1)) if len(pieces) > len(sequences) else None,
+        own=Sequences.of(queries, keys),
+        seen=_runs_of(*zip(*pieces, strict=True)) if len(pieces) > len(sequences) else None,
         shared=shared,
         prompts=in_row,
         first=first,
@@ -134,12 +141,14 @@ def lay_out_sequences(
     )  # fmt: skip
 
 
-def _runs_of(firsts: Tensor, counts: Tensor) -> Tensor:
+def _runs_of(firsts: Sequence[int], counts: Sequence[int]) -> Tensor:
     """Returns `first, first + 1, ...` for each run, one after the other: `[sum of counts]`.
 
     Args:
-        firsts: `[n]` first number of each run.
-        counts: `[n]` numbers in each run.
+        firsts: First number of each run.
+        counts: Numbers in each run.
     """
-    begins = counts.cumsum(0) - counts
-    return torch.arange(int(counts.sum())) + torch.repeat_interleave(firsts - begins, counts)
+    sizes = torch.tensor(counts)
+    ends = sizes.cumsum(0)
+    shifts = torch.tensor(firsts) - (ends - sizes)
+    return torch.arange(int(ends[-1])) + torch.repeat_interleave(shifts, sizes)

@@ -87,9 +87,10 @@ def last_hidden_states(
     positions: Int[Tensor, "1 T"],
     places: Cascade,
     wanted: Int[Tensor, " N"],
+    prompts: Sequence[range],
     *,
     cache: PromptCache | None = None,
-    record: tuple[PromptCache, Sequence[range]] | None = None,
+    record: PromptCache | None = None,
 ) -> Float[Tensor, "N D"]:
     """Returns the last hidden states at some places of a packed row: `[N, D]`.
 
@@ -100,8 +101,9 @@ def last_hidden_states(
         positions: `[1, T]` position of every token in its own sequence.
         places: Which tokens attend to which.
         wanted: `[N]` wanted places.
+        prompts: Places of every prompt.
         cache: Keys and values of the prompts, if they are not in the row.
-        record: Where to write the keys and values of the prompts, and their places.
+        record: Where to write the keys and values of the prompts.
     """
     cos, sin = (part[0, :, None] for part in body.rotary_emb(embedded[None], positions))
     x = embedded
@@ -111,14 +113,16 @@ def last_hidden_states(
         if hasattr(own, "q_norm"):  # Qwen3
             query, key, value = torch.split(joint, [*layer.heads, layer.heads[1]], dim=1)
             joint = torch.cat([_normed(query, own.q_norm), _normed(key, own.k_norm), value], dim=1)
-        cached = None if cache is None else cache.table(number)
+        cached = None if cache is None else cache.table(number, len(prompts))
         mixed, key, value = CascadeOfRotated.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
             joint, cos, sin, layer.heads, places, cached, own.scaling
         )
         if record is not None:
-            for prompt, part in enumerate(record[1]):
-                at = slice(part.start, part.stop)
-                record[0].entries[number, prompt] = (key[at].transpose(0, 1), value[at].transpose(0, 1))
+            for prompt, own_place in enumerate(prompts):
+                at = slice(own_place.start, own_place.stop)
+                # Clones, since a view would keep the whole row's projections alive with the cache.
+                pair = (part[at].transpose(0, 1).clone() for part in (key, value))
+                record.entries[number, prompt] = (next(pair), next(pair))
         mixed = mixed.flatten(1)
         if number + 1 == len(layers):
             mixed, x = mixed.index_select(0, wanted), x.index_select(0, wanted)

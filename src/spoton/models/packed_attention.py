@@ -79,7 +79,7 @@ def attention(
     cached: list[tuple[Tensor, Tensor]] = []
     if layout.cache is not None:
         layer = int(module.layer_idx)  # type: ignore[arg-type]  # as above
-        cached = [layout.cache.entries[layer, number] for number in range(len(layout.prompts))]
+        cached = layout.cache.pairs(layer, len(layout.prompts))
     if query.device.type != "cpu":
         return _fused(query[0], key[0], value[0], layout, cached, scale, softcap)[None], None
     mixed: Tensor = _PackedAttention.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped

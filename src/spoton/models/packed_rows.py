@@ -85,12 +85,16 @@ class PromptCache:
     entries: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
     tables: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
-    def table(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Returns keys and values of all prompts in a layer, `[sum of P, Hkv, hd]` each; joins them once."""
+    def pairs(self, layer: int, prompts: int) -> list[tuple[Tensor, Tensor]]:
+        """Returns keys and values of K prompts in a layer, `[Hkv, P, hd]` each."""
+        return [self.entries[layer, number] for number in range(prompts)]
+
+    def table(self, layer: int, prompts: int) -> tuple[Tensor, Tensor]:
+        """Returns keys and values of K prompts in a layer as one, `[sum of P, Hkv, hd]` each; joins them once."""
         if layer not in self.tables:
-            each = [pair for (number, _), pair in sorted(self.entries.items()) if number == layer]
             keys, values = (
-                torch.cat(parts, dim=1).transpose(0, 1).contiguous() for parts in zip(*each, strict=True)
+                torch.cat(parts, dim=1).transpose(0, 1).contiguous()
+                for parts in zip(*self.pairs(layer, prompts), strict=True)
             )
             self.tables[layer] = keys, values
         return self.tables[layer]

@@ -217,20 +217,21 @@ def _groups(cells: Sequence[Cell], together: int) -> list[CellGroup]:
     """
     groups: list[list[Cell]] = []
     for cell in cells:
-        last = groups[-1][-1] if groups else None
-        if (
-            last is not None
-            and last.kind == cell.kind in _SHARING
-            and (
-                (last.task, last.seed) == (cell.task, cell.seed)
-                if _halving((cell,)) or _halving((last,))
-                else len(groups[-1]) < together
-            )
-        ):
+        if groups and _belongs(cell, groups[-1], together):
             groups[-1].append(cell)
         else:
             groups.append([cell])
     return [tuple(group) for group in groups]
+
+
+def _belongs(cell: Cell, group: Sequence[Cell], together: int) -> bool:
+    """Returns whether a cell is tuned together with the cells before it."""
+    last = group[-1]
+    if last.kind != cell.kind or cell.kind not in _SHARING:
+        return False
+    if _halving((cell,)) or _halving((last,)):
+        return (last.task, last.seed) == (cell.task, cell.seed)
+    return len(group) < together
 
 
 def _settle(store: Store, outcome: Outcome, attempts: Counter[str], queue: Queue, tries: int) -> list[str]:
