@@ -169,6 +169,14 @@ def test_model_tuning_is_compared_on_the_targets_that_have_it() -> None:
     tuned = {"model-tuning": tuple(Score(target, None, 0, 95.0) for target in ("cb", "rte", "cr"))}
     all_three = verdicts(analyse(replace(made(), extra=tuned, extra_test=tuned)))[3]
     assert all_three.answer in ("closer", "no closer") and "Over 3 targets" in all_three.sentence
+    assert "% of the gap" in all_three.sentence
+
+
+def test_a_prompt_ahead_of_model_tuning_does_not_close_269_percent_of_a_gap() -> None:
+    level = {"model-tuning": tuple(Score(target, None, 0, 62.0) for target in ("cb", "rte", "cr"))}
+    one = verdicts(analyse(replace(made(), extra=level, extra_test=level)))[3]
+    assert one.answer == "reached"
+    assert "Transfer is ahead of model tuning by" in one.sentence and "gap" not in one.sentence
 
 
 def test_similarity_of_a_source_without_key_is_unknown() -> None:

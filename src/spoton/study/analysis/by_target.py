@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from spoton.study.analysis.analyse import Analysis, learned
-from spoton.study.analysis.start_groups import GROUPS, Effect, group_values
+from spoton.study.analysis.start_groups import GROUPS, Effect
 from spoton.study.results.score_arrays import Array, Mean
 
 NEAREST = "nearest key"
@@ -72,8 +72,8 @@ def ways_by_target(analysis: Analysis) -> Ways:
         found[NEAREST] = choices.best_of_top(analysis.metric, 1) - choices.scratch
         found[TOP_3] = choices.best_of_top(analysis.metric, 3) - choices.scratch
     found[BY_VALIDATION] = choices.best_by_validation() - choices.scratch
-    groups = {group: group_values(results, grid, group) for group in GROUPS} if analysis.starts else {}
-    found |= {group: values["gain"] for group, values in groups.items()}
+    groups = {group.name: group.values for group in analysis.starts if group.name in GROUPS}
+    found |= {name: values["gain"] for name, values in groups.items()}
     found[ORACLE] = choices.oracle() - choices.scratch
     found[OTHER_SEEDS] = choices.oracle_of_other_seeds() - choices.scratch
     found = {name: values for name, values in found.items() if np.isfinite(values).any()}

@@ -10,7 +10,7 @@ target and seed, the mean over its sources; intervals resample targets, and seed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,7 +57,7 @@ class Effect:
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StartGroup:
     """Results of a group's runs relative to tuning from scratch.
 
@@ -67,6 +67,7 @@ class StartGroup:
         area: Mean height of the learning curve above the one from scratch, on the validation split.
         arrived: Share of runs that reach the final level of tuning from scratch, on the validation split.
         steps: Steps until then, as a share of the steps from scratch; only over runs that reach it.
+        values: What these effects are means of: `[T, N]` by their names.
     """
 
     name: str
@@ -74,6 +75,12 @@ class StartGroup:
     area: Effect
     arrived: Effect
     steps: Effect
+    values: Mapping[str, Array]
+
+    @classmethod
+    def of(cls, name: str, values: Mapping[str, Array]) -> StartGroup:
+        """Returns the group of `[T, N]` values, NaN where there is none."""
+        return cls(name, **{what: Effect.of(array) for what, array in values.items()}, values=values)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -81,10 +88,6 @@ class StartGroup:
             "name": self.name, "gain": self.gain.to_json(), "area": self.area.to_json(),
             "arrived": self.arrived.to_json(), "steps": self.steps.to_json(),
         }  # fmt: skip
-
-
-_Values = dict[str, Array]
-"""`gain`, `area`, `arrived` and `steps`, each `[T, N]`."""
 
 
 def start_groups(results: StudyResults, grid: ScoreArrays) -> tuple[StartGroup, ...]:
@@ -96,23 +99,19 @@ def start_groups(results: StudyResults, grid: ScoreArrays) -> tuple[StartGroup, 
         results: The measurements.
         grid: The reported scores.
     """
-    values = {group: group_values(results, grid, group) for group in GROUPS}
-    found = [_group(group, one) for group, one in values.items() if np.isfinite(one["gain"]).any()]
+    values = {group: _values(results, grid, group) for group in GROUPS}
+    found = [StartGroup.of(group, one) for group, one in values.items() if np.isfinite(one["gain"]).any()]
     related, unrelated = values["related sources"], values["unrelated sources"]
     difference = {name: related[name] - unrelated[name] for name in related}
     if np.isfinite(difference["gain"]).any():
-        found.append(_group(DIFFERENCE, difference))
+        found.append(StartGroup.of(DIFFERENCE, difference))
     return tuple(found)
 
 
-def _group(name: str, values: _Values) -> StartGroup:
-    return StartGroup(name, **{what: Effect.of(array) for what, array in values.items()})
-
-
-def group_values(results: StudyResults, grid: ScoreArrays, group: StartKind) -> _Values:
+def _values(results: StudyResults, grid: ScoreArrays, group: StartKind) -> dict[str, Array]:
     """Returns `gain`, `area`, `arrived` and `steps`, each `[T, N]` and the mean over a group's sources."""
     shape = (len(grid.targets), len(grid.seeds))
-    found: _Values = {name: np.full(shape, np.nan) for name in ("gain", "area", "arrived", "steps")}
+    found = {name: np.full(shape, np.nan) for name in ("gain", "area", "arrived", "steps")}
     scores = _noise(results, grid) if group == "noise" else None
     for t, target in enumerate(grid.targets):
         sources = [] if group == "noise" else members(results, group, target)

@@ -232,7 +232,9 @@ def _model_tuning(analysis: Analysis) -> Verdict:
     )
     chosen = analysis.row("best-by-validation")
     in_noise = chosen is not None and chosen.within_noise is True
-    if model > scratch:
+    if prompt > model:
+        told += f" Transfer is ahead of model tuning by {prompt - model:.1f} points."
+    elif model > scratch:
         told += f" Transfer closes {(prompt - scratch) / (model - scratch):.0%} of the gap"
         told += ", within noise." if in_noise else "."
     told += ratio_sentence(analysis)
