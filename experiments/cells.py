@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from spoton import load_model
+from spoton import evaluate, load_model
 from spoton.errors import DivergenceError
 from spoton.models import FrozenModel
 from spoton.models.loading import DEFAULT_MODEL
+from spoton.tasks import Task
+from spoton.transfer.speed import speed
 from spoton.tuning import Job, Tuned, tune_together
 from spoton.tuning.tune import tune_job
 
@@ -93,6 +95,41 @@ def tuned_together(model: FrozenModel, jobs: Sequence[Job]) -> list[Tuned | Dive
     if any(isinstance(one, Tuned) and one.stopped == "interrupted" for one in results):
         raise KeyboardInterrupt
     return results
+
+
+def scored_record(model: FrozenModel, task: Task, tuned: Tuned) -> dict[str, Any]:
+    """Scores a tuned prompt once on the test rows, and returns what a table needs of its run."""
+    test = evaluate(model, tuned.prompt, task.test, task)
+    targets = [row.target for row in task.test]
+    card = tuned.prompt.card
+    return {
+        "test": test.score, "uncalibrated": test.score if test.uncalibrated is None else test.uncalibrated.score,
+        "majority": 100 * max(map(targets.count, set(targets))) / len(targets),
+        "steps": tuned.steps, "validation": card.scores["validation"], "best_step": card.best_step,
+        "evaluations": [entry for entry in tuned.history if "validation" in entry],
+        "losses": [round(entry["loss"], 4) for entry in tuned.history if "loss" in entry],
+        "splits": task.splits(), "recipe": card.recipe, "data_hash": task.data_hash(),
+        "parents": [parent.model_dump() for parent in card.parents], "versions": card.versions,
+        "model_fingerprint": model.fingerprint, "dtype": card.dtype,
+    }  # fmt: skip
+
+
+def speed_of(
+    scratch: Mapping[int, Mapping[str, Any]], found: Mapping[int, Mapping[str, Any]]
+) -> tuple[str, str]:
+    """Returns in words how fast the cells of a start are, next to those from scratch, by seed.
+
+    Returns:
+        Steps until scratch's best validation score, and in how many of the common seeds it is reached; then how far the
+        curve lies above scratch's, in points. Both are empty without evaluations in common.
+    """
+    seeds = sorted(set(scratch) & set(found))
+    before, after = ([cells[seed]["evaluations"] for seed in seeds] for cells in (scratch, found))
+    reached = speed(before, after, probe=0) if seeds else None
+    if reached is None:
+        return "", ""
+    steps = "never" if reached.transfer_steps is None else f"{reached.transfer_steps.mean:.0f}"
+    return f"{steps} ({reached.reached} of {len(seeds)})", f"{reached.area.mean:+.1f}"
 
 
 class Stopwatch:

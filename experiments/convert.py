@@ -31,7 +31,16 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch.nn.functional import normalize
 
-from experiments.cells import Stopwatch, cell_parser, claimed, model_of, spread, tuned_together
+from experiments.cells import (
+    Stopwatch,
+    cell_parser,
+    claimed,
+    model_of,
+    scored_record,
+    speed_of,
+    spread,
+    tuned_together,
+)
 from spoton import Recipe, evaluate
 from spoton.errors import DivergenceError
 from spoton.models import FrozenModel
@@ -47,8 +56,7 @@ from spoton.transfer.conversion import (
     relative_rows,
     shared_tokens,
 )
-from spoton.transfer.speed import speed
-from spoton.tuning import Job, Tuned
+from spoton.tuning import Job
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "convert"
@@ -151,27 +159,9 @@ def run_cell(
     if cell.start == "source":
         tuned.prompt.save(path.with_suffix(".safetensors"))
     record = cell._asdict() | {"conversion": None if start is None else start.card.source, "untuned": untuned}
-    record |= record_of(model, task, tuned) | watch.spent()
+    record |= scored_record(model, task, tuned) | watch.spent()
     write_record(path, record)
     print(path.name, record["test"], f"{record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True)
-
-
-def record_of(model: FrozenModel, task: Task, tuned: Tuned) -> dict[str, Any]:
-    """Scores a tuned prompt once on the test rows and returns what the table needs of its run."""
-    test = evaluate(model, tuned.prompt, task.test, task)
-    targets = [row.target for row in task.test]
-    return {
-        "test": test.score, "steps": tuned.steps,
-        "uncalibrated": test.score if test.uncalibrated is None else test.uncalibrated.score,
-        "majority": 100 * max(map(targets.count, set(targets))) / len(targets),
-        "validation": tuned.prompt.card.scores["validation"], "best_step": tuned.prompt.card.best_step,
-        "evaluations": [entry for entry in tuned.history if "validation" in entry],
-        "losses": [round(entry["loss"], 4) for entry in tuned.history if "loss" in entry],
-        "splits": task.splits(), "recipe": tuned.prompt.card.recipe, "data_hash": task.data_hash(),
-        "parents": [parent.model_dump() for parent in tuned.prompt.card.parents],
-        "versions": tuned.prompt.card.versions, "model_fingerprint": model.fingerprint,
-        "dtype": tuned.prompt.card.dtype,
-    }  # fmt: skip
 
 
 def words(source: FrozenModel, target: FrozenModel, count: int = HELD_OUT) -> dict[str, dict[str, float]]:
@@ -248,7 +238,7 @@ def table(cells: Path) -> str:
                 found = _cells(cells, direction, task, start)
                 if not found:
                     continue
-                arrival, area = _speed(scratch, found)
+                arrival, area = speed_of(scratch, found)
                 row = [
                     direction, task, start, f"{statistics.mean(one['majority'] for one in found.values()):.1f}",
                     next((f"{one['untuned']:.1f}" for one in found.values() if one["untuned"] is not None), ""),
@@ -263,16 +253,6 @@ def _cells(cells: Path, direction: str, task: str, start: str) -> dict[int, dict
     """Returns the cells of a direction, task and start by seed."""
     paths = sorted(cells.glob(f"{direction}.{task}.{start}.*.json"))
     return {one["seed"]: one for one in (json.loads(path.read_text()) for path in paths)}
-
-
-def _speed(scratch: dict[int, dict[str, Any]], found: dict[int, dict[str, Any]]) -> tuple[str, str]:
-    seeds = sorted(set(scratch) & set(found))
-    before, after = ([cells[seed]["evaluations"] for seed in seeds] for cells in (scratch, found))
-    reached = speed(before, after, probe=0) if seeds else None
-    if reached is None:
-        return "", ""
-    arrival = "never" if reached.transfer_steps is None else f"{reached.transfer_steps.mean:.0f}"
-    return f"{arrival} ({reached.reached} of {len(seeds)})", f"{reached.area.mean:+.1f}"
 
 
 def main() -> None:

@@ -33,7 +33,8 @@ from spoton.tuning import Job, Tuned
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "recipe_sweep"
-BASE = Recipe.preset("decoder")
+BASE = Recipe.preset("decoder", length=32)
+"""What the preset was when the sweep began. The variant `P=100` is the preset that it led to."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "rate 0.003": {"learning_rate": 0.003},

@@ -26,7 +26,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from experiments.cells import Stopwatch, cell_parser, claimed_together, model_of, spread, tuned_together
+from experiments.cells import (
+    Stopwatch,
+    cell_parser,
+    claimed_together,
+    model_of,
+    scored_record,
+    speed_of,
+    spread,
+    tuned_together,
+)
 from spoton import Recipe, evaluate
 from spoton.errors import DivergenceError
 from spoton.evaluation.calibration import fit_calibration, gold_indices
@@ -35,7 +44,6 @@ from spoton.prompts import PromptLibrary, starter_library
 from spoton.prompts.card import Parent
 from spoton.tasks import Task
 from spoton.tasks.catalog import load_task
-from spoton.transfer.speed import speed
 from spoton.tuning import Job, Tuned
 from spoton.tuning.record import write_record
 
@@ -108,22 +116,12 @@ def run_cells(
 
 
 def record_of(model: FrozenModel, job: Job, tuned: Tuned) -> dict[str, Any]:
-    """Scores a tuned prompt once on the test rows and returns what the table needs of its run."""
-    task, recipe, initial = job.task, job.recipe, job.initial
-    test = evaluate(model, tuned.prompt, task.test, task)
-    targets = [row.target for row in task.test]
-    before = tuned.prompt.start if initial is None else initial
-    return {
-        "target": task.name, "seed": recipe.seed, "steps": tuned.steps, "test": test.score,
-        "uncalibrated": test.score if test.uncalibrated is None else test.uncalibrated.score,
-        "untuned": None if recipe.seed or before is None else untuned(model, task, before, recipe.max_input_tokens),
-        "majority": 100 * max(map(targets.count, set(targets))) / len(targets),
-        "validation": tuned.prompt.card.scores["validation"], "best_step": tuned.prompt.card.best_step,
-        "evaluations": [entry for entry in tuned.history if "validation" in entry],
-        "losses": [round(entry["loss"], 4) for entry in tuned.history if "loss" in entry],
-        "splits": task.splits(), "recipe": tuned.prompt.card.recipe, "data_hash": task.data_hash(),
-        "parents": [parent.model_dump() for parent in job.parents], "versions": tuned.prompt.card.versions,
-        "model_fingerprint": model.fingerprint, "dtype": tuned.prompt.card.dtype,
+    """Returns what the table needs of a run; the first seed also scores its start untuned."""
+    before = tuned.prompt.start if job.initial is None else job.initial
+    first = job.recipe.seed == 0 and before is not None
+    return scored_record(model, job.task, tuned) | {
+        "target": job.task.name, "seed": job.recipe.seed,
+        "untuned": untuned(model, job.task, before, job.recipe.max_input_tokens) if first else None,
     }  # fmt: skip
 
 
@@ -171,7 +169,7 @@ def table(cells: Path) -> str:
                 target, start, f"{statistics.mean(one['majority'] for one in found.values()):.1f}",
                 next((f"{one['untuned']['calibrated']:.1f}" for one in found.values() if one["untuned"]), ""),
                 *(spread([one[key] for one in found.values()]) for key in ("test", "uncalibrated")),
-                str(len(found)), _arrival(scratch, found),
+                str(len(found)), speed_of(scratch, found)[0],
             ]  # fmt: skip
             lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
@@ -181,17 +179,6 @@ def _cells(cells: Path, target: str, start: str) -> dict[int, dict[str, Any]]:
     """Returns the cells of a target and start by seed."""
     found = [json.loads(path.read_text()) for path in sorted(cells.glob(f"{target}.{start}.*.json"))]
     return {one["seed"]: one for one in found}
-
-
-def _arrival(scratch: dict[int, dict[str, Any]], found: dict[int, dict[str, Any]]) -> str:
-    seeds = sorted(set(scratch) & set(found))
-    before, after = ([cells[seed]["evaluations"] for seed in seeds] for cells in (scratch, found))
-    reached = speed(before, after, probe=0) if seeds else None
-    if reached is None:
-        return ""
-    if reached.transfer_steps is None:
-        return f"never (0 of {len(seeds)})"
-    return f"{reached.transfer_steps.mean:.0f} ({reached.reached} of {len(seeds)})"
 
 
 def main() -> None:

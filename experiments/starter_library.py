@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "src" / "spoton" / "prompts" / "starter"
 RECORDS = ROOT / "docs" / "experiments" / "starter_library"
 # The default recipe, so that keys are comparable with those of default targets; only steps and examples are more.
-RECIPE = Recipe.preset("decoder", batch_size=16, length=100)
+RECIPE = Recipe.preset("decoder", batch_size=16)
 VALIDATION, TEST = 150, 400
 LEARNED = 5.0
 """A source counts as learned if it is at least this many points above the best constant answer."""
