@@ -31,7 +31,6 @@ TESTED_IN = {
     "cli/data_options.py": "cli/test_tasks.py",
     "cli/doctor.py": "cli/test_tune.py",
     "cli/libraries.py": "cli/test_library.py",
-    "cli/models.py": "cli/test_app.py",
     "cli/output.py": "cli/test_app.py",
     "cli/retrieve.py": "cli/test_evaluate.py",
     "cli/study_analysis.py": "cli/test_study.py",

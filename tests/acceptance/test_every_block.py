@@ -22,6 +22,7 @@ from spoton.models import load_model
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.study.plan.study_file import read_study_file
 from tests.acceptance.pages import CHECKOUT, PAGES, blocks, words
+from tests.models.test_gguf_files import write_gguf
 from tests.study.small import make_study_in
 from tests.tiny import BAD, GOOD, NOUNS, WIDTH, draw, tiny, tokenizer
 
@@ -103,6 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer().save_pretrained(folder / "smollm2-135m")
     tiny("gemma3", hidden_size=60).network.save_pretrained(folder / "new-model")
     tokenizer().save_pretrained(folder / "new-model")
+    write_gguf(folder / "gemma.gguf")
     texts = [
         (f"The {noun} was {word}.{more}", word in GOOD)
         for more in ("", " Really.", " Again.", " So it was.")

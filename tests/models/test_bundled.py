@@ -65,7 +65,7 @@ def test_interrupted_unpacking_leaves_nothing_behind(
             (folder / "config.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bundled, "_unpack_gguf", interrupted)
+    monkeypatch.setattr(bundled, "decode_gguf", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pull_model("broken")
     assert left_behind(broken) == [] and not broken.is_pulled
@@ -75,7 +75,7 @@ def test_a_full_disk_says_what_to_do(broken: ModelInfo, monkeypatch: pytest.Monk
     def full(gguf: Path, folder: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundled, "_unpack_gguf", full)
+    monkeypatch.setattr(bundled, "decode_gguf", full)
     with pytest.raises(DownloadError, match=r"No space left on device.*SPOTON_CACHE"):
         pull_model("broken")
     assert left_behind(broken) == []
@@ -87,7 +87,7 @@ def test_another_process_may_be_faster(broken: ModelInfo, monkeypatch: pytest.Mo
             complete.mkdir()
             (complete / "config.json").write_text("{}")
 
-    monkeypatch.setattr(bundled, "_unpack_gguf", slow)
+    monkeypatch.setattr(bundled, "decode_gguf", slow)
     assert pull_model("broken") == broken.folder
     assert left_behind(broken) == [broken.folder]
 

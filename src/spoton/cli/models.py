@@ -1,5 +1,6 @@
-"""`spoton models`: the frozen models that spoton provides."""
+"""`spoton models`: the frozen models that spoton provides, and GGUF files as folders."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,7 +9,9 @@ from spoton.cli.command import command
 from spoton.cli.options import Json
 from spoton.cli.output import emit, note, quiet_stdout, table
 
-app = typer.Typer(help="List embedded models, or download one for use offline.", no_args_is_help=True)
+app = typer.Typer(
+    help="List embedded models, download one for use offline, or unpack a GGUF file.", no_args_is_help=True
+)
 
 
 @command(app, "spoton models list", name="list")
@@ -51,3 +54,17 @@ def pull(
     with quiet_stdout():
         folder = pull_model(name, on_message=note)
     emit({"name": name, "folder": folder}, f"{name} is ready in {folder}", as_json=json)
+
+
+@command(app, "spoton models unpack gemma.gguf --out gemma")
+def unpack(
+    file: Annotated[Path, typer.Argument(help="A GGUF file.")],
+    out: Annotated[Path, typer.Option(help="The new folder of the model.")],
+    json: Json = False,
+) -> None:
+    """Decode a GGUF file into a model folder, once, so that it loads in seconds. Prompts of the file fit the folder."""
+    from spoton.models import unpack_gguf
+
+    with quiet_stdout():
+        folder = unpack_gguf(file, out, on_message=note)
+    emit({"file": file, "folder": folder}, f"{folder} is ready: --model {folder}", as_json=json)

