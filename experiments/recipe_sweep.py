@@ -62,6 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TASKS = ("sst2", "trec", "tweet_eval_emotion", "ag_news", "medical_subject", "mrpc", "mnli")
 """Sentiment, question type, emotion, topic, many classes, paraphrase, inference; the cheapest first."""
+STEPS = (100, 300, 1000)
 TRAIN, VALIDATION, MAX_TOKENS = 1000, 200, 96
 
 
@@ -189,18 +190,23 @@ def table(cells: Path, steps: int) -> str:
     return "\n".join(lines)
 
 
+def tables(cells: Path, steps: Sequence[int] = STEPS) -> str:
+    """Returns a table for each number of steps that has cells."""
+    return "\n\n".join(table(cells, n) for n in steps if list(cells.glob(f"*.{n}.*.json")))
+
+
 def main() -> None:
-    """Runs cells, or prints the table."""
+    """Runs cells, or prints the tables."""
     parser = cell_parser(__doc__)
     parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--steps", nargs="+", type=int, default=[100, 300, 1000])
+    parser.add_argument("--steps", nargs="+", type=int, default=list(STEPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--together", type=int, default=1, help="cells that share every pass, at most")
     arguments = parser.parse_args()
     if arguments.table:
-        sys.stdout.write("\n\n".join(table(arguments.cells, n) for n in arguments.steps) + "\n")
+        sys.stdout.write(tables(arguments.cells, arguments.steps) + "\n")
     else:
         run(arguments)
 

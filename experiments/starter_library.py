@@ -11,6 +11,7 @@ transfer experiment.
 
     python -m experiments.starter_library --data-dir data --threads 1
     python -m experiments.starter_library --table
+    python -m experiments.starter_library --families
 """
 
 from __future__ import annotations
@@ -19,18 +20,22 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from experiments.cells import cell_parser, claimed, model_of
-from spoton import PromptLibrary, Recipe, SoftPrompt, evaluate, tune
+from spoton import PromptLibrary, Recipe, SoftPrompt, evaluate, starter_library, tune
 from spoton.evaluation.intervals import score_intervals
 from spoton.models import FrozenModel
 from spoton.tasks import Task
 from spoton.tasks.catalog import load_task
 from spoton.tasks.majority import best_constant_score
+from spoton.transfer.ranking.displacement import displacement
+from spoton.transfer.similarity import similarity
 from spoton.tuning.record import write_record
 
 ROOT = Path(__file__).parents[1]
@@ -158,6 +163,36 @@ def table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def families(library: PromptLibrary) -> str:
+    """Returns the two prompts nearest to each, by keys and by keys minus their starts, as Markdown.
+
+    A nearest prompt of the same family is bold.
+    """
+    prompts = [library.get(entry.name) for entry in library.list()]
+    prompts.sort(key=lambda prompt: (prompt.card.family, prompt.card.name))
+    matrices = [
+        {one.card.name: one.key for one in prompts if one.key is not None},
+        {one.card.name: found for one in prompts if (found := displacement(one)) is not None},
+    ]
+    family = {one.card.name: one.card.family for one in prompts}
+    lines = ["| prompt | family | nearest keys | nearest keys minus starts |", "|---" * 4 + "|"]
+    for name in family:
+        row = [_nearest(name, found, family) for found in matrices]
+        lines.append(f"| {name} | {family[name]} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _nearest(name: str, matrices: Mapping[str, Tensor], family: Mapping[str, str]) -> str:
+    near = {
+        other: similarity(matrices[name], found, "average_tokens")
+        for other, found in matrices.items()
+        if other != name
+    }
+    words = [f"{other} {near[other]:.2f}" for other in sorted(near, key=lambda other: -near[other])[:2]]
+    first = words[0].split()[0]
+    return ", ".join([f"**{words[0]}**" if family[first] == family[name] else words[0], *words[1:]])
+
+
 def _wanted(names: list[str]) -> Iterator[Source]:
     known = {source.task: source for source in SOURCES}
     for name in names or known:
@@ -175,8 +210,13 @@ def main() -> None:
     """Tunes sources, or prints the table."""
     parser = cell_parser(__doc__)
     parser.add_argument("tasks", nargs="*", help="only these")
+    parser.add_argument(
+        "--families", action="store_true", help="print which prompts are nearest to each other"
+    )
     arguments = parser.parse_args()
-    if arguments.table:
+    if arguments.families:
+        sys.stdout.write(families(starter_library()) + "\n")
+    elif arguments.table:
         sys.stdout.write(table(RECORDS) + "\n")
     else:
         tune_missing(arguments)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from experiments.starter_library import RECIPE, SOURCES, Source, shipped, table, tuned_source
+from experiments.starter_library import RECIPE, SOURCES, Source, families, shipped, table, tuned_source
+from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.tasks.catalog import list_tasks
-from tests.tiny import tiny, toy_task
+from tests.tiny import WIDTH, draw, tiny, toy_task
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -52,3 +53,14 @@ def test_a_record_says_what_the_table_needs(tmp_path: Path) -> None:
 def test_the_table_shows_an_interval_where_there_is_one(tmp_path: Path, interval: list[float] | None) -> None:
     (tmp_path / "sst2.json").write_text(json.dumps(record(interval=interval)))
     assert ("(76.0 to 84.0)" in table(tmp_path)) == (interval is not None)
+
+
+def test_the_nearest_of_the_same_family_are_bold(tmp_path: Path) -> None:
+    library = PromptLibrary(tmp_path)
+    start, near, far = draw(2, WIDTH, seed=1), draw(2, WIDTH, seed=2), draw(2, WIDTH, seed=3)
+    for name, family, own in (("a", "nli", near), ("b", "nli", near + 0.01), ("c", "topic", far)):
+        card = Card(name=name, task=name, family=family, model="tiny", model_fingerprint="f00d")
+        library.add(SoftPrompt(start + own, card, key=start + own, start=start))
+    a, b, c = families(library).splitlines()[2:]
+    assert a.startswith("| a | nli | **b 1.00**, c ") and b.startswith("| b | nli | **a 1.00**, c ")
+    assert c.startswith("| c | topic | ") and "**" not in c
