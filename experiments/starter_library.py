@@ -80,12 +80,13 @@ SOURCES = (
 def tuned_source(
     model: FrozenModel, task: Task, recipe: Recipe, checkpoint: Path
 ) -> tuple[SoftPrompt, dict[str, Any]]:
-    """Returns a prompt with its test scores on its card, and its record for the table."""
+    """Returns a prompt, rounded to float16, with its test scores on its card, and its record for the table."""
     began = time.process_time()
     bare = evaluate(model, None, task.test, task, max_input_tokens=recipe.max_input_tokens)
     tuned = tune(model, task, recipe, checkpoint=checkpoint, resume=True, on_event=_report)
-    test = evaluate(model, tuned.prompt, task.test, task)
-    card = tuned.prompt.card
+    prompt = tuned.prompt.halved()
+    test = evaluate(model, prompt, task.test, task)
+    card = prompt.card
     scores = card.scores | {"test": test.scores}
     if test.uncalibrated is not None:
         scores["test_uncalibrated"] = test.uncalibrated.scores
@@ -102,7 +103,7 @@ def tuned_source(
         "message": tuned.message, "recipe": card.recipe, "data_hash": card.data_hash, "versions": card.versions,
         "model_fingerprint": card.model_fingerprint, "dtype": card.dtype, "cpu_seconds": time.process_time() - began,
     }  # fmt: skip
-    return replace(tuned.prompt, card=card), record
+    return replace(prompt, card=card), record
 
 
 def shipped(source: Source, record: dict[str, Any]) -> str:

@@ -45,6 +45,22 @@ def test_round_trip_is_bit_exact(
     assert same(before, after)
 
 
+def test_halves_take_half_the_space_and_lose_nothing_more(folder: Path, prompt: SoftPrompt) -> None:
+    half = prompt.halved()
+    assert torch.equal(half.value, prompt.value.half().float()) and half.card == prompt.card
+    numbers = sum(tensor.numel() for tensor in prompt._tensors().values())
+    assert len(prompt.to_bytes()) - len(half.to_bytes()) == pytest.approx(2 * numbers, abs=16)
+    after = SoftPrompt.load(half.save(folder / "half.safetensors"))
+    assert same(after, half) and after.value.dtype == torch.float32
+    assert after.content_hash() == half.content_hash() != prompt.content_hash()
+    assert read_header(folder / "half.safetensors").length == prompt.length
+
+
+def test_numbers_beyond_float16_stay_as_they_are(prompt: SoftPrompt) -> None:
+    with pytest.raises(PromptError, match=r"beyond 65,504 in value"):
+        SoftPrompt(prompt.value * 1e9, prompt.card).halved()
+
+
 def test_saving_twice_gives_the_same_bytes(prompt: SoftPrompt) -> None:
     assert len({prompt.to_bytes() for _ in range(20)}) == 1
 
@@ -176,7 +192,7 @@ def test_files_that_are_no_prompts(folder: Path) -> None:
         ({"value": torch.zeros(3)}, r"expected \[P, D\]"),
         ({"value": torch.zeros(0, 3)}, r"expected \[P, D\]"),
         ({"value": torch.zeros(2, 3), "key": torch.zeros(2, 4)}, "with one D"),
-        ({"value": torch.zeros(2, 3, dtype=torch.float16)}, "not float32"),
+        ({"value": torch.zeros(2, 3, dtype=torch.bfloat16)}, "neither float32 nor float16"),
     ],
 )
 def test_wrong_tensors_under_a_right_card(

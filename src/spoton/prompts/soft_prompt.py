@@ -1,7 +1,8 @@
 """The soft prompt: a plain value, and the one file that holds it.
 
 A prompt file is a safetensors file with the tensors `value` and, if known, `key` and `start`. Its metadata has one
-entry, `spoton`: JSON with the format's name, a checksum, and the card. The same prompt always gives the same bytes.
+entry, `spoton`: JSON with the format's name, a checksum, and the card. The same prompt always gives the same bytes. A
+tensor whose numbers all are numbers of float16 is written in float16, which takes half the space and loses nothing.
 
 This module knows nothing of models: it compares fingerprints and never computes one. It also does not tune, choose or
 combine prompts.
@@ -11,7 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -137,9 +138,24 @@ class SoftPrompt:
                 f"Use {card.model}, or tune a prompt for {model_name}."
             )
 
+    def halved(self) -> Self:
+        """Returns the prompt with every number rounded to float16, so that its file takes half the space.
+
+        The rounding is at most 0.05 % of a number. It makes another prompt: `content_hash` differs.
+
+        Raises:
+            PromptError: A number is beyond the range of float16.
+        """
+        halves: dict[str, Any] = {name: tensor.half() for name, tensor in self._tensors().items()}
+        if beyond := [name for name, half in halves.items() if not half.isfinite().all()]:
+            raise PromptError(
+                f"Numbers beyond 65,504 in {', '.join(beyond)} have no float16. Keep the prompt as it is."
+            )
+        return replace(self, **halves)
+
     def to_bytes(self) -> bytes:
         """Returns the prompt file's content."""
-        tensors = self._tensors()
+        tensors = {name: _smallest(tensor) for name, tensor in self._tensors().items()}
         card = self.card.model_dump(mode="json")
         record = {"format": FORMAT, "checksum": _checksum(card, tensors), "card": card}
         # A single entry: safetensors writes several in random order, so no two files would be equal.
@@ -278,6 +294,12 @@ def _matrix(name: str, tensor: Tensor) -> Float[Tensor, "P D"]:
     return copy
 
 
+def _smallest(tensor: Tensor) -> Tensor:
+    """Returns float32 numbers in float16 if that keeps every one of them."""
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else tensor
+
+
 def _hash_of(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
@@ -339,8 +361,8 @@ def _read_shape(path: Path, head: FileHead) -> tuple[int, int]:
     matrices = all(len(shape) == 2 and min(shape) > 0 for shape in shapes.values())
     if not matrices or len({shape[1] for shape in shapes.values()}) != 1:
         raise _damaged(path, f"its tensors have shapes {shapes}, expected [P, D] with one D")
-    if any(tensor.dtype != "F32" for tensor in tensors.values()):
-        raise _damaged(path, "its tensors are not float32")
+    if not {tensor.dtype for tensor in tensors.values()} <= {"F16", "F32"}:
+        raise _damaged(path, "its tensors are neither float32 nor float16")
     length, dim = shapes["value"]
     return length, dim
 
