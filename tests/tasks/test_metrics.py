@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from spoton.errors import DataError
+from spoton.prompts import Card
 from spoton.tasks import Example
 from spoton.tasks.metrics import METRICS, compute, mean_score
 from spoton.tasks.text_metrics import PACKAGES
@@ -184,6 +185,13 @@ def test_bleu() -> None:
     two = [Example("", "a b c d e", references=("a b c d e", "a b c d"))]
     assert ask("bleu", ["a b c d"], two) == pytest.approx(100)
     assert score("bleu", [None], ["a b c d"]) == 0
+
+
+def test_a_perfect_bleu_is_a_percentage_that_a_card_takes() -> None:
+    pytest.importorskip("sacrebleu")
+    found = score("bleu", ["the cat sat on the mat"], ["the cat sat on the mat"])
+    card = Card(name="a", task="b", model="m", model_fingerprint="f", scores={"test": {"bleu": found}})
+    assert card.scores["test"]["bleu"] == 100
 
 
 @given(
