@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import pytest
 
@@ -77,3 +78,32 @@ def test_without_a_loss_the_score_selects() -> None:
     assert course.note_evaluation({"last": found(10)}, "loss") == "last"
     assert course.note_evaluation({"last": found(9)}, "loss") is None
     assert course.note_evaluation({"last": found(11)}, "loss") == "last"
+
+
+def test_without_a_loss_the_other_metrics_break_ties() -> None:
+    def answered(exact: float, overlap: float) -> Evaluation:
+        scores = {"exact_match": exact, "token_f1": overlap}
+        return Evaluation("generate", "exact_match", scores, [], 0, 0)
+
+    course = Course()
+    assert course.note_evaluation({"last": answered(0, 5)})
+    for overlap, better in ((20, True), (20, False), (10, False), (30, True)):
+        course.note_step(1.0)
+        assert bool(course.note_evaluation({"last": answered(0, overlap)})) is better
+    course.note_step(1.0)
+    assert not course.note_evaluation({"last": answered(0, 10), "average": answered(0, 20)})
+    assert course.note_evaluation({"last": answered(10, 0), "average": answered(0, 50)}) == "last"
+    assert Course.of(asdict(course)).best_loss == 0
+
+
+def test_a_tuned_prompt_that_ties_with_its_untuned_start_replaces_it_once_if_there_is_no_loss() -> None:
+    course = Course()
+    assert course.note_evaluation({"last": found(0)})
+    course.note_step(1.0)
+    assert course.note_evaluation({"last": found(0)})
+    course.note_step(1.0)
+    assert not course.note_evaluation({"last": found(0)})
+    assert course.best_step == 1
+    assert "1 evaluations" in course.out_of_patience(1, 10), (
+        "a tie is no improvement, or patience would never end"
+    )

@@ -26,7 +26,7 @@ class Course:
         best_step: Step of the best evaluation; meaningless before the first.
         best_candidate: The candidate of that step: `last`, `average`, ...
         best_score: Its validation score.
-        best_loss: Its validation loss.
+        best_loss: Its validation loss; without one, the negative mean of its other metrics, which breaks ties too.
         history: One entry per step or evaluation.
         seconds: Time spent so far.
     """
@@ -99,13 +99,15 @@ class Course:
                 if other.loss is not None:
                     entry[f"{name}_validation_loss"] = other.loss
         self.history.append(entry)
-        loss = math.inf if found.loss is None else found.loss
         by_loss = select == "loss" and found.loss is not None
         before = (-self.best_loss, self.best_score) if by_loss else (self.best_score, -self.best_loss)
-        if not _rank(found, select) > before:  # also true for a score that is NaN
+        rank = _rank(found, select)
+        # Exact match of open text is zero for long. The start would stay the best by that tie, and all tuning be lost.
+        beats_start = found.loss is None and self.best_step == 0 < self.step and rank == before
+        if not (rank > before or beats_start):  # also true for a score that is NaN
             return None
         self.best_step, self.best_candidate, self.best_score, self.best_loss = (
-            self.step, best, found.score, loss,
+            self.step, best, found.score, -_tie_breaker(found),
         )  # fmt: skip
         return best
 
@@ -123,15 +125,23 @@ class Course:
             return ""
         return (
             f"Stopped after {self.step} of {steps} steps: {since} evaluations on the validation split "
-            f"without an improvement than step {self.best_step}."
+            f"without an improvement on step {self.best_step}."
         )
 
 
 def _rank(found: Evaluation, select: Literal["loss", "score"]) -> tuple[float, float]:
-    """Returns the key that ranks evaluations, higher is better; without a loss, the score alone."""
-    if found.loss is None:
-        return found.score, -math.inf
-    return (-found.loss, found.score) if select == "loss" else (found.score, -found.loss)
+    """Returns the key that ranks evaluations, higher is better."""
+    tie_breaker = _tie_breaker(found)
+    by_loss = select == "loss" and found.loss is not None
+    return (tie_breaker, found.score) if by_loss else (found.score, tie_breaker)
+
+
+def _tie_breaker(found: Evaluation) -> float:
+    """Returns the negative loss; without one, the mean of the metrics other than the main one, or 0."""
+    if found.loss is not None:
+        return -found.loss
+    others = [score for name, score in found.scores.items() if name != found.metric]
+    return sum(others) / len(others) if others else 0.0
 
 
 def is_number(found: Evaluation) -> bool:

@@ -56,7 +56,7 @@ class TuningRecipe(BaseModel):
     """Evaluations without an improvement after which the run ends, once it has its key. None or 0: no limit."""
     select: Literal["loss", "score"] = "score"
     """Criterion between checkpoints: validation loss, or the score with ties broken by loss. Open targets have no
-    validation loss and are always chosen by score."""
+    validation loss and are always chosen by score, with ties broken by their other metrics."""
     label_score: LabelScore = "sum"
     """How the log-probabilities of a label's tokens make its score: their `sum` or their `mean`."""
     max_input_tokens: int = Field(default=MAX_INPUT_TOKENS, ge=8)
