@@ -105,6 +105,25 @@ def test_what_another_run_in_the_same_place_was_scored_with_is_not_taken_over(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"metrics": ("macro_f1", "accuracy")}, {"labels": ("no", "yes")}, {"labels": ("yes", "no", "so")}],
+)
+def test_other_metrics_or_labels_on_the_same_rows_are_another_arm(
+    arms: KeptRuns, model: FrozenModel, seen: list[Progress], changes: dict[str, tuple[str, ...]]
+) -> None:
+    """Else an accuracy would be reported under the name of another metric."""
+    arms.tuned("first", RECIPE)
+    arms.test("zero-shot", None, 256)
+    began = len(seen)
+    other = KeptRuns(model, toy_task(**changes), "rank", arms.folder, seen.append)
+    run = other.tuned("other", RECIPE)
+    other.test("other zero-shot", None, 256)
+    assert [event.phase for event in seen[began:]] == ["other"] * 6 + ["other zero-shot"]
+    assert run.prompt.card.metric == other.task.metric
+    assert run.prompt.card.labels == list(other.task.labels or ())
+
+
 def test_an_arm_goes_on_from_its_checkpoint(arms: KeptRuns, model: FrozenModel, seen: list[Progress]) -> None:
     def stop(event: Progress) -> None:
         if event.done == 5:

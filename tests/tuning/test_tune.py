@@ -210,3 +210,6 @@ def test_a_killed_run_resumes_to_the_same_prompt(tmp_path: Path) -> None:
     assert resumed.history == whole.history
     with pytest.raises(RecipeError, match="another recipe"):
         tune(model, toy_task(), RECIPE.changed(seed=1), checkpoint=checkpoint, resume=True)
+    for other in (toy_task(metrics=("macro_f1",)), toy_task(labels=("yes", "no", "so"))):
+        with pytest.raises(RecipeError, match="another recipe, task"):
+            tune(model, other, RECIPE, checkpoint=checkpoint, resume=True)

@@ -28,7 +28,7 @@ from spoton.tuning.parameterization import Collapsible
 from spoton.tuning.prompt_learner import PromptLearner
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import versions
-from spoton.tuning.training_run import Stopped, TrainingRun
+from spoton.tuning.training_run import Stopped, TrainingRun, judged_by
 
 
 @dataclass(frozen=True)
@@ -195,4 +195,4 @@ def run_identity(
     """Returns a hash of everything that decides a run, so that only the same run resumes; `first` is `[P, D]`."""
     parts = [model.fingerprint, str(model.dtype), task.data_hash(), recipe.model_dump_json(), mode]
     more = [] if tuned_as is None else [tuned_as.identity()]
-    return sha256_of_text([*parts, str(first.tolist()), *more])[:16]
+    return sha256_of_text([*parts, str(first.tolist()), *more, *judged_by(task)])[:16]
