@@ -6,6 +6,7 @@ import pytest
 
 from spoton.models import load_model
 from spoton.prompts import SoftPrompt
+from spoton.tasks.files import read_rows
 from tests.cli.conftest import Run
 from tests.tasks.test_sources import ROWS, write
 from tests.tiny import tiny, tokenizer
@@ -85,6 +86,22 @@ def test_a_chat_is_that_of_the_model(run: Run, data: Path) -> None:
     assert found["form"] == "natural+chat", "a prompt that was tuned in a chat is evaluated in one"
     said = run("predict", file, '{"passage": "a", "question": "b"}', "--json").document["predictions"][0]
     assert said["input"] == "<user>a\nQuestion: b?</><assistant>Answer:"
+
+
+@pytest.mark.parametrize("template", ["{{ title }}: {{ text }}\nVerdict:", "Review: {{ text }} Verdict:"])
+def test_a_file_is_evaluated_by_the_template_inside_the_chat(run: Run, tmp_path: Path, template: str) -> None:
+    """Not by the text column and the usual cue alone, which the prompt was never tuned on."""
+    folder, file, answers = tmp_path / "chatty", tmp_path / "reviews.csv", tmp_path / "answers.csv"
+    tiny("llama").network.save_pretrained(folder)
+    _with_template(folder)
+    rows = [f"T{i},The film was {i}.,{('good', 'bad')[i % 2]}" for i in range(20)]
+    file.write_text("\n".join(["title,text,label", *rows]))
+    out = tmp_path / "p.safetensors"
+    tuning = run("tune", file, "--template", template, "--chat", "--model", folder, "--out", out, *RECIPE)
+    assert tuning.code == 0, tuning.stderr
+    assert run("evaluate", out, file, "--split", "all", "--predictions", answers).code == 0
+    said = run("predict", out, "--file", file, "--json").document["predictions"]
+    assert sorted(row["input"] for row in read_rows(answers)) == sorted(one["input"] for one in said)
 
 
 def test_a_model_without_a_chat_template_is_refused(run: Run, tiny_model: Path, data: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spoton.tasks import Example, Task
-from spoton.tasks.chat import Chat, in_chat
+from spoton.tasks.chat import Chat, in_chat, template_in_chat
 from spoton.tasks.fill import fill
 from spoton.tasks.template import compile_template, render
 from tests.tiny import toy_task
@@ -38,6 +38,10 @@ def test_the_cue_begins_the_turn_of_the_assistant(template: str, first: str) -> 
     assert chat.train[0].input == f"<system>{{{{ be kind }}}}</system><user>{first}"
     # What `predict` makes of a row is what the prompt was tuned on.
     assert fill(chat.template, ROWS) == [row.input for row in chat.train]
+    # What `evaluate` makes of a file: it is read by the template inside the chat, and put into the chat again.
+    inside = template_in_chat(chat.template)
+    assert inside is not None and in_chat(task(inside), CHAT).train == chat.train
+    assert template_in_chat(template) is None
 
 
 def test_the_form_says_that_it_is_a_chat() -> None:

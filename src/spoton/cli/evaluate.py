@@ -239,14 +239,12 @@ def _known(task: TaskOptions, card: Card) -> dict[str, Any]:
 
 
 def _input_of(card: Card) -> dict[str, str]:
-    """Returns the template of a card; for a chat, whose template already has the turns, the column that it reads."""
+    """Returns the template of a card; for a chat, whose template already has the turns, the one inside them."""
     from spoton.evaluation.form import is_chat
-    from spoton.tasks.template import template_columns
+    from spoton.tasks.chat import template_in_chat
 
-    if not is_chat(card):
-        return {"template": card.template}
-    columns = template_columns(card.template)
-    return {"input": columns[0]} if len(columns) == 1 else {}
+    template = template_in_chat(card.template) if is_chat(card) else card.template
+    return {} if template is None else {"template": template}
 
 
 def _examples(task: Task, split: str) -> Sequence[Example]:

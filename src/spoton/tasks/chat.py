@@ -14,6 +14,10 @@ CHAT = "chat"
 """Suffix of a task's form in a chat: `natural+chat`, or `chat` for a user's own rows."""
 
 _CUE = re.compile(r"(?<=[\n}])[^\n{}]*\Z")
+_IN_CHAT = re.compile(
+    r"\A{% raw %}.*?{% endraw %}{% filter trim %}(.*){% endfilter %}{% raw %}.*{% endraw %}([^\n{}]*)\Z",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,15 @@ class Chat:
         said = template.removesuffix(cue)
         before, after = (f"{{% raw %}}{text}{{% endraw %}}" for text in (self.before, self.after))
         return f"{before}{{% filter trim %}}{said}{{% endfilter %}}{after}{cue.strip()}"
+
+
+def template_in_chat(template: str) -> str | None:
+    """Returns the template that `Chat.around_template` put into a chat, up to space before its cue; else None.
+
+    A file is read by this template again, and then put into the chat: a card has only the whole.
+    """
+    found = _IN_CHAT.match(template)
+    return None if found is None else found[1] + found[2]
 
 
 def in_chat(task: Task, chat: Chat) -> Task:
