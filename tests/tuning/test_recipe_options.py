@@ -15,7 +15,7 @@ from spoton.tuning import Recipe, tune
 from spoton.tuning.initial_prompt import embedding_rms, task_text
 from spoton.tuning.microbatches import Microbatches, StepRows
 from spoton.tuning.prompt_learner import PromptLearner
-from spoton.tuning.tune import AUTO_RATES
+from spoton.tuning.tune import AUTO_RATES, checkpoints_of
 from tests.tiny import draw, tiny, toy_task
 
 RECIPE = Recipe(length=4, steps=12, key_step=5, evaluate_every=4, batch_size=4, learning_rate=0.1)
@@ -117,12 +117,13 @@ def test_a_calibration_is_kept_where_it_lowers_the_validation_loss(when: str) ->
 def test_rates_left_open_are_tried_together_and_one_goes_on(tmp_path: Path) -> None:
     model, task = tiny("llama"), toy_task()
     recipe = RECIPE.changed(learning_rate="auto")
-    tuned = tune(model, task, recipe, checkpoint=tmp_path / "c.checkpoint")
+    checkpoint = tmp_path / "c.checkpoint"
+    tuned = tune(model, task, recipe, checkpoint=checkpoint)
     chosen = tuned.prompt.card.recipe["learning_rate"]
     rates = [rate * embedding_rms(model) for rate in AUTO_RATES]
     assert chosen in rates and tuned.steps == 12
     assert f"of {len(rates)}; the others took 8 steps" in tuned.message
-    assert [file.name for file in tmp_path.iterdir()] == ["c.checkpoint"]
+    assert set(tmp_path.iterdir()) == set(checkpoints_of(checkpoint))
     alone = [tune(model, task, RECIPE.changed(learning_rate=rate, steps=4)) for rate in rates]
     first = [min(e["validation_loss"] for e in run.history if "validation" in e) for run in alone]
     assert rates[first.index(min(first))] == chosen

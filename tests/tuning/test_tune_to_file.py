@@ -158,6 +158,34 @@ def test_ctrl_c_in_the_test_loses_no_step(model: FrozenModel, out: Path, whole: 
     assert record_of(out)["scores"] == record_of(whole)["scores"]
 
 
+@pytest.mark.parametrize(("phase", "done", "resumed"), [("rate", 9, [9, 10, 11, 12]), ("test", 1, [])])
+def test_an_interrupted_choice_of_the_rate_resumes_with_the_rate_that_was_chosen(
+    model: FrozenModel, out: Path, tmp_path: Path, phase: str, done: int, resumed: list[int]
+) -> None:
+    recipe, chosen = RECIPE.changed(learning_rate="auto"), []
+    alone = tune_to_file(
+        model,
+        toy_task(),
+        recipe,
+        tmp_path / "whole.safetensors",
+        on_event=lambda event: chosen.append(event.phase),
+    )
+    assert "rate" in chosen[-2] and "0.0045" not in chosen[-2], (
+        "the first rate has the checkpoint of plain runs"
+    )
+
+    def stop(event: Progress) -> None:
+        if phase in event.phase and event.done >= done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="--resume continues from the last evaluation"):
+        tune_to_file(model, toy_task(), recipe, out, on_event=stop)
+    seen: list[Progress] = []
+    record = tune_to_file(model, toy_task(), recipe, out, resume=True, on_event=seen.append)
+    assert [event.done for event in seen if "rate" in event.phase] == resumed
+    assert record["history"] == alone["history"] and names(out) == {"p.safetensors", "p.json", "p.png"}
+
+
 def test_an_interrupted_run_leaves_a_finished_one_and_its_record(model: FrozenModel, out: Path) -> None:
     tune_to_file(model, toy_task(), RECIPE, out)
     record, other = record_of(out), RECIPE.changed(seed=1)

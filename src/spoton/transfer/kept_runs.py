@@ -31,7 +31,7 @@ from spoton.tuning.parameterization import Collapsible
 from spoton.tuning.prompt_run import Job, PromptRun, Tuned, run_identity
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.sealed_tensors import discard_if_damaged
-from spoton.tuning.tune import best_of, tune_together
+from spoton.tuning.tune import best_of, checkpoints_of, tune_together
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,8 @@ class KeptRuns:
             }  # fmt: skip
             # Last: it says the run is complete.
             atomic_write(self.folder / f"{name}.json", sealed_json(record))
-            (self.folder / f"{name}.checkpoint").unlink(missing_ok=True)
+            for left in checkpoints_of(self.folder / f"{name}.checkpoint"):
+                left.unlink(missing_ok=True)
         return run
 
 

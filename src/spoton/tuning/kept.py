@@ -19,7 +19,7 @@ from spoton.tasks.task import Task
 from spoton.tuning.full_model.tune import TunedModel
 from spoton.tuning.prompt_run import Job, Tuned
 from spoton.tuning.sealed_tensors import discard_if_damaged
-from spoton.tuning.tune import tune_job
+from spoton.tuning.tune import checkpoints_of, tune_job
 
 
 def tune_to_end(model: FrozenModel, job: Job) -> Tuned:
@@ -29,8 +29,8 @@ def tune_to_end(model: FrozenModel, job: Job) -> Tuned:
         Interrupted: Ctrl-C; the message gives the phase and the progress.
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
     """
-    if job.checkpoint is not None:
-        discard_if_damaged(job.checkpoint)
+    for file in [] if job.checkpoint is None else checkpoints_of(job.checkpoint):
+        discard_if_damaged(file)
     tuned = tune_job(model, job)
     require_end(tuned, job.phase)
     return tuned

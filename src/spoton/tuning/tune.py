@@ -58,7 +58,8 @@ def tune(
         initial: `[P', D]` to start from instead of `recipe.init`; resized to the recipe's length.
         parents: The prompts that made `initial`, for the card.
         mode: How to validate; None: `default_mode`.
-        checkpoint: File that keeps the state at every evaluation; the caller removes it.
+        checkpoint: File that keeps the state at every evaluation; the caller removes it, and all of `checkpoints_of`
+            if the recipe leaves the learning rate open.
         resume: Resume from `checkpoint` if it exists.
         on_event: Called with progress events.
         phase: Name of this run in progress events.
@@ -82,11 +83,7 @@ def tune_job(model: FrozenModel, job: Job) -> Tuned:
     halving = None
     if len(jobs) > 1 and recipe.evaluate_every < recipe.steps:
         halving = Halving(rungs=[recipe.evaluate_every], keep=1 / len(jobs), select="loss")
-    results = tune_together(model, jobs, halving=halving)
-    for extra in jobs[1:]:
-        if extra.checkpoint is not None:
-            extra.checkpoint.unlink(missing_ok=True)
-    return best_of(results)
+    return best_of(tune_together(model, jobs, halving=halving))
 
 
 def tune_together(
@@ -219,13 +216,19 @@ def with_rates(model: FrozenModel, job: Job) -> list[Job]:
     """
     rates = [rate * embedding_rms(model) for rate in AUTO_RATES]
     jobs = []
-    for place, rate in enumerate(rates):
+    files = [None] * len(rates) if job.checkpoint is None else checkpoints_of(job.checkpoint)
+    for rate, file in zip(rates, files, strict=True):
         recipe = job.recipe.changed(learning_rate=rate, rate_unit="absolute")
-        file = job.checkpoint
-        if file is not None and place:
-            file = file.with_name(f"{file.stem}.rate{place}{file.suffix}")
         jobs.append(replace(job, recipe=recipe, checkpoint=file, phase=f"{job.phase}, rate {rate:.2g}"))
     return jobs
+
+
+def checkpoints_of(file: Path) -> list[Path]:
+    """Returns the checkpoint of a run, and those of the further rates that `learning_rate: auto` tries next to it.
+
+    All of them stay until the result is safe: the rate that was chosen may be any of them.
+    """
+    return [file, *(file.with_name(f"{file.stem}.rate{n}{file.suffix}") for n in range(1, len(AUTO_RATES)))]
 
 
 def best_of(results: Sequence[Tuned | DivergenceError]) -> Tuned:

@@ -23,7 +23,7 @@ from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinish
 from spoton.tuning.prompt_run import Tuned
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import require_place, save_prompt, versions, write_record
-from spoton.tuning.tune import tune
+from spoton.tuning.tune import checkpoints_of, tune
 
 
 def tune_to_file(
@@ -86,7 +86,8 @@ def _tuned_to_file(
         "engine": asdict(choice) if choice else None,
     }
     write_record(out.with_suffix(".json"), record)
-    checkpoint.unlink(missing_ok=True)
+    for left in checkpoints_of(checkpoint):
+        left.unlink(missing_ok=True)
     remove_unfinished(out)
     return record
 
