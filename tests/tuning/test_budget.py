@@ -42,17 +42,33 @@ def test_a_step_and_an_evaluation_are_really_timed() -> None:
     assert 0 < step < 60 and 0 < evaluation < 60
 
 
-def test_chosen_steps_are_kept_for_a_resumed_run(tmp_path: Path) -> None:
+def test_chosen_steps_are_kept_for_a_resumed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, task, kept = tiny("llama"), toy_task(), tmp_path / "budget.json"
     first = with_budget(model, task, RECIPE, minutes=0.02, kept=kept)
-    assert json.loads(kept.read_text())["steps"] == first.steps
-    kept.write_text('{"steps": 7}')
-    assert with_budget(model, task, RECIPE, minutes=0.02, kept=kept).steps == 7
+    assert list(json.loads(kept.read_text())["steps"].values()) == [first.steps]
+    # The machine is slower now, but the command is the same.
+    monkeypatch.setattr("spoton.tuning.budget.seconds_of", lambda *given: (0.01, 0.0))
+    assert with_budget(model, task, RECIPE, minutes=0.02, kept=kept).steps == first.steps
     assert with_budget(model, task, RECIPE).steps == 60
-    for damaged in ("", "[]", '{"steps": "many"}', "[" * 100_000):
+    for damaged in ("", "[]", '{"steps": "many"}', '{"steps": {"a": "many"}}', '{"steps": 7}', "[" * 100_000):
         kept.write_text(damaged)
-        assert with_budget(model, task, RECIPE, minutes=0.02, kept=kept).steps > 0
-        assert json.loads(kept.read_text())["minutes"] == 0.02
+        assert with_budget(model, task, RECIPE, minutes=0.02, kept=kept).steps == 102
+        assert list(json.loads(kept.read_text())["steps"].values()) == [102]
+
+
+def test_other_minutes_rows_or_options_are_another_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`adapt` repeated with more minutes is to take them, and its first command still resumes."""
+    monkeypatch.setattr("spoton.tuning.budget.seconds_of", lambda *given: (1.0, 0.0))
+    model, task, kept = tiny("llama"), toy_task(), tmp_path / "budget.json"
+    assert with_budget(model, task, RECIPE, minutes=10, kept=kept).steps == 510
+    assert with_budget(model, task, RECIPE, minutes=20, kept=kept).steps == 1020
+    monkeypatch.setattr("spoton.tuning.budget.seconds_of", lambda *given: (2.0, 0.0))
+    larger = RECIPE.changed(batch_size=8)
+    assert with_budget(model, task, larger, minutes=10, kept=kept).steps == 255
+    assert with_budget(model, task.limited(train=12), RECIPE, minutes=10, kept=kept).steps == 255
+    assert with_budget(model, task, RECIPE, minutes=10, kept=kept).steps == 510
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import torch
 from spoton.evaluation.encoding import needs_end
 from spoton.evaluation.late_encoding import encode_for_training
 from spoton.evaluation.score import Mode, default_mode, evaluate
-from spoton.files import atomic_write
+from spoton.files import atomic_write, sha256_of_text
 from spoton.models.frozen import FrozenModel
 from spoton.parsing import parse_json
 from spoton.reading import read_text
@@ -139,7 +139,8 @@ def with_budget(
         minutes: Wall time of the whole run; None: the ceiling that the data sets.
         interval: Whether the steps between two evaluations are chosen, too; False keeps `recipe.evaluate_every`.
         mode: How to validate.
-        kept: File that keeps the chosen steps, so that a resumed run has the same; the caller removes it.
+        kept: File that keeps the steps chosen for these minutes, rows and recipe, so that a resumed run has the same;
+            the caller removes it.
     """
     recipe = recipe.changed(patience=PATIENCE if recipe.patience is None else recipe.patience)
     if minutes is None:
@@ -163,11 +164,24 @@ def _planned_steps(
     model: FrozenModel, task: Task, recipe: Recipe, minutes: float, mode: Mode | None, kept: Path | None
 ) -> int:
     """Returns the steps that fit into some minutes, as kept in a file if they were planned before."""
-    if kept is not None:
-        # A damaged file counts as missing: its steps are measured again, and a checkpoint with other steps is refused.
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            return int(parse_json(read_text(kept))["steps"])
-    steps = steps_for_minutes(model, task, recipe, minutes, mode)
-    if kept is not None:
-        atomic_write(kept, json.dumps({"steps": steps, "minutes": minutes}).encode())
-    return steps
+    if kept is None:
+        return steps_for_minutes(model, task, recipe, minutes, mode)
+    # A command may be repeated with other minutes, rows or options: their plan is another one. All plans are kept, so
+    # that the first command still resumes after that.
+    parts = [
+        model.fingerprint,
+        str(model.dtype),
+        task.data_hash(),
+        recipe.model_dump_json(),
+        str(minutes),
+        str(mode),
+    ]
+    plan = sha256_of_text(parts)[:16]
+    plans: dict[str, int] = {}
+    # A damaged file counts as missing: its steps are measured again, and a checkpoint with other steps is refused.
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        plans = {name: int(steps) for name, steps in parse_json(read_text(kept))["steps"].items()}
+    if plan not in plans:
+        plans[plan] = steps_for_minutes(model, task, recipe, minutes, mode)
+        atomic_write(kept, json.dumps({"steps": plans}).encode())
+    return plans[plan]
