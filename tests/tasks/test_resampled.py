@@ -33,3 +33,8 @@ def test_a_missing_answer_is_wrong_in_every_resampling() -> None:
     found = resampled_scores(["accuracy", "macro_f1"], *given)
     assert found is not None and not any(values.any() for values in found.values())
     assert resampled_scores(["f1"], *given) is None
+
+
+def test_matthews_of_a_hundred_thousand_rows_does_not_overflow() -> None:
+    counts = np.array([[[50_000, 0], [0, 50_000]], [[0, 50_000], [50_000, 0]]])
+    assert scores_of_counts("matthews", counts, 2) == pytest.approx([1.0, -1.0])

@@ -221,7 +221,8 @@ def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
     if len(rows) < _MIN_TARGETS:
         return Interval(math.nan, math.nan, "hierarchical bootstrap", f"it takes {_MIN_TARGETS} targets")
     draw = np.random.default_rng(0)
-    # Means of every target's seeds, drawn anew for each resample and each place in it that the target could take.
+    # Means of every target's seeds, drawn anew for each resample. A target that is drawn twice has one of them, which
+    # makes the interval a little wider than with two draws.
     means = np.stack([row[draw.integers(row.size, size=(_RESAMPLES, row.size))].mean(axis=1) for row in rows])
     chosen = draw.integers(len(rows), size=(len(rows), _RESAMPLES))
     resampled = np.take_along_axis(means, chosen, axis=0).mean(axis=0)

@@ -39,7 +39,8 @@ def scores_of_counts(name: str, counts: Counts, labels: int) -> NDArray[np.float
         return np.asarray(right.sum(axis=1) / n)
     if name == "matthews":  # Gorodkin 2004, eq. 8
         covariance = n * right.sum(axis=1) - (asked * said).sum(axis=1)
-        spread = (n**2 - (asked**2).sum(axis=1)) * (n**2 - (said**2).sum(axis=1))
+        # In floating point: the fourth power of 60,000 rows is beyond 64 bits.
+        spread = (n**2.0 - (asked**2).sum(axis=1)) * (n**2.0 - (said**2).sum(axis=1))
         return np.asarray(np.where(spread > 0, covariance / np.sqrt(np.maximum(spread, 1)), 0.0))
     each = 2 * right / np.maximum(1, asked + said)
     return np.asarray(each[:, 1] if name == "f1" else each[:, :labels].mean(axis=1))
