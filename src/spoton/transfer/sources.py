@@ -129,7 +129,7 @@ def sources_for(
         for entry in listing:
             if entry.identity.fingerprint not in accepted:
                 left_out["of another model"] += 1
-            elif _same_rows(entry.identity, task, data_hash, source):
+            elif same_rows(entry.identity, task, data_hash, source):
                 left_out["of the same task or the same rows"] += 1
             elif need_key and not entry.has_key:
                 left_out["without a key"] += 1
@@ -148,7 +148,7 @@ def reread(sources: Sequence[SourcePrompt]) -> list[SourcePrompt]:
     return [(library, replace(entry, head=None)) for library, entry in sources]
 
 
-def _same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
+def same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
     """Returns whether a prompt was tuned on rows of the target task: by hash, the file's content, or name."""
     if data_hash and found.data_hash == data_hash:
         return True

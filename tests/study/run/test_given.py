@@ -16,6 +16,7 @@ from spoton.models.loading import load_model
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.prompts.ensemble import ensemble_of
 from spoton.study.analysis.analyse import analyse
+from spoton.study.analysis.analysis_json import analysis_json
 from spoton.study.plan.cells import LibrarySource, Noise, Transfer
 from spoton.study.plan.cost import Predictor
 from spoton.study.results.collect import collect
@@ -100,6 +101,34 @@ def test_a_prompt_is_not_its_own_source(
     library.add(prompt(tiny_model, "other-songs", 3, task="songs.csv"))
     runner = CellRunner(make_study(seeds=[0], **sources(library)))
     assert {cell.source for cell in runner.cells() if isinstance(cell, Transfer)} == {"plays", "poems"}
+
+
+def test_a_prompt_of_the_target_s_own_file_is_no_source(
+    make_study: MakeStudy, library: PromptLibrary, tiny_model: Path
+) -> None:
+    """`spoton tune songs.csv` calls its task `songs`, and the study calls its target `songs.csv`."""
+    folder = make_study(seeds=[0], **sources(library))
+    songs = CellRunner(folder).task("target", "songs.csv")
+    assert songs.name == "songs"
+    library.add(prompt(tiny_model, "mine", 3, task=songs.name, source=songs.source))
+    # Another file of that name holds other rows.
+    library.add(prompt(tiny_model, "theirs", 4, task=songs.name, source="file:songs.csv@0123456789ab"))
+    runner = CellRunner(folder)
+    cells = runner.cells()
+    assert [cell.source for cell in cells if isinstance(cell, Transfer)] == ["plays", "poems", "theirs"]
+    run_cells(runner.store, cells, InProcess(runner, silent))
+    found = analysis_json(analyse(collect(folder)))["study"]["cells"]
+    assert found["missing"] == [] and found["missing_pairs"] == []
+    assert found["left_out"] == [["mine", "songs.csv", "the source was tuned on the target's own rows"]]
+
+
+def test_a_task_is_not_its_own_source_under_another_path(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0])
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    document["sources"]["tasks"].append(document["targets"]["tasks"][0] | {"task": "./songs.csv"})
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    tried = {cell.source for cell in CellRunner(folder).cells() if isinstance(cell, Transfer)}
+    assert tried == {"films.csv", "books.csv"}
 
 
 def test_another_prompt_renames_what_starts_from_it(

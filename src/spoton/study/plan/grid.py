@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypedDict
 
 from spoton.evaluation.score import Mode
+from spoton.prompts.library import Identity
 from spoton.study.plan.cell_base import Held
 from spoton.study.plan.cells import (
     COMBINATIONS,
@@ -27,6 +28,7 @@ from spoton.study.plan.cells import (
 )
 from spoton.study.plan.study_file import StudyFile, TaskEntry
 from spoton.tasks.task_info import Role
+from spoton.transfer.sources import same_rows
 from spoton.tuning.recipe import Recipe
 
 
@@ -36,10 +38,14 @@ class TaskFacts(NamedTuple):
     Attributes:
         data_hash: Hash of its rows.
         mode: How it is scored if its entry does not say.
+        name: `Task.name`; its entry may call it otherwise: a path, or an alias. Empty: as its entry does.
+        source: `Task.source`.
     """
 
     data_hash: str
     mode: Mode
+    name: str = ""
+    source: str = ""
 
 
 class PromptFacts(NamedTuple):
@@ -52,6 +58,7 @@ class PromptFacts(NamedTuple):
         recipe: How it was tuned.
         seed: Seed of that run.
         mode: How it was scored.
+        source: Origin of the rows of that task (`Task.source`).
     """
 
     task: str
@@ -60,6 +67,7 @@ class PromptFacts(NamedTuple):
     recipe: Recipe
     seed: int
     mode: Mode
+    source: str = ""
 
 
 class _Common(TypedDict):
@@ -118,7 +126,7 @@ class _Grid:
         facts: Callable[[Role, str], TaskFacts],
         prompts: Mapping[str, PromptFacts],
     ) -> None:
-        self._study, self._held = study, held
+        self._study, self._held, self._prompts = study, held, prompts
         self._facts = cache(facts)
         self._scratch: dict[tuple[str, int], Scratch] = {}
         self._common: dict[tuple[Role, str, int], _Common] = {}
@@ -214,9 +222,23 @@ class _Grid:
                     yield ModelTuning(**common, model_recipe=recipe)
 
     def _is_tried(self, source: str, target: str) -> bool:
-        known = self.given.get(source)
-        own = target in (source, known.prompt_task if known else source)
-        return not own and (source, target) not in self._left_out
+        return (source, target) not in self._left_out and not self._is_own(source, target)
+
+    def _is_own(self, source: str, target: str) -> bool:
+        """Returns whether a source is tuned on a target's own rows, which would not be transfer.
+
+        Names in the study file do not tell: a prompt tuned on `reviews.csv` has the task `reviews`, and `wic` is also
+        `superglue/wic`.
+        """
+        there = self._facts("target", target)
+        if source in self.given:
+            prompt = self._prompts[source]
+            identity = Identity(self._held.fingerprint, prompt.task, prompt.data_hash, prompt.source)
+        else:
+            here = self._facts("source", source)
+            identity = Identity(self._held.fingerprint, here.name or source, here.data_hash, here.source)
+        names = (source, identity.task)
+        return target in names or same_rows(identity, there.name or target, there.data_hash, there.source)
 
     def _mixture_recipe(self, seed: int) -> Recipe:
         """Returns the recipe for a mixture: that of a source, with only the last checkpoint (SPoT, section 3.3)."""

@@ -23,7 +23,7 @@ from spoton.study.results.study_results import (
     TransferRun,
     parse_results,
 )
-from spoton.study.run.scheduler import PLAN, read_plan
+from spoton.study.run.scheduler import PLAN, Planned, read_plan
 from spoton.study.run.store import STUDY_FILE, Store
 from spoton.transfer.ranking.displacement import displacement
 
@@ -58,9 +58,9 @@ def collect(place: str | Path) -> StudyResults:
     if text is None:
         raise StudyError(f"{place} has no {STUDY_FILE}. `spoton study new {place}` writes one to start from.")
     study = parse_study_file(text.decode("utf-8", "replace"), f"{store.place}/{STUDY_FILE}")
-    planned = [one.name for one in read_plan(store)]
+    plan = read_plan(store)
     there = store.names("cells", ".json")
-    results = dict(store.results(name for name in planned if name in there))
+    results = dict(store.results(one.name for one in plan if one.name in there))
     if damaged := [name for name, cell in results.items() if cell is None]:
         raise StudyError(
             f"{place} has damaged results: {', '.join(damaged[:5])}. `spoton study run {place}` makes them again."
@@ -93,7 +93,7 @@ def collect(place: str | Path) -> StudyResults:
         learned_sources=_learned(by_kind),
         metrics={cell["task"]: cell["metric"] for cell in cells if cell["kind"] != "source"},
         candidates=tuple(entry.task for entry in study.candidates),
-        left_out=tuple((pair.source, pair.target, pair.why) for pair in study.leave_out),
+        left_out=_left_out(study, plan, sources, targets),
         runs={(cell["source"], cell["task"], cell["seed"]): _run(cell) for cell in by_kind.get("transfer", ())},
         other_runs={
             (kind, cell["task"], cell["seed"]): _run(cell)
@@ -102,7 +102,7 @@ def collect(place: str | Path) -> StudyResults:
             if cell["task"] in targets
         },
         extra=_extra(by_kind, "validation"), extra_test=_extra(by_kind, "test"),
-        metadata=_metadata(_name_of(store), study, cells, len(planned)) | _tuned(by_kind, theirs.keys),
+        metadata=_metadata(_name_of(store), study, cells, len(plan)) | _tuned(by_kind, theirs.keys),
     )  # fmt: skip
 
 
@@ -110,6 +110,28 @@ def _name_of(store: Store) -> str:
     if store.local is not None:
         return store.local.resolve().name
     return store.place.rstrip("/").rpartition("/")[2]
+
+
+def _left_out(
+    study: StudyFile, plan: Sequence[Planned], sources: Sequence[str], targets: Sequence[str]
+) -> tuple[tuple[str, str, str], ...]:
+    """Returns the pairs that are not tried: those of the study file, and sources tuned on the target's own rows.
+
+    The plan has no run of the latter, and so they are not missing. It is the only trace of them, since finding them
+    takes the rows.
+    """
+    words = {
+        kind: {one.words for one in plan if one.kind == kind} for kind in ("source", "scratch", "transfer")
+    }
+    planned = {one.rpartition(", seed ")[0] for one in words["transfer"]}
+    known = {one.removeprefix("source ").rpartition(", ")[0] for one in words["source"]}
+    scored = {one.rpartition(": from scratch")[0] for one in words["scratch"]}
+    found = {(pair.source, pair.target): pair.why for pair in study.leave_out}
+    for source in (one for one in sources if one in known):
+        for target in (one for one in targets if one in scored and one != source):
+            if f"{source} -> {target}" not in planned:
+                found.setdefault((source, target), "the source was tuned on the target's own rows")
+    return tuple((source, target, why) for (source, target), why in found.items())
 
 
 def _learned(by_kind: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, bool]:

@@ -152,7 +152,8 @@ class CellRunner:
 
     def facts(self, role: Role, name: str) -> TaskFacts:
         """Returns the properties of a task that decide results. Reads its rows."""
-        return TaskFacts(self.data_hash(role, name), default_mode(self.task(role, name)))
+        task = self.task(role, name)
+        return TaskFacts(self.data_hash(role, name), default_mode(task), task.name, task.source)
 
     def cells(self) -> list[Cell]:
         """Returns all cells of the study. Reads every task, and loads the model."""

@@ -52,7 +52,7 @@ class GivenSources:
             card = prompt.card
             found[name] = PromptFacts(
                 card.task, prompt.content_hash(), card.data_hash, _recipe(prompt), card.seed or 0,
-                "generate" if card.evaluation == "generate" else "rank",
+                "generate" if card.evaluation == "generate" else "rank", card.source,
             )  # fmt: skip
         return found
 
