@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from spoton.errors import DataError, DownloadError, ModelError
+from spoton.errors import DataError, DownloadError, ModelError, PromptError
 from spoton.evaluation import predict
 from spoton.exchange.vllm import VllmClient, completion_body, encode_tensor, mixed_prompt, text_ids
 from spoton.models import FrozenModel
+from spoton.prompts.ensemble import ensemble_of
 from tests.exchange.conftest import TEXTS, prompt_of
 from tests.tiny import tiny
 
@@ -156,6 +157,29 @@ def test_the_client_ranks_labels_as_predict_does(
     client = VllmClient(url, model, prompt, "tiny")
     for text, one in zip(TEXTS[:4], predict(model, prompt, TEXTS[:4]), strict=True):
         assert client.classify(text) == pytest.approx(one.probabilities, abs=1e-4)
+
+
+def test_the_client_scores_labels_as_the_prompt_was_tuned(
+    server: tuple[str, FrozenModel, list[dict[str, Any]]],
+) -> None:
+    """A long label loses by the sum of its tokens, and not by their mean."""
+    url, model, _ = server
+    labels, recipe = ["yes", "yes maybe no yes", "no maybe"], {"label_score": "mean"}
+    prompt = prompt_of(model, template="{{ text }}\nVerdict:", labels=labels, recipe=recipe)
+    client = VllmClient(url, model, prompt, "tiny")
+    for text, one in zip(TEXTS[:4], predict(model, prompt, TEXTS[:4]), strict=True):
+        assert client.classify(text) == pytest.approx(one.probabilities, abs=1e-4)
+
+
+def test_an_ensemble_is_refused(server: tuple[str, FrozenModel, list[dict[str, Any]]]) -> None:
+    url, model, _ = server
+    whole = ensemble_of(
+        [prompt_of(model, seed=seed, name=f"p{seed}", labels=["yes", "no"]) for seed in (1, 2)], "both"
+    )
+    with pytest.raises(PromptError, match="ensemble of p1, p2"):
+        VllmClient(url, model, whole, "tiny")
+    with pytest.raises(PromptError, match="ensemble of p1, p2"):
+        completion_body(model, whole, TEXTS[0], served_model="tiny")
 
 
 def test_what_goes_wrong_is_said(server: tuple[str, FrozenModel, list[dict[str, Any]]]) -> None:

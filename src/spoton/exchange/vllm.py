@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from spoton.errors import DataError, DownloadError, ModelError
-from spoton.evaluation.calibration import calibrated
 from spoton.evaluation.encoding import encode, needs_end
-from spoton.evaluation.score import input_limit
+from spoton.evaluation.predict import answers_from_scores
+from spoton.evaluation.score import input_limit, label_score_of
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.example import Example
@@ -99,7 +99,7 @@ def completion_body(
         max_tokens: Most tokens of the answer.
 
     Raises:
-        PromptError: The prompt belongs to another model.
+        PromptError: The prompt belongs to another model, or is an ensemble.
         ModelError: The model is an encoder-decoder, for which vLLM takes no embeddings.
         DataError: The text is empty, or does not fit the template.
     """
@@ -121,7 +121,7 @@ class VllmClient:
         timeout: Seconds to wait for an answer.
 
     Raises:
-        PromptError: The prompt belongs to another model.
+        PromptError: The prompt belongs to another model, or is an ensemble.
         ModelError: The model is an encoder-decoder.
 
     Examples:
@@ -173,8 +173,12 @@ class VllmClient:
             found = self._token_log_probabilities([*start, *prefix], following)
             for n in behind:
                 likelihoods[n] += found[tokens[n][len(prefix)]]
-        chances = calibrated(torch.tensor([likelihoods]), self.prompt.card.calibration).softmax(dim=1)[0]
-        return dict(zip(labels, chances.tolist(), strict=True))
+        scores = torch.tensor([likelihoods])
+        if label_score_of(self.prompt.card) == "mean":
+            scores = scores / torch.tensor([len(ids) for ids in tokens])
+        # As `predict` makes answers of scores, calibration included.
+        ((_, chances),) = answers_from_scores(self.prompt.card, scores[None])
+        return chances
 
     def _token_log_probabilities(self, ids: list[int], tokens: list[int]) -> dict[int, float]:
         """Returns the log-probability of each of `tokens` after prompt and `ids`."""
@@ -226,6 +230,7 @@ def _body(served_model: str, embeds: Tensor, max_tokens: int) -> dict[str, Any]:
 
 def _require_fit(model: FrozenModel, prompt: SoftPrompt) -> None:
     prompt.require_model(model.fingerprints, model.name)
+    prompt.require_single("a request to vLLM")  # the rows of all members one after another are none of them
     if model.is_encoder_decoder:
         raise ModelError(
             f"{model.name} is an encoder-decoder model, and vLLM takes embeddings for decoder-only models alone. "
