@@ -16,7 +16,9 @@ from spoton.models import FrozenModel
 from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.engine import Batch
 from spoton.prompts import PromptLibrary
+from spoton.serving.jobs import TextJob
 from spoton.serving.limits import Limits
+from spoton.serving.passes import Passes
 from tests.serving.running import LABELS, a_library, serving
 from tests.tiny import WIDTH, tiny
 
@@ -158,6 +160,32 @@ def test_stop_strings(client: openai.OpenAI) -> None:
 def test_a_text_can_be_scored_without_adding_to_it(client: openai.OpenAI) -> None:
     done = client.completions.create(model="short", prompt=TEXT, max_tokens=0, echo=True, logprobs=1)
     assert done.choices[0].text == TEXT and done.usage is not None and done.usage.completion_tokens == 0
+
+
+def test_requests_in_one_pass_get_as_many_top_tokens_as_each_asks_for(
+    model: FrozenModel, library: PromptLibrary
+) -> None:
+    """The pass computes as many as the greediest of its requests wants."""
+    passes, text = Passes(model, 2**20), model.encode_input(TEXT)
+    jobs = [
+        TextJob(key=name, value=library.get(name).value, text=text, deadline=0.0, top=top)
+        for name, top in (("short", 0), ("short", 5), ("many", 2))
+    ]
+    found = passes.token_scores(jobs)
+    assert [one.top.shape for one in found] == [(len(text) - 1, job.top) for job in jobs]
+    alone = passes.token_scores(jobs[2:])[0]
+    assert torch.equal(found[2].top_tokens, alone.top_tokens)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_text_of_one_token_has_nothing_before_it_to_be_scored_by(family: str, tmp_path: Path) -> None:
+    model = tiny(family)
+    with serving(model, a_library(model, tmp_path)) as address:
+        body = {"model": "short", "prompt": [[5], [6]], "max_tokens": 0, "echo": True, "logprobs": 1}
+        answer = httpx.post(f"{address}/v1/completions", json=body)
+    assert answer.status_code == 200
+    for choice in answer.json()["choices"]:
+        assert choice["logprobs"]["token_logprobs"] == [None] and choice["logprobs"]["top_logprobs"] == [None]
 
 
 def test_errors_are_those_of_the_client(client: openai.OpenAI) -> None:

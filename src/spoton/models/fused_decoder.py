@@ -60,7 +60,9 @@ class FusedEngine(PackedEngine):
             return super()._hidden(prompts, texts, layout, places)
         device, body = self.model.device, self.model.network.base_model
         seen = [] if found.seen is None else [found.seen]
-        wanted, positions, *rest = send([torch.tensor(places), layout.position_ids, *seen], device)
+        wanted, positions, *rest = send(
+            [torch.tensor(places, dtype=torch.long), layout.position_ids, *seen], device
+        )
         calls = [found.own] if found.shared is None else [found.own, found.shared]
         ends = iter(send([part for call in calls for part in (call.queries, call.keys)], device))
         own, *shared = [replace(call, queries=next(ends), keys=next(ends)) for call in calls]

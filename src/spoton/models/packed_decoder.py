@@ -302,7 +302,7 @@ class PackedEngine:
         network = self.model.network
         if self._by_hand_now and self._head is not None:
             return self._head(self._hidden(prompts, texts, layout, places))
-        (keep,) = send([torch.tensor(places)], self.model.device)
+        (keep,) = send([torch.tensor(places, dtype=torch.long)], self.model.device)
         logits: Tensor = self._run(network, prompts, texts, layout, logits_to_keep=keep).logits[0]
         if logits.shape[0] != len(places):  # `engine_for` then rejects this engine
             raise NotImplementedError(f"{network.config.model_type} ignores logits_to_keep")
@@ -316,7 +316,7 @@ class PackedEngine:
         places: list[int],
     ) -> Tensor:
         """Returns last hidden states `[N, D]` at N places of the packed row."""
-        (wanted,) = send([torch.tensor(places)], self.model.device)
+        (wanted,) = send([torch.tensor(places, dtype=torch.long)], self.model.device)
         body = self.model.network.base_model
         if not self._by_hand_now:
             states: Tensor = self._run(body, prompts, texts, layout).last_hidden_state[0]

@@ -6,6 +6,7 @@ Used only by the thread that runs the model. `batcher.py` decides which inputs r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -67,7 +68,12 @@ class Passes:
         keys, values, batch = _together(jobs)
         assert self._packed is not None  # the service checks `reads_by_token` first
         known = self.cache.get(list(zip(keys, values, strict=True)))
-        return self._packed.token_scores(values, batch, known, max(job.top for job in jobs))
+        found = self._packed.token_scores(values, batch, known, max(job.top for job in jobs))
+        # Each request gets as many as it asks for, whatever the others in the pass ask for.
+        return [
+            replace(one, top=one.top[:, : job.top], top_tokens=one.top_tokens[:, : job.top])
+            for one, job in zip(found, jobs, strict=True)
+        ]
 
     @torch.no_grad()
     def generation(self, jobs: Sequence[GenerateJob]) -> Generation:
