@@ -147,3 +147,8 @@ def test_texts_of_any_length_and_greedy_continuations(model: FrozenModel, librar
 def test_a_prompt_of_another_model_is_refused(model: FrozenModel) -> None:
     with pytest.raises(PromptError):
         SpotonLM(model, a_prompt(model, "foreign", model_fingerprint="f00d"))
+
+
+def test_a_prompt_under_an_older_fingerprint_of_the_model_is_taken(model: FrozenModel) -> None:
+    older = a_prompt(model, "older", model_fingerprint=model.fingerprints[-1])
+    assert SpotonLM(model, older).eot_token_id == model.end_token

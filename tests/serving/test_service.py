@@ -222,6 +222,14 @@ def test_prompts_come_and_go(llama: Running) -> None:
     assert told.value.status == 404
 
 
+def test_prompts_under_an_older_fingerprint_of_the_model_are_served(llama: Running) -> None:
+    older = llama.model.fingerprints[-1]
+    assert older != llama.model.fingerprint
+    llama.library.add(a_prompt(llama.model, "older", model_fingerprint=older))
+    require_equal(llama.classify(["older"], ["A film."]), ["older"], ["A film."], llama)
+    llama.library.remove("older")
+
+
 def test_prompts_that_are_not_served_say_why(llama: Running) -> None:
     llama.library.add(a_prompt(llama.model, "foreign", model_fingerprint="f00d"))
     (llama.library.folder / "broken.safetensors").write_bytes(b"no prompt")

@@ -38,7 +38,7 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
     def __init__(self, model: FrozenModel, prompt: SoftPrompt | None = None, *, batch_size: int = 32) -> None:
         super().__init__()
         if prompt is not None:
-            prompt.require_model(model.fingerprint, model.name)
+            prompt.require_model(model.fingerprints, model.name)
             prompt.require_single("the harness")
         self._model, self._batch_size = model, batch_size
         self._engine = engine_for(model)

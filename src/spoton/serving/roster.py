@@ -1,4 +1,4 @@
-"""The served prompts: those with the model's fingerprint, as the libraries hold them now.
+"""The served prompts: those with a fingerprint of the model, as the libraries hold them now.
 
 A folder has changed if the names, times or sizes of its files have, so a check is cheap and reads only changed files.
 Prompts are values: a request keeps the one it began with, whatever happens to its file.
@@ -151,7 +151,7 @@ class Roster:
     def _load(self, library: PromptLibrary, entry: Entry) -> ServedPrompt | str:
         """Returns the prompt, or why it is not served."""
         card, model = entry.card, self._model
-        if card.model_fingerprint != model.fingerprint:
+        if card.model_fingerprint not in model.fingerprints:  # as for `predict`: older ones identify it too
             return (
                 f"tuned with {card.model} (fingerprint {card.model_fingerprint}); this server runs {model.name} "
                 f"(fingerprint {model.fingerprint})"
