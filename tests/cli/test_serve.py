@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,13 @@ def test_a_token_that_keeps_nobody_out(run: Run, tmp_path: Path, content: str | 
 def test_a_library_that_is_not_there(run: Run, tmp_path: Path) -> None:
     ran = run("serve", tmp_path / "nothing")
     assert ran.code == 2 and "no such folder" in ran.stderr
+
+
+def test_a_port_in_use_is_an_error_like_any_other(run: Run, prompts: PromptLibrary, tiny_model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = run("serve", prompts.folder, "--model", tiny_model, "--port", port, "--json")
+    assert ran.code == 2 and ran.document["kind"] == "ServingError"
+    assert (
+        f"port {port}: address already in use" in ran.document["error"] and "--port" in ran.document["error"]
+    )

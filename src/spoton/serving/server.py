@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -102,8 +103,18 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn; then reports that the server listens."""
-        await super().startup(sockets)
+        """See uvicorn; then reports that the server listens.
+
+        Raises:
+            ServingError: It cannot listen at its address; uvicorn would end the process with a line of its log.
+        """
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            cause = error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            raise ServingError(_not_listening(self.config.host, self.config.port, cause)) from cause
         if self.started:
             self.on_start()
 
@@ -112,3 +123,14 @@ class Server(uvicorn.Server):
         """The address it listens at, once it has started."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _not_listening(host: str, port: int, error: OSError) -> str:
+    """Returns the message for an address that the server cannot listen at."""
+    # The text of asyncio's own error repeats the address; names that cannot be resolved have negative numbers.
+    number = error.errno or 0
+    why = os.strerror(number) if number > 0 else error.strerror or str(error)
+    return (
+        f"Cannot listen at {host}, port {port}: {why[:1].lower()}{why[1:]}. Choose another --port (0: any free one) or "
+        "--host, or stop the program that listens there."
+    )
