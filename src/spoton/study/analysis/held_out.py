@@ -15,7 +15,7 @@ import numpy as np
 
 from spoton.study.analysis.similarities import Measure
 from spoton.study.analysis.source_choices import MethodResult, SourceChoices
-from spoton.study.results.score_arrays import Array
+from spoton.study.results.score_arrays import Array, known
 
 # SPoT, section 3.4: k = 9 of 48 kept 80 % of the oracle's gain.
 KEEP = 0.8
@@ -46,7 +46,7 @@ class HeldOut:
         return {
             "question": self.question, "chosen": dict(self.chosen), "honest": self.honest.to_json(),
             "picked_on_the_answer": self.picked.to_json(), "picked_option": self.picked_option,
-            "difference": round(self.picked.absolute.mean - self.honest.absolute.mean, 6),
+            "difference": known(self.picked.absolute.mean - self.honest.absolute.mean),
         }  # fmt: skip
 
 
