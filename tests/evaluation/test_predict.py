@@ -45,6 +45,17 @@ def test_open_answers_are_generated() -> None:
     assert found.probabilities is None and isinstance(found.answer, str)
 
 
+def test_inputs_leave_room_for_the_answer_within_the_models_positions() -> None:
+    """Learned positions end: a model with 128 of them has no row for the 129th."""
+    model = tiny("gpt2", n_positions=128)
+    long = "The film was lovely. " * 100
+    told: list[str] = []
+    (found,) = predict(model, prompt(model.fingerprint), [long], max_tokens=60, on_message=told.append)
+    assert isinstance(found.answer, str) and "longer than 64 tokens" in told[0]  # 128 - 4 of the prompt - 60
+    with pytest.raises(DataError, match=r"answer may have 300 tokens.*128 positions"):
+        predict(model, prompt(model.fingerprint), ["The film was lovely."], max_tokens=300)
+
+
 def test_several_columns_need_objects() -> None:
     model = tiny("llama")
     pair = prompt(model.fingerprint, ["yes", "no"], "{{ first }} {{ second }}\nVerdict:")

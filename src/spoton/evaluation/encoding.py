@@ -57,6 +57,7 @@ def encode(
     prompt_length: int,
     max_input_tokens: int,
     labels: Sequence[str] | None = None,
+    generated: int = 0,
 ) -> Encoded:
     """Tokenizes examples and shortens inputs that are too long.
 
@@ -69,6 +70,7 @@ def encode(
         prompt_length: P, to stay within the model's positions.
         max_input_tokens: Length of the longest input to keep.
         labels: Label words that will follow the inputs, whether or not an example has them as target.
+        generated: Most tokens that will be generated after an input.
 
     Raises:
         DataError: A target leaves no room for its input in the model's context, an input has no token, two labels have
@@ -78,26 +80,31 @@ def encode(
     targets = [model.encode_target(example.target, end=end) for example in examples]
     words = [model.encode_target(label, end=end) for label in labels or ()]
     _require_different(model, labels or (), words)
-    room = room_for_input(model, [*targets, *words], prompt_length, max_input_tokens)
+    room = room_for_input(model, [*targets, *words], prompt_length, max_input_tokens, generated=generated)
     return encoded_in(model, examples, targets, room)
 
 
 def room_for_input(
-    model: FrozenModel, targets: Sequence[Sequence[int]], prompt_length: int, max_input_tokens: int
+    model: FrozenModel,
+    targets: Sequence[Sequence[int]],
+    prompt_length: int,
+    max_input_tokens: int,
+    *,
+    generated: int = 0,
 ) -> int:
-    """Returns the tokens of the longest input that fits before any of the given targets.
+    """Returns the tokens of the longest input that fits before any of the given targets, or before generated tokens.
 
     Raises:
         DataError: Fewer than 8 tokens are left.
     """
-    longest = max(map(len, targets), default=0)
+    longest = max(generated, *map(len, targets), 0)
     room = max_input_tokens
     if model.max_length is not None:
         room = min(room, model.max_length - prompt_length - longest)
     if room < 8:
         raise DataError(
-            f"The longest target has {longest} tokens; with {prompt_length} prompt tokens that leaves {max(room, 0)} "
-            f"of the {model.max_length} positions of {model.name} for an input. Shorten the labels or the prompt."
+            f"An answer may have {longest} tokens; with {prompt_length} prompt tokens that leaves {max(room, 0)} of "
+            f"the {model.max_length} positions of {model.name} for an input. Shorten the labels, the prompt or the answer."
         )
     return room
 

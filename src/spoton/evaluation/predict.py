@@ -87,7 +87,7 @@ def predict(
     if not numbers:
         return found
     inputs = [text for text in filled if text is not None]
-    encoded = encode_inputs(model, prompt, inputs)
+    encoded = encode_inputs(model, prompt, inputs, max_tokens)
     if encoded.truncated and on_message:
         room = max(map(len, encoded.inputs))
         on_message(
@@ -111,16 +111,23 @@ def _of_empty_rows(filled: Sequence[str | None]) -> str:
     return f"{empty} (the first: row {filled.index(None) + 1}) and get no answer."
 
 
-def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str]) -> Encoded:
+def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str], max_tokens: int) -> Encoded:
     """Returns new inputs as token ids, shortened as when the prompt was tuned.
 
+    Args:
+        model: The model.
+        prompt: The prompt.
+        inputs: The inputs.
+        max_tokens: Most tokens of an answer, for prompts without labels; inputs leave room for them.
+
     Raises:
-        DataError: An input is empty, or leaves no room for a label.
+        DataError: An input is empty, or there is no room for an answer.
     """
     labels = prompt.card.labels
     return encode(
         model, [Example(text, "") for text in inputs], end=needs_end(model, labels),
         prompt_length=max(map(len, prompt.values)), max_input_tokens=input_limit(prompt.card), labels=labels,
+        generated=0 if labels else max_tokens,
     )  # fmt: skip
 
 

@@ -169,7 +169,7 @@ class Service:
         read: dict[int, _ReadRow] = {}
         for name, prompt in prompts.items():
             own = [row for row, wanted in enumerate(names) if wanted == name]
-            found = await self._encode(prompt, [rows[row] for row in own])
+            found = await self._encode(prompt, [rows[row] for row in own], max_tokens)
             for row, text, cut in zip(own, found.inputs, found.cut, strict=True):
                 read[row] = _ReadRow(prompt, text, cut)
             self.metrics.inputs.labels(name).inc(len(own))
@@ -178,14 +178,14 @@ class Service:
         )
         return [read[row] for row in range(len(names))]
 
-    async def _encode(self, prompt: ServedPrompt, rows: Sequence[InputRow]) -> Encoded:
+    async def _encode(self, prompt: ServedPrompt, rows: Sequence[InputRow], max_tokens: int) -> Encoded:
         """Returns the encoded inputs that the model will read."""
         card = prompt.card
         inputs = await self._templates.fill(card.template, rows, given_columns(card.source))
 
         def encoded() -> Encoded:
             with self.tokenizer_lock:
-                return encode_inputs(self.model, prompt.prompt, inputs)
+                return encode_inputs(self.model, prompt.prompt, inputs, max_tokens)
 
         return await asyncio.to_thread(encoded)
 
