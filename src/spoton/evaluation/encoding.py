@@ -104,7 +104,7 @@ def room_for_input(
     if room < 8:
         raise DataError(
             f"An answer may have {longest} tokens; with {prompt_length} prompt tokens that leaves {max(room, 0)} of "
-            f"the {model.max_length} positions of {model.name} for an input. Shorten the labels, the prompt or the answer."
+            f"the {model.max_length} positions of {model.name} for an input. Shorten labels, prompt or answer."
         )
     return room
 
