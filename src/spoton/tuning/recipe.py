@@ -156,7 +156,7 @@ PRESETS: dict[str, Recipe] = Recipe.presets
 PRESETS |= {
     # Measured on SmolLM2-135M: docs/experiments.md, "The default recipe".
     "decoder": Recipe(
-        length=32,
+        length=100,
         init="task",
         learning_rate=0.01,
         schedule="linear",
