@@ -51,7 +51,7 @@ tutorial: setup
 
 # A target task with 100 training examples, three seeds an arm, 40 steps each. A trial of all sources of the starter
 # library pays for itself out of transfer's steps.
-DEMO := news_sentiment --train-size 100 --validation-size 50 --test-size 200 --steps 40 --evaluate-every 5 --seeds 3 \
+DEMO := news_sentiment --train-size 100 --validation-size 50 --test-size 200 --steps 40 --evaluate-every 8 --seeds 3 \
 	--library starter --rank trial --calibrate every
 
 demo: $(CORE)
