@@ -125,7 +125,7 @@ def speed_of(
     """
     seeds = sorted(set(scratch) & set(found))
     before, after = ([cells[seed]["evaluations"] for seed in seeds] for cells in (scratch, found))
-    reached = speed(before, after, probe=0) if seeds else None
+    reached = speed(before, after, [0] * len(seeds)) if seeds else None
     if reached is None:
         return "", ""
     steps = "never" if reached.transfer_steps is None else f"{reached.transfer_steps.mean:.0f}"

@@ -231,7 +231,7 @@ def _arrival(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
     known = [(before, cell) for before, cell in pairs if cell["history"]]
     arrivals = []
     for before, cell in known:
-        reached = speed([before["history"]], [cell["history"]], cell["probe"])
+        reached = speed([before["history"]], [cell["history"]], [cell["probe"]])
         if reached is not None and reached.transfer_steps is not None:
             arrivals.append(reached.transfer_steps.mean)
     return f"{statistics.mean(arrivals):.0f} ({len(arrivals)} of {len(known)})" if arrivals else "never"

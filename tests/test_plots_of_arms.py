@@ -20,7 +20,12 @@ def history(steps: int, *, first_look: int = 2, loss: float = 2.0) -> list[dict[
 
 
 def draw(path: Path, scratch: list[Any], transfer: list[Any], **changes: Any) -> Path:
-    facts = {"probe": 4, "metric": "accuracy", "task": "reviews", "zero_shot": 50.0} | changes
+    facts = {
+        "probes": [4] * len(transfer),
+        "metric": "accuracy",
+        "task": "reviews",
+        "zero_shot": 50.0,
+    } | changes
     return draw_arms(scratch, transfer, path=path, **facts)
 
 
@@ -63,11 +68,17 @@ def test_an_existing_picture_is_replaced_and_nothing_else_left(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [tmp_path / "p.png"]
 
 
-def test_the_curve_of_transfer_begins_where_its_probe_ended(tmp_path: Path, drawn: list[Figure]) -> None:
-    draw(tmp_path / "p.png", [history(10)], [history(6, first_look=0)], probe=4)
+def test_the_curve_of_transfer_begins_where_its_ranking_ended(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw(tmp_path / "p.png", [history(10)], [history(6, first_look=0)], probes=[4])
     scores = lines(drawn[0], 0)
     assert scores["from scratch"] == [[2, 4, 6, 8, 10], [20, 40, 60, 80, 100]]
-    assert scores["transfer (after a 4-step probe)"] == [[4, 6, 8, 10], [0, 20, 40, 60]]
+    assert scores["transfer (4 steps for the ranking)"] == [[4, 6, 8, 10], [0, 20, 40, 60]]
+
+
+def test_every_seed_begins_after_its_own_ranking(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw(tmp_path / "p.png", [history(10)] * 2, [history(6, first_look=0)] * 2, probes=[4, 6])
+    scores = lines(drawn[0], 0)
+    assert scores["transfer (4 to 6 steps for the ranking)"] == [[5, 7, 9, 11], [0, 20, 40, 60]]
 
 
 def test_thick_lines_are_means_of_seeds_and_thin_ones_the_seeds(tmp_path: Path, drawn: list[Figure]) -> None:

@@ -95,7 +95,7 @@ def draw_arms(
     scratch: Sequence[History],
     transfer: Sequence[History],
     *,
-    probe: int,
+    probes: Sequence[int],
     metric: str,
     task: str,
     zero_shot: float | None,
@@ -103,41 +103,50 @@ def draw_arms(
 ) -> Path:
     """Draws the validation score and training loss of both arms: thin lines for seeds, thick ones for their means.
 
-    The transfer curve begins where the probe ended, since the probe's steps count.
+    A transfer curve begins where the ranking of sources ended, since its steps count.
 
     Args:
         scratch: One history per seed, for prompt tuning from scratch.
         transfer: One history per seed, for the best candidate.
-        probe: Steps of the probe.
+        probes: Steps that ranking the sources cost, one per seed.
         metric: Name of the main metric.
         task: Name of the task.
         zero_shot: Validation score of the bare model, drawn as a line.
         path: Where to write the PNG.
     """
     drawing, (left, right) = figure(2)
-    for histories, color, words, shift in (
-        (scratch, COLORS[0], "from scratch", 0),
-        (transfer, COLORS[1], f"transfer (after a {probe}-step probe)", probe),
+    low, high = min(probes), max(probes)
+    ranking = f"{low}" if low == high else f"{low} to {high}"
+    for histories, color, words, shifts in (
+        (scratch, COLORS[0], "from scratch", [0] * len(scratch)),
+        (transfer, COLORS[1], f"transfer ({ranking} steps for the ranking)", probes),
     ):
-        _mean_line(left, [evaluations(history) for history in histories], color, words, shift)
+        _mean_line(left, [evaluations(history) for history in histories], color, words, shifts)
         curves = [(steps, smooth(values)) for steps, values in map(losses, histories)]
-        _mean_line(right, curves, color, words, shift)
+        _mean_line(right, curves, color, words, shifts)
     if zero_shot is not None:
         left.axhline(zero_shot, color="0.6", linestyle=":", label="no prompt (zero-shot)")
-    left.set(xlabel="optimizer steps, probe included", ylabel=f"validation {metric}", title=f"{task}: score")
-    right.set(xlabel="optimizer steps, probe included", ylabel="training loss (nats a token)", title="loss")
+    left.set(
+        xlabel="optimizer steps, ranking included", ylabel=f"validation {metric}", title=f"{task}: score"
+    )
+    right.set(xlabel="optimizer steps, ranking included", ylabel="training loss (nats a token)", title="loss")
     log_losses(right)
     left.legend(frameon=False, fontsize=8)
     return save_figure(drawing, path)
 
 
-def _mean_line(axes, curves, color: str, words: str, shift: int) -> None:  # type: ignore[no-untyped-def]
+def _mean_line(axes, curves, color: str, words: str, shifts: Sequence[int]) -> None:  # type: ignore[no-untyped-def]
     """Draws thin lines for seeds and a thick one for their mean (`no-untyped-def`: matplotlib's axes)."""
-    curves = [(np.asarray(steps) + shift, np.asarray(values)) for steps, values in curves if len(steps)]
+    curves = [
+        (np.asarray(steps) + shift, np.asarray(values))
+        for (steps, values), shift in zip(curves, shifts, strict=True)
+        if len(steps)
+    ]
     for steps, values in curves:
         axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
     shortest = min((len(steps) for steps, _ in curves), default=0)
     if shortest:
         mean = np.mean([values[:shortest] for _, values in curves], axis=0)
         marker = "o" if shortest < 20 else ""
-        axes.plot(curves[0][0][:shortest], mean, color=color, linewidth=2, marker=marker, label=words)
+        middle = np.mean([steps[:shortest] for steps, _ in curves], axis=0)
+        axes.plot(middle, mean, color=color, linewidth=2, marker=marker, label=words)

@@ -31,16 +31,22 @@ def test_the_area_is_the_mean_gap_over_common_steps() -> None:
 
 def test_the_probe_counts_and_a_fall_does_not() -> None:
     (scratch, transfer) = history(40, 50, 60, 55), history(60, 62, first=0)
-    found = speed([scratch], [transfer], probe=20)
+    found = speed([scratch], [transfer], [20])
     assert found is not None and found.transfer_steps is not None
     assert found.scratch_steps == 30
     assert found.transfer_steps.mean == 20 and found.transfer_steps.low is None
     assert "after 20 steps; tuning from scratch took 30" in found.sentence()
 
 
+def test_every_seed_pays_for_its_own_ranking() -> None:
+    found = speed([history(40, 60)] * 2, [history(60, 60, first=0)] * 2, [15, 19])
+    assert found is not None and found.transfer_steps is not None
+    assert found.transfer_steps == MeanInterval.of([15.0, 19.0])
+
+
 def test_seeds_give_an_interval_and_those_that_never_arrive_are_counted() -> None:
     scratch = [history(40, 60), history(40, 60), history(40, 60)]
-    found = speed(scratch, [history(60, 60), history(50, 70), history(40, 50)], probe=0)
+    found = speed(scratch, [history(60, 60), history(50, 70), history(40, 50)], [0, 0, 0])
     assert found is not None and found.transfer_steps is not None
     assert found.reached == 2 and found.transfer_steps == MeanInterval.of([10.0, 15.0])
     assert "in 2 of 3 seeds" in found.sentence()
@@ -50,10 +56,10 @@ def test_seeds_give_an_interval_and_those_that_never_arrive_are_counted() -> Non
 
 
 def test_a_transfer_that_never_arrives_says_so() -> None:
-    found = speed([history(40, 60)], [history(40, 50)], probe=0)
+    found = speed([history(40, 60)], [history(40, 50)], [0])
     assert found is not None and found.transfer_steps is None and "did not reach" in found.sentence()
 
 
 def test_without_evaluations_nothing_is_said() -> None:
-    assert speed([history()], [history(50)], probe=0) is None
-    assert speed([], [], probe=0) is None
+    assert speed([history()], [history(50)], [0]) is None
+    assert speed([], [], []) is None

@@ -215,7 +215,8 @@ def _curves(runs: Sequence[SeedRuns], task: Task, bare: dict[str, float | None],
     path = out.with_suffix(".png")
     draw_arms(
         [run.scratch.history for run in runs], [run.transfer.history for run in runs],
-        probe=runs[0].ranking.cost.steps, metric=task.metric, task=task.name, zero_shot=bare["validation"], path=path,
+        probes=[run.ranking.cost.steps for run in runs], metric=task.metric, task=task.name,
+        zero_shot=bare["validation"], path=path,
     )  # fmt: skip
     return path
 

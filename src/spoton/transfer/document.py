@@ -49,8 +49,9 @@ def comparison_document(
     """
     task, ranking = arms.task, runs[index].ranking
     saved = speed(
-        [run.scratch.history for run in runs], [run.transfer.history for run in runs], ranking.cost.steps
-    )
+        [run.scratch.history for run in runs], [run.transfer.history for run in runs],
+        [run.ranking.cost.steps for run in runs],
+    )  # fmt: skip
     messages = [run.message for pair in runs for run in (pair.scratch, pair.transfer) if run.message]
     return target_facts(arms) | {
         "scores": arm_scores({arm: found.means() for arm, found in scores.items()}, bare, neighbour),

@@ -74,18 +74,21 @@ class Speed:
         )
 
 
-def speed(scratch: Sequence[History], transfer: Sequence[History], probe: int) -> Speed | None:
+def speed(scratch: Sequence[History], transfer: Sequence[History], probes: Sequence[int]) -> Speed | None:
     """Compares two arms by their evaluations on the validation split.
 
     Args:
         scratch: One history per seed, from prompt tuning from scratch.
         transfer: One history per seed, in the same order.
-        probe: Steps that transfer took before its history begins.
+        probes: Steps that transfer took in each seed before its history begins. The cost of a trial differs by seed.
 
     Returns:
         None if an arm of some seed was never evaluated.
     """
-    pairs = [(_curve(one, 0), _curve(other, probe)) for one, other in zip(scratch, transfer, strict=True)]
+    pairs = [
+        (_curve(one, 0), _curve(other, probe))
+        for one, other, probe in zip(scratch, transfer, probes, strict=True)
+    ]
     if not pairs or not all(len(one[0]) and len(other[0]) for one, other in pairs):
         return None
     firsts = [float(steps[scores.argmax()]) for (steps, scores), _ in pairs]

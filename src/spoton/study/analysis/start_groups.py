@@ -152,7 +152,7 @@ def _speeds(scratch: TransferRun | None, runs: Sequence[TransferRun | None]) -> 
     found = [
         one
         for run in runs
-        if scratch is not None and run is not None and (one := speed([scratch.looks], [run.looks], 0))
+        if scratch is not None and run is not None and (one := speed([scratch.looks], [run.looks], [0]))
     ]
     arrivals = [one for one in found if one.transfer_steps is not None and one.scratch_steps > 0]
     return {
