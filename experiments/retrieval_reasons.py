@@ -2,39 +2,52 @@
 
 Every pair of source and target of the study is tuned, so any other choice of a source can be replayed from its cells:
 
-- *The keys know too little*: rank by the finished prompts, by a mixture of a key and a finished prompt, and by keys
-  averaged over the seeds (a probe of three times the cost).
+- *The keys know too little*: rank by the finished prompts, by a key and a finished prompt, by keys averaged over the
+  seeds (a probe of three times the cost), and by a trial of the untuned sources on training rows.
 - *Some sources are better whatever the target*: rank by a source's mean gain over the other targets, alone and
   together with the keys.
 - *Single validation scores are noisy*: choose by the mean over the seeds, of the score and of the loss.
 
-Nothing is tuned, and neither model nor rows are needed. The choices were made after the study's test scores were known,
-and they use them, so a gain here would have to be shown again on another study.
+Nothing is tuned. Only the trials (`--trials`) need the model and the rows: each is a JSON file under
+`docs/experiments/retrieval_reasons/` and runs once. The choices were made after the study's test scores were known, so
+a gain here would have to be shown again on another study.
 
-    python -m experiments.retrieval_reasons docs/studies/eighteen_sources
+    python -m experiments.retrieval_reasons docs/studies/eighteen_sources --trials --data-dir data --threads 1
+    python -m experiments.retrieval_reasons docs/studies/eighteen_sources --write
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from experiments.cells import cell_parser, claimed
 from experiments.pages import filled
-from spoton import SoftPrompt
+from spoton import PromptLibrary, SoftPrompt
 from spoton.study.analysis.analyse import Analysis, analyse
 from spoton.study.analysis.source_choices import SourceChoices
 from spoton.study.results.collect import collect
 from spoton.study.results.score_arrays import Array
 from spoton.study.results.study_results import SCRATCH
+from spoton.study.run.cell_runner import CellRunner, Placement
+from spoton.transfer import trial
+from spoton.transfer.ranking.trial import TEXT
 from spoton.transfer.similarity import similarity
+from spoton.transfer.sources import SourcePrompt
+from spoton.tuning.record import versions, write_record
 
+TRIALS = Path(__file__).parents[1] / "docs" / "experiments" / "retrieval_reasons"
 PART = "retrieval-reasons"
 SIMILARITY = "average_tokens"
 TRIED = (1, 3, 5)
@@ -79,10 +92,12 @@ class Reasons:
     Attributes:
         analysis: The study's analysis; its sources have one prompt for all seeds.
         folder: Where its prompts are.
+        trials: Folder of the finished trials.
     """
 
     analysis: Analysis
     folder: Path
+    trials: Path = TRIALS
 
     @property
     def choices(self) -> SourceChoices:
@@ -109,6 +124,8 @@ class Reasons:
         yield ranked("keys, mean over seeds", over_seeds(keys))
         yield ranked("finished prompts", self._similarity(value, value))
         yield ranked("the source's finished prompt, the target's key", self._similarity(value, key))
+        if np.isfinite(tried := self._tried()).any():
+            yield ranked("a trial of the untuned sources", tried)
         ranked = partial(self._ranked, "some sources are better whatever the target")
         yield ranked("mean gain over the other targets", prior)
         for share in (0.25, 0.5):
@@ -141,6 +158,17 @@ class Reasons:
                     found[s, t, n] = similarity(of_source(source), of_target(target), SIMILARITY)  # type: ignore[arg-type]
         return found
 
+    def _tried(self) -> Array:
+        """Returns `[S, T, N]` negative places in the rankings of the finished trials; NaN where there is none."""
+        places = {}
+        for path in sorted(self.trials.glob("*.json")):
+            found = json.loads(path.read_text())
+            order = [source for source in found["order"] if source != TEXT]
+            places |= {
+                (source, found["target"], found["seed"]): -float(place) for place, source in enumerate(order)
+            }
+        return self.analysis.reported.laid_out(places)
+
     def _gain_elsewhere(self) -> Array:
         """Returns `[S, T, N]` mean gains of the source over all targets but this one, over all seeds."""
         gains = self.choices.reported - self.choices.scratch
@@ -148,6 +176,43 @@ class Reasons:
         for t in range(gains.shape[1]):
             found[:, t] = np.nanmean(np.delete(gains, t, axis=1), axis=(1, 2))[:, None]
         return found
+
+
+def run_trials(study: Path, arguments: argparse.Namespace, trials: Path = TRIALS) -> None:
+    """Ranks the study's sources for each target and seed as `--rank trial` does, where there is no record yet."""
+    torch.set_num_threads(arguments.threads)
+    runner = CellRunner(study, placement=Placement(device=arguments.device))
+    sources = {
+        entry.name.split(".")[1]: (library, entry)
+        for library in [PromptLibrary(study / "prompts")]
+        for entry in library.list()
+        if entry.name.startswith("source.")
+    }
+    trials.mkdir(parents=True, exist_ok=True)
+    for seed in runner.study.seeds:
+        for target in (entry.task for entry in runner.study.targets.tasks):
+            with claimed(trials / f"{target}.{seed}.json") as mine:
+                if mine:
+                    write_record(trials / f"{target}.{seed}.json", one_trial(runner, target, seed, sources))
+
+
+def one_trial(
+    runner: CellRunner, target: str, seed: int, sources: Mapping[str, SourcePrompt]
+) -> dict[str, Any]:
+    """Returns the record of a trial; sources that the study leaves out for the target do not take part."""
+    left_out = {pair.source for pair in runner.study.leave_out if pair.target == target} | {target}
+    tried = [pair for name, pair in sources.items() if name not in left_out]
+    entry = next(entry for entry in runner.study.targets.tasks if entry.task == target)
+    recipe = runner.study.targets.recipe_of(entry).changed(seed=seed)
+    task = runner.task("target", target)
+    found = trial(runner.model, task, tried, len(tried) + 1, recipe)
+    order = [TEXT if one.name == TEXT else one.name.split(".")[1] for one in found]
+    print(target, seed, order[:3], file=sys.stderr, flush=True)
+    return {
+        "target": target, "seed": seed, "order": order, "losses": [one.loss for one in found],
+        "steps": found.cost.steps, "data_hash": task.data_hash(), "dtype": str(runner.model.dtype),
+        "model_fingerprint": runner.model.fingerprint, "recipe": recipe.model_dump(), "versions": versions(),
+    }  # fmt: skip
 
 
 def over_seeds(values: Array) -> Array:
@@ -174,13 +239,17 @@ def table(reasons: Reasons) -> str:
 
 
 def main() -> None:
-    """Prints the table of a study, or writes it into the study's README."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Runs the missing trials, prints the table of a study, or writes it into the study's README."""
+    parser = cell_parser(__doc__)
     parser.add_argument("study", type=Path, help="folder of a finished study with prompts of a library")
+    parser.add_argument("--trials", action="store_true", help="run the missing trials")
     parser.add_argument("--write", action="store_true", help="write the table into the study's README")
     arguments = parser.parse_args()
+    if arguments.data_dir:
+        os.environ["SPOTON_DATA_DIR"] = arguments.data_dir
+    if arguments.trials:
+        run_trials(arguments.study, arguments)
+        return
     found = table(Reasons(analyse(collect(arguments.study)), arguments.study))
     if arguments.write:
         page = arguments.study / "README.md"
