@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from tests.tiny import VOCABULARY, tiny
 def write_gguf(path: Path) -> Path:
     """Writes a small model as a GGUF file, with the token that transformers adds to every tokenizer of this kind."""
     small = tiny("llama", vocab_size=VOCABULARY + 1)
-    small.tokenizer.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})
-    model = FrozenModel(small.name, small.network, small.tokenizer)
+    words = copy.deepcopy(small.tokenizer)  # all tiny models share one
+    words.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})
+    model = FrozenModel(small.name, small.network, words)
     return export_gguf(bake(model, [prompt_of(model)]), path)
 
 
