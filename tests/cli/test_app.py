@@ -20,7 +20,7 @@ COMMANDS = {
     "adapt", "tune", "evaluate", "predict", "retrieve", "similarity", "doctor", "export", "import", "serve",
     "library list", "library show", "library add", "library remove", "library verify",
     "library push", "library pull",
-    "tasks list", "tasks show", "models list", "models pull",
+    "tasks list", "tasks show", "models list", "models pull", "models unpack",
     "study new", "study plan", "study run", "study status", "study import", "study analyse", "study report",
 }  # fmt: skip
 

@@ -65,7 +65,7 @@ def test_a_label_longer_than_the_context_is_refused(
     model: FrozenModel, labels: tuple[str, ...] | None
 ) -> None:
     target = "no " * 200 if labels is None else "yes"
-    with pytest.raises(DataError, match=r"answer may have .* tokens.*128 positions.*Shorten"):
+    with pytest.raises(DataError, match=r"longest target has .* tokens.*128 positions.*Shorten"):
         encoded(model, Example("The film", target), labels=labels)
 
 

@@ -97,14 +97,17 @@ def room_for_input(
     Raises:
         DataError: Fewer than 8 tokens are left.
     """
-    longest = max(generated, *map(len, targets), 0)
+    longest = max(map(len, targets), default=0)
     room = max_input_tokens
     if model.max_length is not None:
-        room = min(room, model.max_length - prompt_length - longest)
+        room = min(room, model.max_length - prompt_length - max(longest, generated))
     if room < 8:
+        found, step = f"The longest target has {longest} tokens", "Shorten the labels or the prompt."
+        if generated > longest:
+            found, step = f"An answer may have {generated} tokens", "Ask for fewer (--max-tokens)."
         raise DataError(
-            f"An answer may have {longest} tokens; with {prompt_length} prompt tokens that leaves {max(room, 0)} of "
-            f"the {model.max_length} positions of {model.name} for an input. Shorten labels, prompt or answer."
+            f"{found}; with {prompt_length} prompt tokens that leaves {max(room, 0)} of the {model.max_length} "
+            f"positions of {model.name} for an input. {step}"
         )
     return room
 
