@@ -48,6 +48,11 @@ def test_the_grid_is_complete() -> None:
     assert len({cell.name for cell in cells}) == len(cells)
 
 
+def test_without_the_librarys_prompts_there_is_nothing_to_make_noise_of() -> None:
+    unread = study(sources={"library": "starter"}, controls=["noise"], candidates=[], retrieval={})
+    assert kinds(cells_of(unread, HELD, facts)) == {"zero-shot": 2, "scratch": 4}
+
+
 def test_what_others_need_comes_first() -> None:
     met: set[str] = set()
     for cell in cells_of(study(), HELD, facts):

@@ -183,8 +183,11 @@ class _Grid:
             yield Transfer(**common, source=source, from_cell=from_cell, halving=halving, rivals=rivals)
 
     def controls(self, entry: TaskEntry, seed: int) -> Iterator[Noise]:
-        """Yields the controls of a target and seed; they are as large as the prompt of the first source."""
-        if "noise" in self._study.controls:
+        """Yields the controls of a target and seed; they are as large as the prompt of the first source.
+
+        There is none if no source is known, as in a plan made without the library whose prompts are the sources.
+        """
+        if "noise" in self._study.controls and self._names:
             yield Noise(**self.target(entry, seed), like_cell=self.source(self._names[0], seed).name)
 
     def methods(self, entry: TaskEntry, seed: int) -> Iterator[Combination | MultiTaskMixture]:
