@@ -37,11 +37,11 @@ def test_other_jobs_are_refused(job: str) -> None:
 
 
 def test_what_is_left_is_interrupted_and_then_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.gpu.cells.GRACE", 2.0)
+    monkeypatch.setattr("experiments.gpu.cells.GRACE", 6.0)
     programs = [["-c", "print('done')"], ["-c", KEEPS, str(tmp_path / "kept")], ["-c", STUBBORN]]
     began = time.monotonic()
     codes = run([[sys.executable, *one] for one in programs], 3.0, "rows", tmp_path / "logs")
-    assert codes == [0, 130, -signal.SIGKILL] and time.monotonic() - began < 30
+    assert codes == [0, 130, -signal.SIGKILL] and time.monotonic() - began < 100
     assert (tmp_path / "kept").read_text() == "kept"
     assert (tmp_path / "logs" / "00.log").read_text() == "done\n"
 
