@@ -9,8 +9,8 @@ Every pair of source and target of the study is tuned, so any other choice of a 
 - *Single validation scores are noisy*: choose by the mean over the seeds, of the score and of the loss.
 
 Nothing is tuned. Only the trials (`--trials`) need the model and the rows: each is a JSON file under
-`docs/experiments/retrieval_reasons/` and runs once. The choices were made after the study's test scores were known, so
-a gain here would have to be shown again on another study.
+`docs/experiments/retrieval_reasons/STUDY/` and runs once. The choices were made after the study's test scores were
+known, so a gain here would have to be shown again on another study.
 
     python -m experiments.retrieval_reasons docs/studies/eighteen_sources --trials --data-dir data --threads 1
     python -m experiments.retrieval_reasons docs/studies/eighteen_sources --write
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.cells import cell_parser, claimed
+from experiments.cells import claimed
 from experiments.pages import filled
 from spoton import PromptLibrary, SoftPrompt
 from spoton.study.analysis.analyse import Analysis, analyse
@@ -91,13 +91,11 @@ class Reasons:
 
     Attributes:
         analysis: The study's analysis; its sources have one prompt for all seeds.
-        folder: Where its prompts are.
-        trials: Folder of the finished trials.
+        folder: The study's folder, with its prompts.
     """
 
     analysis: Analysis
     folder: Path
-    trials: Path = TRIALS
 
     @property
     def choices(self) -> SourceChoices:
@@ -161,7 +159,7 @@ class Reasons:
     def _tried(self) -> Array:
         """Returns `[S, T, N]` negative places in the rankings of the finished trials; NaN where there is none."""
         places = {}
-        for path in sorted(self.trials.glob("*.json")):
+        for path in sorted((TRIALS / self.folder.name).glob("*.json")):
             found = json.loads(path.read_text())
             order = [source for source in found["order"] if source != TEXT]
             places |= {
@@ -178,10 +176,9 @@ class Reasons:
         return found
 
 
-def run_trials(study: Path, arguments: argparse.Namespace, trials: Path = TRIALS) -> None:
+def run_trials(study: Path, device: str) -> None:
     """Ranks the study's sources for each target and seed as `--rank trial` does, where there is no record yet."""
-    torch.set_num_threads(arguments.threads)
-    runner = CellRunner(study, placement=Placement(device=arguments.device))
+    runner, trials = CellRunner(study, placement=Placement(device=device)), TRIALS / study.name
     sources = {
         entry.name.split(".")[1]: (library, entry)
         for library in [PromptLibrary(study / "prompts")]
@@ -240,15 +237,21 @@ def table(reasons: Reasons) -> str:
 
 def main() -> None:
     """Runs the missing trials, prints the table of a study, or writes it into the study's README."""
-    parser = cell_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", type=Path, help="folder of a finished study with prompts of a library")
     parser.add_argument("--trials", action="store_true", help="run the missing trials")
+    parser.add_argument("--data-dir", help="folder with the rows, for --trials; not given: SPOTON_DATA_DIR")
+    parser.add_argument("--threads", type=int, default=2, help="processor threads, for --trials")
+    parser.add_argument("--device", default="auto", help="for --trials; auto: CUDA if there is one")
     parser.add_argument("--write", action="store_true", help="write the table into the study's README")
     arguments = parser.parse_args()
-    if arguments.data_dir:
-        os.environ["SPOTON_DATA_DIR"] = arguments.data_dir
     if arguments.trials:
-        run_trials(arguments.study, arguments)
+        if arguments.data_dir:
+            os.environ["SPOTON_DATA_DIR"] = arguments.data_dir
+        torch.set_num_threads(arguments.threads)
+        run_trials(arguments.study, arguments.device)
         return
     found = table(Reasons(analyse(collect(arguments.study)), arguments.study))
     if arguments.write:
