@@ -2,13 +2,15 @@
 
 Ten tasks with 100 or 500 training rows drawn by the seed, 50 validation rows and 250 test rows. `adapt` runs as the
 command line runs it when only the data is given: the default recipe, steps by the size of the data, the most similar
-source of the starter library, which never includes a prompt of the target itself. TF-IDF is fitted twice: on the
-training rows, and on training and validation rows together, since the prompts have seen both.
+source of the starter library, which never includes a prompt of the target itself. `--rank` and `--calibrate` are those
+of the command line; give their cells a folder of their own. TF-IDF is fitted twice: on the training rows, and on
+training and validation rows together, since the prompts have seen both.
 
 Every cell (task, rows, seed) is a JSON file under `docs/experiments/small_tasks/`. Finished cells never run again, and
 killed cells resume.
 
     python -m experiments.small_tasks --data-dir data --threads 1 --sizes 100 --seeds 0
+    python -m experiments.small_tasks --rank trial --calibrate every --cells docs/experiments/small_tasks/trial
     python -m experiments.small_tasks --table
 """
 
@@ -21,7 +23,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from experiments.cells import cell_parser, claimed, model_of, spread
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
@@ -30,26 +32,28 @@ from spoton.evaluation.baseline import classical
 from spoton.models import FrozenModel
 from spoton.tasks import Task, load_task
 from spoton.tasks.majority import majority_scores
+from spoton.transfer.arms import Rank
 from spoton.tuning.budget import with_budget
+from spoton.tuning.recipe import Calibrate
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "small_tasks"
 VALIDATION, TEST = 50, 250
 
 
-def run_cell(model: FrozenModel, task: Task, seed: int, path: Path) -> dict[str, Any]:
+def run_cell(model: FrozenModel, task: Task, recipe: Recipe, rank: Rank, path: Path) -> dict[str, Any]:
     """Adapts to one task and returns the record of `adapt` with the figures of its neighbour."""
     began = time.process_time()
     out = path.with_suffix(".prompt.safetensors")
-    recipe = with_budget(model, task, Recipe.preset("decoder", seed=seed))
-    document = adapt(model, task, [starter_library()], recipe, out=out, overwrite=True).to_json()
+    recipe = with_budget(model, task, recipe)
+    document = adapt(model, task, [starter_library()], recipe, rank=rank, out=out, overwrite=True).to_json()
     for suffix in (".safetensors", ".json", ".png"):
         out.with_suffix(suffix).unlink()
     for name in ("prompt", "curves"):
         del document[name]
     whole = classical(replace(task, train=(*task.train, *task.validation)), splits=("test",))
     return document | {
-        "seed": seed, "majority": majority_scores(task)["test"], "classical_on_all_rows": whole.to_json(),
+        "seed": recipe.seed, "rank": rank, "majority": majority_scores(task)["test"], "classical_on_all_rows": whole.to_json(),
         "cpu_seconds": time.process_time() - began,
     }  # fmt: skip
 
@@ -66,7 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
                     if not mine:
                         continue
                     task = load_task(name, data_dir=arguments.data_dir, form="natural")
-                    record = run_cell(model, task.limited(size, VALIDATION, TEST, seed=seed), seed, path)
+                    rows = task.limited(size, VALIDATION, TEST, seed=seed)
+                    recipe = Recipe.preset("decoder", seed=seed, calibrate=arguments.calibrate)
+                    record = run_cell(model, rows, recipe, arguments.rank, path)
                     write_record(path, record)
                 told = {arm: found["test"] for arm, found in record["scores"].items()}
                 print(path.name, told, f"{record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True)
@@ -117,6 +123,8 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--rank", choices=get_args(Rank), default="similarity")
+    parser.add_argument("--calibrate", choices=get_args(Calibrate), default="end")
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write(table(arguments.cells) + "\n")
