@@ -53,7 +53,7 @@ def run_cell(model: FrozenModel, task: Task, recipe: Recipe, rank: Rank, path: P
         del document[name]
     whole = classical(replace(task, train=(*task.train, *task.validation)), splits=("test",))
     return document | {
-        "seed": recipe.seed, "rank": rank, "majority": majority_scores(task)["test"], "classical_on_all_rows": whole.to_json(),
+        "seed": recipe.seed, "majority": majority_scores(task)["test"], "classical_on_all_rows": whole.to_json(),
         "cpu_seconds": time.process_time() - began,
     }  # fmt: skip
 
