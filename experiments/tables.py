@@ -9,7 +9,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from experiments import convert, recipe_sweep, related_source, small_tasks, starter_library, transfer_methods
+from experiments import (
+    convert,
+    recipe_sweep,
+    related_source,
+    small_tasks,
+    starter_library,
+    transfer_methods,
+    wording,
+)
 from experiments.pages import filled
 from spoton import starter_library as library
 
@@ -18,6 +26,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "starter-library": partial(starter_library.table, starter_library.RECORDS),
     "families": lambda: starter_library.families(library()),
     "sweep": partial(recipe_sweep.tables, recipe_sweep.CELLS),
+    "wording": partial(wording.table, wording.CELLS, tuned=False),
+    "wording-tuned": partial(wording.table, wording.CELLS, tuned=True),
     "related-source": partial(related_source.table, related_source.CELLS),
     "convert": partial(convert.table, convert.CELLS),
     "methods": partial(transfer_methods.table, transfer_methods.CELLS),

@@ -1,36 +1,45 @@
-"""How the wording of a task changes the bare model's score: forms, a chat, and a line that names the choices.
+"""How the wording of a task changes the score of the model: forms, a chat, and a line that names the choices.
 
 Scores SmolLM2-135M-Instruct without a prompt, by rank, on the first validation rows of tasks of several families, each
-in several wordings. Also scores a prompt of a few steps in the wordings that matter. A cell is one task in one wording.
-Finished cells are kept in `docs/experiments/wording`, so a killed run resumes. `--table` prints the tables.
+in several wordings; then with a prompt of 60 steps of the default recipe in the wordings that matter. A cell is one
+task in one wording, and one seed where a prompt is tuned. Cells are in `docs/experiments/wording`. Finished cells never
+run again.
 
 It says nothing about other models: label words and choices that help one model may hurt another.
+
+    python -m experiments.wording --data-dir data --threads 1 --dtype bfloat16
+    python -m experiments.wording --table
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import re
+import sys
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from spoton import Recipe, Task, load_model, load_task, tune
+from experiments.cells import cell_parser, claimed, model_of, spread
+from spoton import Recipe, Task, load_task, tune
 from spoton.evaluation.encoding import encode, needs_end
 from spoton.evaluation.form import chat_of
 from spoton.evaluation.intervals import score_intervals
 from spoton.evaluation.score import label_log_likelihoods
-from spoton.files import atomic_write
 from spoton.models import FrozenModel
 from spoton.tasks.chat import in_chat
 from spoton.tasks.majority import best_constant_score
 from spoton.tasks.metrics import compute
 from spoton.tasks.task_info import Form
+from spoton.tuning.record import write_record
 
-CELLS = Path(__file__).parent.parent / "docs" / "experiments" / "wording"
+CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "wording"
 TASKS = (
     "sst2", "tweet_eval_emotion", "trec", "mpqa", "subj", "ag_news", "rte", "mrpc", "wic", "sick", "mnli", "copa",
     "tweet_eval_irony", "arc_easy",
@@ -46,15 +55,14 @@ QUESTIONS = {
 }
 """For tasks whose natural form ends in a cue that names the answer. The question of sst2 is lm-evaluation-harness's."""
 TUNED = ("sst2", "trec", "mnli")
+TUNED_WORDINGS = ("t5", "natural", "choices line", "chat")
+SEEDS = (0, 1, 2)
 TRAIN = 1000
-INPUT_TOKENS = 96
-RECIPE = {
-    "steps": 60,
-    "batch_size": 8,
-    "evaluate_every": 60,
-    "learning_rate": 0.02,
-    "max_input_tokens": INPUT_TOKENS,
-}
+INPUT_TOKENS = 160
+"""Enough for a chat, whose template adds about 35 tokens."""
+STEPS = 60
+KINDS = ("score", "balanced")
+"""The plain score, and without the preference for a label."""
 
 # Match the choices at the end of a question.
 _YES_OR_NO = re.compile(r" Yes(, Maybe)? or No\?(?=\nAnswer:$)")
@@ -149,110 +157,133 @@ class Wordings:
         return natural
 
 
-def cell(model: FrozenModel, task: Task, *, tuned: bool) -> dict[str, Any]:
+class Cell(NamedTuple):
+    """One task in one wording; the seed of a tuned prompt, or None for the bare model."""
+
+    task: str
+    wording: str
+    seed: int | None
+
+    @property
+    def file(self) -> str:
+        """The name of its result."""
+        tuned = "" if self.seed is None else f".tuned.{self.seed}"
+        return f"{self.task}.{self.wording.replace(' ', '_')}{tuned}.json"
+
+
+def score(model: FrozenModel, task: Task, seed: int | None) -> dict[str, Any]:
     """Scores one task in one wording, with the bare model or with a prompt of a few steps.
 
     A small model prefers some labels whatever it reads, and the wording changes that preference more than anything
     else. So there is also a score without it: `balanced` subtracts from every label its mean log-likelihood over the
     rows, which uses no target (batch calibration, Zhou et al. 2023, arXiv 2309.17249).
     """
-    began = time.monotonic()
+    began = time.process_time()
     examples, labels = task.validation, list(task.labels or ())
-    prompt = torch.zeros(0, model.dim)
-    if tuned:
-        # The last step counts: the few validation rows choose nothing.
-        prompt = tune(model, replace(task, validation=examples[:16]), Recipe(**RECIPE)).prompt.value
+    prompt, recipe = torch.zeros(0, model.dim), None
+    if seed is not None:
+        recipe = Recipe.preset(
+            "decoder", steps=STEPS, evaluate_every=STEPS, max_input_tokens=INPUT_TOKENS, seed=seed
+        )
+        # The last step counts: the few validation rows choose nothing but the average or the last prompt.
+        prompt = tune(model, replace(task, validation=examples[:16]), recipe).prompt.value
     encoded = encode(
         model, examples, end=needs_end(model, labels), prompt_length=len(prompt), max_input_tokens=INPUT_TOKENS,
         labels=labels,
     )  # fmt: skip
     logs = label_log_likelihoods(model, prompt.to(model.device), encoded, labels)
     targets = [row.target for row in examples]
-
-    def score(said: list[str]) -> float:
-        return compute(task.metrics, said, targets, task.labels, examples=examples)[task.metric]
-
-    plain, balanced = (
-        [labels[place] for place in found.argmax(1).tolist()] for found in (logs, logs - logs.mean(0))
-    )
+    said = {
+        way: [labels[place] for place in found.argmax(1).tolist()]
+        for way, found in zip(KINDS, (logs, logs - logs.mean(0)), strict=True)
+    }
     return {
         "task": task.name, "family": task.family, "form": task.form, "labels": labels, "metric": task.metric,
-        "score": score(plain), "balanced": score(balanced),
-        "intervals": [
-            score_intervals(task.metrics, said, examples, task.labels)[task.metric].to_json()
-            for said in (plain, balanced)
-        ],
+        **{
+            way: compute(task.metrics, answers, targets, task.labels, examples=examples)[task.metric]
+            for way, answers in said.items()
+        },
+        "intervals": {
+            way: score_intervals(task.metrics, answers, examples, task.labels)[task.metric].to_json()
+            for way, answers in said.items()
+        },
         "one_label": best_constant_score(task, examples), "rows": len(examples),
-        "example": examples[0].input, "recipe": RECIPE if tuned else None, "truncated": encoded.truncated,
-        "seconds": time.monotonic() - began,
+        "example": examples[0].input, "recipe": None if recipe is None else recipe.model_dump(mode="json"),
+        "truncated": encoded.truncated, "dtype": str(model.dtype).removeprefix("torch."),
+        "cpu_seconds": time.process_time() - began,
     }  # fmt: skip
 
 
+def cells(tasks: Sequence[str]) -> Iterator[Cell]:
+    """Yields the cells of some tasks: the forms of all before the other wordings, and these before tuned prompts."""
+    for part in (WORDINGS[:3], WORDINGS[3:]):
+        for task in tasks:
+            yield from (Cell(task, wording, None) for wording in part)
+    for seed in SEEDS:
+        for task in filter(TUNED.__contains__, tasks):
+            yield from (Cell(task, wording, seed) for wording in TUNED_WORDINGS)
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Computes the missing cells. A wording that changes nothing in a task has no cell for it."""
-    model = load_model()
+    """Runs the cells that have no result. A wording that changes nothing in a task has no cell for it."""
+    model = model_of(arguments)
     wordings = Wordings(model, arguments.data_dir, arguments.rows)
-    names = arguments.tasks.split(",")
-    jobs = [(name, wording, False) for part in (WORDINGS[:3], WORDINGS) for name in names for wording in part]
-    jobs += [(name, wording, True) for name in TUNED for wording in ("t5", "natural", "chat")]
-    for name, wording, tuned in jobs:
-        path = CELLS / f"{name}.{wording.replace(' ', '_')}{'.tuned' if tuned else ''}.json"
-        if path.exists():
+    CELLS.mkdir(parents=True, exist_ok=True)
+    for cell in cells(arguments.tasks):
+        path = CELLS / cell.file
+        with claimed(path) as mine:
+            if not mine:
+                continue
+            task = wordings.get(cell.task, cell.wording)
+            if (
+                cell.wording != "natural"
+                and task.validation == wordings.in_form(cell.task, "natural").validation
+            ):
+                continue
+            found = score(model, task, cell.seed) | {"wording": cell.wording, "seed": cell.seed}
+            write_record(path, found)
+        print(path.name, f"{found['score']:.1f} / {found['balanced']:.1f}", file=sys.stderr, flush=True)
+
+
+def table(folder: Path, *, tuned: bool) -> str:
+    """Returns the scores of the cells as a Markdown table, plain and balanced: mean and deviation over seeds.
+
+    Args:
+        folder: The folder of the cells.
+        tuned: Whether the cells with a tuned prompt are meant, or those of the bare model.
+    """
+    found = defaultdict[tuple[str, str], list[dict[str, Any]]](list)
+    for path in sorted(folder.glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if (record["seed"] is not None) == tuned:
+            found[record["task"], record["wording"]].append(record)
+    ways = TUNED_WORDINGS if tuned else WORDINGS
+    lines = [
+        f"| task | metric | one label | {' | '.join(ways)} |", "|---|---|" + "--:|" * (len(ways) + 1),
+    ]  # fmt: skip
+    for name in TASKS:
+        some = next((one for way in ways for one in found[name, way]), None)
+        if some is None:
             continue
-        task = wordings.get(name, wording)
-        if wording != "natural" and task.validation == wordings.in_form(name, "natural").validation:
-            continue
-        found = cell(model, task, tuned=tuned)
-        atomic_write(
-            path, (json.dumps(found | {"wording": wording}, indent=1, ensure_ascii=False) + "\n").encode()
+        scores = (
+            " / ".join(filter(None, (spread([one[kind] for one in found[name, way]]) for kind in KINDS)))
+            for way in ways
         )
-        print(
-            f"{name}, {wording}{', tuned' if tuned else ''}: {found['score']:.1f}, balanced {found['balanced']:.1f}",
-            flush=True,
-        )
+        lines.append(f"| {name} | {some['metric']} | {some['one_label']:.1f} | {' | '.join(scores)} |")
+    return "\n".join(lines)
 
 
-def table() -> str:
-    """Returns Markdown tables of the cells: without a prompt, and with one."""
-    cells = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(CELLS.glob("*.json"))}
-    parts = []
-    for suffix in ("", ".tuned"):
-        there = {
-            (found["task"], found["wording"]): found
-            for stem, found in cells.items()
-            if stem.endswith(".tuned") == bool(suffix)
-        }
-        if not there:
-            continue
-        ways = list(dict.fromkeys(way for way in WORDINGS for _, kept in there if kept == way))
-        names = [name for name in TASKS if any(task == name for task, _ in there)]
-        lines = [
-            f"| task | metric | one label | {' | '.join(ways)} |",
-            "|---|---|" + "--:|" * (len(ways) + 1),
-        ]
-        for name in names:
-            row = {way: there.get((name, way)) for way in ways}
-            some = next(found for found in row.values() if found)
-            scores = " | ".join(
-                f"{found['score']:.1f} / {found['balanced']:.1f}" if found else "" for found in row.values()
-            )
-            lines.append(f"| {name} | {some['metric']} | {some['one_label']:.1f} | {scores} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
-
-
-def _scores(found: dict[str, Any] | None) -> str:
-    return f"{found['score']:.1f} / {found['balanced']:.1f}" if found else ""
+def main() -> None:
+    """Runs cells, or prints the tables."""
+    parser = cell_parser(__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--rows", type=int, default=200, help="validation rows of each task")
+    arguments = parser.parse_args()
+    if arguments.table:
+        sys.stdout.write("\n\n".join(table(CELLS, tuned=tuned) for tuned in (False, True)) + "\n")
+    else:
+        run(arguments)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", help="folder with <task>/train.jsonl and validation.jsonl")
-    parser.add_argument("--tasks", default=",".join(TASKS), help="names, separated by commas")
-    parser.add_argument("--rows", type=int, default=200, help="validation rows of each task")
-    parser.add_argument("--table", action="store_true", help="print the tables instead of computing cells")
-    given = parser.parse_args()
-    if given.table:
-        print(table())
-    else:
-        run(given)
+    main()
