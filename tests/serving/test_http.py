@@ -19,7 +19,8 @@ from spoton.prompts import PromptLibrary
 from spoton.serving.jobs import TextJob
 from spoton.serving.limits import Limits
 from spoton.serving.passes import Passes
-from tests.serving.running import LABELS, a_library, serving
+from spoton.serving.service import Service
+from tests.serving.running import LABELS, a_library, running, serving
 from tests.tiny import WIDTH, tiny
 
 TEXT = "The film was lovely.\nVerdict:"
@@ -200,6 +201,22 @@ def test_errors_are_those_of_the_client(client: openai.OpenAI) -> None:
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError, match="vocabulary"):
         client.completions.create(model="short", prompt=[1, 10**6])
+
+
+def test_a_fault_of_the_server_is_answered_as_every_error(
+    model: FrozenModel, library: PromptLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(model, [library])
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(service.roster, "refresh", broken)
+    with running(service) as server:
+        found = httpx.get(f"{server.address}/v1/prompts")
+        assert found.status_code == 500 and found.json()["error"]["code"] == "internal_error"
+        assert "a fault" not in found.text
+        assert httpx.get(f"{server.address}/health").status_code == 200
 
 
 def test_classify_equals_predict(url: str, model: FrozenModel, library: PromptLibrary) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -19,10 +20,12 @@ from torch import Tensor
 
 from spoton.models.token_scores import TokenScores
 from spoton.serving.api_types import CompletionRequest
-from spoton.serving.errors import RequestError, too_late
+from spoton.serving.errors import RequestError, failed, too_late
 from spoton.serving.jobs import Sampling, ServingJob, TextJob
 from spoton.serving.service import Service
 from spoton.serving.token_stream import GrowingText, TokenStream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -321,7 +324,8 @@ def _as_request_error(error: Exception, seconds: float) -> RequestError:
         return error
     if isinstance(error, TimeoutError):
         return too_late(seconds)
-    return RequestError(500, "The server failed on this request; its log says why.", "internal_error")
+    _log.error("A stream failed.", exc_info=error)
+    return failed()
 
 
 def _event(document: dict[str, Any]) -> str:

@@ -59,6 +59,11 @@ def too_late(seconds: float) -> RequestError:
     )
 
 
+def failed() -> RequestError:
+    """Returns the error for a request that met a fault of the server, whose log has it."""
+    return RequestError(500, "The server failed on this request; its log says why.", "internal_error")
+
+
 def draining() -> RequestError:
     """Returns the error for a server that is about to stop."""
     return RequestError(

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from spoton.serving.errors import RequestError, draining
+from spoton.serving.errors import RequestError, draining, failed
 from spoton.serving.limits import Limits
 from spoton.serving.metrics import Metrics
 
@@ -88,10 +88,10 @@ class Guards:
         except RequestError as error:
             await _answer(error, watched)
         except Exception:
-            _log.exception("A request failed.")
             if status:
-                raise  # the answer has begun, so only ending the connection is possible
-            await _answer(RequestError(500, "The server failed on this request.", "internal_error"), watched)
+                raise  # the answer has begun, so only ending the connection is possible; the server logs it
+            _log.exception("A request failed.")
+            await _answer(failed(), watched)
         finally:
             self.in_flight -= 1
             self._metrics.requests.labels(counted, str(status[0] if status else 0)).inc()

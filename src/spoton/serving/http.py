@@ -17,7 +17,7 @@ import spoton
 from spoton.errors import SpotonError
 from spoton.serving import completions
 from spoton.serving.api_types import ClassifyRequest, CompletionRequest
-from spoton.serving.errors import RequestError
+from spoton.serving.errors import RequestError, failed
 from spoton.serving.page import add_pages
 from spoton.serving.service import Service
 
@@ -173,3 +173,7 @@ def _add_errors(app: FastAPI) -> None:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
         message = f"{error.detail}: {request.method} {request.url.path}"
         return respond(RequestError(error.status_code, message, code, headers=dict(error.headers or {})))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return respond(failed())

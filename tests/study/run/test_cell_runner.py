@@ -55,6 +55,15 @@ def test_all_that_is_missing_is_told_at_once(make_study: MakeStudy) -> None:
     assert len(told) == 3 and "songs.csv" in " ".join(told) and "films.csv" in " ".join(told)
 
 
+def test_members_of_a_mixture_are_files_of_the_study_too(make_study: MakeStudy) -> None:
+    folder = make_study()
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    document["sources"]["tasks"] = ["mixture:films.csv, songs.csv"]
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    mixture = CellRunner(folder).task("source", "mixture:films.csv, songs.csv")
+    assert mixture.name == "mixture-films+songs" and len(mixture.train) == 24
+
+
 def test_tasks_can_be_given_instead_of_read(make_study: MakeStudy) -> None:
     folder = make_study(seeds=[0])
     reader = CellRunner(folder)

@@ -340,13 +340,20 @@ class CellRunner:
         for which in ("validation", "test"):
             if options.get(which) is not None:
                 options[which] = Path(self._near(str(options[which])))
-        task = resolve_task(self._near(name), on_message=self._tell, **options)
+        task = resolve_task(self._found(name), on_message=self._tell, **options)
         task = task.limited(group.train_size, group.validation_size, group.test_size)
         if role == "target" and not task.test:
             raise StudyError(
                 f"The target {name} has no test split, but a study reports test scores. Give it one in its options."
             )
         return task
+
+    def _found(self, name: str) -> str:
+        """Returns a task's name with the files and folders that are in the study's folder found there."""
+        if not name.startswith(MIXTURE_PREFIX):
+            return self._near(name)
+        members = name.removeprefix(MIXTURE_PREFIX).split(",")
+        return MIXTURE_PREFIX + ",".join(self._near(member.strip()) for member in members)
 
     def _near(self, path: str) -> str:
         """Returns a path relative to the study's folder if it exists there, else the path unchanged."""
