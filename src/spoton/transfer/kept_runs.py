@@ -25,6 +25,7 @@ from spoton.sealing import sealed_json, unsealed_json
 from spoton.shapes import Float
 from spoton.tasks.task import Task
 from spoton.tuning.halving import Halving
+from spoton.tuning.identity import what_decides
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.kept import require_end, score_test_split, tune_to_end
 from spoton.tuning.parameterization import Collapsible
@@ -180,8 +181,7 @@ class KeptRuns:
     ) -> tuple[str, Job]:
         """Returns a run, and the name that hashes everything that decides it."""
         start = initial if initial is not None else starting_prompt(self.model, self.task, recipe)[0]
-        identity = run_identity(self.model, self.task, recipe, self.mode, start, tuned_as)
-        name = sha256_of_text([identity, *self._judged_by()])[:16]
+        name = run_identity(self.model, self.task, recipe, self.mode, start, tuned_as)
         checkpoint = None if self.folder is None else self.folder / f"{name}.checkpoint"
         return name, Job(
             self.task, recipe, initial, parents, self.mode, checkpoint, resume=True, on_event=self.on_event,
@@ -194,8 +194,7 @@ class KeptRuns:
             None if prompt is None else [prompt.content_hash(), prompt.card.calibration, prompt.card.members]
         )
         which = "zero-shot" if own is None else str(own)
-        held = [self.model.fingerprint, str(self.model.dtype), self.task.data_hash(), self.mode]
-        held += self._judged_by()
+        held = what_decides(self.model, self.task, self.mode)
         name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"
         if path is not None and (kept := _read(path)) is not None:
@@ -208,11 +207,6 @@ class KeptRuns:
         if path is not None:
             atomic_write(path, sealed_json({"score": score}))
         return score
-
-    def _judged_by(self) -> list[str]:
-        """Returns the metric and the labels in their order, which a repeated command may change: kept scores and
-        calibrations are under them."""
-        return [self.task.metric, str(self.task.labels)]
 
     def _kept(self, name: str) -> Run | None:
         record = None if self.folder is None else _read(self.folder / f"{name}.json")

@@ -21,6 +21,7 @@ from spoton.models.frozen import FrozenModel
 from spoton.parsing import parse_json
 from spoton.reading import read_text
 from spoton.tasks.task import Task
+from spoton.tuning.identity import what_decides
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
 from spoton.tuning.recipe import Recipe
@@ -168,15 +169,7 @@ def _planned_steps(
         return steps_for_minutes(model, task, recipe, minutes, mode)
     # A command may be repeated with other minutes, rows or options: their plan is another one. All plans are kept, so
     # that the first command still resumes after that.
-    parts = [
-        model.fingerprint,
-        str(model.dtype),
-        task.data_hash(),
-        recipe.model_dump_json(),
-        str(minutes),
-        str(mode),
-    ]
-    plan = sha256_of_text(parts)[:16]
+    plan = sha256_of_text([*what_decides(model, task, mode), recipe.model_dump_json(), str(minutes)])[:16]
     plans: dict[str, int] = {}
     # A damaged file counts as missing: its steps are measured again, and a checkpoint with other steps is refused.
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):

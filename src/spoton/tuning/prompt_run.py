@@ -23,12 +23,13 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.majority import majority_scores
 from spoton.tasks.task import Task
 from spoton.tuning.checkpoint import PromptCheckpoint
+from spoton.tuning.identity import what_decides
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.parameterization import Collapsible
 from spoton.tuning.prompt_learner import PromptLearner
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.record import versions
-from spoton.tuning.training_run import Stopped, TrainingRun, judged_by
+from spoton.tuning.training_run import Stopped, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,6 @@ def run_identity(
     tuned_as: Collapsible | None = None,
 ) -> str:
     """Returns a hash of everything that decides a run, so that only the same run resumes; `first` is `[P, D]`."""
-    parts = [model.fingerprint, str(model.dtype), task.data_hash(), recipe.model_dump_json(), mode]
     more = [] if tuned_as is None else [tuned_as.identity()]
-    return sha256_of_text([*parts, str(first.tolist()), *more, *judged_by(task)])[:16]
+    parts = [*what_decides(model, task, mode), recipe.model_dump_json(), str(first.tolist()), *more]
+    return sha256_of_text(parts)[:16]

@@ -69,16 +69,6 @@ class Checkpoint(Protocol):
         """Restores learner and optimizer; returns the course."""
 
 
-def judged_by(task: Task) -> list[str]:
-    """Returns what of a task decides a run in addition to its rows: the metric, and labels that no row has.
-
-    Accuracy is left out, and so are the labels of the rows, so that checkpoints of earlier versions stay valid.
-    """
-    there = task.targets()
-    metrics = [] if task.metric == "accuracy" else [f"metric {task.metric}"]
-    return metrics + [f"label {label}" for label in task.labels or () if label not in there]
-
-
 class TrainingRun:
     """A run in progress.
 

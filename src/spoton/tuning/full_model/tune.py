@@ -18,7 +18,8 @@ from spoton.tasks.task import Task
 from spoton.tuning.full_model.checkpoint import ModelCheckpoint
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.full_model.weights import WeightsLearner, copied, is_tuned
-from spoton.tuning.training_run import Stopped, TrainingRun, judged_by
+from spoton.tuning.identity import what_decides
+from spoton.tuning.training_run import Stopped, TrainingRun
 from spoton.tuning.tune import train_together
 
 
@@ -109,5 +110,4 @@ def tune_model(
 
 def model_run_identity(model: FrozenModel, task: Task, recipe: ModelRecipe, mode: Mode) -> str:
     """Returns a hash of everything that decides a run: only the same run resumes or gives a model this fingerprint."""
-    parts = ["model", model.fingerprint, str(model.dtype), task.data_hash(), recipe.model_dump_json(), mode]
-    return sha256_of_text([*parts, *judged_by(task)])[:16]
+    return sha256_of_text(["model", *what_decides(model, task, mode), recipe.model_dump_json()])[:16]
