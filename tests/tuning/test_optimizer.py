@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spoton.tuning import Recipe
-from spoton.tuning.optimizer import Adafactor, make_optimizer, rate_factor
+from spoton.tuning.optimizer import Adafactor, make_optimizer, rate_factor, set_rate
 
 
 def test_adafactor_follows_the_reference_formula() -> None:
@@ -31,6 +31,18 @@ def test_weight_decay_is_not_multiplied_by_the_learning_rate(name: str) -> None:
     prompt.grad = torch.zeros(2, 3)
     make_optimizer(Recipe(optimizer=name, weight_decay=0.25), [prompt], 0.01).step()
     torch.testing.assert_close(prompt.detach(), torch.full((2, 3), 1.5))
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_weight_decay_does_not_follow_the_schedule(name: str) -> None:
+    recipe = Recipe(optimizer=name, weight_decay=0.25, schedule="linear", warmup=2, steps=4)
+    prompt = torch.full((2, 3), 2.0, requires_grad=True)
+    optimizer = make_optimizer(recipe, [prompt], 0.01)
+    for step in range(4):
+        prompt.grad = torch.zeros(2, 3)
+        set_rate(optimizer, recipe, 0.01 * rate_factor(recipe, step))
+        optimizer.step()
+    torch.testing.assert_close(prompt.detach(), torch.full((2, 3), 2.0 * 0.75**4))
 
 
 @pytest.mark.parametrize(

@@ -75,8 +75,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Returns the recipe's optimizer.
 
-    torch's AdamW multiplies weight decay by the learning rate. So weight decay is divided by the rate first: in a
-    recipe it means the same for both optimizers.
+    torch's AdamW multiplies weight decay by the learning rate of the step. So weight decay is divided by that rate
+    first, here and in `set_rate`: in a recipe it means the same for both optimizers.
 
     Args:
         recipe: How to tune.
@@ -108,10 +108,12 @@ def rate_factor(recipe: TuningRecipe, step: int) -> float:
     return left if recipe.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Sets the learning rate of the next step."""
+def set_rate(optimizer: torch.optim.Optimizer, recipe: TuningRecipe, rate: float) -> None:
+    """Sets the learning rate of the next step; weight decay stays that of the recipe."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+        if recipe.optimizer == "adamw":
+            group["weight_decay"] = recipe.weight_decay / rate
 
 
 def restore_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -173,7 +173,8 @@ class TrainingRun:
         tensors = [tensor for tensor in self.learner.parameters if tensor.grad is not None]
         if self.recipe.clip:
             torch.nn.utils.clip_grads_with_norm_(tensors, self.recipe.clip, norm)
-        set_rate(self._optimizer, self.learner.rate * rate_factor(self.recipe, self.course.step))
+        rate = self.learner.rate * rate_factor(self.recipe, self.course.step)
+        set_rate(self._optimizer, self.recipe, rate)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all()
