@@ -107,7 +107,7 @@ def draw_arms(
 
     Args:
         scratch: One history per seed, for prompt tuning from scratch.
-        transfer: One history per seed, for the best candidate.
+        transfer: One history per seed, for the best candidate, by the steps of the whole arm.
         probes: Steps that ranking the sources cost, one per seed.
         metric: Name of the main metric.
         task: Name of the task.

@@ -15,6 +15,7 @@ from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt, resize_prompt
 from spoton.transfer import METHODS, adapt
 from spoton.transfer.ranking.trial import TEXT
+from spoton.transfer.speed import speed
 from spoton.transfer.untuned import adapt_untuned
 from spoton.tuning import Recipe, tune
 from tests.tiny import WIDTH, draw, tiny, toy_task
@@ -73,6 +74,7 @@ def test_every_method_keeps_its_budget_and_names_its_parents(
     assert steps["probe"] == 2 and steps["transfer"] <= steps["prompt_tuning"] == 24
     assert steps["transfer"] > 16
     run = adapted.runs[0].transfer
+    assert adapted.runs[0].curve[-1]["step"] == steps["transfer"] - steps["probe"]
     assert run.prompt.length == 4 and run.prompt.value.shape == (4, WIDTH)
     parents = {parent.name for parent in run.prompt.card.parents}
     retrieved = [one["name"] for one in adapted.document["retrieved"]]
@@ -102,6 +104,23 @@ def test_an_interrupted_method_goes_on_and_ends_the_same(
     assert torch.equal(again.prompt.value, whole.prompt.value)
     assert plain(again.document) == plain(whole.document)
     assert not out.with_suffix(".work").exists()
+
+
+@pytest.mark.parametrize(("method", "own", "whole"), [("best-of-top-k", 2, 4), ("mixture", 2, 13)])
+def test_the_speed_counts_the_steps_of_all_that_is_tuned(
+    model: FrozenModel, library: PromptLibrary, method: Any, own: int, whole: int
+) -> None:
+    adapted = adapt(
+        model, toy_task(), [library], RECIPE, method=method, rank="displacement", k=2, rows_of=other_rows
+    )
+    run = adapted.runs[0]
+    assert [
+        after["step"]
+        for before, after in zip(run.transfer.history, run.curve, strict=True)
+        if before["step"] == own
+    ] == [whole, whole]
+    found = speed([run.scratch.history], [run.curve], [2])
+    assert found is not None and adapted.document["speed"] == found.to_json() | {"sentence": found.sentence()}
 
 
 def test_a_trial_is_paid_from_the_budget(model: FrozenModel, library: PromptLibrary) -> None:

@@ -54,6 +54,7 @@ def test_who_ended_by_itself_is_compared_by_what_it_has() -> None:
 def test_the_share_of_steps_that_are_taken() -> None:
     assert HALVING.share(8, 16) == (8 * 4 + 4 * 4 + 2 * 8) / (8 * 16)
     assert HALVING.share(1, 16) == 1.0
+    assert [HALVING.taken(8, steps) for steps in (0, 3, 6, 16)] == [0, 24, 8 * 4 + 4 * 2, 64]
 
 
 def test_equal_scores_are_decided_by_the_loss_and_then_by_the_order() -> None:

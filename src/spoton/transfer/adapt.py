@@ -214,7 +214,7 @@ def tidy(arms: KeptRuns, out: Path) -> None:
 def _curves(runs: Sequence[SeedRuns], task: Task, bare: dict[str, float | None], out: Path) -> Path:
     path = out.with_suffix(".png")
     draw_arms(
-        [run.scratch.history for run in runs], [run.transfer.history for run in runs],
+        [run.scratch.history for run in runs], [run.curve for run in runs],
         probes=[run.ranking.cost.steps for run in runs], metric=task.metric, task=task.name,
         zero_shot=bare["validation"], path=path,
     )  # fmt: skip

@@ -6,7 +6,7 @@ document are in `adapt.py`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -83,6 +83,8 @@ class SeedRuns:
         candidates: How many candidates were tuned.
         taken: Steps of the transfer arm, including those that its ranking costs.
         ranking: The sources, best first.
+        curve: The history of `transfer` with steps of the whole arm: those of a mixture and of the other candidates
+            count, those of the ranking do not.
     """
 
     seed: int
@@ -91,6 +93,7 @@ class SeedRuns:
     candidates: int
     taken: int
     ranking: Ranking
+    curve: list[dict[str, float]]
 
     def arm(self, name: str) -> Run:
         """Returns the run of an arm: `transfer` or `prompt_tuning`."""
@@ -138,7 +141,8 @@ def transferred(
         best = runs.tuned(
             f"{words} {start.name}", recipe.changed(steps=left - half), start.value, start.parents
         )
-        return SeedRuns(recipe.seed, scratch, best, 1, recipe.steps, ranking)
+        curve = _counted(best, lambda step: half + step)
+        return SeedRuns(recipe.seed, scratch, best, 1, recipe.steps, ranking, curve)
     # If a trial leaves only the target's own text, there is nothing to combine.
     method = how.method if has_source else "best-of-top-k"
     candidates = starts(
@@ -153,7 +157,8 @@ def transferred(
             halving,
         )
         taken = spent + steps_of(halving, len(candidates), longest.steps)
-        return SeedRuns(recipe.seed, scratch, best, len(candidates), taken, ranking)
+        curve = _counted(best, lambda step: steps_of(halving, len(candidates), step))
+        return SeedRuns(recipe.seed, scratch, best, len(candidates), taken, ranking, curve)
     each = left // len(candidates)
     if each < 1:
         raise RecipeError(
@@ -164,7 +169,13 @@ def transferred(
         for one in candidates
     ]
     best = max(tuned, key=lambda run: run.rank)
-    return SeedRuns(recipe.seed, scratch, best, len(tuned), spent + len(tuned) * each, ranking)
+    curve = _counted(best, lambda step: len(tuned) * step)
+    return SeedRuns(recipe.seed, scratch, best, len(tuned), spent + len(tuned) * each, ranking, curve)
+
+
+def _counted(run: Run, taken: Callable[[int], int]) -> list[dict[str, float]]:
+    """Returns the history of a run with the steps that its arm has taken by each of its own."""
+    return [entry | {"step": float(taken(int(entry["step"])))} for entry in run.history]
 
 
 def ranked(

@@ -49,7 +49,7 @@ def comparison_document(
     """
     task, ranking = arms.task, runs[index].ranking
     saved = speed(
-        [run.scratch.history for run in runs], [run.transfer.history for run in runs],
+        [run.scratch.history for run in runs], [run.curve for run in runs],
         [run.ranking.cost.steps for run in runs],
     )  # fmt: skip
     messages = [run.message for pair in runs for run in (pair.scratch, pair.transfer) if run.message]

@@ -43,8 +43,8 @@ class Speed:
 
     Attributes:
         scratch_steps: Steps of tuning from scratch at its first best evaluation, mean over seeds.
-        transfer_steps: Steps, including those of the probe, at which transfer reaches that score; mean over the seeds
-            that reach it. None if no seed does.
+        transfer_steps: Steps of all candidates, including those of the probe, at which transfer reaches that score;
+            mean over the seeds that reach it. None if no seed does.
         reached: Number of seeds that reach it.
         area: Mean height of the transfer curve above the scratch curve over their common steps, in points of the
             metric.
@@ -79,7 +79,7 @@ def speed(scratch: Sequence[History], transfer: Sequence[History], probes: Seque
 
     Args:
         scratch: One history per seed, from prompt tuning from scratch.
-        transfer: One history per seed, in the same order.
+        transfer: One history per seed, in the same order; with several candidates, by the steps of all of them.
         probes: Steps that transfer took in each seed before its history begins. The cost of a trial differs by seed.
 
     Returns:

@@ -60,10 +60,13 @@ class Halving(BaseModel):
 
     def share(self, prompts: int, steps: int) -> float:
         """Returns the share of steps that are taken, relative to the same prompts without halving."""
-        edges = [0, *self.rungs, steps]
+        return self.taken(prompts, steps) / (prompts * steps)
+
+    def taken(self, prompts: int, steps: int) -> int:
+        """Returns the steps that all prompts together have taken once those that continue have taken `steps`."""
+        edges = [0, *(min(rung, steps) for rung in self.rungs), steps]
         inside = [prompts, *(self.left(prompts, rung) for rung in range(len(self.rungs)))]
-        taken = sum(n * (end - start) for n, start, end in zip(inside, edges, edges[1:], strict=False))
-        return taken / (prompts * steps)
+        return sum(n * (end - start) for n, start, end in zip(inside, edges, edges[1:], strict=False))
 
     def decide(
         self, histories: Sequence[Sequence[Look]], over: Sequence[bool] | None = None

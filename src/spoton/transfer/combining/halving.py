@@ -38,4 +38,4 @@ def halving_within(budget: int, prompts: int, recipe: Recipe) -> tuple[Recipe, H
 
 def steps_of(halving: Halving, prompts: int, steps: int) -> int:
     """Returns the steps of all prompts together."""
-    return round(halving.share(prompts, steps) * prompts * steps)
+    return halving.taken(prompts, steps)
