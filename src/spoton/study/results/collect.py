@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -137,9 +138,9 @@ def _left_out(
 def _learned(by_kind: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, bool]:
     """Returns whether each source's prompt beats the most frequent answer on its own task.
 
-    It does if, over all its seeds, the lower end of the 95 % interval of its accuracy is higher. Where the most
-    frequent answer is not known, only a source that is not better than guessing among its labels is judged: it has not
-    learned. Sources with metrics other than accuracy are left out.
+    It does if the lower end of the 95 % interval of its accuracy, the mean over its seeds, is higher. All seeds score
+    the same rows, so the rows count once. Where the most frequent answer is not known, only a source that is not better
+    than guessing among its labels is judged: it has not learned. Sources with metrics other than accuracy are left out.
     """
     majority = {cell["task"]: cell["majority"] for cell in by_kind.get("zero-shot", ())}
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -151,8 +152,8 @@ def _learned(by_kind: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, bool]
         split = "test" if all("test" in cell["scores"] for cell in cells) else "validation"
         if any(split not in cell["scores"] or not cell["splits"].get(split) for cell in cells):
             continue  # a library's prompt whose card does not say
-        rows = sum(cell["splits"][split] for cell in cells)
-        right = sum(cell["scores"][split] * cell["splits"][split] / 100 for cell in cells)
+        rows = cells[0]["splits"][split]
+        right = rows * statistics.mean(cell["scores"][split] for cell in cells) / 100
         floor = cells[0].get("majority", majority.get(task, {})).get(split)
         ahead = wilson(right, rows).low > (100 / cells[0]["labels"] if floor is None else floor)
         if floor is not None or not ahead:
