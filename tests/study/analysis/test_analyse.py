@@ -7,12 +7,14 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from spoton.errors import DataError
 from spoton.study.analysis.advice import caveats
 from spoton.study.analysis.analyse import analyse, method_of
 from spoton.study.analysis.analysis_json import analysis_json
+from spoton.study.analysis.gain import adjusted
 from spoton.study.analysis.verdicts import verdicts
 from spoton.study.results.study_results import Score, StudyResults
 from tests.study.made import made, without
@@ -222,3 +224,17 @@ def test_pairs_of_single_runs_count_for_no_verdict() -> None:
     told = verdicts(analyse(results))[0]
     assert told.answer == "too little to say" and "1 pair (at least 12)" in told.sentence
     assert verdicts(analyse(whole))[0].answer != "too little to say"
+
+
+def test_pairs_of_two_seeds_do_not_enter_the_correction_of_the_others() -> None:
+    whole = made(targets=("cb", "rte"))
+    scratch = {one.seed: one.score for one in whole.test if one.target == "rte" and one.source is None}
+    # On rte there are two seeds, which gain nearly the same: p is tiny, and no test.
+    few = [Score("rte", None, seed, scratch[seed]) for seed in (0, 1)]
+    few += [Score("rte", one, n, scratch[n] + 20 + 1e-4 * n) for one in whole.sources for n in (0, 1)]
+    found = analyse(replace(whole, test=(*without(whole.test, target="rte"), *few)))
+    assert [one.is_tested for one in found.changes] == [True, False] * 4
+    p = np.array([one.p_value for one in found.changes])
+    assert p[1::2].max() < 1e-5
+    assert found.p_adjusted[::2] == pytest.approx(adjusted(p[::2]))
+    assert all(map(math.isnan, found.p_adjusted[1::2]))

@@ -57,7 +57,7 @@ class Analysis:
         validation: Validation scores as arrays.
         reported: Scores of the reported split as arrays.
         changes: Every pair that has a score and a run from scratch, on the reported split.
-        p_adjusted: P-value of each change, adjusted for multiple tests.
+        p_adjusted: P-value of each tested change, adjusted for the number of these tests; NaN for the others.
         similarities: Similarity matrix by metric; empty without keys.
         correlations: One for each target, by metric; empty without keys.
         rows: Baseline, oracle and every method, as in Table 3.
@@ -151,7 +151,9 @@ def analyse(results: StudyResults) -> Analysis:
     ranked = [measure for measure in measured if choices.has_keys(measure)]
     return Analysis(
         results, validation, reported, tuple(found),
-        p_adjusted=tuple(adjusted(np.array([one.p_value for one in found])).tolist()),
+        p_adjusted=tuple(
+            adjusted(np.array([one.p_value if one.is_tested else np.nan for one in found])).tolist()
+        ),
         similarities={metric: one.matrix() for metric, one in keys.items()},
         correlations={
             measure: _correlations(keys.get(measure), measured[measure], reported) for measure in ranked
