@@ -8,12 +8,15 @@ import pytest
 import torch
 
 from spoton.errors import Interrupted, LibraryError, RecipeError
-from spoton.events import Progress
+from spoton.evaluation import evaluate
+from spoton.events import Progress, silent
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.transfer import adapt, retrieve, sources_for
+from spoton.transfer.adapt import zero_shot
 from spoton.transfer.combining.methods import starts
 from spoton.transfer.comparison import Scores, verdict
+from spoton.transfer.kept_runs import KeptRuns
 from spoton.tuning import Recipe
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
@@ -123,6 +126,20 @@ def test_an_interrupted_comparison_goes_on_and_ends_the_same(
     assert torch.equal(again.prompt.value, whole.prompt.value)
     assert again.to_json()["seeds"] == whole.to_json()["seeds"]
     assert not out.with_suffix(".work").exists()
+
+
+def test_the_bare_model_scores_labels_as_the_prompts_do() -> None:
+    # The sum favours the short label, so that it and the mean differ.
+    other, task = tiny(seed=1), toy_task(("yes", "no maybe"))
+    found = zero_shot(KeptRuns(other, task, "rank", None, silent), RECIPE.changed(label_score="mean"))
+    by = {
+        how: {
+            split: evaluate(other, None, getattr(task, split), task, label_score=how).score
+            for split in ("validation", "test")
+        }
+        for how in ("sum", "mean")
+    }
+    assert found == by["mean"] != by["sum"]
 
 
 def test_a_budget_that_is_too_small(model: FrozenModel, library: PromptLibrary) -> None:

@@ -196,12 +196,15 @@ def neighbour(task: Task) -> Classical | None:
 
 
 def zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
-    """Returns the scores of the bare model."""
+    """Returns the scores of the bare model; labels are scored as those of the prompts."""
     found = evaluate(
         arms.model, None, arms.task.validation, arms.task, arms.mode,
-        max_input_tokens=recipe.max_input_tokens, on_event=arms.on_event, phase="zero-shot: validation",
+        max_input_tokens=recipe.max_input_tokens, label_score=recipe.label_score, on_event=arms.on_event,
+        phase="zero-shot: validation",
     )  # fmt: skip
-    test = arms.test("zero-shot: test", None, recipe.max_input_tokens) if arms.task.test else None
+    test = None
+    if arms.task.test:
+        test = arms.test("zero-shot: test", None, recipe.max_input_tokens, recipe.label_score)
     return {"validation": found.score, "test": test}
 
 

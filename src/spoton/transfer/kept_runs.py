@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from spoton.errors import PromptError
-from spoton.evaluation.score import Mode
+from spoton.evaluation.score import LabelScore, Mode
 from spoton.events import OnEvent
 from spoton.files import atomic_write, sha256_of_text
 from spoton.models.frozen import FrozenModel
@@ -188,20 +188,33 @@ class KeptRuns:
             phase=phase, tuned_as=tuned_as,
         )  # fmt: skip
 
-    def test(self, phase: str, prompt: SoftPrompt | None, max_input_tokens: int) -> float:
-        """Returns the main metric on the test split; reads it if this prompt was tested before."""
+    def test(
+        self,
+        phase: str,
+        prompt: SoftPrompt | None,
+        max_input_tokens: int,
+        label_score: LabelScore | None = None,
+    ) -> float:
+        """Returns the main metric on the test split; reads it if this prompt was tested before.
+
+        Args:
+            phase: Name of the evaluation in progress events.
+            prompt: The prompt; None: the bare model.
+            max_input_tokens: Longer inputs lose their middle.
+            label_score: How the tokens of a label make its score. None: as the prompt was tuned.
+        """
         own = (
             None if prompt is None else [prompt.content_hash(), prompt.card.calibration, prompt.card.members]
         )
         which = "zero-shot" if own is None else str(own)
-        held = what_decides(self.model, self.task, self.mode)
+        held = [*what_decides(self.model, self.task, self.mode), *([label_score] if label_score else [])]
         name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"
         if path is not None and (kept := _read(path)) is not None:
             return float(kept["score"])
         scores = score_test_split(
             self.model, prompt, self.task, self.mode,
-            max_input_tokens=max_input_tokens, on_event=self.on_event, phase=phase,
+            max_input_tokens=max_input_tokens, label_score=label_score, on_event=self.on_event, phase=phase,
         )  # fmt: skip
         score = scores[self.task.metric]
         if path is not None:

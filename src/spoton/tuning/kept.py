@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from spoton.errors import Interrupted
-from spoton.evaluation.score import Mode, evaluate
+from spoton.evaluation.score import LabelScore, Mode, evaluate
 from spoton.events import OnEvent
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
@@ -53,13 +53,25 @@ def score_test_split(
     mode: Mode,
     *,
     max_input_tokens: int,
+    label_score: LabelScore | None = None,
     on_event: OnEvent,
     phase: str,
 ) -> dict[str, float]:
-    """Returns every metric on the test split, which decides nothing; None scores the bare (or tuned) model."""
+    """Returns every metric on the test split, which decides nothing.
+
+    Args:
+        model: The frozen model.
+        prompt: The prompt to score; None: the bare (or tuned) model.
+        task: Its test split is scored.
+        mode: How to score.
+        max_input_tokens: Longer inputs lose their middle.
+        label_score: How the tokens of a label make its score. None: as the prompt was tuned.
+        on_event: Called with progress events.
+        phase: Name of this evaluation in progress events.
+    """
     found = evaluate(
         model, prompt, task.test, task, mode,
-        max_input_tokens=max_input_tokens, on_event=on_event, phase=phase,
+        max_input_tokens=max_input_tokens, label_score=label_score, on_event=on_event, phase=phase,
     )  # fmt: skip
     return found.scores
 

@@ -41,6 +41,13 @@ RETRIEVING: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_a_bare_model_that_scores_labels_otherwise_has_another_name() -> None:
+    usual, other = (
+        ZeroShot(**COMMON | {"recipe": COMMON["recipe"].changed(label_score=how)}) for how in ("sum", "mean")
+    )
+    assert usual.name == ZeroShot(**COMMON).name != other.name
+
+
 def test_a_study_that_ran_is_found_again() -> None:
     """Every cell has the name that it had when it ran, so the study resumes."""
     ran = json.loads((FIRST / "cells.json").read_text())

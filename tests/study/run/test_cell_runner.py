@@ -13,8 +13,9 @@ from spoton.errors import Interrupted, SpotonError, StudyError
 from spoton.evaluation.baseline import classical
 from spoton.events import Progress, silent
 from spoton.study.analysis.analyse import analyse
-from spoton.study.plan.cells import Combination, ZeroShot
+from spoton.study.plan.cells import Combination, ModelTuning, ZeroShot
 from spoton.study.results.collect import collect
+from spoton.study.run import cell_runner
 from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import InProcess
 from spoton.study.run.scheduler import read_plan, run_cells, status_of
@@ -143,6 +144,26 @@ def test_what_needs_no_prompt_is_scored_with_the_bare_model(make_study: MakeStud
     assert result["majority"] == majority_scores(task)
     assert result["classical"] == {split: classical(task).score(split) for split in ("validation", "test")}
     assert result["classical"]["test"] > result["majority"]["test"]  # words decide these labels
+
+
+def test_labels_are_scored_alike_with_and_without_a_prompt(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_study(seeds=[0], model_tuning={"recipe": {"label_score": "mean"}})
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    document["targets"]["recipe"]["label_score"] = "mean"
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    runner, asked = CellRunner(folder), []
+    for name in ("evaluate", "score_test_split"):
+        real = getattr(cell_runner, name)
+
+        def watched(*given: Any, real: Any = real, **options: Any) -> Any:
+            asked.append(options["label_score"])
+            return real(*given, **options)
+
+        monkeypatch.setattr(cell_runner, name, watched)
+    runner.carry_out([cell for cell in runner.cells() if isinstance(cell, ZeroShot | ModelTuning)])
+    assert asked == ["mean"] * 3
 
 
 DAMAGES = {

@@ -64,6 +64,15 @@ def test_the_folder_is_a_model_with_the_recorded_score(family: str, tmp_path: Pa
     assert record["tuned_bytes"] == 4 * record["tuned_parameters"]
 
 
+def test_both_splits_are_scored_as_the_recipe_says(tmp_path: Path) -> None:
+    # The sum favours the short label, so that it and the mean differ.
+    task, recipe = toy_task(("yes", "no maybe")), RECIPE.changed(label_score="mean", learning_rate=1e-6)
+    record = tune_model_to_folder(tiny(seed=1), task, recipe, tmp_path / "out")
+    loaded = load_model(str(tmp_path / "out"), dtype="float32")
+    by = {how: evaluate(loaded, None, task.test, task, label_score=how).scores for how in ("sum", "mean")}
+    assert record["scores"]["test"] == by["mean"] != by["sum"]
+
+
 def test_the_test_split_is_seen_once_and_last(tmp_path: Path) -> None:
     seen: list[Progress] = []
     tune_model_to_folder(tiny(), toy_task(), RECIPE, tmp_path / "out", on_event=seen.append)

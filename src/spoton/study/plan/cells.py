@@ -28,7 +28,7 @@ from spoton.tuning.recipe import Recipe
 class ZeroShot(CellBase):
     """Scores of a target without a prompt: the bare model, the most frequent answer, TF-IDF with logistic regression.
 
-    Only the input length of the recipe matters.
+    Only the input length of the recipe and how it scores labels matter.
     """
 
     kind = "zero-shot"
@@ -43,7 +43,9 @@ class ZeroShot(CellBase):
         return Work((), 1, 1, 0, self.recipe.max_input_tokens)
 
     def _recipe_text(self) -> str:
-        return str(self.recipe.max_input_tokens)
+        # The usual score is not part of the name, so that older cells keep theirs.
+        how = "" if self.recipe.label_score == "sum" else f" {self.recipe.label_score}"
+        return f"{self.recipe.max_input_tokens}{how}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -256,7 +256,7 @@ class CellRunner:
         require_end(tuned, cell.words)
         test = score_test_split(
             tuned.model, None, task, cell.mode, max_input_tokens=cell.model_recipe.max_input_tokens,
-            on_event=on_event, phase=f"{cell.words}, test",
+            label_score=cell.model_recipe.label_score, on_event=on_event, phase=f"{cell.words}, test",
         )  # fmt: skip
         more = {
             "best_step": tuned.best_step, "tuned_parameters": tuned.parameters, "tuned_bytes": 4 * tuned.parameters,
@@ -271,7 +271,7 @@ class CellRunner:
         for split, examples in (("validation", task.validation), ("test", task.test)):
             evaluation = evaluate(
                 self.model, None, examples, task, cell.mode, max_input_tokens=cell.recipe.max_input_tokens,
-                on_event=on_event, phase=f"{cell.words}, {split}",
+                label_score=cell.recipe.label_score, on_event=on_event, phase=f"{cell.words}, {split}",
             )  # fmt: skip
             scores[split] = evaluation.scores
         more: dict[str, Any] = {"majority": majority_scores(task)}

@@ -96,7 +96,8 @@ def _tuned_to_folder(
         if task.test:
             found = evaluate(
                 tuned.model, None, task.test, task, mode,
-                max_input_tokens=recipe.max_input_tokens, on_event=on_event, phase="test",
+                max_input_tokens=recipe.max_input_tokens, label_score=recipe.label_score, on_event=on_event,
+                phase="test",
             )  # fmt: skip
             scores["test"] = found.scores
     except KeyboardInterrupt as stop:
