@@ -54,6 +54,17 @@ def test_a_prompt_without_a_start_falls_back_to_its_key_and_says_so(library: Pro
     assert "1 of the sources do not know their start" in note
 
 
+def test_a_plain_key_is_not_ahead_of_a_displacement(library: PromptLibrary) -> None:
+    """The cosine of keys, 1.0, is of another scale than that of displacements, 0.0."""
+    library.remove("other-start")
+    library.add(prompt("imported", [10.0, 2.0], None))
+    sources = sources_for([library], "f00d")
+    found = retrieve(KEY, sources, k=2, start=START)
+    assert [(one.name, one.by) for one in found] == [("same-start", "displacement"), ("imported", "key")]
+    assert [one.similarity for one in found] == pytest.approx([0.0, 1.0])
+    assert [one.name for one in retrieve(KEY, sources, k=1, start=START)] == ["same-start"]
+
+
 def test_a_library_behind_a_url_keeps_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     remote = PromptLibrary("memory://displacement")

@@ -44,11 +44,13 @@ def retrieve(
         k: Largest number of sources to return.
         metric: The similarity.
         start: `[P, D]` start of the target's key; displacements are then compared instead of keys. Sources without a
-            known start are compared by key, and the ranking's notes say so.
+            known start are compared by key and come after all others, since keys are more alike than displacements
+            whatever was learned; the ranking's notes say so.
 
     Raises:
         LibraryError: There is no source.
     """
+    wanted = "key" if start is None else "displacement"
     by_index = metric == "average_tokens"
     bounds = _cosines(key, sources, start) if by_index else [math.inf] * len(sources)
     damaged: dict[str, str] = {}
@@ -56,7 +58,8 @@ def retrieve(
     plain = 0
     for place in sorted(range(len(sources)), key=lambda place: -bounds[place]):
         library, entry = sources[place]
-        if len(best) >= k and bounds[place] < best[-1].similarity - _ROUNDING:
+        last = best[-1] if len(best) >= k else None
+        if last and last.by == wanted and bounds[place] < last.similarity - _ROUNDING:
             break
         try:
             prompt = library.get(entry.name)
@@ -68,10 +71,10 @@ def retrieve(
         if math.isfinite(bounds[place]) and abs(found.similarity - bounds[place]) > _ROUNDING:
             library.index.clear()  # the index contradicts the prompt, so it is damaged
             return retrieve(key, reread(sources), k, metric, start=start)
-        best = sorted([*best, found], key=lambda one: (-one.similarity, one.name))[:k]
+        best = sorted([*best, found], key=lambda one: (one.by != wanted, -one.similarity, one.name))[:k]
     if not best:
         raise no_source(Counter(damaged=len(sources)))
-    notes = [f"{plain} of the sources do not know their start, and are ranked by their plain keys."]
+    notes = [f"{plain} of the sources do not know their start; they come last, ranked by their plain keys."]
     return Ranking(best, damaged, notes=notes if plain else ())
 
 
