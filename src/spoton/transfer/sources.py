@@ -31,7 +31,7 @@ class Retrieved:
             of the labels' entropy (for open targets, of the loss) that the prompt explains. Methods that weight
             sources use it.
         prompt: The prompt itself.
-        loss: In a trial: loss on the target's rows in nats per example; else None.
+        loss: In a trial: loss on the target's rows in nats per example, per token if targets are open; else None.
         by: What was compared.
         is_source: False for the target's own text, which a trial compares sources with.
     """

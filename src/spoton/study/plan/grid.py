@@ -208,7 +208,7 @@ class _Grid:
                     )  # fmt: skip
                 elif (
                     k > 1 or method == "task-vectors"
-                ):  # with one prompt, the other methods equal a transfer from it
+                ):  # with one prompt, the other methods start where a transfer from it does: nothing is combined
                     kind = next(kind for kind in COMBINATIONS if kind.kind == method)
                     yield kind(**common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity)
 
