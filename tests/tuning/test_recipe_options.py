@@ -114,6 +114,20 @@ def test_a_calibration_is_kept_where_it_lowers_the_validation_loss(when: str) ->
     assert plain.prompt.card.calibration is None
 
 
+def test_the_candidate_that_was_selected_is_the_one_that_is_kept() -> None:
+    """With and without its calibration: one that lowers the loss may lower the score by which it was chosen."""
+    recipe = RECIPE.changed(evaluate_every=2, calibrate="every", select="score")
+    chosen = set()
+    for seed in (7, 9, 10):
+        tuned = tune(tiny("llama", seed % 3), toy_task(), recipe.changed(seed=seed))
+        best = next(
+            e for e in tuned.history if e["step"] == tuned.prompt.card.best_step and "validation" in e
+        )
+        assert tuned.validation == best["validation"]
+        chosen.add(tuned.prompt.card.calibration is not None)
+    assert chosen == {True, False}
+
+
 def test_rates_left_open_are_tried_together_and_one_goes_on(tmp_path: Path) -> None:
     model, task = tiny("llama"), toy_task()
     recipe = RECIPE.changed(learning_rate="auto")

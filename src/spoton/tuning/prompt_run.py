@@ -149,7 +149,11 @@ class PromptRun:
         )  # fmt: skip
 
     def _scores(self) -> tuple[Calibration | None, dict[str, dict[str, float]]]:
-        """Returns the calibration, if it lowers the validation loss, and the validation scores with and without it."""
+        """Returns the calibration, if it is kept, and the validation scores with and without it.
+
+        If calibrated candidates were compared at every evaluation, the best candidate decides; else it has to lower the
+        validation loss.
+        """
         run, course, task = self.run, self.run.course, self.job.task
         metric = task.metric
         if not course.has_evaluated:
@@ -162,7 +166,9 @@ class PromptRun:
         fitted = run.fit_calibration(self.learner.best)
         assert raw.label_scores is not None and raw.loss is not None
         found = ranked(task, task.validation, raw.label_scores, fitted)
-        if found.loss is None or found.loss >= raw.loss:
+        assert found.loss is not None
+        every = self.job.recipe.calibrate == "every"
+        if not (course.best_candidate.endswith("_calibrated") if every else found.loss < raw.loss):
             return None, {"validation": {metric: raw.score}}
         return fitted, {
             "validation": {metric: found.score},
