@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from spoton.errors import RecipeError
+from spoton.evaluation import evaluate
 from spoton.events import Progress
 from spoton.tuning import Halving, Job, Recipe, Tuned, tune, tune_together
 from tests.tiny import tiny, toy_task
@@ -94,6 +95,20 @@ def test_dropped_prompts_keep_their_best_and_the_others_go_as_alone() -> None:
         assert ("Dropped" in tuned.message) == (tuned.steps < 12)
         assert tuned.dropped == (tuned.steps if tuned.steps < 12 else None)
         assert tuned.prompt.card.best_step is not None and tuned.prompt.card.best_step <= tuned.steps
+
+
+def test_a_dropped_prompt_has_the_score_on_its_card() -> None:
+    model, task = tiny("llama"), toy_task()
+    recipe = RECIPE.changed(calibrate="every", select="loss")
+    found = tune_together(
+        model,
+        [Job(task, recipe.changed(seed=seed)) for seed in range(4)],
+        halving=Halving(rungs=[4], keep=0.25),
+    )
+    for tuned in found:
+        assert isinstance(tuned, Tuned)
+        assert tuned.validation == evaluate(model, tuned.prompt, task.validation, task).score
+    assert sum(tuned.dropped is not None for tuned in found if isinstance(tuned, Tuned)) == 3
 
 
 def test_an_interrupted_run_drops_the_same(tmp_path: Path) -> None:

@@ -160,14 +160,14 @@ class PromptRun:
             return None, {}
         plain = {"validation": {metric: course.best_score}}
         wanted = self.job.recipe.calibrate != "none" and self.mode == "rank" and run.stopped != "interrupted"
-        if not wanted or run.dropped is not None or self.learner.best is None:
+        every = self.job.recipe.calibrate == "every"
+        if not wanted or (run.dropped is not None and not every) or self.learner.best is None:
             return None, plain
         raw: Evaluation = run.evaluation(self.learner.best)
         fitted = run.fit_calibration(self.learner.best)
         assert raw.label_scores is not None and raw.loss is not None
         found = ranked(task, task.validation, raw.label_scores, fitted)
         assert found.loss is not None
-        every = self.job.recipe.calibrate == "every"
         if not (course.best_candidate.endswith("_calibrated") if every else found.loss < raw.loss):
             return None, {"validation": {metric: raw.score}}
         return fitted, {
