@@ -19,9 +19,10 @@ from tests.study.made import made
 
 
 def went(*validation: float, dropped: int | None = None) -> TransferRun:
-    """A look before the first step and one after every ten."""
+    """A look before the first step and one after every ten; the best is kept."""
     looks = tuple({"step": 10.0 * i, "validation": score} for i, score in enumerate(validation))
-    return TransferRun(10 * (len(validation) - 1), looks, dropped)
+    best = max(looks, key=lambda look: look["validation"])
+    return TransferRun(10 * (len(validation) - 1), looks, dropped, int(best["step"]))
 
 
 # After 10 steps a and b lead; in the end c is better than both.
@@ -35,7 +36,12 @@ def study(**runs: TransferRun) -> StudyResults:
     results = made(sources=tuple("abcd"), targets=("x",), seeds=(0,))
     scores = {"a": 61.0, "b": 62.0, "c": 75.0, "d": 40.0, None: 50.0}
     test = tuple(replace(one, score=scores[one.source]) for one in results.test)
-    return replace(results, test=test, runs={(source, "x", 0): run for source, run in runs.items()})
+    best = {source: max(look["validation"] for look in run.looks) for source, run in runs.items()}
+    validation = tuple(replace(one, score=best.get(str(one.source), 0.0)) for one in results.validation)
+    return replace(
+        results, validation=validation, test=test,
+        runs={(source, "x", 0): run for source, run in runs.items()},
+    )  # fmt: skip
 
 
 def test_one_rung_by_hand() -> None:
@@ -66,6 +72,20 @@ def test_who_stopped_before_the_rung_saves_nothing() -> None:
 def test_rungs_are_looks_of_the_study() -> None:
     assert [one.halving.rungs for one in replays(study(**RUNS))] == [[20], [10], [10, 20]]
     assert [one.halving.rungs for one in replays(study(**{name: went(1, 2, 3) for name in "ab"}))] == [[10]]
+
+
+def test_ties_are_broken_by_the_loss_of_the_prompt_that_was_kept() -> None:
+    """A recipe may choose by the loss, so the evaluation with the best score need not be the kept one."""
+    looks = (
+        {"step": 0.0, "validation": 40.0, "validation_loss": 2.0},
+        {"step": 10.0, "validation": 70.0, "validation_loss": 0.9},
+        {"step": 20.0, "validation": 60.0, "validation_loss": 0.3},
+    )
+    assert TransferRun(20, looks, best_step=20).kept_loss == 0.3
+    assert math.isnan(TransferRun(20, looks).kept_loss)
+    results = study(a=TransferRun(20, looks, best_step=20), b=TransferRun(20, looks, best_step=10))
+    assert analyse(results).choices.loss[:2, 0, 0].tolist() == [0.3, 0.9]
+    assert replay(results, Halving(rungs=[10])).change.mean == 0.0  # a before and after: b has the larger loss
 
 
 def test_what_was_halved_or_has_no_rival_is_not_replayed() -> None:

@@ -17,7 +17,7 @@ from spoton.errors import DataError
 from spoton.study.analysis.correlation import Correlation, correlate
 from spoton.study.analysis.gain import Change, adjusted, chance_beyond_noise, changes, error_reduction, matrix
 from spoton.study.analysis.held_out import HeldOut, Option, leave_one_target_out, metric_for_k, smallest_k
-from spoton.study.analysis.replay import Replay, order_of, replays
+from spoton.study.analysis.replay import Replay, replays
 from spoton.study.analysis.similarities import KeySimilarities, Measure, TaskSimilarities, untuned_losses
 from spoton.study.analysis.source_choices import MethodResult, SourceChoices, aligned, ndcg, regret
 from spoton.study.analysis.start_groups import StartGroup, start_groups
@@ -166,9 +166,9 @@ def analyse(results: StudyResults) -> Analysis:
 
 
 def _losses(results: StudyResults) -> dict[tuple[str, str, int], float]:
-    """Returns the validation loss of each transfer's best evaluation, where known."""
-    orders = {place: order_of(run) for place, run in results.runs.items() if run.looks}
-    return {place: -order[1] for place, order in orders.items() if math.isfinite(order[1])}
+    """Returns the validation loss of each transfer's prompt, where known."""
+    losses = {place: run.kept_loss for place, run in results.runs.items()}
+    return {place: loss for place, loss in losses.items() if math.isfinite(loss)}
 
 
 def _keys(results: StudyResults) -> dict[Measure, KeySimilarities]:

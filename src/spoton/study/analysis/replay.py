@@ -72,7 +72,10 @@ def replay(results: StudyResults, halving: Halving) -> Replay:
     taken = everything = 0.0
     changes: dict[int, list[float]] = {}
     groups = _groups(results)
-    scores = {(one.source, one.target, one.seed): one.score for one in results.reported}
+    scores, chosen_by = (
+        {(one.source, one.target, one.seed): one.score for one in split}
+        for split in (results.reported, results.validation)
+    )
     for (target, seed), runs in groups.items():
         ended, _ = halving.decide([run.looks for run in runs.values()], [True] * len(runs))
         ended = [
@@ -81,7 +84,8 @@ def replay(results: StudyResults, halving: Halving) -> Replay:
         ]
         sources = list(runs)
         left = [source for source, rung in zip(sources, ended, strict=True) if rung is None]
-        before, after = _best(runs, sources), _best(runs, left)
+        validation = {source: chosen_by.get((source, target, seed), -math.inf) for source in sources}
+        before, after = _best(runs, validation, sources), _best(runs, validation, left)
         cells, dropped, same = cells + len(runs), dropped + len(runs) - len(left), same + (before == after)
         everything += sum(run.steps for run in runs.values())
         taken += sum(
@@ -124,12 +128,13 @@ def _rung(groups: Sequence[Mapping[str, TransferRun]], fraction: float) -> int:
     return min(steps, key=lambda step: (abs(step - fraction * most), step), default=0)
 
 
-def _best(runs: Mapping[str, TransferRun], sources: Sequence[str]) -> set[str]:
+def _best(
+    runs: Mapping[str, TransferRun], validation: Mapping[str, float], sources: Sequence[str]
+) -> set[str]:
     """Returns the sources that validation chooses, by score, then by loss; all ties, as in `SourceChoices`."""
-    orders = {source: order_of(runs[source]) for source in sources}
+    losses = {source: runs[source].kept_loss for source in sources}
+    orders = {
+        source: (validation[source], -math.inf if math.isnan(loss) else -loss)
+        for source, loss in losses.items()
+    }
     return {source for source in sources if orders[source] == max(orders.values())}
-
-
-def order_of(run: TransferRun) -> tuple[float, float]:
-    """Returns validation score and negative loss of a run's best evaluation; higher is better."""
-    return max((look["validation"], -look.get("validation_loss", math.inf)) for look in run.looks)

@@ -220,7 +220,7 @@ class _Embeddings(NamedTuple):
 
 
 def _run(cell: dict[str, Any]) -> TransferRun:
-    return TransferRun(cell["steps"], tuple(cell["looks"]), cell.get("dropped"))
+    return TransferRun(cell["steps"], tuple(cell["looks"]), cell.get("dropped"), cell["best_step"])
 
 
 def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], planned: int) -> dict[str, Any]:

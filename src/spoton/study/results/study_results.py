@@ -76,11 +76,21 @@ class TransferRun:
         steps: Number of steps.
         looks: `step`, `validation` and perhaps `validation_loss` of each evaluation on the validation split.
         dropped: Number of steps after which successive halving ended it; None: it did not.
+        best_step: Step of the evaluation whose prompt was kept; None: unknown.
     """
 
     steps: int
     looks: tuple[dict[str, float], ...]
     dropped: int | None = None
+    best_step: int | None = None
+
+    @property
+    def kept_loss(self) -> float:
+        """The validation loss of the prompt that was kept; NaN if unknown."""
+        losses = (
+            look.get("validation_loss", math.nan) for look in self.looks if look["step"] == self.best_step
+        )
+        return next(losses, math.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,7 +285,7 @@ def parse_results(read: Callable[[str], bytes | None], place: str) -> StudyResul
         values["left_out"] = tuple((source, target, why) for source, target, why in document["left_out"])
         for name in _RUNS:
             values[name] = {
-                (first, target, seed): TransferRun(run["steps"], tuple(run["looks"]), run["dropped"])
+                (first, target, seed): TransferRun(**run | {"looks": tuple(run["looks"])})
                 for first, target, seed, run in document.get(name, ())
             }
         # Studies imported before sources could be marked lack this list.
