@@ -11,6 +11,7 @@ from pathlib import Path
 
 from experiments import (
     convert,
+    ranking,
     recipe_sweep,
     related_source,
     small_tasks,
@@ -28,6 +29,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "sweep": partial(recipe_sweep.tables, recipe_sweep.CELLS),
     "wording": partial(wording.table, wording.CELLS, tuned=False),
     "wording-tuned": partial(wording.table, wording.CELLS, tuned=True),
+    "ranking": partial(ranking.table, ranking.RESULTS),
     "related-source": partial(related_source.table, related_source.CELLS),
     "convert": partial(convert.table, convert.CELLS),
     "methods": partial(transfer_methods.table, transfer_methods.CELLS),

@@ -85,7 +85,8 @@ def test_ties_are_broken_by_the_loss_of_the_prompt_that_was_kept() -> None:
     assert math.isnan(TransferRun(20, looks).kept_loss)
     results = study(a=TransferRun(20, looks, best_step=20), b=TransferRun(20, looks, best_step=10))
     assert analyse(results).choices.loss[:2, 0, 0].tolist() == [0.3, 0.9]
-    assert replay(results, Halving(rungs=[10])).change.mean == 0.0  # a before and after: b has the larger loss
+    # Before and after it is a: b has the larger loss.
+    assert replay(results, Halving(rungs=[10])).change.mean == 0.0
 
 
 def test_what_was_halved_or_has_no_rival_is_not_replayed() -> None:
