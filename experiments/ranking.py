@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from sklearn.metrics import ndcg_score
 
+from experiments.overlaps import share_texts
 from spoton import PromptLibrary, Recipe, SoftPrompt, load_model, load_task, starter_library
 from spoton.evaluation.form import form_of
 from spoton.evaluation.score import default_mode
@@ -48,11 +49,6 @@ from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.record import versions, write_record
 
 RESULTS = Path(__file__).parents[1] / "docs" / "experiments" / "ranking"
-SHARED = (
-    frozenset({"cr", "product_sentiment"}),
-    frozenset({"subj", "sst2", "rotten_tomatoes", "movie_sentiment"}),
-)
-"""Tasks that have sentences in common: reviews of products, and snippets of Rotten Tomatoes."""
 
 
 def main() -> None:
@@ -197,11 +193,6 @@ def table(results: Path, steps: int = 0) -> str:
             f"| {name} | {len(found)} | {ndcg:.2f} | {first:.1f} | {third:.1f} | {100 * share:.0f} % | {cost:.0f} |"
         )
     return "\n".join(lines)
-
-
-def share_texts(target: str, source: str) -> bool:
-    """Returns whether the source was tuned on texts of the target's data, as `SHARED` says."""
-    return any({target, source} <= group for group in SHARED)
 
 
 def _mean(found: list[dict[str, float]], what: str) -> float:

@@ -2,9 +2,9 @@
 
 Ten tasks with 100 or 500 training rows drawn by the seed, 50 validation rows and 250 test rows. `adapt` runs as the
 command line runs it when only the data is given: the default recipe, steps by the size of the data, the most similar
-source of the starter library, which never includes a prompt of the target itself. `--rank` and `--calibrate` are those
-of the command line; give their cells a folder of their own. TF-IDF is fitted twice: on the training rows, and on
-training and validation rows together, since the prompts have seen both.
+source of the starter library, which never includes a prompt of the target itself or of its sentences. `--rank` and
+`--calibrate` are those of the command line; give their cells a folder of their own. TF-IDF is fitted twice: on the
+training rows, and on training and validation rows together, since the prompts have seen both.
 
 Every cell (task, rows, seed) is a JSON file under `docs/experiments/small_tasks/`. Finished cells never run again, and
 killed cells resume.
@@ -20,6 +20,7 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,8 @@ from typing import Any, get_args
 
 from experiments.cells import cell_parser, claimed, model_of, spread
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
-from spoton import Recipe, adapt, starter_library
+from experiments.overlaps import sources_without_shared_texts
+from spoton import Recipe, adapt
 from spoton.evaluation.baseline import classical
 from spoton.models import FrozenModel
 from spoton.tasks import Task, load_task
@@ -46,7 +48,9 @@ def run_cell(model: FrozenModel, task: Task, recipe: Recipe, rank: Rank, path: P
     began = time.process_time()
     out = path.with_suffix(".prompt.safetensors")
     recipe = with_budget(model, task, recipe)
-    document = adapt(model, task, [starter_library()], recipe, rank=rank, out=out, overwrite=True).to_json()
+    with tempfile.TemporaryDirectory() as folder:
+        library = sources_without_shared_texts(task.name, Path(folder))
+        document = adapt(model, task, [library], recipe, rank=rank, out=out, overwrite=True).to_json()
     for suffix in (".safetensors", ".json", ".png"):
         out.with_suffix(suffix).unlink()
     for name in ("prompt", "curves"):
