@@ -135,7 +135,7 @@ class Bench:
         how.require_budget(recipe, len(sources), 1)
         if not arm.endswith("ensemble"):
             found = transferred(runs, scratch, sources, recipe, how)
-            scores = self.scored(runs, found.transfer.prompt, found.transfer.history)
+            scores = self.scored(runs, found.transfer.prompt, found.curve)
             return scores | ranking_facts(found.ranking) | {"steps": found.taken}
         ranking = ranked(runs, scratch, sources, recipe, how)
         each = (recipe.steps - ranking.cost.steps) // len(ranking)

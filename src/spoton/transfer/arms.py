@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from spoton.errors import RecipeError
-from spoton.transfer.combining.halving import halving_within, steps_of
+from spoton.transfer.combining.halving import halving_within
 from spoton.transfer.combining.methods import SEVERAL, Method, starts
 from spoton.transfer.combining.mixture import RowsOf, mixture
 from spoton.transfer.kept_runs import KeptRuns, Run
@@ -156,8 +156,8 @@ def transferred(
             [(start.value, start.parents) for start in candidates],
             halving,
         )
-        taken = spent + steps_of(halving, len(candidates), longest.steps)
-        curve = _counted(best, lambda step: steps_of(halving, len(candidates), step))
+        taken = spent + halving.taken(len(candidates), longest.steps)
+        curve = _counted(best, lambda step: halving.taken(len(candidates), step))
         return SeedRuns(recipe.seed, scratch, best, len(candidates), taken, ranking, curve)
     each = left // len(candidates)
     if each < 1:

@@ -11,7 +11,7 @@ from spoton.errors import LibraryError, RecipeError
 from spoton.models import Batch, FrozenModel, engine_for
 from spoton.prompts import Card, SoftPrompt
 from spoton.transfer import Retrieved
-from spoton.transfer.combining.halving import halving_within, steps_of
+from spoton.transfer.combining.halving import halving_within
 from spoton.transfer.combining.learned_mix import WEIGHT_RATE
 from spoton.transfer.combining.methods import starts
 from spoton.transfer.combining.multiplicative import MASK_RATE, factorise
@@ -163,7 +163,7 @@ def test_halving_stays_within_its_budget(prompts: int, budget: int, every: int) 
     except RecipeError:
         assert every * 2 * prompts > budget / 2  # a rung for every halving did not fit
         return
-    taken = steps_of(halving, prompts, longest.steps)
+    taken = halving.taken(prompts, longest.steps)
     assert budget - halving.left(prompts, len(halving.rungs) - 1) < taken <= budget
     assert halving.left(prompts, len(halving.rungs) - 1) == 1
     halving.require_evaluations(longest.steps, every)

@@ -34,8 +34,3 @@ def halving_within(budget: int, prompts: int, recipe: Recipe) -> tuple[Recipe, H
             f"expected more than {every * sum(inside)}. Raise --steps, or lower --k or --evaluate-every."
         )
     return recipe.changed(steps=steps), halving
-
-
-def steps_of(halving: Halving, prompts: int, steps: int) -> int:
-    """Returns the steps of all prompts together."""
-    return halving.taken(prompts, steps)
