@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spoton.tuning import Recipe
 from spoton.tuning.budget import (
+    scored_rows,
     seconds_of,
     steps_between_evaluations,
     steps_for_data,
@@ -16,6 +18,7 @@ from spoton.tuning.budget import (
     with_budget,
     with_interval,
 )
+from spoton.tuning.recipe import Calibrate
 from tests.tiny import tiny, toy_task
 
 RECIPE = Recipe(length=4, evaluate_every=4, batch_size=4, average=0.9)
@@ -72,25 +75,24 @@ def test_other_minutes_rows_or_options_are_another_plan(
 
 
 @pytest.mark.parametrize(
-    ("steps", "rows", "average", "every"),
+    ("steps", "rows", "average", "calibrate", "every"),
     [
-        (400, 50, 0.95, 20),  # never more often than every twentieth step
-        (
-            400,
-            200,
-            0.95,
-            50,
-        ),  # 2 * 200 rows forward are 25 steps of 8 forward and backward: half of what lies between
-        (400, 200, 0.0, 25),
-        (400, 10_000, 0.95, 200),  # and at least twice
-        (10, 10_000, 0.95, 20),
+        (400, 50, 0.95, "end", 20),  # never more often than every twentieth step
+        (400, 200, 0.95, "end", 50),  # 2 * 200 rows forward are 25 steps of 8 forward and backward, half of 50
+        (400, 200, 0.0, "end", 25),
+        (400, 200, 0.0, "every", 45),  # and 128 training rows that calibrate: 20.5 steps
+        (400, 10_000, 0.95, "end", 200),  # and at least twice
+        (10, 10_000, 0.95, "end", 20),
     ],
-)
+)  # fmt: skip
 def test_evaluations_take_at_most_a_third_of_the_time(
-    steps: int, rows: int, average: float, every: int
+    steps: int, rows: int, average: float, calibrate: Calibrate, every: int
 ) -> None:
-    recipe = Recipe(steps=steps, batch_size=8, average=average)
-    assert steps_between_evaluations(recipe, rows) == every
+    recipe = Recipe(steps=steps, batch_size=8, average=average, calibrate=calibrate)
+    example = toy_task().train[0]
+    task = replace(toy_task(), train=(example,) * 200, validation=(example,) * rows)
+    assert steps_between_evaluations(recipe, scored_rows(recipe, task)) == every
+    assert with_interval(recipe, task).evaluate_every == every
 
 
 def test_a_budget_chooses_the_interval_between_evaluations_unless_it_is_kept() -> None:
@@ -98,7 +100,7 @@ def test_a_budget_chooses_the_interval_between_evaluations_unless_it_is_kept() -
     chosen = with_budget(model, task, RECIPE)
     assert (
         chosen.evaluate_every
-        == steps_between_evaluations(chosen, len(task.validation))
+        == steps_between_evaluations(chosen, scored_rows(chosen, task))
         != RECIPE.evaluate_every
     )
     assert with_budget(model, task, RECIPE, interval=False).evaluate_every == RECIPE.evaluate_every

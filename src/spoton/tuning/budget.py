@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from spoton.evaluation.calibration import ROWS
 from spoton.evaluation.encoding import needs_end
 from spoton.evaluation.late_encoding import encode_for_training
 from spoton.evaluation.score import Mode, default_mode, evaluate
@@ -50,24 +51,30 @@ def steps_for_data(examples: int, batch_size: int) -> int:
     return min(MOST_STEPS, max(FEWEST_STEPS, -(-EPOCHS * examples // batch_size)))
 
 
-def steps_between_evaluations(recipe: Recipe, validation: int) -> int:
+def scored_rows(recipe: Recipe, task: Task) -> int:
+    """Returns how many rows an evaluation scores: the validation split for every candidate, the last prompt and, where
+    one is kept, the average; and training rows, if each is calibrated."""
+    candidates = 2 if recipe.average else 1
+    calibrated = min(ROWS, len(task.train)) if recipe.calibrate == "every" and task.labels is not None else 0
+    return candidates * (len(task.validation) + calibrated)
+
+
+def steps_between_evaluations(recipe: Recipe, scored: int) -> int:
     """Returns an interval that leaves two thirds of a run to tuning, or allows two evaluations if the run is short.
 
     Scoring a row costs a forward pass. Tuning on a row costs about two, since the frozen weights need no gradient. So
-    an evaluation costs as much as `candidates * validation / (2 * batch_size)` steps if the rows of both
-    splits are equally long, with two candidates (the last prompt and the average) where an average is kept.
+    an evaluation costs as much as `scored / (2 * batch_size)` steps if the rows of both splits are equally long.
 
     Args:
-        recipe: A recipe, for its steps, batch size and average.
-        validation: Number of rows to score.
+        recipe: A recipe, for its steps and batch size.
+        scored: Number of rows that an evaluation scores, as from `scored_rows`.
 
     Example:
         >>> recipe = Recipe.preset("decoder", steps=400)
-        >>> [steps_between_evaluations(recipe, rows) for rows in (50, 200, 500)]
+        >>> [steps_between_evaluations(recipe, rows) for rows in (100, 400, 1000)]
         [20, 50, 125]
     """
-    candidates = 2 if recipe.average else 1
-    cost = candidates * validation / (2 * recipe.batch_size)
+    cost = scored / (2 * recipe.batch_size)
     fair = max(_SHORTEST_INTERVAL, 5 * math.ceil(2 * cost / 5))
     return min(fair, max(_SHORTEST_INTERVAL, math.ceil(recipe.steps / 2)))
 
@@ -117,8 +124,7 @@ def seconds_of(
             mode or default_mode(task),
             max_input_tokens=recipe.max_input_tokens,
         )
-    candidates = 2 if recipe.average else 1
-    return step, candidates * (time.perf_counter() - began) * len(task.validation) / len(some)
+    return step, (time.perf_counter() - began) * scored_rows(recipe, task) / len(some)
 
 
 def with_budget(
@@ -158,7 +164,7 @@ def with_budget(
 
 def with_interval(recipe: Recipe, task: Task) -> Recipe:
     """Returns the recipe with the steps between two evaluations that `steps_between_evaluations` chooses."""
-    return recipe.changed(evaluate_every=steps_between_evaluations(recipe, len(task.validation)))
+    return recipe.changed(evaluate_every=steps_between_evaluations(recipe, scored_rows(recipe, task)))
 
 
 def _planned_steps(
