@@ -212,6 +212,18 @@ def test_retrieve_ranks_by_trial_and_by_displacement(
     assert refused.code == 2 and "does not hold the start" in refused.document["error"]
 
 
+def test_adapt_says_what_its_ranking_and_its_runs_noted(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary
+) -> None:
+    command = ("adapt", reviews, "--model", tiny_model, "--library", prompts.folder, *RECIPE)
+    ran = run(*command, "--rank", "displacement", "--patience", 1, "--learning-rate", "1e-9", "--json")
+    assert ran.code == 0, ran.stderr
+    told = " ".join(ran.stderr.split())
+    assert "do not know their start" in told
+    assert "seed 0: transfer: Stopped after 2 of 4 steps" in told
+    assert all(told.count(" ".join(note.split())) == 1 for note in ran.document["notes"])
+
+
 def test_on_a_terminal_adapt_asks_for_columns(
     tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
 ) -> None:

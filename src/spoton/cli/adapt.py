@@ -85,9 +85,8 @@ def adapt(
     libraries = open_libraries(library)
     frozen = model.load()
     if untuned:
-        _emit(
-            _untuned(frozen, asked, libraries, chosen, k, evaluation, out, overwrite), libraries, as_json=json
-        )
+        found = _untuned(frozen, asked, libraries, chosen, k, evaluation, out, overwrite)
+        _emit(found, asked, libraries, as_json=json)
         return
     kept = None if out is None else out.with_suffix(".work") / "budget.json"
     chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, kept=kept)
@@ -97,7 +96,7 @@ def adapt(
             frozen, asked, libraries, chosen, method=method, rank=rank, k=k, metric=metric, seeds=seeds,
             ensemble=ensemble, evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event,
         )  # fmt: skip
-    _emit(adapted, libraries, as_json=json)
+    _emit(adapted, asked, libraries, as_json=json)
 
 
 def _require_nothing_tuned(rank: str, method: str, seeds: int, ensemble: bool, minutes: float | None) -> None:
@@ -136,12 +135,14 @@ def _untuned(
         )  # fmt: skip
 
 
-def _emit(adapted: Adapted, libraries: Sequence[PromptLibrary], *, as_json: bool) -> None:
+def _emit(adapted: Adapted, task: Task, libraries: Sequence[PromptLibrary], *, as_json: bool) -> None:
     for opened in libraries:
         note_damaged(opened)
     document = adapted.to_json()
     for name, reason in document["damaged"].items():
         note(f"Skipped {name}: {reason}")
+    for told in document["notes"][len(task.notes) :]:  # those of the task were shown when it was read
+        note(told)
     emit(document, _report(document), as_json=as_json)
 
 

@@ -52,7 +52,12 @@ def comparison_document(
         [run.scratch.history for run in runs], [run.curve for run in runs],
         [run.ranking.cost.steps for run in runs],
     )  # fmt: skip
-    messages = [run.message for pair in runs for run in (pair.scratch, pair.transfer) if run.message]
+    messages = [
+        f"seed {pair.seed}: {words}: {run.message}"
+        for pair in runs
+        for words, run in (("from scratch", pair.scratch), ("transfer", pair.transfer))
+        if run.message
+    ]
     return target_facts(arms) | {
         "scores": arm_scores({arm: found.means() for arm, found in scores.items()}, bare, neighbour),
         "classical": None if neighbour is None else neighbour.to_json(),
