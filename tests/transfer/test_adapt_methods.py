@@ -123,6 +123,19 @@ def test_the_speed_counts_the_steps_of_all_that_is_tuned(
     assert found is not None and adapted.document["speed"] == found.to_json() | {"sentence": found.sentence()}
 
 
+@pytest.mark.parametrize("steps", [0, 24])
+def test_an_interrupt_before_anything_is_kept_promises_nothing(
+    model: FrozenModel, library: PromptLibrary, tmp_path: Path, steps: int
+) -> None:
+    def stop(event: Progress) -> None:
+        raise KeyboardInterrupt
+
+    out, run = tmp_path / "p.safetensors", adapt if steps else adapt_untuned
+    with pytest.raises(Interrupted) as stopped:
+        run(model, toy_task(), [library], RECIPE, out=out, on_event=stop)
+    assert not out.with_suffix(".work").exists() and "kept" not in str(stopped.value)
+
+
 def test_a_trial_is_paid_from_the_budget(model: FrozenModel, library: PromptLibrary) -> None:
     document = adapt(model, toy_task(), [library], RECIPE, rank="trial", k=1).document
     cost, steps = document["ranking_cost"], document["steps"]

@@ -278,16 +278,19 @@ def _together(arms: KeptRuns, prompts: Sequence[SoftPrompt], recipe: Recipe) -> 
     return replace(joint, card=joint.card.model_copy(update={"scores": scores}))
 
 
+def finished_parts(out: Path | None) -> str:
+    """Returns a sentence on what an interrupted call left, to append to its message; empty if it left nothing."""
+    folder = None if out is None else out.with_suffix(".work")
+    if folder is None or not folder.is_dir():
+        return ""
+    return f" Finished parts are kept in {folder}; the same command goes on from there."
+
+
 def _interrupted(stop: BaseException, runs: Sequence[SeedRuns], scratch: Run | None, out: Path | None) -> str:
     """Saves the best prompt so far and returns a message about the progress."""
     found = [run for pair in runs for run in (pair.scratch, pair.transfer)] + ([scratch] if scratch else [])
-    told = str(stop) or "Interrupted."
-    if out is None:
-        return told
-    kept = (
-        f"{told} Finished parts are kept in {out.with_suffix('.work')}; the same command goes on from there."
-    )
-    if found:
+    kept = f"{str(stop) or 'Interrupted.'}{finished_parts(out)}"
+    if out is not None and found:
         place = save_unfinished(max(found, key=lambda run: run.rank).prompt, out)
         kept += f" The best prompt so far is at {place}."
     return kept

@@ -20,7 +20,7 @@ from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.library import PromptLibrary
 from spoton.tasks.task import Task
-from spoton.transfer.adapt import Adapted, neighbour, target_sources, tidy, zero_shot
+from spoton.transfer.adapt import Adapted, finished_parts, neighbour, target_sources, tidy, zero_shot
 from spoton.transfer.comparison import Scores, worth
 from spoton.transfer.document import arm_scores, target_facts
 from spoton.transfer.kept_runs import KeptRuns, Run
@@ -99,8 +99,7 @@ def _untuned(
         bare = zero_shot(arms, recipe)
         test = [arms.test("untuned, test", best.prompt, recipe.max_input_tokens)] if arms.task.test else []
     except KeyboardInterrupt as stop:
-        where = "" if out is None else f" Finished parts are kept in {out.with_suffix('.work')}."
-        raise Interrupted(f"{str(stop) or 'Interrupted.'}{where}") from stop
+        raise Interrupted(f"{str(stop) or 'Interrupted.'}{finished_parts(out)}") from stop
     scores = Scores((best.validation,), tuple(test))
     prompt = best.prompt
     if test:
