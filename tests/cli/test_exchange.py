@@ -12,7 +12,8 @@ import torch
 
 from spoton.models import load_model
 from spoton.prompts import PromptLibrary, SoftPrompt
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, a_prompt
+from tests.tiny import WIDTH
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,22 @@ def test_a_request_for_vllm(run: Run, prompts: PromptLibrary, tmp_path: Path) ->
     assert run(*common).code == 2
     assert run(*common, "--text", "The film was lovely.").code == 0
     assert {"model", "prompt_embeds", "max_tokens"} <= json.loads((tmp_path / "body.json").read_text()).keys()
+    ran = run(
+        "export", "news", "--to", "peft", "--library", prompts.folder, "--out", tmp_path / "p", "--text", "A"
+    )
+    assert ran.code == 2 and "a request for vllm" in ran.stderr and not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("form", ["peft", "tgis"])
+def test_prompts_of_two_models_leave_no_part_of_an_export(
+    form: str, run: Run, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    prompts.add(a_prompt("stranger", width=WIDTH))
+    ran = run(
+        "export", "news", "stranger", "--to", form, "--library", prompts.folder, "--out", tmp_path / "two"
+    )
+    assert ran.code == 2 and "'stranger' was tuned with" in ran.stderr
+    assert not (tmp_path / "two").exists()
 
 
 @pytest.mark.parametrize("name", ["sst2", "mrpc", "rte"])

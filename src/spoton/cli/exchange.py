@@ -50,8 +50,9 @@ def export(
     json: Json = False,
 ) -> None:
     """Write prompts in the format of another system."""
-    from spoton.exchange.formats import NEED_NO_MODEL, export_prompts
+    from spoton.exchange.formats import NEED_NO_MODEL, export_prompts, require_text
 
+    require_text(to, text)
     _require_free(out, overwrite=overwrite)
     found = [find_prompt(prompt, library) for prompt in prompts]
     frozen = None if to in NEED_NO_MODEL else model.load(found[0])

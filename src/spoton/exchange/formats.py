@@ -66,8 +66,11 @@ def export_prompts(
         )
     if format not in NEED_NO_MODEL and model is None:
         raise PromptError(f"An export to {format} needs the frozen model. Give it.")
-    for prompt in prompts:
+    require_text(format, text)
+    for prompt in prompts:  # all, before the first of them is written
         prompt.require_single("an export")
+        if model is not None and format not in NEED_NO_MODEL:
+            prompt.require_model(model.fingerprints, model.name)
     if format in _ALL_IN_ONE:
         assert model is not None
         return _in_one_checkpoint(prompts, format, out, model)
@@ -79,6 +82,21 @@ def export_prompts(
         _export_one(prompt, format, place, model, text) for prompt, place in zip(prompts, places, strict=True)
     ]
     return Exported(format, paths)
+
+
+def require_text(format: ExportFormat, text: str | None) -> None:
+    """Checks that there is a text exactly for the format that holds one.
+
+    Raises:
+        PromptError: It is missing, or would be ignored.
+    """
+    if format == "vllm" and text is None:
+        raise PromptError("A request for vllm needs a text (--text): it holds prompt and text, embedded.")
+    if format != "vllm" and text is not None:
+        raise PromptError(
+            f"A text (--text) is a part of a request for vllm; an export to {format} holds the prompt alone. "
+            "Leave it out."
+        )
 
 
 def read_foreign(path: Path, format: ImportFormat) -> ForeignPrompt:
@@ -128,12 +146,10 @@ def _export_one(
     if format == "tgis":
         from spoton.exchange.tgis import export_tgis
 
-        prompt.require_model(model.fingerprints, model.name)
         return export_tgis(prompt, out, is_encoder_decoder=model.is_encoder_decoder)
     from spoton.exchange.vllm import completion_body
 
-    if text is None:
-        raise PromptError("A request for vllm needs a text (--text): it holds prompt and text, embedded.")
+    assert text is not None
     body = completion_body(model, prompt, text, served_model=model.name)
     atomic_write(out, (json.dumps(body) + "\n").encode())
     return out
