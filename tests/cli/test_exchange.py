@@ -126,6 +126,18 @@ def test_mistakes_are_explained(run: Run, prompts: PromptLibrary, tiny_model: Pa
     assert ran.code == 2 and "nobody" in ran.stderr
 
 
+def test_labels_of_an_import_are_read_as_those_of_data(
+    run: Run, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    run("export", "news", "--to", "peft", "--out", tmp_path / "p", "--library", prompts.folder)
+    line = ("import", tmp_path / "p", "--from", "peft", "--out", tmp_path / "back.safetensors", "--labels")
+    for wrong in ("good,,bad", "good", "good,good"):
+        ran = run(*line, wrong, "--json")
+        assert ran.code == 2 and "all different, none empty" in ran.document["error"]
+    assert run(*line, '"good, or fair",bad').code == 0
+    assert SoftPrompt.load(tmp_path / "back.safetensors").card.labels == ["good, or fair", "bad"]
+
+
 @pytest.mark.parametrize("form", ["peft", "t5x", "gguf", "baked"])
 def test_what_is_there_is_replaced_only_when_asked(
     form: str, run: Run, prompts: PromptLibrary, tmp_path: Path

@@ -111,7 +111,7 @@ def import_prompt(
         "task": task,
         "family": family,
         "template": template,
-        "labels": None if labels is None else [word.strip() for word in labels.split(",")],
+        "labels": None if labels is None else _label_words(labels, task or name or out.stem),
         "license": license,
     }
     card: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
@@ -143,6 +143,21 @@ def _require_free(out: Path, *, overwrite: bool) -> None:
         raise SpotonError(
             f"{out} {what}. Choose another --out, or give --overwrite to replace what is there."
         )
+
+
+def _label_words(labels: str, task: str) -> list[str]:
+    """Returns the label words of `--labels`, read as by the commands that read data.
+
+    Raises:
+        DataError: They cannot be labels of a task.
+    """
+    from spoton.tasks import DataSpec
+    from spoton.tasks.task import require_label_words
+
+    words = DataSpec.of(None, {"labels": labels}).labels
+    found: list[str] = [words] if isinstance(words, str) else list(words or ())
+    require_label_words(found, task)
+    return found
 
 
 def _model_of(foreign: ForeignPrompt, model: ModelOptions, fingerprint: str | None) -> dict[str, str]:

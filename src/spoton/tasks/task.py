@@ -16,7 +16,23 @@ from spoton.tasks.splits import k_per_label, stratified_sample
 from spoton.tasks.stored.hashing import hash_of_stored
 from spoton.tasks.stored.rows import StoredRows, target_counts
 
-__all__ = ["Example", "Task"]
+__all__ = ["Example", "Task", "require_label_words"]
+
+
+def require_label_words(labels: Sequence[str], task: str) -> None:
+    """Refuses label words that cannot be told apart.
+
+    Args:
+        labels: The label words.
+        task: Name of their task, for the message.
+
+    Raises:
+        DataError: There are fewer than two, two are equal, or one is empty.
+    """
+    if len(set(labels)) < 2 or len(set(labels)) != len(labels) or "" in labels:
+        raise DataError(
+            f"Task {task!r} has labels {list(labels)}; expected at least two, all different, none empty."
+        )
 
 
 @dataclass(frozen=True)
@@ -141,11 +157,7 @@ class Task:
         return stratified_sample(split, size, self.labels, seed)
 
     def _check_labels(self, labels: tuple[str, ...]) -> None:
-        if len(set(labels)) < 2 or len(set(labels)) != len(labels) or "" in labels:
-            raise DataError(
-                f"Task {self.name!r} has labels {list(labels)}; expected at least two, "
-                "all different, none empty."
-            )
+        require_label_words(labels, self.name)
         targets = self.targets()
         if strange := targets.keys() - set(labels):
             raise DataError(
