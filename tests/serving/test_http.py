@@ -219,6 +219,28 @@ def test_a_fault_of_the_server_is_answered_as_every_error(
         assert httpx.get(f"{server.address}/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({"model": "short", "prompt": ""}, "prompt", "prompt: String should have at least 1 character."),
+        ({"model": "short", "prompt": ["A", ""]}, "prompt", "prompt.1: String should have at least 1 character."),
+        ({"model": "short", "prompt": 5}, "prompt", "prompt: Input should be a valid string."),
+        ({"model": "short", "prompt": "A", "stop": [3]}, "stop", "stop: Input should be a valid string."),
+        ({"model": "short", "prompt": "A", "stream_options": {"x": 1}}, "stream_options", "stream_options.x: Extra"),
+        ([], None, "Input should be a valid dictionary"),
+        (None, None, "The body is not JSON: Expecting property name enclosed in double quotes, at character 1."),
+    ],
+)  # fmt: skip
+def test_a_malformed_body_is_told_by_its_field(url: str, body: Any, param: str | None, message: str) -> None:
+    sent: dict[str, Any] = {"content": "{bad"} if body is None else {"json": body}
+    kind = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{url}/v1/completions", headers=kind, **sent)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["param"], error["code"]) == (param, "invalid_value")
+    assert error["message"].startswith(message)
+
+
 def test_classify_equals_predict(url: str, model: FrozenModel, library: PromptLibrary) -> None:
     rows = [{"text": "The film was lovely."}, "The book was dull.", "A meal."]
     names = ["short", "many", "open"]

@@ -17,7 +17,7 @@ import spoton
 from spoton.errors import SpotonError
 from spoton.serving import completions
 from spoton.serving.api_types import ClassifyRequest, CompletionRequest
-from spoton.serving.errors import RequestError, failed
+from spoton.serving.errors import RequestError, failed, malformed
 from spoton.serving.page import add_pages
 from spoton.serving.service import Service
 
@@ -162,11 +162,8 @@ def _add_errors(app: FastAPI) -> None:
         return respond(RequestError(400, str(error), "invalid_value"))
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "body")
-        where = f"{field}: " if field else ""
-        return respond(RequestError(400, f"{where}{first['msg']}.", "invalid_value", field or None))
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return respond(malformed(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
