@@ -188,6 +188,15 @@ def test_a_prompt_ahead_of_model_tuning_does_not_close_269_percent_of_a_gap() ->
     assert "Transfer is ahead of model tuning by" in one.sentence and "gap" not in one.sentence
 
 
+def test_keys_without_a_correlation_are_not_missing_keys() -> None:
+    studies = partial()
+    for what in ("nothing differs", "one of each"):
+        one = verdicts(analyse(studies[what]))[1]
+        assert one.answer == "unknown" and "A correlation needs three runs" in one.sentence
+    for what in ("no keys", "no target has a key"):
+        assert "There are no keys" in verdicts(analyse(studies[what]))[1].sentence
+
+
 def test_similarity_of_a_source_without_key_is_unknown() -> None:
     analysis = analyse(partial()["keys of one source are missing"])
     assert all(one.tasks == 3 for one in analysis.correlations["average_tokens"])

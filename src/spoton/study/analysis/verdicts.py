@@ -146,9 +146,14 @@ def _helps(analysis: Analysis) -> Verdict:
 def _similar(analysis: Analysis) -> Verdict:
     question = "Do similar tasks transfer better?"
     metric = analysis.metric
-    found = (
-        [one for one in analysis.correlations.get(metric, ()) if math.isfinite(one.pearson)] if metric else []
-    )
+    every = analysis.correlations.get(metric, ()) if metric else ()
+    found = [one for one in every if math.isfinite(one.pearson)]
+    if not found and any(one.n for one in every):
+        return Verdict(
+            question, "unknown",
+            "A correlation needs three runs of a target that differ in similarity and in error reduction; no target "
+            "has them.",
+        )  # fmt: skip
     if not found:
         return Verdict(question, "unknown", "There are no keys of source and target prompts to compare.")
     r = [one.pearson for one in found]
