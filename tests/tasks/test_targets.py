@@ -32,3 +32,9 @@ def test_what_is_asked_for_is_no_guess() -> None:
     assert labels_of(targets, "auto") == (tuple(sorted(targets)), "")
     assert labels_of(["a", "b"] * 9, "none") == (None, "")
     assert labels_of(["a"], ("b", "a")) == (("b", "a"), "")
+
+
+def test_the_reason_names_the_metric_that_was_asked_for() -> None:
+    numbers = [str(i / 7) for i in range(30)]
+    assert "numbers, scored by exact_match:" in labels_of(numbers, None, ("exact_match", "pearson"))[1]
+    assert "numbers, scored by correlation:" in labels_of(numbers, None, ("spearman",))[1]

@@ -52,7 +52,7 @@ def task_from_rows(
     notes = list(columns.notes)
     read = {split: _examples(rows, columns, compiled, split, notes) for split, rows in plain.items()}
     every = [example.target for split in read.values() for example in split]
-    labels, reason = labels_of(every, spec.labels)
+    labels, reason = labels_of(every, spec.labels, spec.metrics)
     notes += [reason] if reason else []
     if spec.hold_out:  # rows that are only scored may be of one class
         require_several(every, columns.target)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spoton.errors import DataError
 from spoton.tasks.data_spec import LabelChoice
-from spoton.tasks.metrics import number
+from spoton.tasks.metrics import CORRELATIONS, number
 
 FEW = 20
 """Up to this many distinct targets are labels if they are short and occur twice on average."""
@@ -49,13 +49,14 @@ def is_short(target: str) -> bool:
 
 
 def labels_of(
-    targets: Sequence[str] | TargetFacts, wanted: LabelChoice | None
+    targets: Sequence[str] | TargetFacts, wanted: LabelChoice | None, metrics: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...] | None, str]:
     """Returns the closed set of targets, or None if they are open, and a sentence on the decision.
 
     Args:
         targets: Targets of all rows, or facts about them.
         wanted: The user's choice; None: a guess.
+        metrics: The user's metrics, which the sentence names for numbers; None: correlations.
 
     Returns:
         The labels in their order, and the sentence; empty if nothing was guessed.
@@ -79,7 +80,8 @@ def labels_of(
             f"{' or numbers' if facts.numbers and facts.distinct > FEW else ''}."
         )
     if facts.numbers and facts.distinct > FEW:
-        why = f"numbers, scored by correlation: {seen}"
+        score = "correlation" if not metrics or metrics[0] in CORRELATIONS else metrics[0]
+        why = f"numbers, scored by {score}: {seen}"
     else:
         why = f"open text, which is generated: {seen}{'' if facts.short else ', some of more than 5 words'}"
     return None, f"Targets are read as {why}. `--labels auto` reads each as a label."

@@ -112,7 +112,7 @@ def _made(
 def _task(store: RowStore, spec: DataSpec, name: str, source: str) -> Task:
     facts, columns = store.facts, _columns(store)
     targets = target_facts(facts)
-    labels, reason = labels_of(targets, spec.labels)
+    labels, reason = labels_of(targets, spec.labels, spec.metrics)
     notes = [*facts["notes"], *([reason] if reason else [])]
     if store.codes is not None:
         counts = word_counts(facts, store.codes)
