@@ -75,6 +75,15 @@ def test_out_keeps_the_columns_and_says_how_sure(run: Run, labelled: Path, tmp_p
     assert run("predict", labelled, "--file", file, "--out", tmp_path / "answers.doc").code == 2
 
 
+def test_answers_never_replace_the_data(run: Run, labelled: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new.csv"
+    file.write_text("id;text\n7;The film was dull.\n")
+    for given in (("--file", file), (file,)):
+        ran = run("predict", labelled, *given, "--out", file, "--overwrite")
+        assert ran.code == 2 and "is the data itself" in ran.stderr
+    assert file.read_text() == "id;text\n7;The film was dull.\n"
+
+
 def test_an_empty_text_is_not_the_folder_of_the_process(run: Run, labelled: Path) -> None:
     ran = run("predict", labelled, "")
     assert ran.code == 2 and "There is no text to answer" in ran.stderr and "is a file" not in ran.stderr

@@ -78,7 +78,7 @@ def predict(
 
     delimiter = DataSpec.of(None, {"delimiter": delimiter}).delimiter
     if out is not None:
-        require_table(out, overwrite=overwrite)
+        require_table(out, overwrite=overwrite, inputs=(file, *filter(is_path, text or ())))
     rows = _given(text or (), file, encoding, delimiter)
     if not any(row.strip() if isinstance(row, str) else row for row in rows):
         raise DataError("There is no text to answer. Give texts as arguments, with --file, or on stdin.")
