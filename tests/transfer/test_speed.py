@@ -63,3 +63,12 @@ def test_a_transfer_that_never_arrives_says_so() -> None:
 def test_without_evaluations_nothing_is_said() -> None:
     assert speed([history()], [history(50)], [0]) is None
     assert speed([], [], []) is None
+
+
+def test_a_start_that_tuning_does_not_improve_is_no_speed() -> None:
+    for before in ((0.0, 0.0), (60.0, 55.0)):
+        found = speed([history(*before, first=0)], [history(60, 62, first=0)], [20])
+        assert found is not None and found.scratch_steps == 0
+        assert "did not improve on its start" in found.sentence() and "took 0" not in found.sentence()
+    risen = speed([history(0, 5, first=0)], [history(0, 5, first=0)], [0])
+    assert risen is not None and "tuning from scratch took 10" in risen.sentence()

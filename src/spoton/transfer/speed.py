@@ -61,6 +61,10 @@ class Speed:
 
     def sentence(self) -> str:
         """Returns the result as a sentence."""
+        if self.scratch_steps == 0:
+            return (
+                "Tuning from scratch did not improve on its start, so transfer cannot reach its score sooner."
+            )
         if self.transfer_steps is None:
             return "Transfer did not reach the score that tuning from scratch ends with."
         steps, n = self.transfer_steps, self.area.n
