@@ -57,6 +57,17 @@ def test_version() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("args", "code"), [(["library", "list", "--json"], 0), (["predict", "sst2"], 2)])
+def test_closed_streams_are_empty_ones(closed: str, args: list[str], code: int) -> None:
+    line = [sys.executable, "-m", "spoton", *args, "--library", "starter"]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *line], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code and "failed where it should not" not in done.stderr
+    assert ("There is no text to answer" in done.stderr) == (code == 2 and "2>&-" not in closed)
+
+
 def test_every_field_of_a_recipe_has_its_flag() -> None:
     flags = set(inspect.signature(RecipeOptions).parameters) - {"preset", "minutes"}
     assert flags == set(spoton.Recipe.model_fields)

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -60,12 +61,17 @@ def emit(document: object, text: RenderableType, *, as_json: bool) -> None:
 
 
 def use_real_streams() -> None:
-    """Makes stdout and stderr accept any text, and stderr never fail: a run continues if its terminal closes."""
+    """Makes stdout and stderr accept any text, and stderr never fail: a run continues if its terminal closes.
+
+    A stream that the caller has closed is an empty one, as a daemon or `>&-` may leave it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    if sys.stderr is not None:
-        sys.stderr = _BestEffort(sys.stderr)
+    sys.stderr = _BestEffort(sys.stderr)
 
 
 class _BestEffort:
