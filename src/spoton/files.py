@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -115,6 +116,20 @@ def atomic_save(path: Path, save: Callable[[Path], None]) -> None:
                 os.fsync(file.fileno())
             temporary.replace(path)
         _sync_folder(path.parent)
+
+
+def let_others_read(folder: Path) -> None:
+    """Gives the weight files of a folder the permissions of any new file.
+
+    safetensors (0.8) makes files that only their owner may read, which a server under another user cannot load.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    with scratch_file(folder) as (_, descriptor):
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
 
 
 def require_writable(path: Path) -> None:

@@ -83,6 +83,8 @@ def test_nothing_but_the_new_rows_changes(tmp_path: Path) -> None:
     fingerprint, words = model.fingerprint, len(model.tokenizer)
     prompt = prompt_of(model)
     network = load(bake(model, [prompt]).save(tmp_path / "baked"))
+    # The weights are as open to others as the rest: a server may run under another user.
+    assert len({path.stat().st_mode for path in (tmp_path / "baked").iterdir()}) == 1
     state = network.state_dict()
     for name, tensor in before.items():
         assert torch.equal(model.network.state_dict()[name], tensor)

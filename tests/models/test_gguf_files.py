@@ -39,6 +39,7 @@ def test_the_folder_is_the_model_of_the_file(file: Path, tmp_path: Path) -> None
     text = "The film was good."
     assert of_folder.encode_input(text) == of_file.encode_input(text)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["folder"]
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # as open to others as any file
     assert told == ["Decoding tiny.gguf (about a minute for each 300M parameters)"]
 
 

@@ -28,7 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from spoton.errors import ModelError, PromptError
 from spoton.exchange.chat_template import chat_template
-from spoton.files import atomic_write, writing
+from spoton.files import atomic_write, let_others_read, writing
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 
@@ -76,6 +76,7 @@ class Baked:
         with writing(folder):
             (folder / BAKED_RECORD).unlink(missing_ok=True)
             network.save_pretrained(folder, state_dict=self.state)
+            let_others_read(folder)
             self.tokenizer.save_pretrained(folder)
         atomic_write(
             folder / BAKED_RECORD, (json.dumps(self.record(), indent=2, ensure_ascii=False) + "\n").encode()

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from spoton.errors import ModelError
-from spoton.files import expanded
+from spoton.files import expanded, let_others_read
 
 
 def unpack_gguf(
@@ -68,4 +68,5 @@ def decode_gguf(file: Path, folder: Path) -> None:
     plain = type(decoded)(config)
     plain.load_state_dict(decoded.state_dict())
     plain.save_pretrained(folder)
+    let_others_read(folder)
     AutoTokenizer.from_pretrained(file.parent, **options).save_pretrained(folder)

@@ -51,6 +51,8 @@ def test_the_folder_is_a_model_with_the_recorded_score(family: str, tmp_path: Pa
     record = tune_model_to_folder(model, task, RECIPE, out)
     assert names(out) >= MODEL_FILES | {"record.json", "curve.png"} and "checkpoint" not in names(out)
     assert record == json.loads((out / "record.json").read_text())
+    # The weights are as open to others as the rest.
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1
     loaded = load_model(str(out), dtype="float32")
     assert (
         loaded.fingerprint == record["tuned_fingerprint"] != record["model_fingerprint"] == model.fingerprint

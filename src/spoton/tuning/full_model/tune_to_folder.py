@@ -12,7 +12,7 @@ from typing import Any
 from spoton.errors import Interrupted, SpotonError
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
-from spoton.files import require_writable, writing
+from spoton.files import let_others_read, require_writable, writing
 from spoton.locks import locked, scratch_folder
 from spoton.models.frozen import FrozenModel
 from spoton.parsing import parse_json
@@ -132,6 +132,7 @@ def save_model(model: FrozenModel, out: Path) -> None:
     """
     with writing(out), scratch_folder(out) as scratch:
         model.network.save_pretrained(scratch)
+        let_others_read(scratch)
         model.tokenizer.save_pretrained(scratch)
         (out / RECORD).unlink(missing_ok=True)
         for file in sorted(scratch.iterdir(), key=lambda file: file.suffix == PROMPT_SUFFIX):
