@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from spoton.errors import ModelError
+from spoton.models.loading import DEFAULT_MODEL
 from spoton.prompts import PromptLibrary
 from tests.cli.conftest import Run
 
@@ -28,6 +30,22 @@ def test_a_token_that_keeps_nobody_out(run: Run, tmp_path: Path, content: str | 
 def test_a_library_that_is_not_there(run: Run, tmp_path: Path) -> None:
     ran = run("serve", tmp_path / "nothing")
     assert ran.code == 2 and "no such folder" in ran.stderr
+
+
+def test_the_model_is_that_of_all_prompts(
+    run: Run, prompts: PromptLibrary, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(name: str, **_: object) -> None:
+        loaded.append(name)
+        raise ModelError("stopped here")
+
+    monkeypatch.setattr("spoton.models.load_model", load)
+    run("serve", prompts.folder)
+    run("serve", prompts.folder, "starter")
+    run("serve", prompts.folder, "--model", "another")
+    assert loaded == [str(tiny_model), DEFAULT_MODEL, "another"]
 
 
 def test_a_port_in_use_is_an_error_like_any_other(run: Run, prompts: PromptLibrary, tiny_model: Path) -> None:

@@ -80,7 +80,7 @@ class ModelOptions:
         str | None,
         typer.Option(
             help="Embedded model, Hugging Face id, folder, or GGUF file. "
-            f"Default: the prompt's model, else {DEFAULT_MODEL}.",
+            f"Default: the model of the prompt, or of all prompts to serve; else {DEFAULT_MODEL}.",
             rich_help_panel=_MODEL,
         ),
     ] = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +17,7 @@ from spoton.errors import ServingError
 from spoton.reading import read_text, reason
 
 if TYPE_CHECKING:
+    from spoton.prompts import PromptLibrary
     from spoton.serving.server import Server
     from spoton.serving.service import Service
 
@@ -72,12 +75,18 @@ def serve(
 
     libraries = open_libraries(library)
     limits = Limits(cache_bytes=cache_mb * 2**20, queue=queue, seconds=seconds)
-    frozen = model.load()
+    frozen = _of_prompts(model, libraries).load()
     with quiet_stdout():
         service = Service(frozen, libraries, limits)
     server = Server(service, host=host, port=port, token=token)
     server.on_start = lambda: _announce(server, service, as_json=json)
     server.run()
+
+
+def _of_prompts(model: ModelOptions, libraries: Sequence[PromptLibrary]) -> ModelOptions:
+    """Returns options with the model that all prompts belong to, if there is one and no other was asked for."""
+    names = {entry.card.model for one in libraries for entry in one.list()}
+    return replace(model, model=names.pop()) if model.model is None and len(names) == 1 else model
 
 
 def _token(path: Path) -> str:
