@@ -34,13 +34,13 @@ from typing import Any
 import torch
 from sklearn.metrics import ndcg_score
 
-from experiments.overlaps import share_texts
 from spoton import PromptLibrary, Recipe, SoftPrompt, load_model, load_task, starter_library
 from spoton.evaluation.form import form_of
 from spoton.evaluation.score import default_mode
 from spoton.models import FrozenModel
 from spoton.prompts.initial import from_prompt
 from spoton.tasks import Task
+from spoton.tasks.catalog import tasks_with_texts_of
 from spoton.transfer import SIMILARITIES, retrieve, trial
 from spoton.transfer.adapt import target_sources
 from spoton.transfer.kept_runs import KeptRuns
@@ -178,7 +178,7 @@ def table(results: Path, steps: int = 0) -> str:
         scores = json.loads(truth.read_text())["scores"]
         for path in sorted(truth.parent.glob("ranking-*.json")):
             record = json.loads(path.read_text())
-            order = [name for name in record["order"] if not share_texts(target, name)]
+            order = [name for name in record["order"] if name not in tasks_with_texts_of(target)]
             name = path.stem.removeprefix("ranking-")
             rows.setdefault(name, []).append(judged(scores, order) | record["cost"])
     lines = [

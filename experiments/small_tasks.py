@@ -20,7 +20,6 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +27,7 @@ from typing import Any, get_args
 
 from experiments.cells import cell_parser, claimed, model_of, spread
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
-from experiments.overlaps import sources_without_shared_texts
-from spoton import Recipe, adapt
+from spoton import Recipe, adapt, starter_library
 from spoton.evaluation.baseline import classical
 from spoton.models import FrozenModel
 from spoton.tasks import Task, load_task
@@ -48,9 +46,7 @@ def run_cell(model: FrozenModel, task: Task, recipe: Recipe, rank: Rank, path: P
     began = time.process_time()
     out = path.with_suffix(".prompt.safetensors")
     recipe = with_budget(model, task, recipe)
-    with tempfile.TemporaryDirectory() as folder:
-        library = sources_without_shared_texts(task.name, Path(folder))
-        document = adapt(model, task, [library], recipe, rank=rank, out=out, overwrite=True).to_json()
+    document = adapt(model, task, [starter_library()], recipe, rank=rank, out=out, overwrite=True).to_json()
     for suffix in (".safetensors", ".json", ".png"):
         out.with_suffix(suffix).unlink()
     for name in ("prompt", "curves"):

@@ -7,7 +7,7 @@ import pytest
 
 from spoton.errors import DataError, DownloadError
 from spoton.tasks import Task, TaskInfo, list_tasks, load_task
-from spoton.tasks.catalog import ARCHIVES, is_task, list_studies, task_info
+from spoton.tasks.catalog import ARCHIVES, is_task, list_studies, task_info, tasks_with_texts_of
 from spoton.tasks.metrics import require_known
 from spoton.tasks.t5_text import PROCESSORS
 from spoton.tasks.template import compile_template
@@ -100,6 +100,15 @@ def test_names_and_aliases_are_distinct() -> None:
     assert len(names) == len(set(names))
     assert task_info("superglue/wic").name == "wic" and task_info("glue/mrpc").name == "mrpc"
     assert is_task("superglue/boolq") and not is_task("superglue/none")
+
+
+def test_tasks_with_the_same_texts_know_each_other() -> None:
+    assert tasks_with_texts_of("cr") == {"product_sentiment"}
+    assert tasks_with_texts_of("subj") == {"sst2", "sst5", "rotten_tomatoes", "movie_sentiment"}
+    assert tasks_with_texts_of("glue/stsb") == {"mrpc", "sick"}
+    assert tasks_with_texts_of("mnli") == tasks_with_texts_of("reviews") == frozenset()
+    named = [corpus for info in INFOS for corpus in info.corpora]
+    assert all(named.count(corpus) > 1 for corpus in named), "a collection of one task leaves nothing out"
 
 
 @pytest.mark.parametrize(("benchmark", "tasks"), [("glue", GLUE), ("superglue", SUPERGLUE)])

@@ -29,6 +29,7 @@ __all__ = [
     "list_tasks",
     "load_task",
     "task_info",
+    "tasks_with_texts_of",
 ]
 
 
@@ -95,6 +96,16 @@ def task_info(name: str, own: Sequence[TaskInfo] = ()) -> TaskInfo:
         near = difflib.get_close_matches(name, every, n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}?" if near else "`spoton tasks list` shows them all."
         raise DataError(f"There is no bundled task {name!r}. {hint}") from None
+
+
+def tasks_with_texts_of(name: str) -> frozenset[str]:
+    """Returns the other tasks of the catalog that have texts in common with one; none for a name it does not have."""
+    if name not in _names():
+        return frozenset()
+    one = task_info(name)
+    return frozenset(
+        info.name for info in _catalog().values() if info is not one and set(info.corpora) & set(one.corpora)
+    )
 
 
 def _own(name: str, own: Sequence[TaskInfo]) -> TaskInfo | None:

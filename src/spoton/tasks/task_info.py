@@ -118,6 +118,9 @@ class TaskInfo(BaseModel):
     metrics: tuple[str, ...]
     main_metric: str | None = None
     """The metric that decides, or `mean`, the mean of them all. Default: the first."""
+    corpora: tuple[str, ...] = ()
+    """Collections that its texts come from, where other tasks have the same texts: a prompt tuned on one of them is no
+    source for the others."""
     train_size: int | None = None
     """Number of training rows that the authors published. Without a published split: the number of all rows or, for
     rows of an archive, of the training split made here."""

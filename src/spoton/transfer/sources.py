@@ -14,6 +14,7 @@ from spoton.errors import LibraryError
 from spoton.prompts.card import Parent
 from spoton.prompts.library import Entry, Identity, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.tasks.catalog import tasks_with_texts_of
 
 SourcePrompt = tuple[PromptLibrary, Entry]
 """A prompt of a library, not read yet."""
@@ -107,6 +108,9 @@ def sources_for(
 ) -> list[SourcePrompt]:
     """Returns the prompts that can be sources: of this model, with a key, and not of the target task itself.
 
+    Prompts of tasks that have texts in common with the target (SST-2 and Rotten Tomatoes; the catalog says which) are
+    left out too, since they know rows that the target is tested on.
+
     A name that occurs in two libraries is taken from the first.
 
     Args:
@@ -124,6 +128,7 @@ def sources_for(
     accepted = {fingerprints} if isinstance(fingerprints, str) else set(fingerprints)
     found: dict[str, SourcePrompt] = {}
     left_out: Counter[str] = Counter()
+    with_same_texts = frozenset[str]() if _is_of_file(source) else tasks_with_texts_of(task)
     for library in libraries:
         listing = library.list()
         for entry in listing:
@@ -131,6 +136,8 @@ def sources_for(
                 left_out["of another model"] += 1
             elif same_rows(entry.identity, task, data_hash, source):
                 left_out["of the same task or the same rows"] += 1
+            elif entry.identity.task in with_same_texts and not _is_of_file(entry.identity.source):
+                left_out["of a task with the same texts"] += 1
             elif need_key and not entry.has_key:
                 left_out["without a key"] += 1
             elif not entry.has_key and entry.card.members:
@@ -152,9 +159,14 @@ def same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
     """Returns whether a prompt was tuned on rows of the target task: by hash, the file's content, or name."""
     if data_hash and found.data_hash == data_hash:
         return True
-    if not all(text.startswith("file:") and "@" in text for text in (found.source, source)):
+    if not all(_is_of_file(text) and "@" in text for text in (found.source, source)):
         return found.task == task
     return found.source.rpartition("@")[2] == source.rpartition("@")[2]
+
+
+def _is_of_file(source: str) -> bool:
+    """Returns whether rows come from a user's own file, which may have the name of a task in the catalog."""
+    return source.startswith("file:")
 
 
 def no_source(left_out: Counter[str]) -> LibraryError:

@@ -122,6 +122,21 @@ def test_two_files_of_one_name_are_two_tasks_and_one_file_under_two_names_is_one
     assert "support" not in source_names(library, task="train", source="hub:owner/train")
 
 
+def test_prompts_of_tasks_with_the_same_texts_are_no_sources(library: PromptLibrary) -> None:
+    """Sentences of SUBJ are snippets of Rotten Tomatoes; a user's file of that name has other rows."""
+    for name, card in (
+        ("snippets", {"task": "rotten_tomatoes"}), ("mine", {"task": "sst2", "source": "file:sst2.csv@0123456789ab"}),
+        ("entailment", {"task": "mnli"}),
+    ):  # fmt: skip
+        library.add(a_prompt(name, torch.tensor(KEYS["near"]), **card))
+    assert set(source_names(library, task="subj")) == {*KEYS, "mine", "entailment"}
+    assert "snippets" in source_names(library, task="subj", source="file:subj.csv@0123456789ab")
+    alone = PromptLibrary(library.folder.parent / "alone")
+    alone.add(a_prompt("snippets", torch.tensor(KEYS["near"]), task="rotten_tomatoes"))
+    with pytest.raises(LibraryError, match="1 of a task with the same texts"):
+        sources_for([alone], "f00d", task="sst2")
+
+
 def test_without_hashes_nothing_is_taken_for_the_same_rows(library: PromptLibrary) -> None:
     assert set(source_names(library, task="mine", data_hash="")) == KEYS.keys()
 
