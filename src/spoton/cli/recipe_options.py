@@ -126,7 +126,8 @@ class RecipeOptions:
     patience: Annotated[
         int | None,
         typer.Option(
-            help="Evaluations without an improvement after which tuning ends. Default: all steps run.",
+            help="Evaluations without an improvement after which tuning ends. Default: 5 if the command chooses the "
+            "steps, else none.",
             rich_help_panel=_RECIPE,
         ),
     ] = None

@@ -27,7 +27,7 @@ class Parent(BaseModel):
     weight: FiniteFloat
     """Its share in the initialization; 1 if it was the only source."""
     similarity: FiniteFloat | None = None
-    """Similarity of its key to the target's key; None if the source was chosen by hand."""
+    """Similarity of its key to the target's key; None if the source was chosen by hand or by a trial."""
     hash: str
     """`SoftPrompt.content_hash()` of the source prompt."""
 
@@ -89,7 +89,8 @@ class Card(BaseModel):
     template: str = ""
     """The template that turned rows into inputs."""
     form: str = ""
-    """Form of a catalog task: `t5` or `natural`. Empty for a user's own rows and in cards older than the field."""
+    """Form of a catalog task: `t5` or `natural`, with `+chat` in a chat template (`chat` alone for a user's own rows).
+    Empty for other rows and in cards older than the field."""
     target: str = ""
     """Target column of the data file, if there was one; `evaluate` reads it."""
     labels: list[str] | None = None
@@ -126,8 +127,8 @@ class Card(BaseModel):
     created: str = Field(default_factory=_now)
     """Time of creation, as ISO 8601 in UTC."""
     license: str = ""
-    """License of the prompt."""
+    """Licence of the task's data."""
     source: str = ""
-    """Origin of the prompt, if it was imported."""
+    """Origin of the task's rows, or of an imported or converted prompt."""
     notes: str = ""
     """Anything else a reader should know."""
