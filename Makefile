@@ -60,7 +60,7 @@ demo: $(CORE)
 	@$(BIN)/python -c "import json; print('\n' + json.load(open('build/demo/result.json'))['verdict'])"
 	@echo "Learning curves of both arms: build/demo/prompt.png. All numbers: build/demo/result.json."
 
-# Tunes the source prompts that the package ships, from the bundled tasks.
+# Tunes the source prompts that the package ships. Rows of tasks that are not on PyPI come from SPOTON_DATA_DIR.
 starter-library: setup
 	$(BIN)/python -m experiments.starter_library
 

@@ -122,7 +122,7 @@ def _require_whole(info: TaskInfo, path: Path) -> None:
         )
     if info.data_files and "train" not in info.data_files:
         raise DataError(
-            f"{path}: data_files: found {', '.join(info.data_files)}; expected at least train, beside which "
+            f"{path}: data_files: found {', '.join(info.data_files)}; expected at least train, next to which "
             "validation and test may be given."
         )
 
