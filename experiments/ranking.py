@@ -174,11 +174,11 @@ def table(results: Path, steps: int = 0) -> str:
     """
     rows: dict[str, list[dict[str, float]]] = {}
     for truth in sorted(results.glob(f"*/truth-{steps}.json")):
-        target = truth.parent.name
+        with_same_texts = tasks_with_texts_of(truth.parent.name)
         scores = json.loads(truth.read_text())["scores"]
         for path in sorted(truth.parent.glob("ranking-*.json")):
             record = json.loads(path.read_text())
-            order = [name for name in record["order"] if name not in tasks_with_texts_of(target)]
+            order = [name for name in record["order"] if name not in with_same_texts]
             name = path.stem.removeprefix("ranking-")
             rows.setdefault(name, []).append(judged(scores, order) | record["cost"])
     lines = [

@@ -85,8 +85,10 @@ def serve(
 
 def _of_prompts(model: ModelOptions, libraries: Sequence[PromptLibrary]) -> ModelOptions:
     """Returns options with the model that all prompts belong to, if there is one and no other was asked for."""
+    if model.model is not None:
+        return model  # without reading every card
     names = {entry.card.model for one in libraries for entry in one.list()}
-    return replace(model, model=names.pop()) if model.model is None and len(names) == 1 else model
+    return replace(model, model=names.pop()) if len(names) == 1 else model
 
 
 def _token(path: Path) -> str:

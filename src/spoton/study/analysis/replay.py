@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from spoton.study.analysis.source_choices import validation_order
 from spoton.study.results.score_arrays import Mean, known
 from spoton.study.results.study_results import StudyResults, TransferRun
 from spoton.tuning.halving import Halving
@@ -132,9 +133,5 @@ def _best(
     runs: Mapping[str, TransferRun], validation: Mapping[str, float], sources: Sequence[str]
 ) -> set[str]:
     """Returns the sources that validation chooses, by score, then by loss; all ties, as in `SourceChoices`."""
-    losses = {source: runs[source].kept_loss for source in sources}
-    orders = {
-        source: (validation[source], -math.inf if math.isnan(loss) else -loss)
-        for source, loss in losses.items()
-    }
+    orders = {source: validation_order(validation[source], runs[source].kept_loss) for source in sources}
     return {source for source in sources if orders[source] == max(orders.values())}

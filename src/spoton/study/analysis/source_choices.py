@@ -281,14 +281,18 @@ class SourceChoices:
         return among[[order == max(orders) for order in orders]]
 
     def _order(self, place: int, t: int, n: int) -> tuple[float, float]:
-        loss = self.loss[place, t, n]
-        return float(self.chosen_by[place, t, n]), -math.inf if math.isnan(loss) else -float(loss)
+        return validation_order(float(self.chosen_by[place, t, n]), float(self.loss[place, t, n]))
 
     def average(self, values: Array) -> Mean:
         """Averages over targets, then over seeds."""
         seeds = [column[np.isfinite(column)].mean() for column in values.T if np.isfinite(column).any()]
         found = Mean.of(np.array(seeds))
         return found if self.seeds != (None,) else Mean(found.mean, found.std, 0)
+
+
+def validation_order(score: float, loss: float) -> tuple[float, float]:
+    """Returns what validation chooses by, larger is better: score, then loss. An unknown loss (NaN) is the worst."""
+    return score, -math.inf if math.isnan(loss) else -loss
 
 
 def aligned(grid: ScoreArrays, like: ScoreArrays, values: Array) -> Array:
