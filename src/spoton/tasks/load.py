@@ -13,7 +13,7 @@ from spoton.tasks.catalog import is_task, load_task, task_info
 from spoton.tasks.data_spec import DataSpec
 from spoton.tasks.hub import load_hub_task
 from spoton.tasks.load_files import load_task_file, load_task_folder
-from spoton.tasks.mixture import mix, mixture_members, named_mixtures
+from spoton.tasks.mixture import mix, mixture_members, mixture_name
 from spoton.tasks.own_tasks import read_definitions
 from spoton.tasks.task import Task
 from spoton.tasks.task_info import TaskInfo
@@ -190,9 +190,7 @@ def load_mixture(
     if not members:
         raise DownloadError(f"No source has the rows of any member of {spec}: {', '.join(missing)}.")
     mixed = mix(
-        f"mixture-{name}"
-        if name in named_mixtures()
-        else f"mixture-{'+'.join(task.name for task in members)}",
+        mixture_name(name, [task.name for task in members]),
         members,
         sizes=_published(members, own) if data.mixing_sizes == "published" else None,
         cap=data.mixing_cap,

@@ -22,6 +22,10 @@ HELD_OUT = 100
 members; the number itself was not measured."""
 
 
+NAME_PREFIX = "mixture-"
+"""What the name of a mixture begins with, as a task."""
+
+
 @functools.cache
 def named_mixtures() -> Mapping[str, tuple[str, ...]]:
     """Returns the paper's mixtures: name -> names of their members."""
@@ -47,6 +51,19 @@ def mixture_members(spec: str) -> tuple[str, ...]:
     if twice:
         raise DataError(f"The mixture names {', '.join(twice)} more than once. Name each task once.")
     return members
+
+
+def mixture_name(spec: str, members: Sequence[str]) -> str:
+    """Returns the name of the task that `mixture:<spec>` makes of these members."""
+    return NAME_PREFIX + (spec if spec in named_mixtures() else "+".join(members))
+
+
+def names_within(task: str) -> frozenset[str]:
+    """Returns the names of the tasks whose rows a task has: a mixture's members by its name, else the name itself."""
+    rest = task.removeprefix(NAME_PREFIX)
+    if rest == task:
+        return frozenset((task,))
+    return frozenset(named_mixtures().get(rest) or rest.split("+"))
 
 
 def mixing_rates(sizes: Sequence[int], *, cap: int = CAP, temperature: float = 1.0) -> list[float]:

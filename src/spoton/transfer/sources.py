@@ -15,6 +15,7 @@ from spoton.prompts.card import Parent
 from spoton.prompts.library import Entry, Identity, PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.catalog import tasks_with_texts_of
+from spoton.tasks.mixture import names_within
 
 SourcePrompt = tuple[PromptLibrary, Entry]
 """A prompt of a library, not read yet."""
@@ -109,7 +110,7 @@ def sources_for(
     """Returns the prompts that can be sources: of this model, with a key, and not of the target task itself.
 
     Prompts of tasks that have texts in common with the target (SST-2 and Rotten Tomatoes; the catalog says which) are
-    left out too, since they know rows that the target is tested on.
+    left out too, since they know rows that the target is tested on. A mixture counts as all of its members.
 
     A name that occurs in two libraries is taken from the first.
 
@@ -128,15 +129,17 @@ def sources_for(
     accepted = {fingerprints} if isinstance(fingerprints, str) else set(fingerprints)
     found: dict[str, SourcePrompt] = {}
     left_out: Counter[str] = Counter()
-    with_same_texts = frozenset[str]() if _is_of_file(source) else tasks_with_texts_of(task)
+    own = _of_catalog(task, source)
+    with_same_texts = own.union(*map(tasks_with_texts_of, own))
     for library in libraries:
         listing = library.list()
         for entry in listing:
+            theirs = _of_catalog(entry.identity.task, entry.identity.source)
             if entry.identity.fingerprint not in accepted:
                 left_out["of another model"] += 1
-            elif same_rows(entry.identity, task, data_hash, source):
+            elif same_rows(entry.identity, task, data_hash, source) or theirs & own:
                 left_out["of the same task or the same rows"] += 1
-            elif entry.identity.task in with_same_texts and not _is_of_file(entry.identity.source):
+            elif theirs & with_same_texts:
                 left_out["of a task with the same texts"] += 1
             elif need_key and not entry.has_key:
                 left_out["without a key"] += 1
@@ -162,6 +165,11 @@ def same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
     if not all(_is_of_file(text) and "@" in text for text in (found.source, source)):
         return found.task == task
     return found.source.rpartition("@")[2] == source.rpartition("@")[2]
+
+
+def _of_catalog(task: str, source: str) -> frozenset[str]:
+    """Returns the tasks of the catalog whose rows a task has: a mixture's members, itself, or none for a file."""
+    return frozenset() if _is_of_file(source) else names_within(task)
 
 
 def _is_of_file(source: str) -> bool:

@@ -137,6 +137,24 @@ def test_prompts_of_tasks_with_the_same_texts_are_no_sources(library: PromptLibr
         sources_for([alone], "f00d", task="sst2")
 
 
+def test_a_mixture_counts_as_all_its_members(library: PromptLibrary) -> None:
+    """`adapt mixture:mnli,trec` tunes on rows of both; a prompt of a mixture knows the rows of its members."""
+    for name, task in (
+        ("inference", "mnli"),
+        ("movies", "rotten_tomatoes"),
+        ("joint", "mixture-rte+trec"),
+        ("glue", "mixture-glue"),
+    ):
+        library.add(a_prompt(name, torch.tensor(KEYS["near"]), task=task))
+    assert set(source_names(library, task="mixture-mnli+cola")) == {*KEYS, "movies", "joint"}
+    assert set(source_names(library, task="trec")) == {*KEYS, "inference", "movies", "glue"}
+    assert set(source_names(library, task="mixture-sst2+trec", source="mixture, cap 9")) == {
+        *KEYS,
+        "inference",
+    }
+    assert "joint" in source_names(library, task="trec", source="file:trec.csv@0123456789ab")
+
+
 def test_without_hashes_nothing_is_taken_for_the_same_rows(library: PromptLibrary) -> None:
     assert set(source_names(library, task="mine", data_hash="")) == KEYS.keys()
 
