@@ -17,7 +17,9 @@ from spoton.tasks.mixture import (
     mix,
     mixing_rates,
     mixture_members,
+    mixture_name,
     named_mixtures,
+    names_within,
     shared_out,
 )
 from spoton.tuning.row_order import rows_of_step
@@ -142,6 +144,13 @@ def test_the_mixtures_of_the_paper() -> None:
         "drop",
         "race",
     }
+
+
+def test_the_name_of_a_mixture_tells_its_members() -> None:
+    assert names_within(mixture_name("mnli, trec", ["mnli", "trec"])) == {"mnli", "trec"}
+    for name, members in named_mixtures().items():
+        assert names_within(mixture_name(name, members)) == set(members)
+    assert names_within("glue") == {"glue"}, "only a mixture has members"
 
 
 def test_mixtures_that_are_none() -> None:

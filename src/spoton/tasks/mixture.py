@@ -20,10 +20,7 @@ CAP = 2**19
 HELD_OUT = 100
 """Most validation and most test examples of each member. Equal numbers make a mixture's score the mean over its
 members; the number itself was not measured."""
-
-
-NAME_PREFIX = "mixture-"
-"""What the name of a mixture begins with, as a task."""
+_NAME = "mixture-"  # what the name of a mixture begins with, as a task
 
 
 @functools.cache
@@ -55,12 +52,12 @@ def mixture_members(spec: str) -> tuple[str, ...]:
 
 def mixture_name(spec: str, members: Sequence[str]) -> str:
     """Returns the name of the task that `mixture:<spec>` makes of these members."""
-    return NAME_PREFIX + (spec if spec in named_mixtures() else "+".join(members))
+    return _NAME + (spec if spec in named_mixtures() else "+".join(members))
 
 
 def names_within(task: str) -> frozenset[str]:
     """Returns the names of the tasks whose rows a task has: a mixture's members by its name, else the name itself."""
-    rest = task.removeprefix(NAME_PREFIX)
+    rest = task.removeprefix(_NAME)
     if rest == task:
         return frozenset((task,))
     return frozenset(named_mixtures().get(rest) or rest.split("+"))
