@@ -212,6 +212,37 @@ def test_retrieve_ranks_by_trial_and_by_displacement(
     assert refused.code == 2 and "does not hold the start" in refused.document["error"]
 
 
+@pytest.mark.parametrize(
+    ("command", "ranked"),
+    [
+        (["adapt"], ["--rank", "trial"]),
+        (["adapt"], ["--steps", "0"]),
+        (["retrieve"], ["--rank", "trial"]),
+    ],
+)
+def test_a_similarity_that_would_rank_nothing_is_refused(
+    command: list[str], ranked: list[str], run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary
+) -> None:
+    asked = ("--model", tiny_model, "--library", prompts.folder, *RECIPE, *ranked)
+    ran = run(*command, reviews, *asked, "--similarity", "maximum_token", "--json")
+    assert ran.code == 2 and "--similarity maximum_token" in ran.document["error"]
+
+
+def test_adapt_says_why_there_is_no_comparison_with_tf_idf(
+    run: Run, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    questions = tmp_path / "questions.csv"
+    rows = [f"What is {n} and one?,{n} and one more" for n in range(40)]
+    questions.write_text("\n".join(["text,label", *rows]))
+    command = ("adapt", questions, "--model", tiny_model, "--library", prompts.folder, *RECIPE)
+    for more in ((), ("--steps", 0)):
+        ran = run(*command, *more, "--json")
+        assert ran.code == 0, ran.stderr
+        assert ran.document["classical"] is None and ran.document["worth"] is None
+        assert "No comparison with TF-IDF: questions has open targets" in ran.document["notes"][-1]
+        assert "No comparison with TF-IDF" in ran.stderr
+
+
 def test_adapt_says_what_its_ranking_and_its_runs_noted(
     run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary
 ) -> None:

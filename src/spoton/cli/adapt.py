@@ -79,7 +79,7 @@ def adapt(
 
     untuned = recipe.steps == 0
     if untuned:
-        _require_nothing_tuned(rank, method, seeds, ensemble, recipe.minutes)
+        _require_nothing_tuned(rank, metric, method, seeds, ensemble, recipe.minutes)
     asked = task.load(model)
     chosen = replace(recipe, steps=None if untuned else recipe.steps).recipe(library)
     libraries = open_libraries(library)
@@ -99,13 +99,16 @@ def adapt(
     _emit(adapted, asked, libraries, as_json=json)
 
 
-def _require_nothing_tuned(rank: str, method: str, seeds: int, ensemble: bool, minutes: float | None) -> None:
+def _require_nothing_tuned(
+    rank: str, metric: str, method: str, seeds: int, ensemble: bool, minutes: float | None
+) -> None:
     """Refuses options that need tuning.
 
     Raises:
         RecipeError: Such an option is given.
     """
     given = [f"--rank {rank}"] if rank == "displacement" else []
+    given += [f"--similarity {metric}"] if metric != "average_tokens" else []
     given += [f"--method {method}"] if method != "best-of-top-k" else []
     given += [f"--seeds {seeds}"] if seeds != 1 else []
     given += ["--ensemble"] if ensemble else []

@@ -47,6 +47,9 @@ def retrieve(
     key of a task comes from a probe: the first `--key-step` steps of tuning. A trial needs a task, and no probe. If a
     bundled task and a prompt have the same name, it means the task.
     """
+    from spoton.transfer.arms import refuse_similarity
+
+    refuse_similarity(rank, metric)
     libraries = open_libraries(library)  # first: the probe takes minutes
     prompt = _prompt(target, library)
     if rank == "trial":

@@ -172,13 +172,14 @@ def _adapted(
             prompt = _together(arms, [run.arm(chosen).prompt for run in runs], recipe)
     except KeyboardInterrupt as stop:
         raise Interrupted(_interrupted(stop, runs, scratch, out)) from stop
+    fitted, unfitted = neighbour(task)
     document = comparison_document(
-        arms, recipe, how, runs, scores, chosen=chosen, index=index, prompt=prompt, bare=bare,
-        neighbour=neighbour(task),
+        arms, recipe, how, runs, scores, chosen=chosen, index=index, prompt=prompt, bare=bare, neighbour=fitted,
     ) | {
         "ensemble": prompt.card.scores if ensemble else None,
         "prompt": None if out is None else str(out), "seconds": time.monotonic() - began,
     }  # fmt: skip
+    document["notes"] += unfitted
     if out is not None:
         save_prompt(prompt, out)
         document["curves"] = str(_curves(runs, task, bare, out))
@@ -187,12 +188,12 @@ def _adapted(
     return Adapted(prompt, chosen, runs, document)
 
 
-def neighbour(task: Task) -> Classical | None:
-    """Fits TF-IDF and logistic regression on the same splits; None if that fails, as for open targets."""
+def neighbour(task: Task) -> tuple[Classical | None, tuple[str, ...]]:
+    """Fits TF-IDF and logistic regression on the same splits; None and a note if that fails, as for open targets."""
     try:
-        return classical(task)
-    except DataError:
-        return None
+        return classical(task), ()
+    except DataError as error:
+        return None, (f"No comparison with TF-IDF: {error}",)
 
 
 def zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:

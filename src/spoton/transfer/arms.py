@@ -36,7 +36,7 @@ class TransferPlan:
         method: How the retrieved prompts are combined.
         rank: How sources are ranked.
         k: Number of sources to retrieve.
-        metric: The similarity to rank by, if similarity ranks.
+        metric: The similarity to rank by; a trial takes only the default, which it ignores.
         rows_of: Returns the rows of a source, for `mixture`; None: of tasks of the catalog.
     """
 
@@ -56,6 +56,7 @@ class TransferPlan:
             raise RecipeError(f"Unknown ranking {self.rank!r}; there is: {', '.join(RANKS)}.")
         if self.k < 1 or seeds < 1:
             raise RecipeError(f"k and seeds must be at least 1; found k = {self.k}, seeds = {seeds}.")
+        refuse_similarity(self.rank, self.metric)
         if self.method in ("learned-mix", "multiplicative") and recipe.reparameterization != "none":
             raise RecipeError(
                 f"--method {self.method} decides itself what is tuned in place of the prompt; found "
@@ -70,6 +71,19 @@ class TransferPlan:
                 f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a probe of "
                 f"{probe} steps. Raise --steps, or lower --key-step or --k."
             )
+
+
+def refuse_similarity(rank: str, metric: Similarity) -> None:
+    """Refuses a similarity beside a trial, which compares no keys.
+
+    Raises:
+        RecipeError: The similarity is not the default, and a trial ranks.
+    """
+    if rank == "trial" and metric != "average_tokens":
+        raise RecipeError(
+            f"--similarity {metric} says how keys are compared, and a trial compares none. Leave it out, or rank by "
+            "similarity or displacement."
+        )
 
 
 @dataclass(frozen=True)

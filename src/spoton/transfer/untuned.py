@@ -105,9 +105,11 @@ def _untuned(
     if test:
         held = prompt.card.scores | {"test": {task.metric: test[0]}}
         prompt = replace(prompt, card=prompt.card.model_copy(update={"scores": held}))
-    document = _document(arms, recipe, ranking, best, scores, bare, neighbour(task)) | {
+    fitted, unfitted = neighbour(task)
+    document = _document(arms, recipe, ranking, best, scores, bare, fitted) | {
         "prompt": None if out is None else str(out), "seconds": time.monotonic() - began,
     }  # fmt: skip
+    document["notes"] += unfitted
     if out is not None:
         save_prompt(prompt, out)
         write_record(out.with_suffix(".json"), document)

@@ -275,7 +275,8 @@ class CellRunner:
             )  # fmt: skip
             scores[split] = evaluation.scores
         more: dict[str, Any] = {"majority": majority_scores(task)}
-        if fitted := neighbour(task):
+        fitted, _ = neighbour(task)
+        if fitted is not None:
             more["classical"] = {split: fitted.score(split) for split in fitted.scores}
         return Result(scores, more=more)
 
