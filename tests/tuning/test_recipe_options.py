@@ -128,6 +128,23 @@ def test_the_candidate_that_was_selected_is_the_one_that_is_kept() -> None:
     assert chosen == {True, False}
 
 
+def test_an_interrupted_run_reports_the_score_that_its_prompt_has_without_a_calibration() -> None:
+    """The card has no calibration then, so a score with one would be that of another prompt."""
+    model, task = tiny("llama"), toy_task()
+
+    def stop(event: object) -> None:
+        if getattr(event, "done", 0) == 9:
+            raise KeyboardInterrupt
+
+    recipe = RECIPE.changed(evaluate_every=2, calibrate="every", select="loss")
+    tuned = tune(model, task, recipe, on_event=stop)
+    best = next(e for e in tuned.history if e["step"] == tuned.prompt.card.best_step and "validation" in e)
+    found = evaluate(model, tuned.prompt, task.validation, task)
+    assert tuned.stopped == "interrupted" and tuned.prompt.card.calibration is None
+    assert tuned.prompt.card.scores == {"validation": {"accuracy": found.score}}
+    assert best["validation_loss"] < (found.loss or 0)  # the calibrated one had been the best
+
+
 def test_rates_left_open_are_tried_together_and_one_goes_on(tmp_path: Path) -> None:
     model, task = tiny("llama"), toy_task()
     recipe = RECIPE.changed(learning_rate="auto")

@@ -16,6 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from spoton.evaluation.score import Evaluation
 from spoton.events import Progress
 
+CALIBRATED = "_calibrated"
+"""What ends the name of a candidate that answers through its calibration."""
+
 
 @dataclass
 class Course:
@@ -24,7 +27,7 @@ class Course:
     Attributes:
         step: Optimizer steps taken.
         best_step: Step of the best evaluation; meaningless before the first.
-        best_candidate: The candidate of that step: `last`, `average`, ...
+        best_candidate: The candidate of that step: `last`, `average_calibrated`, ...
         best_score: Its validation score.
         best_loss: Its validation loss; without one, the negative mean of its other metrics, which breaks ties too.
         history: One entry per step or evaluation.
@@ -61,6 +64,15 @@ class Course:
     def has_evaluated(self) -> bool:
         """Whether there is a best evaluation."""
         return math.isfinite(self.best_score)
+
+    @property
+    def best_uncalibrated_score(self) -> float:
+        """The validation score of the best candidate, before its calibration if it has one."""
+        name = self.best_candidate.removesuffix(CALIBRATED)
+        if name == self.best_candidate:
+            return self.best_score
+        (best,) = (entry for entry in self.evaluations if entry["step"] == self.best_step)
+        return best[f"{name}_validation"]
 
     @property
     def evaluations(self) -> list[dict[str, float]]:

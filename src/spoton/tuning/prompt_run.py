@@ -23,6 +23,7 @@ from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.majority import majority_scores
 from spoton.tasks.task import Task
 from spoton.tuning.checkpoint import PromptCheckpoint
+from spoton.tuning.course import CALIBRATED
 from spoton.tuning.identity import what_decides
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.parameterization import Collapsible
@@ -158,7 +159,7 @@ class PromptRun:
         metric = task.metric
         if not course.has_evaluated:
             return None, {}
-        plain = {"validation": {metric: course.best_score}}
+        plain = {"validation": {metric: course.best_uncalibrated_score}}
         wanted = self.job.recipe.calibrate != "none" and self.mode == "rank" and run.stopped != "interrupted"
         every = self.job.recipe.calibrate == "every"
         if not wanted or (run.dropped is not None and not every) or self.learner.best is None:
@@ -168,7 +169,7 @@ class PromptRun:
         assert raw.label_scores is not None and raw.loss is not None
         found = ranked(task, task.validation, raw.label_scores, fitted)
         assert found.loss is not None
-        if not (course.best_candidate.endswith("_calibrated") if every else found.loss < raw.loss):
+        if not (course.best_candidate.endswith(CALIBRATED) if every else found.loss < raw.loss):
             return None, {"validation": {metric: raw.score}}
         return fitted, {
             "validation": {metric: found.score},

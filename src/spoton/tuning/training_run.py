@@ -22,7 +22,7 @@ from spoton.events import OnEvent
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Calibration
 from spoton.tasks.task import Task
-from spoton.tuning.course import Clock, Course, is_number
+from spoton.tuning.course import CALIBRATED, Clock, Course, is_number
 from spoton.tuning.microbatches import StepRows
 from spoton.tuning.optimizer import make_optimizer, rate_factor, set_rate
 from spoton.tuning.recipe import Calibrate, TuningRecipe
@@ -261,12 +261,12 @@ class TrainingRun:
             results[name] = found
             if self._calibrate == "every" and found.label_scores is not None:
                 fitted = self.fit_calibration(prompt)
-                results[f"{name}_calibrated"] = ranked(
+                results[f"{name}{CALIBRATED}"] = ranked(
                     self.task, self.task.validation, found.label_scores, fitted
                 )
         best = self.course.note_evaluation(results, self.recipe.select)
         if best is not None:
-            self.learner.keep(best.removesuffix("_calibrated"))
+            self.learner.keep(best.removesuffix(CALIBRATED))
         return True
 
     def _end_if_done(self) -> None:
