@@ -166,28 +166,44 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def table(cells: Path, steps: int) -> str:
-    """Returns mean and standard deviation over seeds of the best validation score, as Markdown."""
-    lines = [f"| {steps} steps | {' | '.join(TASKS)} | mean | spread |", "|---" * (len(TASKS) + 3) + "|"]
+    """Returns mean and standard deviation over seeds of the best validation score, as Markdown.
+
+    Of variants with all tasks also the mean of the steps after which a run has 95 % of that score.
+    """
+    lines = [
+        f"| {steps} steps | {' | '.join(TASKS)} | mean | spread | steps to 95 % |",
+        "|---" * (len(TASKS) + 4) + "|",
+    ]
     for variant in VARIANTS:
-        row, means, spreads = [], [], []
+        row, means, spreads, soon = [], [], [], []
         for task in TASKS:
             files = sorted(
                 cells.glob(cell_path(cells, task, variant, steps, 0).name.replace(".0.json", ".*.json"))
             )
-            scores = [next(iter(json.loads(file.read_text())["validation"].values())) for file in files]
+            records = [json.loads(file.read_text()) for file in files]
+            scores = [next(iter(record["validation"].values())) for record in records]
             if not scores:
                 row.append("…")
                 continue
             means.append(statistics.mean(scores))
+            soon += [steps_to(0.95, record["evaluations"]) for record in records]
             if len(scores) > 1:
                 spreads.append(statistics.stdev(scores))
             spread = f" ± {spreads[-1]:.1f} ({len(scores)})" if len(scores) > 1 else " (1)"
             row.append(f"{means[-1]:.1f}{spread}")
         if means:
-            mean = f"{statistics.mean(means):.1f}" if len(means) == len(TASKS) else "…"
+            whole = len(means) == len(TASKS)
+            mean = f"{statistics.mean(means):.1f}" if whole else "…"
             spread = f"{statistics.mean(spreads):.1f}" if spreads else "…"
-            lines.append(f"| {variant} | {' | '.join(row)} | {mean} | {spread} |")
+            reached = f"{statistics.mean(soon):.0f}" if whole else "…"
+            lines.append(f"| {variant} | {' | '.join(row)} | {mean} | {spread} | {reached} |")
     return "\n".join(lines)
+
+
+def steps_to(share: float, evaluations: Sequence[Mapping[str, float]]) -> float:
+    """Returns the step of a run's first evaluation with this share of its best validation score."""
+    goal = share * max(one["validation"] for one in evaluations)
+    return next(one["step"] for one in evaluations if one["validation"] >= goal)
 
 
 def tables(cells: Path, steps: Sequence[int] = STEPS) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import recipe_sweep
-from experiments.recipe_sweep import BASE, Cell, cell_path, groups, run_cells
+from experiments.recipe_sweep import BASE, Cell, cell_path, groups, run_cells, table
 from spoton.models import FrozenModel
 from tests.tiny import tiny, toy_task
 
@@ -76,3 +76,23 @@ def test_an_open_rate_is_chosen_alone_and_steps_are_never_mixed(tmp_path: Path) 
     ]
     (path,) = run_in(tmp_path, tiny("llama"), [Cell("toy", "rate auto", 4, 0)])
     assert "Chose the learning rate" in json.loads(path.read_text())["message"]
+
+
+def test_the_table_has_means_over_tasks_of_whole_rows_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe_sweep, "TASKS", ("a", "b"))
+
+    def cell(task: str, variant: str, seed: int, *scores: float) -> None:
+        evaluations = [{"step": 2.0 * i, "validation": score} for i, score in enumerate(scores)]
+        record = {"validation": {"accuracy": max(scores)}, "evaluations": evaluations}
+        cell_path(tmp_path, task, variant, 4, seed).write_text(json.dumps(record))
+
+    cell("a", "base", 0, 50.0, 79.0, 80.0)
+    cell("a", "base", 1, 50.0, 75.0, 90.0)
+    cell("b", "base", 0, 60.0, 40.0, 50.0)
+    cell("a", "P=16", 0, 50.0, 60.0, 70.0)
+    heading, _, base, short = table(tmp_path, 4).splitlines()
+    assert heading == "| 4 steps | a | b | mean | spread | steps to 95 % |"
+    assert base == "| base | 85.0 ± 7.1 (2) | 60.0 (1) | 72.5 | 7.1 | 2 |"  # after 2, 4 and 0 steps
+    assert short == "| P=16 | 70.0 (1) | … | … | … | … |"
