@@ -56,6 +56,12 @@ _T5_LIKE = {
 }  # fmt: skip
 _GATED_T5 = _T5_LIKE | {"feed_forward_proj": "gated-gelu"}
 
+_BART_LIKE: dict[str, Any] = {
+    "vocab_size": VOCABULARY, "d_model": WIDTH, "encoder_layers": 2, "decoder_layers": 2,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64,
+    "max_position_embeddings": 128, "bos_token_id": 2, "eos_token_id": 0, "pad_token_id": 1,
+    "decoder_start_token_id": 0, "forced_eos_token_id": 0,
+}  # fmt: skip
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", _GROUPED),
     "gpt2": (
@@ -107,13 +113,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "decoder": _GEMMA_HALF | {"is_decoder": True, "cross_attention_hidden_size": WIDTH},
          "vocab_size": VOCABULARY, "eos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 2},
     ),
-    "bart": (
-        "BartConfig",
-        {"vocab_size": VOCABULARY, "d_model": WIDTH, "encoder_layers": 2, "decoder_layers": 2,
-         "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64,
-         "decoder_ffn_dim": 64, "max_position_embeddings": 128, "bos_token_id": 2, "eos_token_id": 0,
-         "pad_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 0},
-    ),
+    "bart": ("BartConfig", _BART_LIKE),
+    "pegasus": ("PegasusConfig", _BART_LIKE | {"scale_embedding": True}),
+    "marian": ("MarianConfig", _BART_LIKE | {"scale_embedding": True}),
+    "mvp": ("MvpConfig", _BART_LIKE | {"scale_embedding": True, "use_prompt": False}),
+    "bart_scaled": ("BartConfig", _BART_LIKE | {"scale_embedding": True}),
 }  # fmt: skip
 
 UNTIED = ("t5_v1_1", "mt5", "umt5")

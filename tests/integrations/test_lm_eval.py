@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from spoton.errors import PromptError
 from spoton.evaluation import evaluate
-from spoton.models import FrozenModel
+from spoton.models import Batch, FrozenModel, engine_for
 from spoton.prompts import PromptLibrary
 from tests.serving.running import a_library, a_prompt, serving
 from tests.tiny import BAD, GOOD, NOUNS, tiny, tokenizer, toy_task
@@ -129,8 +130,8 @@ def test_texts_of_any_length_and_greedy_continuations(model: FrozenModel, librar
     lm = SpotonLM(model, prompt)
     text = "The film was lovely."
     (whole,) = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)])
-    ids = model.encode_input(text)
-    (direct,) = lm._loglikelihood_tokens([(None, [model.end_token], ids)])
+    ids = model.tokenizer.encode(text, add_special_tokens=False)
+    (direct,) = lm._loglikelihood_tokens([(None, [model.tokenizer.bos_token_id], ids)])
     assert whole == pytest.approx(direct[0], abs=1e-4)
     (long,) = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text * 60,), 0)])
     assert long < whole
@@ -140,8 +141,26 @@ def test_texts_of_any_length_and_greedy_continuations(model: FrozenModel, librar
     tokens = model.tokenizer.encode(made, add_special_tokens=False)
     ((likelihood, greedy),) = lm._loglikelihood_tokens([(None, ids, tokens[:1])])
     assert greedy and likelihood < 0
+    (behind_a_long_one,) = lm.generate_until(
+        [Instance("generate_until", {}, (text * 60, {"until": [], "max_gen_toks": 6}), 0)]
+    )
+    assert behind_a_long_one
     with pytest.raises(ValueError, match="greedily"):
         lm.generate_until([Instance("generate_until", {}, (text, {"temperature": 1.0}), 0)])
+
+
+def test_an_encoder_reads_the_context_and_its_decoder_the_whole_continuation() -> None:
+    from lm_eval.api.instance import Instance
+
+    model = tiny("t5")
+    lm, text = SpotonLM(model), "The film was lovely.\nVerdict:"
+    asked = [Instance("loglikelihood", {}, (text, f" {word}"), 0) for word in ("yes", "no")]
+    likelihoods = [likelihood for likelihood, _ in lm.loglikelihood(asked)]
+    targets = [model.tokenizer.encode(f" {word}", add_special_tokens=False) for word in ("yes", "no")]
+    losses = engine_for(model).losses(
+        torch.zeros(1, 0, model.dim), Batch([model.encode_input(text)] * 2, targets)
+    )
+    assert likelihoods == pytest.approx((-losses).tolist()) and likelihoods[0] != likelihoods[1]
 
 
 def test_a_prompt_of_another_model_is_refused(model: FrozenModel) -> None:

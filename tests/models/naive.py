@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,13 +24,19 @@ def naive_loss(model: FrozenModel, prompt: Tensor, text: Sequence[int], target: 
     """Summed negative log-likelihood of a target: concatenate, full forward, transformers' own loss."""
     embed = model.network.get_input_embeddings()
     if model.is_encoder_decoder:
-        embedded = torch.cat([prompt, embed(torch.tensor(text))])[None]
+        embedded = torch.cat([prompt, embed(torch.tensor(text)) * encoder_scale(model)])[None]
         labels = torch.tensor([target])
     else:
         embedded = torch.cat([prompt, embed(torch.tensor([*text, *target]))])[None]
         labels = torch.tensor([[-100] * (len(prompt) + len(text)) + list(target)])
     mean: Tensor = model.network(inputs_embeds=embedded, labels=labels).loss
     return mean * len(target)
+
+
+def encoder_scale(model: FrozenModel) -> float:
+    """What these encoders multiply embedded tokens by, and not embeddings that they are given."""
+    scales = model.network.config.model_type in ("pegasus", "marian", "mvp")
+    return math.sqrt(model.dim) if scales else 1.0
 
 
 def naive_losses(model: FrozenModel, prompts: Sequence[Tensor], batch: Batch) -> Tensor:
@@ -45,7 +52,7 @@ def naive_continuation(model: FrozenModel, prompt: Tensor, text: Sequence[int], 
     found: list[int] = []
     while len(found) < length:
         if model.is_encoder_decoder:
-            embedded = torch.cat([prompt, embed(torch.tensor(text))])[None]
+            embedded = torch.cat([prompt, embed(torch.tensor(text)) * encoder_scale(model)])[None]
             start = model.network.config.decoder_start_token_id
             decoded = torch.tensor([[start, *found]])
             logits = model.network(inputs_embeds=embedded, decoder_input_ids=decoded).logits

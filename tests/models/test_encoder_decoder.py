@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GenerationConfig
 
+from spoton.errors import ModelError
 from spoton.models import Batch, FrozenModel, engine_for
 from spoton.models.t5_layers import grouped
 from tests.models.naive import (
@@ -25,6 +26,7 @@ from tests.tiny import VOCABULARY, WIDTH, draw, tiny, tokenizer
 
 T5_FAMILIES = ("t5", "t5_v1_1", "mt5", "umt5")
 FAMILIES = (*T5_FAMILIES, "t5gemma", "bart")
+SCALED = ("pegasus", "marian", "mvp")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -36,6 +38,31 @@ def test_losses_and_gradient_equal_the_naive_formula(family: str) -> None:
     assert_equal_losses(found, expected)
     ours, theirs = (torch.autograd.grad(losses.sum(), value)[0] for losses in (found, expected))
     assert_equal_gradients(ours, theirs)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *SCALED, "bart_scaled"])
+def test_rows_of_a_vocabulary_are_read_like_their_tokens(family: str) -> None:
+    """Some encoders scale the embeddings of their tokens, and not those that they are given."""
+    model, batch = tiny(family), ragged()
+    prompt, start = [5, 7, 9], model.network.config.decoder_start_token_id
+    found = engine_for(model).losses(model.token_vectors()[prompt][None], batch)
+    for loss, text, target in zip(found, batch.inputs, batch.targets, strict=True):
+        read = torch.tensor([[start, *target[:-1]]])
+        logits = model.network(input_ids=torch.tensor([[*prompt, *text]]), decoder_input_ids=read).logits[0]
+        expected = torch.nn.functional.cross_entropy(logits, torch.tensor(list(target)), reduction="sum")
+        assert_equal_losses(loss, expected)
+
+
+def test_an_encoder_that_reads_embeddings_in_another_way_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("pegasus")
+    monkeypatch.setattr(model.network.get_encoder(), "embed_scale", 3.0, raising=True)
+    monkeypatch.setattr(
+        model.network.get_encoder().embed_tokens, "forward", lambda ids: model.embeddings[ids].flip(-1)
+    )
+    table = torch.nn.Embedding.from_pretrained(model.embeddings.detach())
+    monkeypatch.setattr(model.network, "get_input_embeddings", lambda: table)
+    with pytest.raises(ModelError, match="makes something else of embeddings"):
+        engine_for(model)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -54,7 +54,8 @@ def export_peft(prompt: SoftPrompt, model: FrozenModel, folder: Path) -> Path:
         "base_model_name_or_path": str(model.network.config.name_or_path or model.name),
         "inference_mode": True,
         "modules_to_save": None,
-        "num_attention_heads": int(config.num_attention_heads),
+        # PEFT reads them for prefixes alone. A recurrent model has no heads.
+        "num_attention_heads": int(getattr(config, "num_attention_heads", None) or 1),
         "num_layers": int(config.num_hidden_layers),
         "num_transformer_submodules": submodules,
         "num_virtual_tokens": prompt.length,

@@ -40,14 +40,22 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
         if prompt is not None:
             prompt.require_model(model.fingerprints, model.name)
             prompt.require_single("the harness")
+        # What the harness splits a text by: T5's encoder reads a context with its end, and its decoder starts anew.
+        self.backend = "seq2seq" if model.is_encoder_decoder else "causal"
         self._model, self._batch_size = model, batch_size
         self._engine = engine_for(model)
         self._prompts = [torch.zeros(0, model.dim) if prompt is None else prompt.value]
 
     @property
     def eot_token_id(self) -> int:
-        """The token before a text without context."""
+        """The token that ends a text."""
         return self._model.end_token
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token before a text without context: the one that texts begin with, or that ends them."""
+        begin = self._model.tokenizer.bos_token_id
+        return self.eot_token_id if begin is None else int(begin)
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Returns the token ids of a text.
@@ -79,14 +87,18 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
 
     def _shortened(self, context: list[int], target: list[int]) -> tuple[list[int], list[int]]:
         """Returns a pair that fits into the model's positions: the context loses its beginning, as in the harness."""
+        return self._last(context, len(target)), target
+
+    def _last(self, context: list[int], following: int) -> list[int]:
+        """Returns the end of a context that fits into the model's positions with a number of tokens behind it."""
         longest = self._model.max_length
         if longest is None:
-            return context, target
-        room = longest - len(self._prompts[0]) - len(target)
-        return context[-max(room, 1) :], target
+            return context
+        behind = 0 if self._model.is_encoder_decoder else following
+        return context[-max(longest - len(self._prompts[0]) - behind, 1) :]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Returns the log-likelihood of whole texts, which start after the end token, in windows that fit the model.
+        """Returns the log-likelihood of whole texts behind `prefix_token_id`, in windows that fit the model.
 
         Args:
             requests: Requests of the harness, with one text each.
@@ -96,10 +108,10 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
         room = longest - len(self._prompts[0]) - 1
         found = []
         for request in requests:
-            ids = self.tok_encode(request.args[0])
+            ids = self.tok_encode(request.args[0], add_special_tokens=False)
             pairs: list[tuple[Any, list[int], list[int]]] = []
             for start in range(0, len(ids), room):
-                before = ids[start - 1] if start else self.eot_token_id
+                before = ids[start - 1] if start else self.prefix_token_id
                 pairs.append((None, [before], ids[start : start + room]))
             found.append(sum(likelihood for likelihood, _ in self._loglikelihood_tokens(pairs)))
         return found
@@ -123,7 +135,7 @@ class SpotonLM(TemplateLM):  # type: ignore[misc]  # the harness ships no types
         generate = self._engine.generator(self._prompts)
         for rows in self._batches(list(map(len, texts))):
             most = max(int(settings[row].get("max_gen_toks", 256)) for row in rows)
-            batch = Batch([texts[row] for row in rows], [[]] * len(rows))
+            batch = Batch([self._last(texts[row], most) for row in rows], [[]] * len(rows))
             for row, tokens in zip(rows, generate(batch, most), strict=True):
                 found[row] = self._cut(tokens[: int(settings[row].get("max_gen_toks", 256))], settings[row])
         return found

@@ -43,8 +43,10 @@ def engine_for(model: FrozenModel) -> Engine:
 
 
 def _chosen(model: FrozenModel) -> Engine:
-    plain: Engine = EncoderDecoderEngine(model) if model.is_encoder_decoder else ConcatenationEngine(model)
     try:
+        plain: Engine = (
+            EncoderDecoderEngine(model) if model.is_encoder_decoder else ConcatenationEngine(model)
+        )
         expected = numbers(plain, model, SHORT)
     except (NotImplementedError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(

@@ -31,6 +31,9 @@ class EncoderDecoderEngine:
 
     Args:
         model: The frozen model.
+
+    Raises:
+        ModelError: See `FrozenModel.encoder_scale`.
     """
 
     name = "encoder-decoder"
@@ -39,6 +42,7 @@ class EncoderDecoderEngine:
 
     def __init__(self, model: FrozenModel) -> None:
         self.model = model
+        self._scale = model.encoder_scale
 
     def losses(self, prompts: Prompts, batch: Batch) -> Float[Tensor, " {len(batch)}"]:
         """Returns losses `[B]`; see `Engine.losses`."""
@@ -103,12 +107,12 @@ class EncoderDecoderEngine:
         return {"output_router_logits": True} if hasattr(self.model.network.config, "num_experts") else {}
 
     def _embedded(self, prompts: Prompts, batch: Batch) -> list[Tensor]:
-        """Returns `[P + L_b, D]` prompt and input of each row."""
+        """Returns `[P + L_b, D]` prompt and input of each row, as the encoder reads them."""
         embed = self.model.network.get_input_embeddings()
         sequences = []
         for text, row in zip(batch.inputs, batch.rows, strict=True):
             tokens = embed(torch.tensor(list(text), device=self.model.device))
-            sequences.append(torch.cat([prompts[row].to(tokens), tokens]))
+            sequences.append(torch.cat([prompts[row].to(tokens), tokens * self._scale]))
         return sequences
 
     def _target_losses(self, encoded: ModelOutput, mask: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:

@@ -79,11 +79,37 @@ class FrozenModel:
     def token_vectors(self) -> Float[Tensor, "V D"]:
         """`[V, D]` the vector of every token at a prompt's position, float32 on the CPU.
 
-        These are the rows of `embeddings`, times a constant in models that scale them (Gemma, some BARTs).
+        These are the rows of `embeddings`, times a constant in models that scale them (Gemma, some BARTs, Pegasus).
         """
         ids = torch.arange(self.embeddings.shape[0], device=self.device)
         vectors: Tensor = self.network.get_input_embeddings()(ids)
-        return vectors.float().cpu()
+        return (vectors * self.encoder_scale).float().cpu()
+
+    @cached_property
+    @torch.no_grad()
+    def encoder_scale(self) -> float:
+        """What the encoder multiplies embedded tokens by, but not embeddings that it is given; 1 without an encoder.
+
+        It is 1 for most encoders too, and `embed_scale` for Pegasus, Marian, MVP and small Blenderbots.
+
+        Raises:
+            ModelError: The encoder makes something else of embeddings than of their tokens.
+        """
+        if not self.is_encoder_decoder:
+            return 1.0
+        encoder: Any = self.network.get_encoder()
+        tokens = torch.arange(min(8, len(self.embeddings)), device=self.device)[None]
+        mask = torch.ones_like(tokens)
+        expected = encoder(input_ids=tokens, attention_mask=mask)[0].float()
+        embedded = self.network.get_input_embeddings()(tokens)
+        for scale in (1.0, float(getattr(encoder, "embed_scale", None) or 1.0)):
+            found = encoder(inputs_embeds=embedded * scale, attention_mask=mask)[0].float()
+            if torch.allclose(found, expected, rtol=1e-2, atol=1e-2):
+                return scale
+        raise ModelError(
+            f"The encoder of {self.name} ({self.network.config.model_type}) makes something else of embeddings than "
+            "of their tokens, so a soft prompt cannot be put before its text."
+        )
 
     @property
     def dim(self) -> int:

@@ -45,13 +45,13 @@ class FusedLayer:
 
 def can_fuse(model: FrozenModel) -> bool:
     """Returns whether a model lies on a GPU that FlashAttention knows, in 16 bits, and is of a known family."""
+    if model.device.type != "cuda" or not runs_by_hand(model):
+        return False
     config = model.network.config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return (
-        model.device.type == "cuda"
-        and model.dtype in (torch.bfloat16, torch.float16)
+        model.dtype in (torch.bfloat16, torch.float16)
         and torch.cuda.get_device_capability(model.device) >= (8, 0)
-        and runs_by_hand(model)
         and config.hidden_act == "silu"
         and head % 8 == 0
         and head <= _WIDEST_HEAD
