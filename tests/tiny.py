@@ -114,6 +114,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "vocab_size": VOCABULARY, "eos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 2},
     ),
     "bart": ("BartConfig", _BART_LIKE),
+    "mamba": (
+        "MambaConfig",
+        {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "state_size": 8, "num_hidden_layers": 2,
+         "eos_token_id": 0, "bos_token_id": 2, "pad_token_id": 1},
+    ),
     "pegasus": ("PegasusConfig", _BART_LIKE | {"scale_embedding": True}),
     "marian": ("MarianConfig", _BART_LIKE | {"scale_embedding": True}),
     "mvp": ("MvpConfig", _BART_LIKE | {"scale_embedding": True, "use_prompt": False}),

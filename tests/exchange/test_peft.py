@@ -55,6 +55,14 @@ def test_peft_gives_the_same_losses_and_logits(family: str, tmp_path: Path) -> N
     torch.testing.assert_close(torch.stack(found), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_model_without_attention_is_exported(tmp_path: Path) -> None:
+    """PEFT itself runs no recurrent model, but its format holds their prompts, and they come back."""
+    model = tiny("mamba")
+    prompt = prompt_of(model)
+    folder = export_peft(prompt, model, tmp_path / "adapter")
+    assert torch.equal(read_peft(folder).value, prompt.value)
+
+
 @pytest.mark.parametrize("family", DECODERS)
 def test_peft_gives_the_same_greedy_text(family: str, tmp_path: Path) -> None:
     model = tiny(family)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spoton.models import Batch, engine_for
+from spoton.models import Batch, FrozenModel, engine_for
 from spoton.models.cascade_attention import Sequences, flash_backward, flash_forward
 from spoton.models.exactness import LONG, SHORT, difference, numbers
 from spoton.models.fused_decoder import FusedEngine, lay_out_sequences
@@ -130,6 +130,11 @@ def test_sequences_of_texts_branches_and_prompts() -> None:
     assert found.seen.tolist() == [0, 1, 2, 3, 4, 5, 5, 6, 5, 7, 8, 9, 10, 11, 12, 13, 14]
     assert found.shared.queries.tolist() == [0, 4, 10] and found.shared.keys.tolist() == [0, 2, 5]
     assert (found.prompts, found.first) == (5, 5)
+
+
+def test_models_without_heads_run_another_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FrozenModel, "device", torch.device("cuda"))
+    assert not can_fuse(tiny("mamba"))
 
 
 def test_processors_run_another_engine() -> None:
