@@ -119,6 +119,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "state_size": 8, "num_hidden_layers": 2,
          "eos_token_id": 0, "bos_token_id": 2, "pad_token_id": 1},
     ),
+    "rwkv": (
+        "RwkvConfig",
+        {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": 2, "context_length": 128,
+         "eos_token_id": 0, "bos_token_id": 2},
+    ),
     "pegasus": ("PegasusConfig", _BART_LIKE | {"scale_embedding": True}),
     "marian": ("MarianConfig", _BART_LIKE | {"scale_embedding": True}),
     "mvp": ("MvpConfig", _BART_LIKE | {"scale_embedding": True, "use_prompt": False}),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from spoton.models import FrozenModel, engine_for
+from spoton.models import Batch, FrozenModel, engine_for
 from spoton.models.concatenation import ConcatenationEngine
 from tests.models.naive import (
     INPUTS,
@@ -58,6 +58,16 @@ def test_generation_with_two_prompts_of_unlike_lengths() -> None:
     found = engine_for(model).generator(prompts)(batch, 5)
     rows = zip(batch.inputs, batch.rows, strict=True)
     assert found == [naive_continuation(model, prompts[row], text, 5) for text, row in rows]
+
+
+@pytest.mark.parametrize("family", ["rwkv", "mamba"])
+def test_recurrent_models_generate_as_alone_next_to_longer_rows(family: str) -> None:
+    """RWKV ignores the mask, so padding would be read into its state."""
+    model, prompt = tiny(family), draw(4, WIDTH)
+    generate = ConcatenationEngine(model).generator([prompt])
+    batch = Batch([[5, 6, 7], list(range(5, 25))], [[], []])
+    alone = [generate(Batch([text], [[]]), 6)[0] for text in batch.inputs]
+    assert generate(batch, 6) == alone and alone[0] == naive_continuation(model, prompt, [5, 6, 7], 6)
 
 
 def test_generation_stops_at_the_end_token_and_leaves_it_out() -> None:

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGMLQuantizationType
 
 from spoton.errors import ModelError
+from spoton.exchange import gguf
 from spoton.exchange.baked import bake
 from spoton.exchange.gguf import export_gguf
 from spoton.models import FrozenModel, gguf_files, load_model, unpack_gguf
+from spoton.models.gguf_files import require_plain_positions
 from tests.exchange.conftest import prompt_of
 from tests.tiny import VOCABULARY, tiny
+
+
+def with_more(
+    path: Path, monkeypatch: pytest.MonkeyPatch, numbers: dict[str, str | float], factors: list[float]
+) -> Path:
+    """Writes a small model whose positions are scaled, as llama.cpp's converter writes them."""
+    shape, tensors = gguf._add_shape, gguf._tensors
+
+    def add_shape(writer: Any, config: Any) -> None:
+        shape(writer, config)
+        for key, value in numbers.items():
+            (writer.add_string if isinstance(value, str) else writer.add_float32)(
+                f"llama.rope.scaling.{key}", value
+            )
+
+    def all_tensors(baked: Any, architecture: Any) -> Iterator[Any]:
+        yield from tensors(baked, architecture)
+        if factors:
+            yield "rope_freqs.weight", np.array(factors, dtype=np.float32), GGMLQuantizationType.F32
+
+    monkeypatch.setattr(gguf, "_add_shape", add_shape)
+    monkeypatch.setattr(gguf, "_tensors", all_tensors)
+    return write_gguf(path)
 
 
 def write_gguf(path: Path) -> Path:
@@ -72,3 +101,35 @@ def test_a_full_disk_says_what_to_do(file: Path, tmp_path: Path, monkeypatch: py
     with pytest.raises(ModelError, match=r"No space left on device.*another --out"):
         unpack_gguf(file, tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.gguf"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "factors", "told"),
+    [
+        ({}, [1.0, 1.5, 8.0], "rope_freqs.weight"),
+        ({"type": "linear", "factor": 4.0}, [], "rope.scaling.type linear"),
+        ({"type": "yarn", "factor": 4.0}, [], "rope.scaling.type yarn"),
+    ],
+)
+def test_scaled_positions_are_refused_since_they_would_be_lost(
+    numbers: dict[str, str | float],
+    factors: list[float],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = with_more(tmp_path / "scaled.gguf", monkeypatch, numbers, factors)
+    for read in (lambda: load_model(str(file)), lambda: unpack_gguf(file, tmp_path / "folder")):
+        with pytest.raises(ModelError, match=f"scaled rotary positions .{told}.*own folder or hub id"):
+            read()
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "factors"),
+    [({"type": "none"}, []), ({"type": "linear", "factor": 1.0}, []), ({}, [1.0, 1.0])],
+)
+def test_positions_that_are_scaled_by_one_are_read(
+    numbers: dict[str, str | float], factors: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_plain_positions(with_more(tmp_path / "plain.gguf", monkeypatch, numbers, factors))

@@ -7,6 +7,7 @@ not matter here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, label_scores_by_losses
+from spoton.models.exactness import tolerance_of
 from spoton.models.frozen import FrozenModel
 from spoton.models.generation import generated
 from spoton.shapes import Float
@@ -101,7 +103,9 @@ class ConcatenationEngine:
 
         @torch.no_grad()
         def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
-            if len(batch) > 1 and self._changes_positions(prompts, batch, max_tokens):
+            if len(batch) > 1 and (
+                self._reads_padding or self._changes_positions(prompts, batch, max_tokens)
+            ):
                 return [generate(one, max_tokens)[0] for one in _alone(batch)]
             embedded, mask, _ = self._concatenated(prompts, batch.inputs, batch.rows, left=True)
             end = self.model.end_token
@@ -113,6 +117,20 @@ class ConcatenationEngine:
             return [row[: row.index(end)] if end in row else row for row in rows]
 
         return generate
+
+    @cached_property
+    @torch.no_grad()
+    def _reads_padding(self) -> bool:
+        """Whether a row changes with the padding on its left, as in RWKV, which knows no mask."""
+        network, prompts = self.model.network, [torch.zeros(0, self.model.dim)] * 2
+        last = []
+        for texts in ([[0, 1]], [[0, 1], [0, 1, 0, 1, 0]]):
+            embedded, mask, _ = self._concatenated(prompts, texts, range(len(texts)), left=True)
+            last.append(
+                network(inputs_embeds=embedded, attention_mask=mask, use_cache=False).logits[0, -1].float()
+            )
+        alone, padded = last
+        return bool(((padded - alone).abs() > tolerance_of(self.model) * (1 + alone.abs())).any())
 
     def _changes_positions(self, prompts: Prompts, batch: Batch, extra: int = 0) -> bool:
         """Returns whether a row is so long that the positions of the other rows would change."""

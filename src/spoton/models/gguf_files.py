@@ -11,6 +11,9 @@ from safetensors import SafetensorError
 from spoton.errors import ModelError
 from spoton.files import expanded, let_others_read
 
+# Beginnings of the names of tensors that scale the frequencies of rotary positions.
+_SCALES = ("rope_freqs.", "rope_factors_")
+
 
 def unpack_gguf(
     file: str | Path, folder: str | Path, *, on_message: Callable[[str], None] | None = None
@@ -26,7 +29,8 @@ def unpack_gguf(
         on_message: Called with progress messages.
 
     Raises:
-        ModelError: The file cannot be read as a model, or the folder exists or cannot be written.
+        ModelError: The file cannot be read as a model (see also `require_plain_positions`), or the folder exists or
+            cannot be written.
     """
     source, target = expanded(str(file)), expanded(str(folder))
     if source.suffix != ".gguf" or not source.is_file():
@@ -38,6 +42,7 @@ def unpack_gguf(
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
             if on_message:
                 on_message(f"Decoding {source.name} (about a minute for each 300M parameters)")
+            require_plain_positions(source)
             unpacked = Path(scratch) / "model"
             decode_gguf(source, unpacked)
             unpacked.rename(target)
@@ -49,6 +54,40 @@ def unpack_gguf(
     except (ValueError, LookupError, ImportError, TypeError, RuntimeError) as error:
         raise ModelError(f"{source} could not be read as a model: {error}") from error
     return target
+
+
+def require_plain_positions(file: Path) -> None:
+    """Refuses a file whose rotary positions are scaled, which transformers leaves out when it reads the file.
+
+    Llama 3.1 and later keep factors of the frequencies as a tensor, other models (linear, YaRN) numbers among the
+    metadata. Without them every text is read wrongly, from its first tokens on.
+
+    Args:
+        file: A GGUF file.
+
+    Raises:
+        ModelError: It has such factors or numbers.
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    architecture = reader.get_field("general.architecture")
+    family = architecture.contents() if architecture is not None else ""
+    if family == "gpt-oss":  # the one family whose scaling transformers reads
+        return
+    found = {key: reader.get_field(f"{family}.rope.scaling.{key}") for key in ("type", "factor")}
+    kind, factor = (None if field is None else field.contents() for field in found.values())
+    tables = [
+        tensor.name
+        for tensor in reader.tensors
+        if tensor.name.startswith(_SCALES) and bool((tensor.data != 1).any())
+    ]
+    if tables or (kind not in (None, "none") and factor != 1.0):
+        told = tables[0] if tables else f"rope.scaling.type {kind}"
+        raise ModelError(
+            f"{file} has scaled rotary positions ({told}), which transformers does not read from GGUF files, so every "
+            "text would be read wrongly. Give the model's own folder or hub id."
+        )
 
 
 def decode_gguf(file: Path, folder: Path) -> None:

@@ -30,6 +30,7 @@ from spoton.hub_offline import hub_or_cache
 from spoton.models.bundled import list_models, pull_model
 from spoton.models.compiled import compile_layers
 from spoton.models.frozen import FrozenModel
+from spoton.models.gguf_files import require_plain_positions
 from spoton.models.soundness import read_weights, require_soundness
 from spoton.parsing import parse_json
 
@@ -63,7 +64,8 @@ def load_model(
         on_message: Called with progress messages.
 
     Raises:
-        ModelError: The model cannot be found, read, held in that type or compiled, or the device does not exist.
+        ModelError: The model cannot be found, read, held in that type or compiled; it is a GGUF file that transformers
+            would misread (`require_plain_positions`); or the device does not exist.
         DownloadError: An embedded model could not be fetched.
 
     Examples:
@@ -162,6 +164,8 @@ def _read(
     """Reads config, tokenizer and weights; code that comes with a model is never run."""
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     options = {**options, "trust_remote_code": False}
+    if "gguf_file" in options:
+        require_plain_positions(Path(folder) / options["gguf_file"])
     config = AutoConfig.from_pretrained(folder, **options)
     if config.is_encoder_decoder and config.model_type in ("t5", "mt5", "umt5") and kind == torch.float16:
         raise ModelError(
