@@ -93,6 +93,19 @@ def test_nothing_but_the_new_rows_changes(tmp_path: Path) -> None:
     assert (model.fingerprint, len(model.tokenizer)) == (fingerprint, words)
 
 
+def test_a_token_without_an_embedding_is_no_more_likely_than_a_prompt_token(tmp_path: Path) -> None:
+    """With logits far below zero, as of GPT-2, a row of zeros would be the most likely token."""
+    network = tiny("gpt2").network
+    with torch.no_grad():
+        network.transformer.ln_f.bias.fill_(1.0)
+        network.lm_head.weight.sub_(0.6)
+    words = copy.deepcopy(tokenizer())
+    words.add_special_tokens({"pad_token": "[PAD]"})
+    model = FrozenModel("padded", network, words)
+    assert words.pad_token_id == len(model.embeddings)
+    compare(model, [prompt_of(model)], TEXTS[:5], tmp_path / "baked")
+
+
 def test_rows_that_the_tokenizer_leaves_unused_are_taken_first(tmp_path: Path) -> None:
     """Qwen2 and others have more rows than tokens; a new token's id is the next one of the tokenizer."""
     model = tiny("qwen2", vocab_size=330)

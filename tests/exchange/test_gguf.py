@@ -66,6 +66,28 @@ def test_models_that_are_not_written_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "toy.gguf").exists()
 
 
+@pytest.mark.parametrize(
+    ("family", "changes", "told"),
+    [
+        (
+            "qwen2",
+            {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 0},
+            "a sliding window",
+        ),
+        ("llama", {"hidden_act": "gelu"}, "the activation gelu"),
+        ("gpt2", {"activation_function": "relu"}, "the activation relu"),
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scaled by the number of its layer"),
+        ("gpt2", {"scale_attn_weights": False}, "attention without a scale"),
+    ],
+)
+def test_layers_that_llama_cpp_would_compute_in_another_way_are_refused(
+    family: str, changes: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    model = tiny(family, **changes)
+    with pytest.raises(ModelError, match=told):
+        export_gguf(bake(model, [prompt_of(model)]), tmp_path / "toy.gguf")
+
+
 def test_tokenizers_without_a_known_name_are_refused(tmp_path: Path) -> None:
     from tokenizers import pre_tokenizers
 

@@ -249,12 +249,12 @@ def _extended(
 
     inputs = _grown(model.embeddings, size)
     inputs[places] = rows.to(inputs)
-    outputs = _grown(head.weight, size)
+    outputs = _grown(head.weight, size, donor)
     outputs[places] = outputs[donor].clone()
     state[_name_of(network.get_input_embeddings(), network) + ".weight"] = inputs
     state[_name_of(head, network) + ".weight"] = outputs
     if head.bias is not None:
-        bias = _grown(head.bias, size)
+        bias = _grown(head.bias, size, donor)
         bias[places] = bias[donor].clone()
         state[_name_of(head, network) + ".bias"] = bias
 
@@ -264,10 +264,16 @@ def _extended(
     return state, config
 
 
-def _grown(tensor: Tensor, size: int) -> Tensor:
-    """Returns a copy with zeros after its rows."""
+def _grown(tensor: Tensor, size: int, donor: int | None = None) -> Tensor:
+    """Returns a copy with copies of a row after its rows, or with zeros.
+
+    A token that the model has no embedding of (an added pad token) may not get a logit of zero, which is the highest
+    where all others are negative.
+    """
     grown = torch.zeros(size, *tensor.shape[1:], dtype=tensor.dtype)
     grown[: tensor.shape[0]] = tensor.detach().cpu()
+    if donor is not None:
+        grown[tensor.shape[0] :] = grown[donor].clone()
     return grown
 
 

@@ -54,7 +54,7 @@ def export_gguf(baked: Baked, path: Path) -> Path:
         The file.
 
     Raises:
-        ModelError: The architecture, its positions or its tokenizer are not supported.
+        ModelError: The architecture, its positions, layers or tokenizer are not supported.
         SpotonError: The file cannot be written.
     """
     config = baked.config
@@ -66,6 +66,7 @@ def export_gguf(baked: Baked, path: Path) -> Path:
         )
     pre = _pre_tokenizer(baked)
     _require_plain_positions(baked)
+    _require_known_layers(baked)
 
     def write(temporary: Path) -> None:
         writer = gguf.GGUFWriter(temporary, gguf.MODEL_ARCH_NAMES[architecture])
@@ -92,6 +93,24 @@ def _require_plain_positions(baked: Baked) -> None:
     if kind != "default" or rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise ModelError(
             f"{baked.model.name} has rotary positions of type {kind!r}, which are not written. {_ELSEWHERE}"
+        )
+
+
+def _require_known_layers(baked: Baked) -> None:
+    """Refuses layers that the architecture of llama.cpp does not have and that no key of the file asks for."""
+    config = baked.config
+    activation = getattr(config, "hidden_act", None) or getattr(config, "activation_function", None)
+    known = ("gelu_new", "gelu_pytorch_tanh") if config.model_type == "gpt2" else ("silu",)
+    strange = [] if activation in known else [f"the activation {activation}"]
+    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()):
+        strange.append("layers with a sliding window")
+    if getattr(config, "scale_attn_by_inverse_layer_idx", False):
+        strange.append("attention scaled by the number of its layer")
+    if not getattr(config, "scale_attn_weights", True):
+        strange.append("attention without a scale")
+    if strange:
+        raise ModelError(
+            f"{baked.model.name} has {' and '.join(strange)}, which is not written. {_ELSEWHERE}"
         )
 
 
