@@ -21,7 +21,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ ARMS: dict[str, TransferPlan | None] = {
     "trial, ensemble": TransferPlan("best-of-top-k", "trial", 3),
     "trial, untuned": TransferPlan(rank="trial"),
 }
+NEAREST = "similarity, best"
+"""The default of `adapt`."""
 
 
 class Bench:
@@ -191,39 +193,65 @@ def interval(steps: int) -> int:
 
 
 def table(cells: Path) -> str:
-    """Returns all results as Markdown: test score of each arm by task and size, and its gain over scratch."""
+    """Returns all results as Markdown: test score of each arm by task and size, and its gain over scratch.
+
+    The gain, and the difference to the nearest key (`NEAREST`), compare cells of the same task, size and seed. They are
+    means over tasks with the interval over tasks: two sizes of one task are not two independent results.
+    """
     found: dict[tuple[str, str, int], dict[int, dict[str, Any]]] = defaultdict(dict)
     for path in sorted(cells.glob("*.json")):
         cell = json.loads(path.read_text())
         found[cell["arm"], cell["task"], cell["size"]][cell["seed"]] = cell
     columns = sorted({(task, size) for _, task, size in found})
     heads = [f"{task}, {size} rows" for task, size in columns]
-    lines = [f"| arm | {' | '.join(heads)} | gain over scratch | steps to scratch's best |"]
-    lines.append("|" + "---|" * (len(columns) + 3))
+    lines = [
+        f"| arm | {' | '.join(heads)} | gain over scratch | minus nearest key | steps to scratch's best |"
+    ]
+    lines.append("|" + "---|" * (len(columns) + 4))
     for arm in ARMS:
         if not any(name == arm for name, _, _ in found):
             continue
-        shown = [_interval([c["test"] for c in found[arm, t, n].values() if "test" in c]) for t, n in columns]
-        pairs = [
-            (found["scratch", task, size][seed], cell)
-            for task, size in columns
-            for seed, cell in found[arm, task, size].items()
-            if "test" in cell and seed in found["scratch", task, size]
-        ]
-        gain = (
-            "" if arm == "scratch" else _interval([cell["test"] - before["test"] for before, cell in pairs])
-        )
-        lines.append(f"| {arm} | {' | '.join(shown)} | {gain} | {_arrival(pairs)} |")
+        shown = [_mean([c["test"] for c in found[arm, t, n].values() if "test" in c]) for t, n in columns]
+        gain, ahead = (_over_tasks(_pairs(found, columns, base, arm)) for base in ("scratch", NEAREST))
+        gain, ahead = "" if arm == "scratch" else gain, "" if arm in ("scratch", NEAREST) else ahead
+        arrival = _arrival(_pairs(found, columns, "scratch", arm))
+        lines.append(f"| {arm} | {' | '.join(shown)} | {gain} | {ahead} | {arrival} |")
     return "\n".join(lines)
 
 
-def _interval(values: Sequence[float]) -> str:
+def _pairs(
+    found: Mapping[tuple[str, str, int], Mapping[int, dict[str, Any]]],
+    columns: Sequence[tuple[str, int]],
+    base: str,
+    arm: str,
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Returns the tested cells of two arms that have the same task, size and seed."""
+    return [
+        (before[seed], cell)
+        for task, size in columns
+        for before in [found.get((base, task, size), {})]
+        for seed, cell in found.get((arm, task, size), {}).items()
+        if "test" in cell and "test" in before.get(seed, {})
+    ]
+
+
+def _over_tasks(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """Returns the mean difference over tasks, its 95 % interval (Student's t), and the number of tasks."""
+    by_task: dict[str, list[float]] = defaultdict(list)
+    for before, cell in pairs:
+        by_task[cell["task"]].append(cell["test"] - before["test"])
+    if not by_task:
+        return "none"
+    found = MeanInterval.of([statistics.mean(one) for one in by_task.values()])
+    ends = "" if found.low is None else f" [{found.low:.1f}, {found.high:.1f}]"
+    return f"{found.mean:+.1f}{ends}, {found.n} tasks"
+
+
+def _mean(values: Sequence[float]) -> str:
     if not values:
         return "none"
-    found = MeanInterval.of(values)
-    return (
-        f"{found.mean:.1f}" if found.low is None else f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
-    )
+    seeds = f" ({len(values)} seeds)" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{seeds}"
 
 
 def _arrival(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> str:

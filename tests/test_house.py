@@ -49,7 +49,6 @@ TESTED_IN = {
     "serving/page/*": "serving/test_page.py",
     # A report is tested as a whole, in a browser as well.
     "study/report/*": "study/report/test_write.py",
-    "study/analysis/model_tuning.py": "study/analysis/test_analyse.py",
     "study/results/tables.py": "study/results/test_import_results.py",
     "study/plan/machine.py": "study/run/test_executors.py",
     "study/run/result.py": "study/run/test_scheduler.py",

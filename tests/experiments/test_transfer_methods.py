@@ -128,3 +128,20 @@ def test_every_ranking_of_a_target_is_judged(
     with pytest.raises(SystemExit, match="other rows"):
         few = toy_task().limited(train=8)
         one_target(model, library, prompt, few, RECIPE, tmp_path / "results" / "toy", 0)
+
+
+def test_gains_are_means_over_tasks_of_the_same_cells(tmp_path: Path) -> None:
+    scores = {
+        ("scratch", "a", 100, 0): 60.0, ("scratch", "a", 250, 0): 70.0, ("scratch", "b", 100, 0): 50.0,
+        ("similarity, best", "a", 100, 0): 64.0, ("similarity, best", "a", 250, 0): 76.0,
+        ("similarity, best", "b", 100, 0): 53.0, ("trial, best", "a", 100, 0): 63.0,
+        ("trial, best", "a", 100, 1): 99.0,
+    }  # fmt: skip
+    for (arm, task, size, seed), test in scores.items():
+        cell = {"arm": arm, "task": task, "size": size, "seed": seed, "test": test, "history": [], "probe": 0}
+        (tmp_path / f"{task}.{size}.{arm}.{seed}.json").write_text(json.dumps(cell))
+    _, _, scratch, nearest, trial = table(tmp_path).splitlines()
+    assert scratch == "| scratch | 60.0 | 70.0 | 50.0 |  |  | never |"
+    # 4 and 6 points on one task are one mean of 5; 3 on the other.
+    assert nearest == "| similarity, best | 64.0 | 76.0 | 53.0 | +4.0 [-8.7, 16.7], 2 tasks |  | never |"
+    assert trial == "| trial, best | 81.0 (2 seeds) | none | none | +3.0, 1 tasks | -1.0, 1 tasks | never |"

@@ -1,7 +1,7 @@
-"""How much sooner transfer arrives: steps to the final score of tuning from scratch, and the area between the curves.
+"""How much sooner transfer arrives: steps to the highest score of tuning from scratch, and the area between the curves.
 
-Curves are running maxima of the validation score, since a user keeps the best checkpoint. Steps between two evaluations
-are interpolated. This file computes numbers and words from numbers; it tunes nothing.
+Curves are running maxima of the validation score. A prompt that is kept for its loss may score lower. Steps between two
+evaluations are interpolated. This file computes numbers and words from numbers; it tunes nothing.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ class Speed:
                 "Tuning from scratch did not improve on its start, so transfer cannot reach its score sooner."
             )
         if self.transfer_steps is None:
-            return "Transfer did not reach the score that tuning from scratch ends with."
+            return "Transfer did not reach the highest validation score of tuning from scratch."
         steps, n = self.transfer_steps, self.area.n
         interval = (
             "" if steps.low is None else f" (95 % interval {max(0.0, steps.low):.0f} to {steps.high:.0f})"
         )
         seeds = "" if n == 1 else f" in {self.reached} of {n} seeds"
         return (
-            f"Transfer reached the final score of tuning from scratch after {steps.mean:.0f} steps{interval}{seeds}; "
-            f"tuning from scratch took {self.scratch_steps:.0f}."
+            f"Transfer reached the highest validation score of tuning from scratch after {steps.mean:.0f} steps"
+            f"{interval}{seeds}; tuning from scratch took {self.scratch_steps:.0f}."
         )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from spoton.study.analysis.analyse import analyse
 from spoton.study.analysis.by_target import BY_VALIDATION, NEAREST, ORACLE, OTHER_SEEDS, ways_by_target
+from spoton.study.results.study_results import Score
 from tests.study.analysis.test_start_groups import TARGETS, results
 from tests.study.made import made
 
@@ -46,6 +47,17 @@ def test_targets_that_scratch_did_not_learn_are_left_out_of_the_second_mean() ->
     assert ways.where_learned[ORACLE].mean == pytest.approx(
         np.mean([one.mean for one, knows in zip(ways.gains[ORACLE], ways.learned, strict=True) if knows])
     )
+
+
+@pytest.mark.parametrize("scores", [(61.0, 61.0, 61.0), (61.0,)])
+def test_no_deviation_over_seeds_is_not_known_to_be_no_noise(scores: tuple[float, ...]) -> None:
+    other = [one for one in made().test if (one.target, one.source) != ("cb", None)]
+    own = tuple(Score("cb", None, seed, score) for seed, score in enumerate(scores))
+    above, below = (
+        ways_by_target(analyse(replace(made(), test=(*own, *other), majority={"cb": floor}))).learned[0]
+        for floor in (60.0, 61.0)
+    )
+    assert above is None and below is False
 
 
 def test_without_keys_families_or_seeds_the_rest_is_there() -> None:

@@ -86,9 +86,10 @@ def test_the_verdict_rests_on_the_difference() -> None:
     assert verdict.question.startswith("Is it the relation") and verdict.answer == "yes"
     assert "related sources +10.0 points" in verdict.sentence and "noise -5.0 points" in verdict.sentence
     assert (
-        "ahead of unrelated ones by +8.0 points (95 %: +8.0 to +8.0; 3 targets, 6 runs)" in verdict.sentence
+        "ahead of unrelated ones by +8.0 points (95 %: +8.0 to +8.0; 3 targets, 6 pairs of target and seed)"
+        in verdict.sentence
     )
-    assert "100% of runs reach" in verdict.sentence and "after 25% of its steps" in verdict.sentence
+    assert "100% of runs reach" in verdict.sentence and "after 25% of the steps" in verdict.sentence
 
 
 @pytest.mark.parametrize(("give", "answer"), [(70.0, "mixed"), (80.0, "no")])
@@ -113,7 +114,10 @@ def test_two_targets_are_too_little() -> None:
 def test_one_seed_is_too_little() -> None:
     scores = tuple(one for one in results().test if one.seed == 0)
     verdict = verdicts(analyse(results(test=scores, validation=scores)))[-1]
-    assert verdict.answer == TOO_LITTLE and "3 runs (at least 2 seeds a target)" in verdict.sentence
+    assert (
+        verdict.answer == TOO_LITTLE
+        and "3 pairs of target and seed (at least 2 seeds a target)" in verdict.sentence
+    )
 
 
 def test_a_target_without_relatives_makes_no_difference() -> None:

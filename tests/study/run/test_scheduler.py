@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
 from spoton.errors import Interrupted, StudyError
 from spoton.events import Progress, silent
@@ -28,6 +29,7 @@ from spoton.study.run.executors import CellGroup, Executor, InProcess, Outcome, 
 from spoton.study.run.ray_executor import OnRay
 from spoton.study.run.scheduler import Status, _groups, read_plan, run_cells, status_of
 from spoton.study.run.store import Store
+from spoton.transfer.similarity import similarity
 from tests.study.small import MakeStudy
 from tests.tiny import WIDTH
 
@@ -73,6 +75,25 @@ def test_a_study_runs_to_its_end_and_can_be_analysed(make_study: MakeStudy) -> N
         (parent,) = cell["parents"]
         assert parent["hash"] == results(folder)[parent["name"]]["prompt_hash"]
         assert cell["looks"][0]["step"] == 0  # a transferred prompt is looked at before its first step
+
+
+def test_a_mixture_has_the_rows_of_the_source_that_was_retrieved(make_study: MakeStudy) -> None:
+    """Two files of one name, in different folders, are two sources."""
+    folder = make_study(seeds=[0], retrieval={"methods": ["multi-task-mixture"], "k": [1]})
+    for place, file in (("a", "films"), ("b", "books")):
+        (folder / place).mkdir()
+        (folder / f"{file}.csv").rename(folder / place / "films.csv")
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    options = document["sources"]["tasks"][0]["options"]
+    document["sources"]["tasks"] = [{"task": f"{place}/films.csv", "options": options} for place in "ab"]
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    assert not run(folder).failed
+    cells = results(folder)
+    (mixed,) = [cell for cell in cells.values() if cell["kind"] == "multi-task-mixture"]
+    keys = {cell["task"]: name for name, cell in cells.items() if cell["kind"] == "source"}
+    own = Store(folder).prompt(next(name for name, cell in cells.items() if cell["kind"] == "scratch")).key
+    near = {task: similarity(own, Store(folder).prompt(name).key) for task, name in keys.items()}
+    assert mixed["notes"] == [f"Mixture of {max(near, key=near.__getitem__)} and songs.csv."]
 
 
 def test_a_finished_cell_never_runs_twice(make_study: MakeStudy) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from spoton.errors import DataError
+from spoton.evaluation.intervals import ROUNDING
 from spoton.study.analysis.correlation import Correlation, correlate
 from spoton.study.analysis.gain import Change, adjusted, chance_beyond_noise, changes, error_reduction, matrix
 from spoton.study.analysis.held_out import HeldOut, Option, leave_one_target_out, metric_for_k, smallest_k
@@ -289,8 +290,15 @@ def saturated(analysis: Analysis) -> list[str]:
 
 
 def learned(results: StudyResults, task: str, scratch: Mean) -> bool | None:
-    """Returns whether tuning from scratch beats majority and zero-shot by more than noise; None: not known."""
+    """Returns whether tuning from scratch beats majority and zero-shot by more than its deviation over seeds.
+
+    None: not known, also if it does with one seed, or with the same score on every seed, which shows no noise instead
+    of none.
+    """
     floors = [found[task] for found in (results.majority, results.zero_shot) if task in found]
     if not floors or math.isnan(scratch.mean):
         return None
-    return scratch.mean - max(floors) > (0 if math.isnan(scratch.std) else scratch.std)
+    excess = scratch.mean - max(floors)
+    if excess <= ROUNDING:
+        return False
+    return excess > scratch.std if scratch.std > ROUNDING else None

@@ -35,8 +35,8 @@ class Ways:
         gains: Gain in points over the seeds for each target, by way.
         overall: Mean over all targets, by way.
         where_learned: Mean over the targets that tuning from scratch had learned, by way.
-        arrived: Share of runs from related sources that reach what tuning from scratch ends with, by target.
-        steps: Share of its steps after which they do, by target.
+        arrived: Share of runs from related sources that reach the highest validation score from scratch, by target.
+        steps: Steps until then, as a share of those from scratch until that score, by target.
     """
 
     targets: tuple[str, ...]

@@ -8,7 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.source_choices import aligned
 from spoton.study.results.score_arrays import NOTHING, Array, Mean, ScoreArrays, known
 from spoton.study.results.study_results import MODEL_TUNING
 
@@ -20,30 +24,45 @@ def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
     """Returns scores of the reported split by target, and tuned parameters; None if no model was tuned.
 
     Transfer uses the best source by validation in each seed; retrieval the best by validation of the `RETRIEVED` most
-    similar ones. All are means over seeds.
+    similar ones. All are means over seeds; on a target with model tuning, over the seeds that it has.
     """
-    results = analysis.results
-    scores = results.reported_extra.get(MODEL_TUNING)
-    if not scores:
+    results, choices, metric = analysis.results, analysis.choices, analysis.metric
+    model = _scores(analysis)
+    if model is None:
         return None
-    model = ScoreArrays.of(scores, results.sources, results.targets)
-    metric = analysis.metric
-    transfer = analysis.choices.best_by_validation()
-    retrieval = None if metric is None else analysis.choices.best_of_top(metric, RETRIEVED)
-    rows = [
-        {
-            "target": target, "zero_shot": known(results.zero_shot.get(target)),
-            "from_scratch": analysis.reported.cell(None, target).to_json(),
-            "transfer": _mean(transfer, t).to_json(), "retrieval": _mean(retrieval, t).to_json(),
-            "model_tuning": model.cell(None, target).to_json(),
+    transfer = choices.best_by_validation()
+    retrieval = None if metric is None else choices.best_of_top(metric, RETRIEVED)
+    rows = []
+    for t, target in enumerate(results.targets):
+        seeds = np.isfinite(model[t]) if np.isfinite(model[t]).any() else np.full(model[t].shape, True)
+        found = {
+            "from_scratch": choices.scratch,
+            "transfer": transfer,
+            "retrieval": retrieval,
+            "model_tuning": model,
         }
-        for t, target in enumerate(results.targets)
-    ]  # fmt: skip
+        means = {name: _mean(values, t, seeds).to_json() for name, values in found.items()}
+        rows.append({"target": target, "zero_shot": known(results.zero_shot.get(target)), **means})
     return {
         "split": results.reported_split, "similarity": metric, "k": RETRIEVED, "targets": rows,
         "rates": list(results.metadata.get("model_tuning_rates", ())),
         "tuned": dict(results.metadata.get("tuned", {})), "ratio": ratio(results.metadata),
     }  # fmt: skip
+
+
+def covers_the_study(analysis: Analysis) -> bool:
+    """Returns whether a model was tuned on every target and seed that has a run from scratch."""
+    model = _scores(analysis)
+    return model is not None and bool(np.isfinite(model[np.isfinite(analysis.choices.scratch)]).all())
+
+
+def _scores(analysis: Analysis) -> Array | None:
+    """Returns `[T, N]` reported scores of model tuning; None if no model was tuned."""
+    scores = analysis.results.reported_extra.get(MODEL_TUNING)
+    if not scores:
+        return None
+    model = ScoreArrays.of(scores, analysis.results.sources, analysis.results.targets)
+    return aligned(model, analysis.reported, model.scratch)
 
 
 def ratio(metadata: Mapping[str, Any]) -> float | None:
@@ -64,5 +83,5 @@ def ratio_sentence(analysis: Analysis) -> str:
     )
 
 
-def _mean(scores: Array | None, target: int) -> Mean:
-    return NOTHING if scores is None else Mean.of(scores[target])
+def _mean(scores: Array | None, target: int, seeds: NDArray[np.bool_]) -> Mean:
+    return NOTHING if scores is None else Mean.of(scores[target][seeds])

@@ -65,8 +65,8 @@ class StartGroup:
         name: Name of the group, or `DIFFERENCE`.
         gain: Gain in points of the reported score.
         area: Mean height of the learning curve above the one from scratch, on the validation split.
-        arrived: Share of runs that reach the final level of tuning from scratch, on the validation split.
-        steps: Steps until then, as a share of the steps from scratch; only over runs that reach it.
+        arrived: Share of runs that reach the highest validation score of tuning from scratch.
+        steps: Steps until then, as a share of those from scratch until that score; only over runs that reach it.
         values: What these effects are means of: `[T, N]` by their names.
     """
 

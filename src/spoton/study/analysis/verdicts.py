@@ -259,11 +259,13 @@ def _relation(groups: Mapping[str, StartGroup]) -> Verdict:
     related, difference = groups.get("related sources"), groups.get(DIFFERENCE)
     if related is not None and math.isfinite(related.arrived.mean):
         sentence += (
-            f" From related sources {related.arrived.mean:.0%} of runs reach the validation score that tuning from "
-            "scratch ends with"
+            f" From related sources {related.arrived.mean:.0%} of runs reach the highest validation score of tuning "
+            "from scratch"
         )
         sentence += (
-            f", after {related.steps.mean:.0%} of its steps" if math.isfinite(related.steps.mean) else ""
+            f", after {related.steps.mean:.0%} of the steps that it takes to it"
+            if math.isfinite(related.steps.mean)
+            else ""
         )
         sentence += "."
     if related is None or difference is None:
@@ -275,7 +277,7 @@ def _relation(groups: Mapping[str, StartGroup]) -> Verdict:
     bounds = difference.gain.interval
     few = [] if bounds.is_known else [f"{_targets(difference.gain.targets)} (at least {MIN_TARGETS})"]
     if difference.gain.runs < MIN_SEEDS * difference.gain.targets:
-        few.append(f"{difference.gain.runs} runs (at least {MIN_SEEDS} seeds a target)")
+        few.append(f"{_pairs(difference.gain.runs)} (at least {MIN_SEEDS} seeds a target)")
     if few:
         return Verdict(
             question, TOO_LITTLE, f"{sentence} That is too little for a verdict: {', '.join(few)}."
@@ -285,12 +287,15 @@ def _relation(groups: Mapping[str, StartGroup]) -> Verdict:
 
 
 def _effect(found: Effect) -> str:
-    """Returns a mean with its interval and its number of targets and runs."""
+    """Returns a mean with its interval and its number of targets, and of targets with a seed."""
     ends = (
         f"95 %: {found.interval.low:+.1f} to {found.interval.high:+.1f}; " if found.interval.is_known else ""
     )
-    runs = f"{found.runs} run{'' if found.runs == 1 else 's'}"
-    return f"{found.mean:+z.1f} points ({ends}{_targets(found.targets)}, {runs})"
+    return f"{found.mean:+z.1f} points ({ends}{_targets(found.targets)}, {_pairs(found.runs)})"
+
+
+def _pairs(n: int) -> str:
+    return f"{n} pair{'' if n == 1 else 's'} of target and seed"
 
 
 def _targets(n: int) -> str:

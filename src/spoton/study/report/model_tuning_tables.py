@@ -30,7 +30,7 @@ def model_tuning_sections(analysis: Analysis) -> list[Section]:
         text += (
             f" Retrieval: the best by validation of the {k} most similar sources by {found['similarity']}."
         )
-    text += " Model tuning: all weights, on the same rows, evaluated as often on the validation split."
+    text += " Model tuning: all weights, on the same rows."
     if found["rates"]:
         rates = ", ".join(f"{rate:g}" for rate in found["rates"])
         text += f" Its learning rate is, for each target and seed, the best by validation of {rates}."

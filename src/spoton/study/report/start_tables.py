@@ -21,7 +21,7 @@ def starts(analysis: Analysis) -> list[Section]:
         "targets; intervals are 95 % bootstraps that draw targets, and seeds within each."
     )
     blocks: list[Content] = [told]
-    columns = ("start", "gain", "95 %", "targets", "runs")
+    columns = ("start", "gain", "95 %", "targets", "pairs of target and seed")
     level: list[list[TableCell]] = [
         [
             one.name,
@@ -37,7 +37,8 @@ def starts(analysis: Analysis) -> list[Section]:
     if fast:
         blocks.append(
             "Speed, on the validation split: the mean height of the learning curve above that from scratch; the share "
-            "of runs that reach what tuning from scratch ends with; and after which share of its steps they do."
+            "of runs that reach the highest validation score of tuning from scratch; and when they do, as a share of "
+            "the steps that it takes to it."
         )
         rows: list[list[TableCell]] = [
             [
@@ -53,7 +54,7 @@ def starts(analysis: Analysis) -> list[Section]:
             "runs that reach it",
             "share of the steps",
             "targets",
-            "runs",
+            "pairs of target and seed",
         )
         blocks.append(Table("starts_speed", headings, rows))
     return [Section("Is it the relation?", blocks)]

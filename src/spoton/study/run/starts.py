@@ -117,9 +117,10 @@ class Starts:
 
     def _mixture(self, cell: MultiTaskMixture, on_event: OnEvent) -> CellStart:
         """Returns the last state of a prompt tuned on a mixture of the top k and the target (SPoT, section 3.3)."""
-        names = sorted({one.prompt.card.task for one in self._retrieved(cell)})
-        by_name = {self._task("source", name).name: name for name in self._sources}
-        members = [self._task("source", by_name[name]) for name in names]
+        # By their rows: two files of one name in different folders are two sources.
+        by_rows = {self._task("source", name).data_hash(): name for name in self._sources}
+        names = sorted({by_rows[one.prompt.card.data_hash] for one in self._retrieved(cell)})
+        members = [self._task("source", name) for name in names]
         members.append(self._task("target", cell.task))
         mixed = mix("+".join(task.name for task in members), members, seed=cell.seed)
         job = Job(

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from spoton.study.analysis.analyse import Analysis
+from spoton.study.analysis.model_tuning import covers_the_study
 from spoton.study.analysis.source_choices import MethodResult
 from spoton.study.report.figures.drawing import (
     FIGURE_COLORS,
@@ -19,6 +20,7 @@ from spoton.study.report.figures.drawing import (
     plain,
 )
 from spoton.study.report.parts import number, percent
+from spoton.study.results.study_results import MODEL_TUNING
 
 _HEIGHT = 3.6  # inches
 
@@ -47,9 +49,10 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
                 point,
                 f"{name}, k = {row.k}: {number(row.absolute.mean, 2, sign=True)} points, {percent(row.kept)} kept",
             )
-    levels = (("oracle", INK, "--"), ("oracle-of-other-seeds", INK, ":"), ("model-tuning", "#c44e52", "-."))
+    levels = (("oracle", INK, "--"), ("oracle-of-other-seeds", INK, ":"), (MODEL_TUNING, "#c44e52", "-."))
     for name, color, dashes in levels:
-        if level := analysis.row(name):
+        # A level over fewer targets or seeds than the curves would be read as being above or below them.
+        if (level := analysis.row(name)) and (name != MODEL_TUNING or covers_the_study(analysis)):
             axes.axhline(level.absolute.mean, color=color, linestyle=dashes, label=name.replace("-", " "))
     axes.set(xlabel="k, sources tried or combined", ylabel="change of the average score (points)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # half sources do not exist
