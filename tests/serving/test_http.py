@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from spoton.models import FrozenModel
 from spoton.models.concatenation import ConcatenationEngine
 from spoton.models.engine import Batch
 from spoton.prompts import PromptLibrary
-from spoton.serving.jobs import TextJob
+from spoton.serving.jobs import ChosenToken, GenerateJob, Sampling, TextJob
 from spoton.serving.limits import Limits
 from spoton.serving.passes import Passes
 from spoton.serving.service import Service
@@ -278,3 +279,48 @@ def test_a_model_that_only_continues_greedily(tmp_path: Path) -> None:
         assert client.completions.create(model="short", prompt=TEXT, max_tokens=3, temperature=0).choices
         with pytest.raises(openai.BadRequestError, match="greedily only"):
             client.completions.create(model="short", prompt=TEXT, temperature=0, logprobs=1)
+
+
+def test_sampling_is_the_same_next_to_a_request_that_the_window_does_not_hold_with_it(tmp_path: Path) -> None:
+    """Each fits into the window, but not the longest text of one with the many new tokens of the other."""
+    model = tiny("mistral", sliding_window=40, max_position_embeddings=128)
+    passes, value = Passes(model, 2**20), a_library(model, tmp_path).get("short").value
+
+    def job(length: int, new: int, told: list[ChosenToken]) -> GenerateJob:
+        return GenerateJob(
+            key="short", value=value, text=list(range(5, 5 + length)), deadline=math.inf, max_tokens=new,
+            sampling=Sampling(1.0, 1.0, 7, 1), on_token=told.append, on_end=lambda why: None,
+        )  # fmt: skip
+
+    def run(*jobs: GenerateJob) -> None:
+        for generation in passes.generations(jobs):
+            while generation.step():
+                pass
+
+    told: list[list[ChosenToken]] = [[], [], [], []]
+    long, short = (25, 4), (3, 25)
+    run(job(*long, told[0]))
+    run(job(*short, told[1]))
+    run(job(*long, told[2]), job(*short, told[3]))
+    assert [[one.token for one in row] for row in told[2:]] == [
+        [one.token for one in row] for row in told[:2]
+    ]
+    assert all(math.isfinite(one.log_likelihood) for row in told for one in row)
+
+
+def test_an_encoder_decoder_reads_and_writes_as_many_tokens_as_it_has_positions(tmp_path: Path) -> None:
+    model = tiny("bart")
+    with serving(model, a_library(model, tmp_path / "prompts"), Limits()) as address:
+        for body in ({"prompt": [5] * 200, "max_tokens": 4}, {"prompt": [5], "max_tokens": 400}):
+            answer = httpx.post(
+                f"{address}/v1/completions", json={"model": "short", "temperature": 0, **body}
+            )
+            assert answer.status_code == 400 and answer.json()["error"]["code"] == "context_length_exceeded"
+        body = {"model": "short", "temperature": 0, "prompt": [5] * 124, "max_tokens": 127}
+        assert httpx.post(f"{address}/v1/completions", json=body).status_code == 200
+
+
+def test_a_temperature_too_small_to_divide_by_is_none(client: openai.OpenAI) -> None:
+    asked = {"model": "short", "prompt": TEXT, "max_tokens": 5}
+    greedy = client.completions.create(temperature=0, **asked)
+    assert client.completions.create(temperature=1e-40, **asked).choices[0].text == greedy.choices[0].text

@@ -141,10 +141,8 @@ class Batcher:
         """Runs one pass."""
         start = time.monotonic()
         if isinstance(jobs[0], GenerateJob):
-            self._running.append(
-                self._passes.generation([job for job in jobs if isinstance(job, GenerateJob)])
-            )
-            return  # its first step is the pass
+            self._running += self._passes.generations([job for job in jobs if isinstance(job, GenerateJob)])
+            return  # their first steps are the passes
         labels = [job for job in jobs if isinstance(job, LabelJob)]
         texts = [job for job in jobs if isinstance(job, TextJob)]
         if labels:

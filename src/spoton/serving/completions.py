@@ -293,13 +293,16 @@ def _texts(service: Service, request: CompletionRequest) -> list[list[int]]:
 
 
 def _require_fit(service: Service, request: CompletionRequest, text: Sequence[int], length: int) -> None:
-    """Refuses a text that does not fit into the model's positions."""
-    room, wanted = service.model.max_length, length + len(text) + request.max_tokens
-    if room is not None and not service.model.is_encoder_decoder and wanted > room:
+    """Refuses a text that does not fit into the model's positions; a decoder behind an encoder has its own."""
+    room, read, new = service.model.max_length, length + len(text), request.max_tokens
+    apart = service.model.is_encoder_decoder
+    wanted = max(read, new + 1) if apart else read + new  # the decoder reads its start token first
+    if room is not None and wanted > room:
+        where = f"at most {room} tokens, and writes as many" if apart else f"at most {room} tokens"
         raise RequestError(
             400,
-            f"The model reads at most {room} tokens, but {length} of the prompt, {len(text)} of the text and "
-            f"{request.max_tokens} new ones are {wanted}. Shorten the text, or ask for fewer.",
+            f"The model reads {where}, but {length} of the prompt and {len(text)} of the text are {read}, and "
+            f"{new} new ones are asked for. Shorten the text, or ask for fewer.",
             "context_length_exceeded",
             "prompt",
         )

@@ -18,6 +18,9 @@ from spoton.models.generation import Continuation
 from spoton.models.packed_rows import PromptCache
 from spoton.serving.jobs import ChosenToken, GenerateJob, Sampling
 
+_COLDEST = 1e-5
+"""Below it the most likely token has all of the probability, and a division by the temperature overflows."""
+
 
 class Generation(Protocol):
     """Continuations that run at the same time."""
@@ -145,7 +148,7 @@ def choose_token(likelihoods: Tensor, sampling: Sampling, random: torch.Generato
         sampling: Temperature and nucleus.
         random: The random generator.
     """
-    if sampling.temperature == 0:
+    if sampling.temperature < _COLDEST:
         return int(likelihoods.argmax())
     chances = torch.softmax(likelihoods.cpu() / sampling.temperature, dim=-1)
     ordered, tokens = chances.sort(descending=True)

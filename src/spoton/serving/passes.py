@@ -76,12 +76,29 @@ class Passes:
         ]
 
     @torch.no_grad()
-    def generation(self, jobs: Sequence[GenerateJob]) -> Generation:
-        """Starts continuations that grow together."""
+    def generations(self, jobs: Sequence[GenerateJob]) -> list[Generation]:
+        """Starts continuations, which grow together where the engine allows it.
+
+        A job that can be sampled is never continued greedily because of the others: if the longest prompt, the longest
+        text and the longest continuation do not fit together, every such job runs alone.
+        """
+        able = [self.reads_by_token(job, job.max_tokens) for job in jobs]
+        by_token = [job for job, can in zip(jobs, able, strict=True) if can]
+        whole = [job for job, can in zip(jobs, able, strict=True) if not can]
+        groups = [by_token] if by_token and self._read_together(by_token) else [[job] for job in by_token]
+        found: list[Generation] = [self._stepwise(group) for group in groups]
+        if whole:
+            _, values, batch = _together(whole)
+            found.append(WholeGeneration(self._engine.generator(values), batch, whole))
+        return found
+
+    def _read_together(self, jobs: Sequence[GenerateJob]) -> bool:
+        assert self._packed is not None
+        _, values, batch = _together(jobs)
+        return self._packed.reads_by_token(values, batch.inputs, max(job.max_tokens for job in jobs))
+
+    def _stepwise(self, jobs: Sequence[GenerateJob]) -> StepwiseGeneration:
         keys, values, batch = _together(jobs)
-        texts, longest = [job.text for job in jobs], max(job.max_tokens for job in jobs)
-        if self._packed is None or not self._packed.reads_by_token(values, texts, longest):
-            return WholeGeneration(self._engine.generator(values), batch, jobs)
         known = self.cache.get(list(zip(keys, values, strict=True)))
         return StepwiseGeneration(self.model, known, batch, jobs)
 
