@@ -1,6 +1,7 @@
 """Mixtures: rates against the formula, counts against the rates, samples by seed, and loading by name."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from spoton.errors import DataError, DownloadError
 from spoton.tasks import Example, Task, list_tasks, load, resolve_task
 from spoton.tasks.catalog import is_task
+from spoton.tasks.fill import fill
 from spoton.tasks.mixture import (
     CAP,
     HELD_OUT,
@@ -122,6 +124,17 @@ def test_held_out_splits_have_as_many_of_each_member() -> None:
 def test_members_with_other_labels_make_targets_open() -> None:
     mixed = mix("m", [member("a", 9), member("b", 9, labels=None)])
     assert mixed.labels is None and mixed.metrics == ("token_f1", "exact_match")
+
+
+def test_a_mixture_has_the_template_that_its_members_share() -> None:
+    """A prompt of it reads new texts by that template; without one, a text is the whole input."""
+    one, two = (replace(member(name, 9), template="{{ text }}\nVerdict:") for name in "ab")
+    shared = mix("m", [one, two])
+    assert fill(shared.template, ["A film."]) == ["A film.\nVerdict:"]
+    assert not any("templates of their own" in note for note in shared.notes)
+    other = mix("m", [one, replace(two, template="{{ text }}?")])
+    assert fill(other.template, ["A film."]) == ["A film."]
+    assert any("templates of their own" in note for note in other.notes)
 
 
 def test_members_need_names_of_their_own() -> None:

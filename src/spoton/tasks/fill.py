@@ -7,7 +7,7 @@ from typing import Any
 
 from spoton.errors import DataError
 from spoton.tasks.cells import plain_rows, require_text
-from spoton.tasks.template import compile_template, render, template_columns
+from spoton.tasks.template import compile_template, render, template_columns, text_as_row
 
 # Columns that catalog templates see in addition to a row's own (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
 # the same for every row, so that an answer does not depend on the position of its row.
@@ -51,6 +51,11 @@ def inputs_of(
         DataError: A row does not fit the template.
     """
     given = given or {}
+    if template and "{" not in template:
+        raise DataError(
+            f"The prompt's template, {template!r}, reads nothing of a text: every text would get the same answer. "
+            "Prompts of mixtures had such templates in earlier versions; tune the prompt again."
+        )
     columns = [name for name in template_columns(template) if name not in given] if template else []
     compiled = compile_template(template) if template else None
     inputs: list[str | None] = []
@@ -61,7 +66,7 @@ def inputs_of(
                     f"Text {number} is one text, but this prompt was tuned on several columns: {', '.join(columns)}. "
                     'Give JSON objects, such as {"' + columns[0] + '": "...", ...}.'
                 )
-            row = {columns[0]: row} if columns else {"text": row}
+            row = text_as_row(template, columns[0], row) if columns else {"text": row}
         (plain,) = plain_rows([row])  # as when it was tuned
         cells = {name: "" if value is None else value for name, value in plain.items()}
         # A row is empty if all columns that are read are empty; the template refuses a row that lacks them.

@@ -20,6 +20,7 @@ CAP = 2**19
 HELD_OUT = 100
 """Most validation and most test examples of each member. Equal numbers make a mixture's score the mean over its
 members; the number itself was not measured."""
+_OWN_TEMPLATES = "Its members have templates of their own, so a prompt of it takes a text as the whole input."
 _NAME = "mixture-"  # what the name of a mixture begins with, as a task
 
 
@@ -93,7 +94,8 @@ def mix(
 
     Its train split has as many examples as the members have up to the cap, divided by `mixing_rates`. A member that
     gets fewer than it has is sampled; one that gets more is repeated. Labels are kept if all members have the same
-    ones. Otherwise targets are open, and scored as text.
+    ones. Otherwise targets are open, and scored as text. The template is likewise that of the members, or none: a
+    prompt of such a mixture takes a text as it is.
 
     Args:
         name: Name of the mixture.
@@ -118,6 +120,7 @@ def mix(
     shared = {member.labels for member in members}
     labels = shared.pop() if len(shared) == 1 else None
     shares = zip(names, counts, strict=True)
+    templates = {member.template for member in members}
     realised = ", ".join(f"{name} {count} ({100 * count / sum(counts):.1f} %)" for name, count in shares)
     sources = [
         f"{member.name} {rate:.4f} ({member.source})" for member, rate in zip(members, rates, strict=True)
@@ -130,13 +133,14 @@ def mix(
         test=_held_out([member.test for member in members], seed),
         labels=labels,
         metrics=("accuracy", "macro_f1") if labels is not None else ("token_f1", "exact_match"),
-        template=f"mixture of {', '.join(names)}",
+        template=templates.pop() if len(templates) == 1 else "",
         source=f"mixture, cap {cap}, temperature {temperature:g}: {'; '.join(sources)}",
         license="; ".join(sorted({member.license for member in members} - {""})),
         protocol=_protocol(members),
         form=", ".join(sorted({member.form for member in members} - {""})),
         notes=(
             f"A pass over the mixture has {sum(counts)} examples: {realised}.",
+            *([_OWN_TEMPLATES] if len(templates) > 1 else []),
             *dict.fromkeys(note for member in members for note in member.notes),
         ),
     )

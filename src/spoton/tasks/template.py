@@ -123,3 +123,35 @@ def template_columns(source: str) -> list[str]:
         if isinstance(node.node, nodes.Name) and node.node.name == "row" and isinstance(node.arg, nodes.Const)
     ]
     return list(dict.fromkeys([*named, *subscripts]))
+
+
+def text_as_row(source: str, column: str, text: str) -> dict[str, Any]:
+    """Returns the row that a text is for a template of one column: the text under the column's name.
+
+    If the template reads a single key of a nested column (`row['doc']['body']`), the text is what that key holds.
+
+    Args:
+        source: The template.
+        column: The one column that it reads.
+        text: The text.
+    """
+    found = [_path(node) for node in _environment.parse(source).find_all(nodes.Getitem)]
+    paths = {path for path in found if path and path[0] == column}
+    # Every subscript of a chain is a node of its own: row['doc'] within row['doc']['body'].
+    whole = {path for path in paths if not any(other[: len(path)] == path != other for other in paths)}
+    value: Any = text
+    if len(whole) == 1:
+        for key in reversed(next(iter(whole))[1:]):
+            value = {key: value}
+    return {column: value}
+
+
+def _path(node: nodes.Node) -> tuple[str, ...]:
+    """Returns the keys of `row['a']['b']`, or of `a['b']`; empty for anything else."""
+    if isinstance(node, nodes.Name):
+        return () if node.name == "row" else (node.name,)
+    if not (isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const)):
+        return ()
+    before = _path(node.node)
+    from_row = isinstance(node.node, nodes.Name) and node.node.name == "row"
+    return (*before, str(node.arg.value)) if before or from_row else ()

@@ -258,6 +258,10 @@ def _shown(value: Any) -> Any:
         value, (*_LISTS, Mapping, bytes, bytearray)
     ):  # as for a column by itself: see `cells.require_text`
         raise TypeError(_not_text(value))
+    if callable(
+        value
+    ):  # `title` of a text is Python's own method, where an object with a key `title` was meant
+        raise TypeError("it prints a function; give an object with that name as a key, as when it was tuned")
     _charge(_size(value))
     return str(value)
 
