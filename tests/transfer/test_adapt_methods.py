@@ -201,6 +201,16 @@ def test_an_ensemble_keeps_the_prompts_of_all_seeds(
     assert kept.card.scores["validation"]["accuracy"] == evaluate(model, kept, task.validation, task).score
 
 
+def test_files_of_others_in_the_work_folder_stay(
+    model: FrozenModel, library: PromptLibrary, tmp_path: Path
+) -> None:
+    notes = tmp_path / "p.work" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    adapt_untuned(model, toy_task(), [library], RECIPE, out=tmp_path / "p.safetensors")
+    assert notes.read_text() == "mine" and list(notes.parent.iterdir()) == [notes]
+
+
 def test_nothing_is_tuned_with_no_steps(model: FrozenModel, library: PromptLibrary, tmp_path: Path) -> None:
     task, out = toy_task(), tmp_path / "p.safetensors"
     adapted = adapt_untuned(model, task, [library], RECIPE, k=3, out=out)

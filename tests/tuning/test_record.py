@@ -42,6 +42,26 @@ def test_a_prompt_is_never_where_other_files_go(tmp_path: Path, name: str) -> No
     assert (tmp_path / name).read_text() == "what was there"
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("p.json", '[{"text": "A film.", "label": "good"}]'), ("p.json", "not JSON"), ("p.png", "a picture")],
+)
+def test_files_of_others_are_not_replaced_by_record_or_picture(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    """`tune reviews.json --out reviews.safetensors` would lose the data."""
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SpotonError, match=rf"{name} exists and is not of an earlier run.*another --out"):
+        require_place(tmp_path / "p.safetensors")
+    assert (tmp_path / name).read_text() == content
+
+
+def test_files_of_an_earlier_run_may_be_replaced(tmp_path: Path) -> None:
+    write_record(tmp_path / "p.json", {"task": "a", "model": "b", "scores": {}})
+    (tmp_path / "p.png").write_text("a curve")
+    require_place(tmp_path / "p.safetensors")
+
+
 @pytest.mark.parametrize("place", [".", "..", "/", ""])
 def test_a_folder_is_no_place_for_a_prompt(place: str) -> None:
     with pytest.raises(SpotonError, match=r"prompt\.safetensors"):

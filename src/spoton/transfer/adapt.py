@@ -8,7 +8,7 @@ for both.
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,6 +40,8 @@ from spoton.tuning.record import require_place, save_prompt, write_record
 
 # Every further candidate shortens the tuning of all, and the budget is small. Larger k is not measured yet.
 DEFAULT_K = 1
+# Endings of the files in the folder of kept runs.
+_WORK = (".checkpoint", ".json", ".safetensors", ".scores")
 
 
 @dataclass(frozen=True)
@@ -210,8 +212,13 @@ def zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
 
 
 def tidy(arms: KeptRuns, out: Path) -> None:
-    """Removes files that only a resumed call would read."""
-    shutil.rmtree(arms.folder or "", ignore_errors=True)
+    """Removes files that only a resumed call would read, and nothing else that is in their folder."""
+    if arms.folder is not None and arms.folder.is_dir():
+        for file in arms.folder.iterdir():
+            if file.suffix in _WORK or file.name.startswith("."):
+                file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            arms.folder.rmdir()
     remove_unfinished(out)
 
 

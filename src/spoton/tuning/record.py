@@ -16,6 +16,7 @@ from spoton.files import atomic_write, require_writable
 from spoton.prompts.soft_prompt import SoftPrompt
 
 PROMPT_SUFFIX = ".safetensors"
+_IN_EVERY_RECORD = {"task", "model", "scores"}
 
 
 def versions() -> dict[str, str]:
@@ -35,12 +36,13 @@ def write_record(path: Path, record: dict[str, Any]) -> Path:
 
 
 def require_place(out: Path) -> None:
-    """Checks before a run that its prompt can be written and does not get in the way of other files.
+    """Checks before a run that its prompt, record and curves can be written and replace nobody else's files.
 
     The name must end in `.safetensors`: record, curves and unfinished work go next to it under other endings.
 
     Raises:
-        SpotonError: The name ends in something else, or the file cannot be written.
+        SpotonError: The name ends in something else, the file cannot be written, or a file where record or curves
+            would go is not of an earlier run: it may be the data of this one.
     """
     if out.suffix != PROMPT_SUFFIX:
         better = out / "prompt" if out.is_dir() else out.with_suffix("")
@@ -49,6 +51,22 @@ def require_place(out: Path) -> None:
             f"record and curves go. Use --out {better}{PROMPT_SUFFIX}."
         )
     require_writable(out)
+    record, curves = out.with_suffix(".json"), out.with_suffix(".png")
+    for file, ours in ((record, _is_record(record)), (curves, out.exists() or record.exists())):
+        if file.exists() and not ours:
+            raise SpotonError(
+                f"{file} exists and is not of an earlier run, but the {'record' if file == record else 'picture'} of "
+                f"{out.name} would go there. Choose another --out."
+            )
+
+
+def _is_record(path: Path) -> bool:
+    """Returns whether a file is the record of a prompt."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and _IN_EVERY_RECORD <= found.keys()
 
 
 def save_prompt(prompt: SoftPrompt, out: Path) -> None:
