@@ -195,6 +195,29 @@ def test_the_columns_labels_and_metric_are_those_of_the_card(
     assert own["metric"] == "matthews"
 
 
+@pytest.mark.parametrize(
+    ("template", "columns"),
+    [("{{ text | plain }}\nSentiment:", "text,label"), ("{{ number }} {{ text }}", "text,label")],
+)
+def test_a_prompt_of_a_bundled_task_reads_a_file_as_predict_does(
+    template: str, columns: str, run: Run, prompts: PromptLibrary, reviews: Path, tmp_path: Path
+) -> None:
+    """Unless its template reads a column that only the rows of the task have."""
+    made, answers = prompts.get("news"), tmp_path / "answers.csv"
+    facts = {"template": template, "labels": ["good", "bad"], "source": "bundled:movie_sentiment"}
+    place = tmp_path / "bundled.safetensors"
+    SoftPrompt(made.value, made.card.model_copy(update=facts), made.key).save(place)
+    assert reviews.read_text().startswith(columns)
+    assert run("evaluate", place, reviews, "--split", "all", "--predictions", answers).code == 0
+    scored = [row["input"] for row in read_rows(answers)]
+    made_of = [
+        one["input"] for one in run("predict", place, "--file", reviews, "--json").document["predictions"]
+    ]
+    own = "number" in template
+    assert (sorted(scored) == sorted(made_of)) is not own
+    assert own or all(text.endswith("\nSentiment:") for text in scored)
+
+
 def test_all_rows_of_a_new_file_may_be_scored_even_of_one_class(
     run: Run, tuned: Path, reviews: Path, tmp_path: Path
 ) -> None:
