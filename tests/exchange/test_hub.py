@@ -112,6 +112,23 @@ def test_a_taken_name_is_kept_unless_asked_to_replace(
     assert pull_library(place, other, names=["film"]).prompts == ["film"]
     pull_library(place, other, replace=True)
     assert torch.equal(other.get("mine").value, library.get("mine").value)
+    (other.folder / "film.safetensors").write_bytes(b"half a file")
+    with pytest.raises(LibraryError, match="already has other prompts named film"):
+        pull_library(place, other)
+
+
+def test_a_prompt_of_somebody_else_is_pushed_over_only_on_request(
+    library: PromptLibrary, place: str, tmp_path: Path
+) -> None:
+    push_library(library, place)
+    other = PromptLibrary(tmp_path / "other")
+    other.add(a_prompt("mine", 50))
+    other.add(a_prompt("new", 60))
+    with pytest.raises(LibraryError, match=r"already has other prompts named mine.*--replace"):
+        push_library(other, place)
+    assert [entry.name for entry in PromptLibrary(place, readonly=True).list()] == ["film", "mine"]
+    assert push_library(other, place, replace=True).prompts == ["mine", "new"]
+    assert torch.equal(PromptLibrary(place, readonly=True).get("mine").value, other.get("mine").value)
 
 
 def test_prompts_that_are_not_there(library: PromptLibrary, place: str, tmp_path: Path) -> None:

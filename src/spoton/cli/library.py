@@ -129,6 +129,7 @@ def push(
     ] = None,
     message: Annotated[str, typer.Option(help="Message of the commit on the Hub.")] = "Prompts from spoton",
     private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite prompts of these names.")] = False,
     library: OwnLibrary = None,
     json: Json = False,
 ) -> None:
@@ -138,7 +139,7 @@ def push(
     with quiet_stdout():
         shared = push_library(
             open_libraries([library])[0] if library else own_library(None),
-            to, names=names, license=license, message=message, private=private,
+            to, names=names, license=license, message=message, private=private, replace=replace,
         )  # fmt: skip
     _emit_shared(shared, f"to {to}", as_json=json)
 

@@ -8,7 +8,7 @@ The place is a folder, the URL of any file system that fsspec knows, or a reposi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +69,7 @@ def push_library(
     license: str | None = None,
     message: str = "Prompts from spoton",
     private: bool = False,
+    replace: bool = False,
 ) -> Shared:
     """Copies prompts to another place and writes a model card for all prompts there.
 
@@ -81,18 +82,18 @@ def push_library(
         license: License of the whole, as the Hub names it. None: the prompts' license, if they share one.
         message: Message of the commit on the Hub.
         private: Whether a new repository is private.
+        replace: Whether to replace prompts with the same name and different content.
 
     Raises:
-        LibraryError: A prompt does not exist, there are no prompts, or the place cannot be written.
+        LibraryError: A prompt does not exist, there are no prompts, a name is taken, or the place cannot be written.
         PromptError: A prompt is damaged.
     """
     chosen = _chosen(library, names)
     if to.startswith(_HUB):
         _create_repository(to, private=private)
-    there = {entry.name: entry for entry in PromptLibrary(to, readonly=True).list()}
-    unchanged = [
-        name for name, entry in chosen.items() if name in there and _same(entry.path, there[name].path)
-    ]
+    listing = PromptLibrary(to, readonly=True).list()
+    there = {entry.name: entry for entry in listing}
+    unchanged = _unchanged(chosen, there, to, set(listing.damaged), replace=replace)
     files = {f"{name}{SUFFIX}": library.get(name).to_bytes() for name in chosen if name not in unchanged}
     described = {**there, **chosen}
     files |= _eval_results(described)
@@ -120,18 +121,34 @@ def pull_library(
     """
     remote = PromptLibrary(source, readonly=True)
     chosen = _chosen(remote, names)
-    own = {entry.name: entry for entry in library.list()}
-    unchanged = [name for name, entry in chosen.items() if name in own and _same(entry.path, own[name].path)]
-    taken = [name for name in chosen if name in own and name not in unchanged]
+    listing = library.list()
+    own = {entry.name: entry for entry in listing}
+    unchanged = _unchanged(chosen, own, library.place, set(listing.damaged), replace=replace)
+    pulled = {
+        name: remote.get(name) for name in chosen if name not in unchanged
+    }  # all are read before any is written
+    for name, prompt in pulled.items():
+        library.add(prompt, name=name, replace=replace)
+    return Shared(source, list(pulled), unchanged, list(pulled))
+
+
+def _unchanged(
+    chosen: Mapping[str, Entry],
+    there: Mapping[str, Entry],
+    place: object,
+    damaged: Set[str],
+    *,
+    replace: bool,
+) -> list[str]:
+    """Returns the names of prompts that a place has already; refuses others of these names, damaged ones too."""
+    same = [name for name, entry in chosen.items() if name in there and _same(entry.path, there[name].path)]
+    taken = [name for name in chosen if name in there.keys() | damaged and name not in same]
     if taken and not replace:
         raise LibraryError(
-            f"The library {library.place} already has other prompts named {', '.join(taken)}. "
-            "Pull the others by name, or ask to replace these."
+            f"The library {place} already has other prompts named {', '.join(taken)}. Name the prompts to copy without "
+            "them, or give --replace."
         )
-    pulled = [name for name in chosen if name not in unchanged]
-    for name in pulled:
-        library.add(remote.get(name), name=name, replace=replace)
-    return Shared(source, pulled, unchanged, pulled)
+    return same
 
 
 def model_card(entries: Mapping[str, Entry], place: str, *, license: str | None = None) -> str:
