@@ -12,6 +12,7 @@ import torch
 
 from spoton.models import load_model
 from spoton.prompts import PromptLibrary, SoftPrompt
+from spoton.prompts.card import Calibration
 from tests.cli.conftest import Run, a_prompt
 from tests.tiny import WIDTH
 
@@ -136,6 +137,33 @@ def test_labels_of_an_import_are_read_as_those_of_data(
         assert ran.code == 2 and "all different, none empty" in ran.document["error"]
     assert run(*line, '"good, or fair",bad').code == 0
     assert SoftPrompt.load(tmp_path / "back.safetensors").card.labels == ["good, or fair", "bad"]
+
+
+def test_a_calibration_follows_the_labels_of_an_import(
+    run: Run, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    calibration = Calibration(bias=[0.5, -0.5], temperature=2.0, rows=8)
+    news = prompts.get("news")
+    facts = {"labels": ["bad", "good"], "calibration": calibration, "scores": {"test": {"accuracy": 80.0}}}
+    prompt = SoftPrompt(news.value, news.card.model_copy(update=facts)).save(tmp_path / "p.safetensors")
+    run("export", prompt, "--to", "peft", "--out", tmp_path / "p")
+    back = tmp_path / "back.safetensors"
+    line = ("import", tmp_path / "p", "--from", "peft", "--out", back, "--overwrite", "--labels")
+    assert run(*line, "good,bad").code == 0
+    moved = SoftPrompt.load(back).card
+    assert moved.calibration is not None and moved.calibration.bias == [-0.5, 0.5] and moved.scores
+    ran = run(*line, "good,bad,fair")
+    assert ran.code == 0 and "calibration and scores are left out" in ran.stderr
+    other = SoftPrompt.load(back).card
+    assert other.calibration is None and other.scores == {}
+
+
+def test_the_template_of_an_import_is_compiled(run: Run, prompts: PromptLibrary, tmp_path: Path) -> None:
+    run("export", "news", "--to", "peft", "--out", tmp_path / "p", "--library", prompts.folder)
+    line = ("import", tmp_path / "p", "--from", "peft", "--out", tmp_path / "back.safetensors", "--template")
+    assert "not valid Jinja" in run(*line, "{{ text").stderr
+    assert "reads no column" in run(*line, "Answer:").stderr
+    assert not (tmp_path / "back.safetensors").exists()
 
 
 @pytest.mark.parametrize("form", ["peft", "t5x", "gguf", "baked"])

@@ -54,3 +54,9 @@ def test_required_fields_are_neither_missing_nor_empty(field: str) -> None:
 def test_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Card.model_validate({**REQUIRED, **wrong})
+
+
+def test_a_calibration_has_one_bias_per_label() -> None:
+    calibration = {"bias": [0.5, -0.5], "temperature": 1.0, "rows": 8}
+    with pytest.raises(ValidationError, match="2 biases of a calibration for 3 labels"):
+        Card.model_validate({**REQUIRED, "labels": ["a", "b", "c"], "calibration": calibration})

@@ -117,6 +117,10 @@ def import_prompt(
     card: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
     card.setdefault("name", foreign.facts.get("name") or out.stem)
     card.setdefault("task", foreign.facts.get("task") or card["name"])
+    if "labels" in card:
+        foreign, lost = foreign.with_labels(card["labels"])
+        if lost:
+            note(lost)
     prompt = foreign.to_prompt(**card, **_model_of(foreign, model, model_fingerprint))
     prompt.save(out)
     document = {

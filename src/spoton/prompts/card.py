@@ -7,7 +7,7 @@ and recorded here.
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, model_validator
 
 Text = Annotated[str, Field(min_length=1)]
 Percent = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
@@ -132,3 +132,12 @@ class Card(BaseModel):
     """Origin of the task's rows, or of an imported or converted prompt."""
     notes: str = ""
     """Anything else a reader should know."""
+
+    @model_validator(mode="after")
+    def _one_bias_per_label(self) -> "Card":
+        for calibration in (self.calibration, *(member.calibration for member in self.members)):
+            if calibration and self.labels is not None and len(calibration.bias) != len(self.labels):
+                raise ValueError(
+                    f"{len(calibration.bias)} biases of a calibration for {len(self.labels)} labels"
+                )
+        return self
