@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from spoton.cli.tables import write_table
 from spoton.prompts import PromptLibrary
 from tests.cli.conftest import Run, a_prompt
 from tests.tiny import WIDTH
@@ -122,3 +123,11 @@ def test_a_list_in_a_row_is_refused_with_its_number(run: Run, labelled: Path, tm
     (tmp_path / "new.jsonl").write_text('{"text": "fine"}\n{"text": ["a", "b"]}\n')
     ran = run("predict", labelled, "--file", tmp_path / "new.jsonl")
     assert ran.code == 2 and "Row 2: " in ran.stderr and "prints a list" in ran.stderr
+
+
+def test_lines_of_json_have_null_for_what_is_not_a_number(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.jsonl", [{"x": float("nan"), "y": [float("inf"), 1.5]}])
+    assert json.loads((tmp_path / "a.jsonl").read_text(), parse_constant=pytest.fail) == {
+        "x": None,
+        "y": [None, 1.5],
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         SpotonError: The file cannot be written.
     """
     if path.suffix.lower() == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+        text = "".join(json.dumps(_strict(row), ensure_ascii=False, default=str) + "\n" for row in rows)
     else:
         out = io.StringIO(newline="")
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -57,6 +58,15 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
         text = out.getvalue()
     atomic_write(path, text.encode("utf-8", "surrogatepass"))
+
+
+def _strict(value: Any) -> Any:
+    """Returns a cell with None for numbers that are not finite, which JSON does not have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _strict(inner) for key, inner in value.items()}
+    return [_strict(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def joined(
