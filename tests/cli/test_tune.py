@@ -274,3 +274,8 @@ def test_a_prompts_name_is_no_folder_of_a_model(
     out = tmp_path / "tuned.safetensors"
     ran = run("tune", reviews, "--model", tiny_model, "--out", out, *ALL_WEIGHTS, "--json")
     assert ran.code == 2 and f"Use --out {tmp_path / 'tuned'}." in ran.document["error"]
+
+
+def test_minutes_are_finite(run: Run, reviews: Path, tiny_model: Path, tmp_path: Path) -> None:
+    ran = run("tune", reviews, "--model", tiny_model, "--out", tmp_path / "p.safetensors", "--minutes", "inf")
+    assert ran.code == 2 and "finite number of minutes" in ran.stderr

@@ -198,3 +198,10 @@ def test_members_without_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         resolve_task("mixture:boolq,record", data_dir=tmp_path)
     mixed = resolve_task("mixture:boolq,record", data_dir=tmp_path, available_only=True)
     assert mixed.notes[-1] == "Left out, for want of rows: record."
+
+
+def test_temperatures_at_the_edges() -> None:
+    assert mixing_rates([300, 100], temperature=0.001) == [1.0, 0.0]
+    for wrong in (float("nan"), float("inf"), 0.0):
+        with pytest.raises(DataError, match="finite temperature"):
+            mixing_rates([300, 100], temperature=wrong)

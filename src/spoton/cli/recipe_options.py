@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -165,13 +166,15 @@ class RecipeOptions:
             kept: File that keeps the steps planned from minutes; see `spoton.tuning.budget.with_budget`.
 
         Raises:
-            RecipeError: Both steps and minutes were given.
+            RecipeError: Both steps and minutes were given, or the minutes are not finite.
         """
         from spoton.errors import RecipeError
         from spoton.tuning.budget import with_budget, with_interval
 
         if self.steps is not None and self.minutes is not None:
             raise RecipeError("--steps and --minutes both set the budget. Give one of them.")
+        if self.minutes is not None and not math.isfinite(self.minutes):
+            raise RecipeError(f"--minutes is {self.minutes}; expected a finite number of minutes.")
         is_default = self.preset in (None, "decoder")
         interval = is_default and self.evaluate_every is None
         if self.minutes is not None or (is_default and self.steps is None):

@@ -5,6 +5,7 @@ passes sample at those rates, and seed and step alone determine a batch. `load` 
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -70,14 +71,17 @@ def mixing_rates(sizes: Sequence[int], *, cap: int = CAP, temperature: float = 1
     Examples-proportional mixing at temperature 1; the higher the temperature, the more equal the shares.
 
     Raises:
-        DataError: A size or the cap is below 1, or the temperature is not above 0.
+        DataError: A size or the cap is below 1, or the temperature is not finite and above 0.
     """
-    if cap < 1 or temperature <= 0 or not sizes or min(sizes) < 1:
+    if cap < 1 or not (0 < temperature < math.inf) or not sizes or min(sizes) < 1:
         raise DataError(
-            f"Mixing needs sizes and a cap of at least 1 and a temperature above 0; found sizes {list(sizes)}, "
+            f"Mixing needs sizes and a cap of at least 1 and a finite temperature above 0; found sizes {list(sizes)}, "
             f"cap {cap}, temperature {temperature}."
         )
-    weights = [min(size, cap) ** (1 / temperature) for size in sizes]
+    weights: list[float] = [min(size, cap) for size in sizes]
+    if temperature != 1:  # shares of the largest, since a power of the size itself may overflow
+        most = max(weights)
+        weights = [(weight / most) ** (1 / temperature) for weight in weights]
     return [weight / sum(weights) for weight in weights]
 
 
