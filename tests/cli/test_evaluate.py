@@ -302,3 +302,21 @@ def test_answers_never_replace_the_data(run: Run, prompts: PromptLibrary, review
         "evaluate", "news", reviews, "--library", prompts.folder, "--predictions", reviews, "--overwrite"
     )
     assert ran.code == 2 and "is the data itself" in ran.stderr and reviews.read_bytes() == before
+
+
+def test_retrieve_by_a_prompt_takes_no_options_of_data(run: Run, prompts: PromptLibrary) -> None:
+    line = ("retrieve", prompts.folder / "news.safetensors", "--library", prompts.folder)
+    ran = run(*line, "--input", "nope", "--labels", "x,y")
+    assert ran.code == 2 and "Leave out --input, --labels." in ran.stderr
+    assert run(*line).code == 0
+
+
+def test_similarity_of_prompts_of_two_models_is_noted(
+    run: Run, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    news = prompts.get("news")
+    card = news.card.model_copy(update={"model_fingerprint": "f00d"})
+    foreign = replace(news, card=card).save(tmp_path / "foreign.safetensors")
+    ran = run("similarity", "news", foreign, "--library", prompts.folder)
+    assert ran.code == 0 and "no common space" in ran.stderr
+    assert "no common space" not in run("similarity", "news", "quiz", "--library", prompts.folder).stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +52,8 @@ def retrieve(
     refuse_similarity(rank, metric)
     libraries = open_libraries(library)  # first: the probe takes minutes
     prompt = _prompt(target, library)
+    if prompt is not None:
+        _refuse_data_options(target)
     if rank == "trial":
         card, found = _tried(target, model, recipe, library, libraries, prompt, k)
     else:
@@ -70,6 +72,16 @@ def retrieve(
     what = "loss" if rank == "trial" else "similarity"
     rows = [(one["name"], f"{one[what]:.4f}", one["task"], one["family"]) for one in ranked]
     emit(document, table(("name", what, "task", "family"), rows), as_json=json)
+
+
+def _refuse_data_options(target: TargetOptions) -> None:
+    """Refuses options that say how to read rows, which a prompt does not have."""
+    # A task file only decides whether the target is a task or a prompt.
+    options = [field for field in fields(target) if field.name not in ("data", "task_file")]
+    given = [one.name for one in options if getattr(target, one.name) not in (one.default, [])]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise PromptError(f"{target.data} is a prompt, which reads no rows. Leave out {flags}.")
 
 
 def _near(
@@ -166,6 +178,12 @@ def similarity(
     from spoton.transfer import similarity as compare
 
     first, second = find_prompt(a, library), find_prompt(b, library)
+    if first.card.model_fingerprint != second.card.model_fingerprint:
+        note(
+            f"{a} belongs to {first.card.model} ({first.card.model_fingerprint}) and {b} to {second.card.model} "
+            f"({second.card.model_fingerprint}). Prompts of different models have no common space, so their cosine "
+            "says nothing; under another fingerprint of the same model it holds."
+        )
     if first.key is not None and second.key is not None:
         of, found = "key", compare(first.key, second.key, metric)
     else:
