@@ -124,3 +124,9 @@ def test_an_own_library_that_is_a_file_is_said(
     monkeypatch.setenv("SPOTON_LIBRARY", str(tmp_path / "prompts.csv"))
     ran = run("library", "list")
     assert ran.code == 2 and "prompts.csv is a file; expected the folder of a library" in ran.stderr
+
+
+def test_the_starter_library_is_read_only(run: Run, library: PromptLibrary, tmp_path: Path) -> None:
+    for line in (("add", library.folder / "news.safetensors"), ("remove", "sst2"), ("pull", library.folder)):
+        ran = run("library", *line, "--library", "starter")
+        assert ran.code == 2 and "read-only" in ran.stderr, line

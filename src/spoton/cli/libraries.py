@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 
 def own_library(place: str | None) -> PromptLibrary:
-    """Returns the library at `place`, a folder or a URL, or the user's own library."""
-    from spoton.prompts import PromptLibrary, default_library_path
+    """Returns the library at `place`, a folder, a URL or `starter` (read-only), or the user's own library."""
+    from spoton.prompts import PromptLibrary, default_library_path, starter_library
+    from spoton.prompts.places import STARTER
 
+    if place == STARTER:
+        return starter_library()
     return PromptLibrary(place or default_library_path())
 
 
