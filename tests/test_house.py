@@ -34,7 +34,6 @@ TESTED_IN = {
     "cli/output.py": "cli/test_app.py",
     "cli/retrieve.py": "cli/test_evaluate.py",
     "cli/study_analysis.py": "cli/test_study.py",
-    "cli/tables.py": "cli/test_predict.py",
     "cli/compared.py": "cli/test_adapt.py",
     "evaluation/many_prompts.py": "transfer/ranking/test_trial.py",
     # Formats and layers of one kind are tested against each other.

@@ -162,7 +162,7 @@ def test_the_template_of_an_import_is_compiled(run: Run, prompts: PromptLibrary,
     run("export", "news", "--to", "peft", "--out", tmp_path / "p", "--library", prompts.folder)
     line = ("import", tmp_path / "p", "--from", "peft", "--out", tmp_path / "back.safetensors", "--template")
     assert "not valid Jinja" in run(*line, "{{ text").stderr
-    assert "reads nothing of a text" in run(*line, "Answer:").stderr
+    assert "reads no column" in run(*line, "Answer:").stderr
     assert not (tmp_path / "back.safetensors").exists()
 
 

@@ -1,29 +1,34 @@
-"""Inputs of new texts: what a prompt reads is what it was tuned on."""
-
-from __future__ import annotations
+"""Inputs from new texts: plain texts at nested keys, and rows whose key is missing."""
 
 import pytest
 
 from spoton.errors import DataError
 from spoton.tasks.fill import fill
-from spoton.tasks.template import nested_template
+from spoton.tasks.template import nested_template, single_path
 
 
-def test_a_text_is_the_key_of_a_nested_column() -> None:
-    template = nested_template(["doc", "body"], "Answer:")
-    expected = ["A film.\nAnswer:"]
-    assert fill(template, ["A film."]) == fill(template, [{"doc": {"body": "A film."}}]) == expected
-    assert fill("{{ doc['body'] }}\nAnswer:", ["A film."]) == expected
+@pytest.mark.parametrize(
+    ("template", "path"),
+    [
+        (nested_template(["meta", "title"]), ("meta", "title")),
+        ("{{ meta.title.strip() }} {{ row.meta['title'] }}", ("meta", "title")),
+        ("{{ row['star rating'][:9] }}", ("star rating",)),
+        ("{{ text }}", None),
+        ("{{ text.strip() }} {{ text[0] }}", None),
+        ("{{ meta.title }} {{ meta.body }}", None),
+        ("{{ meta.title }} {{ text }}", None),
+        ("{% for part in row %}{{ part.name }}{% endfor %}", None),
+    ],
+)
+def test_the_path_that_a_template_reads(template: str, path: tuple[str, ...] | None) -> None:
+    assert single_path(template) == path
 
 
-@pytest.mark.parametrize("template", ["{{ doc.title }}", "{{ row['doc'].title }}"])
-def test_what_is_no_text_is_not_printed(template: str) -> None:
-    """`title` of a text is Python's own method."""
-    assert fill(template, [{"doc": {"title": "A film."}}]) == ["A film."]
-    with pytest.raises(DataError, match=r"Row 1.*prints a function"):
-        fill(template, ["A film."])
+def test_a_text_is_read_at_the_nested_key() -> None:
+    assert fill(nested_template(["meta", "title"]), ["a joy"]) == ["a joy\nAnswer:"]
 
 
-def test_a_template_that_reads_nothing_is_refused() -> None:
-    with pytest.raises(DataError, match=r"reads nothing of a text.*tune the prompt again"):
-        fill("mixture of a, b", ["A film.", "A book."])
+def test_a_text_in_place_of_an_object_is_refused() -> None:
+    for template in (nested_template(["meta", "title"]), "{{ meta.title }}"):
+        with pytest.raises(DataError, match="not text"):
+            fill(template, [{"meta": "a joy"}])

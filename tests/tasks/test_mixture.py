@@ -126,15 +126,23 @@ def test_members_with_other_labels_make_targets_open() -> None:
     assert mixed.labels is None and mixed.metrics == ("token_f1", "exact_match")
 
 
-def test_a_mixture_has_the_template_that_its_members_share() -> None:
-    """A prompt of it reads new texts by that template; without one, a text is the whole input."""
-    one, two = (replace(member(name, 9), template="{{ text }}\nVerdict:") for name in "ab")
-    shared = mix("m", [one, two])
-    assert fill(shared.template, ["A film."]) == ["A film.\nVerdict:"]
-    assert not any("templates of their own" in note for note in shared.notes)
-    other = mix("m", [one, replace(two, template="{{ text }}?")])
-    assert fill(other.template, ["A film."]) == ["A film."]
-    assert any("templates of their own" in note for note in other.notes)
+def test_the_template_that_all_members_share_reads_new_texts() -> None:
+    one, two = (replace(member(name, 4), template="{{ body }}\nAnswer:", target="stars") for name in "ab")
+    mixed = mix("m", [one, two])
+    assert (mixed.template, mixed.target) == ("{{ body }}\nAnswer:", "stars")
+    assert fill(mixed.template, ["a joy"]) == ["a joy\nAnswer:"]
+
+
+def test_members_with_different_templates_make_the_text_the_input() -> None:
+    mixed = mix("m", [replace(member(name, 4), template=f"{{{{ {name} }}}}") for name in "ab"])
+    assert mixed.template == "" and any("different templates" in note for note in mixed.notes)
+    assert fill(mixed.template, ["a joy"]) == ["a joy"]
+
+
+def test_the_sentence_that_older_cards_have_as_template_is_refused() -> None:
+    with pytest.raises(DataError, match=r"'mixture of a, b', which reads no column"):
+        fill("mixture of a, b", ["a joy", "a bore"])
+    assert fill("{% for name in row %}{{ row[name] }}{% endfor %}", ["a joy"]) == ["a joy"]
 
 
 def test_members_need_names_of_their_own() -> None:

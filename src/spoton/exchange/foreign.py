@@ -60,7 +60,7 @@ class ForeignPrompt:
 
         Raises:
             PromptError: A field cannot be used, or a required one is missing.
-            DataError: The template is not valid, or reads nothing of a text.
+            DataError: The template is not valid, or reads no column.
         """
         if card.get("template"):
             fill(card["template"], [])

@@ -13,6 +13,7 @@ from spoton.tasks.task import Example, Task
 CHAT = "chat"
 """Suffix of a task's form in a chat: `natural+chat`, or `chat` for a user's own rows."""
 
+_TEXT = "{{ text }}"  # what an empty template reads
 _CUE = re.compile(r"(?<=[\n}])[^\n{}]*\Z")
 _IN_CHAT = re.compile(
     r"\A{% raw %}.*?{% endraw %}{% filter trim %}(.*){% endfilter %}{% raw %}.*{% endraw %}([^\n{}]*)\Z",
@@ -65,6 +66,6 @@ def in_chat(task: Task, chat: Chat) -> Task:
         train=wrapped(task.train),
         validation=wrapped(task.validation),
         test=wrapped(task.test),
-        template=chat.around_template(task.template, cue),
+        template=chat.around_template(task.template or _TEXT, cue),
         form="+".join(filter(None, (task.form, CHAT))),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from spoton.errors import DataError
 from spoton.tasks.cells import plain_rows, require_text
-from spoton.tasks.template import compile_template, render, template_columns, text_as_row
+from spoton.tasks.template import compile_template, reads_row, render, single_path, template_columns
 
 # Columns that catalog templates see in addition to a row's own (`spoton.tasks.catalog.TaskInfo.doc_to_text`). They are
 # the same for every row, so that an answer does not depend on the position of its row.
@@ -18,9 +18,9 @@ def given_columns(source: str) -> dict[str, Any]:
     """Returns the columns that a row need not have, with their values.
 
     Args:
-        source: Source field of the prompt's card.
+        source: Source field of the prompt's card; that of a mixture names the sources of its members.
     """
-    return dict(_CATALOG_COLUMNS) if source.startswith("bundled:") else {}
+    return dict(_CATALOG_COLUMNS) if source.startswith("bundled:") or "(bundled:" in source else {}
 
 
 def fill(
@@ -48,16 +48,17 @@ def inputs_of(
         given: Columns that a row need not have, with their values.
 
     Raises:
-        DataError: A row does not fit the template.
+        DataError: A row does not fit the template, or the template reads no column.
     """
-    given = given or {}
-    if template and "{" not in template:
+    if template and not reads_row(template):  # older cards of mixtures say `mixture of ...`
         raise DataError(
-            f"The prompt's template, {template!r}, reads nothing of a text: every text would get the same answer. "
-            "Prompts of mixtures had such templates in earlier versions; tune the prompt again."
+            f"The prompt's template is {template[:200]!r}, which reads no column: every text would "
+            "become the same input. Tune the prompt again: a mixture of tasks is now read as its members are."
         )
+    given = given or {}
     columns = [name for name in template_columns(template) if name not in given] if template else []
     compiled = compile_template(template) if template else None
+    path = (single_path(template) if template else None) or tuple(columns) or ("text",)
     inputs: list[str | None] = []
     for number, row in enumerate(rows, start=1):
         if isinstance(row, str):
@@ -66,7 +67,7 @@ def inputs_of(
                     f"Text {number} is one text, but this prompt was tuned on several columns: {', '.join(columns)}. "
                     'Give JSON objects, such as {"' + columns[0] + '": "...", ...}.'
                 )
-            row = text_as_row(template, columns[0], row) if columns else {"text": row}
+            row = _nested(row, path)
         (plain,) = plain_rows([row])  # as when it was tuned
         cells = {name: "" if value is None else value for name, value in plain.items()}
         # A row is empty if all columns that are read are empty; the template refuses a row that lacks them.
@@ -83,3 +84,11 @@ def inputs_of(
         except DataError as error:
             raise DataError(f"Row {number}: {error}") from error
     return inputs
+
+
+def _nested(text: str, path: Sequence[str]) -> dict[str, Any]:
+    """Returns a row that holds a text at a path of keys."""
+    value: Any = text
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)

@@ -21,7 +21,6 @@ CAP = 2**19
 HELD_OUT = 100
 """Most validation and most test examples of each member. Equal numbers make a mixture's score the mean over its
 members; the number itself was not measured."""
-_OWN_TEMPLATES = "Its members have templates of their own, so a prompt of it takes a text as the whole input."
 _NAME = "mixture-"  # what the name of a mixture begins with, as a task
 
 
@@ -98,8 +97,7 @@ def mix(
 
     Its train split has as many examples as the members have up to the cap, divided by `mixing_rates`. A member that
     gets fewer than it has is sampled; one that gets more is repeated. Labels are kept if all members have the same
-    ones. Otherwise targets are open, and scored as text. The template is likewise that of the members, or none: a
-    prompt of such a mixture takes a text as it is.
+    ones. Otherwise targets are open, and scored as text.
 
     Args:
         name: Name of the mixture.
@@ -112,19 +110,15 @@ def mix(
     Raises:
         DataError: As in `mixing_rates`, or two members have the same name.
     """
-    names = [member.name for member in members]
-    if len(set(names)) < len(names):
-        raise DataError(
-            f"Members of a mixture need names of their own, found {', '.join(names)}. Rename one."
-        )
+    names = _names(members)
     there = [len(member.train) for member in members]
     rates = mixing_rates(there if sizes is None else sizes, cap=cap, temperature=temperature)
     counts = shared_out(sum(min(size, cap) for size in there), rates)
     drawn = [_drawn(member, count, seed) for member, count in zip(members, counts, strict=True)]
     shared = {member.labels for member in members}
     labels = shared.pop() if len(shared) == 1 else None
+    template, target, unread = _reading(members)
     shares = zip(names, counts, strict=True)
-    templates = {member.template for member in members}
     realised = ", ".join(f"{name} {count} ({100 * count / sum(counts):.1f} %)" for name, count in shares)
     sources = [
         f"{member.name} {rate:.4f} ({member.source})" for member, rate in zip(members, rates, strict=True)
@@ -137,17 +131,40 @@ def mix(
         test=_held_out([member.test for member in members], seed),
         labels=labels,
         metrics=("accuracy", "macro_f1") if labels is not None else ("token_f1", "exact_match"),
-        template=templates.pop() if len(templates) == 1 else "",
+        template=template,
+        target=target,
         source=f"mixture, cap {cap}, temperature {temperature:g}: {'; '.join(sources)}",
         license="; ".join(sorted({member.license for member in members} - {""})),
         protocol=_protocol(members),
         form=", ".join(sorted({member.form for member in members} - {""})),
         notes=(
             f"A pass over the mixture has {sum(counts)} examples: {realised}.",
-            *([_OWN_TEMPLATES] if len(templates) > 1 else []),
+            *unread,
             *dict.fromkeys(note for member in members for note in member.notes),
         ),
     )
+
+
+def _names(members: Sequence[Task]) -> list[str]:
+    """Returns the members' names, which have to differ."""
+    names = [member.name for member in members]
+    if len(set(names)) < len(names):
+        raise DataError(
+            f"Members of a mixture need names of their own, found {', '.join(names)}. Rename one."
+        )
+    return names
+
+
+def _reading(members: Sequence[Task]) -> tuple[str, str, tuple[str, ...]]:
+    """Returns the template and the target column that all members share, and a note if they share no template."""
+    templates, targets = {member.template for member in members}, {member.target for member in members}
+    if len(templates) > 1:
+        note = (
+            "The members have different templates, so a prompt tuned on the mixture has none: it reads each new text "
+            "as it is. Give whole inputs, as `tasks show` prints them."
+        )
+        return "", "", (note,)
+    return templates.pop(), targets.pop() if len(targets) == 1 else "", ()
 
 
 def shared_out(total: int, rates: Sequence[float]) -> list[int]:

@@ -107,6 +107,52 @@ def nested_template(path: Sequence[str], cue: str = CUE) -> str:
     return f"{{{{ row{''.join(f'[{key!r}]' for key in path)} }}}}\n{cue}"
 
 
+def reads_row(source: str) -> bool:
+    """Whether a template reads anything of a row, so that two rows can give two texts.
+
+    Raises:
+        DataError: It is not valid Jinja.
+    """
+    compile_template(source)
+    return bool(meta.find_undeclared_variables(_environment.parse(source)))
+
+
+def single_path(source: str) -> tuple[str, ...] | None:
+    """Returns the one path of keys that a template reads, such as `("meta", "title")`; None if it reads several.
+
+    Raises:
+        DataError: It is not valid Jinja.
+    """
+    compile_template(source)
+    tree = _environment.parse(source)
+    inner: set[int] = {id(call.node) for call in tree.find_all(nodes.Call)}  # methods, not keys
+    every: list[nodes.Getitem | nodes.Getattr] = [
+        *tree.find_all(nodes.Getitem),
+        *tree.find_all(nodes.Getattr),
+    ]
+    accesses = [node for node in every if id(node) not in inner]
+    paths = {id(node): path for node in accesses if (path := _path(node)) is not None}
+    within = {id(node.node) for node in accesses if id(node) in paths}
+    ends = {path for node, path in paths.items() if node not in within}
+    read = {name.name for name in tree.find_all(nodes.Name) if id(name) not in within}
+    read &= meta.find_undeclared_variables(tree)
+    return ends.pop() if len(ends) == 1 and not read else None
+
+
+def _path(node: nodes.Node) -> tuple[str, ...] | None:
+    """Returns the keys from a column to what a chain of accesses gives; None if a key is not fixed text."""
+    if isinstance(node, nodes.Name):
+        return () if node.name == "row" else (node.name,)
+    if isinstance(node, nodes.Getattr):
+        key: object = node.attr
+    elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        key = node.arg.value
+    else:
+        return None
+    before = _path(node.node)
+    return (*before, key) if before is not None and isinstance(key, str) else None
+
+
 def template_columns(source: str) -> list[str]:
     """Returns the columns that a template reads, by name or as `row[...]`, in the order of their first use.
 
@@ -123,35 +169,3 @@ def template_columns(source: str) -> list[str]:
         if isinstance(node.node, nodes.Name) and node.node.name == "row" and isinstance(node.arg, nodes.Const)
     ]
     return list(dict.fromkeys([*named, *subscripts]))
-
-
-def text_as_row(source: str, column: str, text: str) -> dict[str, Any]:
-    """Returns the row that a text is for a template of one column: the text under the column's name.
-
-    If the template reads a single key of a nested column (`row['doc']['body']`), the text is what that key holds.
-
-    Args:
-        source: The template.
-        column: The one column that it reads.
-        text: The text.
-    """
-    found = [_path(node) for node in _environment.parse(source).find_all(nodes.Getitem)]
-    paths = {path for path in found if path and path[0] == column}
-    # Every subscript of a chain is a node of its own: row['doc'] within row['doc']['body'].
-    whole = {path for path in paths if not any(other[: len(path)] == path != other for other in paths)}
-    value: Any = text
-    if len(whole) == 1:
-        for key in reversed(next(iter(whole))[1:]):
-            value = {key: value}
-    return {column: value}
-
-
-def _path(node: nodes.Node) -> tuple[str, ...]:
-    """Returns the keys of `row['a']['b']`, or of `a['b']`; empty for anything else."""
-    if isinstance(node, nodes.Name):
-        return () if node.name == "row" else (node.name,)
-    if not (isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const)):
-        return ()
-    before = _path(node.node)
-    from_row = isinstance(node.node, nodes.Name) and node.node.name == "row"
-    return (*before, str(node.arg.value)) if before or from_row else ()

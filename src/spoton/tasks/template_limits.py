@@ -13,9 +13,11 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import date, time
+from datetime import date, time, timedelta
 from functools import wraps
+from numbers import Number
 from typing import Any
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from jinja2 import StrictUndefined, Template, Undefined, nodes
@@ -258,10 +260,10 @@ def _shown(value: Any) -> Any:
         value, (*_LISTS, Mapping, bytes, bytearray)
     ):  # as for a column by itself: see `cells.require_text`
         raise TypeError(_not_text(value))
-    if callable(
-        value
-    ):  # `title` of a text is Python's own method, where an object with a key `title` was meant
-        raise TypeError("it prints a function; give an object with that name as a key, as when it was tuned")
+    if not isinstance(value, (Number, date, time, timedelta, UUID, types.NoneType)):
+        raise TypeError(
+            f"it prints a {type(value).__name__}, which is not text; its key or column is missing in this row"
+        )
     _charge(_size(value))
     return str(value)
 

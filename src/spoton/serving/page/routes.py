@@ -14,6 +14,7 @@ from spoton.serving.page.facts import facts_of, nearest, score_of
 from spoton.serving.page.pictures import learning_curve, similarity_map
 from spoton.serving.roster import ServedPrompt
 from spoton.serving.service import Service
+from spoton.tasks.fill import given_columns
 from spoton.tasks.template import template_columns
 
 _templates = Environment(
@@ -71,5 +72,5 @@ def add_pages(app: FastAPI, service: Service) -> None:
 def _columns(prompt: ServedPrompt) -> list[str]:
     """Returns the columns that a row must have, without those that the catalog adds."""
     columns = template_columns(prompt.card.template) if prompt.card.template else []
-    given = ("number", "file") if prompt.card.source.startswith("bundled:") else ()
+    given = given_columns(prompt.card.source)
     return [column for column in columns if column not in given]
