@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spoton.errors import PromptError
+from spoton.errors import ModelError, PromptError
 from spoton.exchange.peft import export_peft, read_peft
 from spoton.models import FrozenModel
 from spoton.models.choose_engine import engine_for
@@ -53,6 +53,13 @@ def test_peft_gives_the_same_losses_and_logits(family: str, tmp_path: Path) -> N
         likelihood = logits[row, at].log_softmax(-1).gather(1, torch.tensor(target)[:, None])
         found.append(-likelihood.sum())
     torch.testing.assert_close(torch.stack(found), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_whose_text_peft_would_misread_is_refused(tmp_path: Path) -> None:
+    model = tiny("pegasus")
+    with pytest.raises(ModelError, match="scales its tokens"):
+        export_peft(prompt_of(model), model, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_a_model_without_attention_is_exported(tmp_path: Path) -> None:

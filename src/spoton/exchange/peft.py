@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from spoton.errors import PromptError
+from spoton.errors import ModelError, PromptError
 from spoton.exchange.foreign import ForeignPrompt
 from spoton.exchange.matrix_files import read_pt, read_safetensors
 from spoton.files import atomic_write
@@ -44,9 +44,15 @@ def export_peft(prompt: SoftPrompt, model: FrozenModel, folder: Path) -> Path:
 
     Raises:
         PromptError: The prompt belongs to another model.
+        ModelError: PEFT would read the text behind the prompt wrongly.
         SpotonError: A file cannot be written.
     """
     prompt.require_model(model.fingerprints, model.name)
+    if model.encoder_scale != 1:
+        raise ModelError(
+            f"The encoder of {model.name} scales its tokens and not embeddings that it is given, which is all that "
+            "PEFT gives it: the text behind the prompt would be read wrongly."
+        )
     submodules = 2 if model.is_encoder_decoder else 1
     config = model.network.config.get_text_config()
     adapter = {
