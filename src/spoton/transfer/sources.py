@@ -167,6 +167,13 @@ def same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
     return found.source.rpartition("@")[2] == source.rpartition("@")[2]
 
 
+def same_texts(found: Identity, task: str, source: str) -> bool:
+    """Returns whether a task of the catalog has texts in common with the target, another task of the catalog."""
+    if _is_of_file(found.source) or _is_of_file(source):
+        return False
+    return found.task in tasks_with_texts_of(task)
+
+
 def _of_catalog(task: str, source: str) -> frozenset[str]:
     """Returns the tasks of the catalog whose rows a task has: a mixture's members, itself, or none for a file."""
     return frozenset() if _is_of_file(source) else names_within(task)

@@ -48,6 +48,23 @@ def test_the_grid_is_complete() -> None:
     assert len({cell.name for cell in cells}) == len(cells)
 
 
+def test_sources_that_know_texts_of_a_target_are_not_tried() -> None:
+    """A third of CR's sentences are among the snippets of product_sentiment; a mixture is a source for its members."""
+    sources = ["product_sentiment", "sst2", "mixture:cr,trec"]
+    cells = cells_of(
+        study(sources={"tasks": sources}, targets={"tasks": ["cr", "rotten_tomatoes"]}), HELD, facts
+    )
+    tried = {(cell.source, cell.task) for cell in cells if isinstance(cell, Transfer)}
+    assert tried == {
+        ("sst2", "cr"), ("mixture:cr,trec", "cr"), ("product_sentiment", "rotten_tomatoes"),
+        ("mixture:cr,trec", "rotten_tomatoes"),
+    }  # fmt: skip
+    file = TaskFacts("0" * 16, default_mode(toy_task()), "cr", "file:cr.csv@1")
+    own = cells_of(study(sources={"tasks": ["product_sentiment"]}, targets={"tasks": ["c"]}), HELD,
+                   lambda role, name: file if role == "target" else facts(role, name))  # fmt: skip
+    assert any(isinstance(cell, Transfer) for cell in own)
+
+
 def test_without_the_librarys_prompts_there_is_nothing_to_make_noise_of() -> None:
     unread = study(sources={"library": "starter"}, controls=["noise"], candidates=[], retrieval={})
     assert kinds(cells_of(unread, HELD, facts)) == {"zero-shot": 2, "scratch": 4}

@@ -119,7 +119,7 @@ def test_a_prompt_of_the_target_s_own_file_is_no_source(
     run_cells(runner.store, cells, InProcess(runner, silent))
     found = analysis_json(analyse(collect(folder)))["study"]["cells"]
     assert found["missing"] == [] and found["missing_pairs"] == []
-    assert found["left_out"] == [["mine", "songs.csv", "the source was tuned on the target's own rows"]]
+    assert found["left_out"] == [["mine", "songs.csv", "the source was tuned on rows or texts of the target"]]
 
 
 def test_a_task_is_not_its_own_source_under_another_path(make_study: MakeStudy) -> None:

@@ -28,7 +28,7 @@ from spoton.study.plan.cells import (
 )
 from spoton.study.plan.study_file import StudyFile, TaskEntry
 from spoton.tasks.task_info import Role
-from spoton.transfer.sources import same_rows
+from spoton.transfer.sources import same_rows, same_texts
 from spoton.tuning.recipe import Recipe
 
 
@@ -228,10 +228,10 @@ class _Grid:
         return (source, target) not in self._left_out and not self._is_own(source, target)
 
     def _is_own(self, source: str, target: str) -> bool:
-        """Returns whether a source is tuned on a target's own rows, which would not be transfer.
+        """Returns whether a source is tuned on a target's own rows or texts, which would not be transfer.
 
         Names in the study file do not tell: a prompt tuned on `reviews.csv` has the task `reviews`, and `wic` is also
-        `superglue/wic`.
+        `superglue/wic`. A mixture is a source for its own members, as GLUE is in the paper.
         """
         there = self._facts("target", target)
         if source in self.given:
@@ -240,8 +240,12 @@ class _Grid:
         else:
             here = self._facts("source", source)
             identity = Identity(self._held.fingerprint, here.name or source, here.data_hash, here.source)
-        names = (source, identity.task)
-        return target in names or same_rows(identity, there.name or target, there.data_hash, there.source)
+        names, name = (source, identity.task), there.name or target
+        return (
+            target in names
+            or same_rows(identity, name, there.data_hash, there.source)
+            or same_texts(identity, name, there.source)
+        )
 
     def _mixture_recipe(self, seed: int) -> Recipe:
         """Returns the recipe for a mixture: that of a source, with only the last checkpoint (SPoT, section 3.3)."""

@@ -116,7 +116,7 @@ def _name_of(store: Store) -> str:
 def _left_out(
     study: StudyFile, plan: Sequence[Planned], sources: Sequence[str], targets: Sequence[str]
 ) -> tuple[tuple[str, str, str], ...]:
-    """Returns the pairs that are not tried: those of the study file, and sources tuned on the target's own rows.
+    """Returns the pairs that are not tried: those of the study file, and sources that know the target's rows or texts.
 
     The plan has no run of the latter, and so they are not missing. It is the only trace of them, since finding them
     takes the rows.
@@ -131,7 +131,7 @@ def _left_out(
     for source in (one for one in sources if one in known):
         for target in (one for one in targets if one in scored and one != source):
             if f"{source} -> {target}" not in planned:
-                found.setdefault((source, target), "the source was tuned on the target's own rows")
+                found.setdefault((source, target), "the source was tuned on rows or texts of the target")
     return tuple((source, target, why) for (source, target), why in found.items())
 
 
