@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -324,3 +325,31 @@ def test_a_temperature_too_small_to_divide_by_is_none(client: openai.OpenAI) -> 
     asked = {"model": "short", "prompt": TEXT, "max_tokens": 5}
     greedy = client.completions.create(temperature=0, **asked)
     assert client.completions.create(temperature=1e-40, **asked).choices[0].text == greedy.choices[0].text
+
+
+def test_nothing_more_is_generated_for_a_client_that_has_left(tmp_path: Path) -> None:
+    model = tiny("llama", max_position_embeddings=4096)
+    service = Service(model, [a_library(model, tmp_path)], Limits())
+    with running(service) as server:
+        body = {"model": "short", "prompt": TEXT, "max_tokens": 4000, "temperature": 1.5, "seed": 3}
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{server.address}/v1/completions", json=body, timeout=0.3)
+        patience = time.monotonic() + 20
+        while service.batcher._running and time.monotonic() < patience:
+            time.sleep(0.05)
+        # 4,000 tokens take longer than that on any processor.
+        assert not service.batcher._running
+        assert passes_of(server.address) < 3000
+
+
+def passes_of(url: str) -> float:
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("spoton_pass_inputs_count")))
+
+
+def test_a_model_is_found_by_an_id_with_a_slash(tmp_path: Path) -> None:
+    small = tiny("llama")
+    model = FrozenModel("Qwen/Tiny-0.5B", small.network, small.tokenizer)
+    with serving(model, a_library(model, tmp_path)) as address:
+        (name, *_) = [one["id"] for one in httpx.get(f"{address}/v1/models").json()["data"]]
+        assert httpx.get(f"{address}/v1/models/{name}").json()["id"] == name == "Qwen/Tiny-0.5B"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +21,10 @@ from spoton.serving.api_types import ClassifyRequest, CompletionRequest
 from spoton.serving.errors import RequestError, failed, malformed
 from spoton.serving.page import add_pages
 from spoton.serving.service import Service
+
+_LOOK_SECONDS = 0.5
+"""How often the server looks whether the client of a long answer is still there."""
+_CLIENT_LEFT = 499  # as nginx logs it; nobody receives it
 
 
 def application(service: Service) -> FastAPI:
@@ -60,12 +65,12 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         )
 
     @app.post("/v1/completions")
-    async def complete(request: CompletionRequest) -> Response:
+    async def complete(request: CompletionRequest, connection: Request) -> Response:
         """Continues texts."""
         completion = await completions.begin(service, request)
         if request.stream:
             return StreamingResponse(completion.chunks(), media_type="text/event-stream")
-        return JSONResponse(await completion.whole())
+        return await _while_connected(connection, completion.whole())
 
     @app.get("/v1/models")
     async def models() -> JSONResponse:
@@ -76,7 +81,7 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
             {"object": "list", "data": [_model(service, name, parent) for name, parent in names]}
         )
 
-    @app.get("/v1/models/{name}")
+    @app.get("/v1/models/{name:path}")  # the ids of many models have a slash
     async def model(name: str) -> JSONResponse:
         """Describes one model or prompt."""
         if name != service.base:
@@ -93,6 +98,18 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         ]
         refused = [{"name": one.name, "reason": one.reason} for one in service.roster.refused]
         return JSONResponse({"served": served, "refused": refused})
+
+
+async def _while_connected(connection: Request, answer: Coroutine[Any, Any, dict[str, Any]]) -> Response:
+    """Returns the answer as JSON; cancels it if the client leaves, since nobody would read it."""
+    work = asyncio.create_task(answer)
+    try:
+        while not (await asyncio.wait({work}, timeout=_LOOK_SECONDS))[0]:
+            if await connection.is_disconnected():
+                return Response(status_code=_CLIENT_LEFT)
+        return JSONResponse(work.result())
+    finally:
+        work.cancel()
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
