@@ -121,8 +121,10 @@ class ConcatenationEngine:
     @cached_property
     @torch.no_grad()
     def _reads_padding(self) -> bool:
-        """Whether a row changes with the padding on its left, as in RWKV, which knows no mask."""
+        """Whether a row changes with the padding on its left, as in RWKV, which knows no mask; attention does."""
         network, prompts = self.model.network, [torch.zeros(0, self.model.dim)] * 2
+        if hasattr(network.config.get_text_config(), "num_attention_heads"):
+            return False
         last = []
         for texts in ([[0, 1]], [[0, 1], [0, 1, 0, 1, 0]]):
             embedded, mask, _ = self._concatenated(prompts, texts, range(len(texts)), left=True)

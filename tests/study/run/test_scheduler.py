@@ -420,7 +420,8 @@ def test_model_tuning_stands_beside_transfer_in_the_results(make_study: MakeStud
     assert shown["ratio"] == cell["tuned_parameters"] / (4 * WIDTH)
     (row,) = shown["targets"]
     assert row["model_tuning"] == {"mean": cell["scores"]["test"], "std": None, "n": 1}
-    assert all(row[name]["n"] == 2 for name in ("from_scratch", "transfer", "retrieval"))
+    # Prompts are compared on the seeds of model tuning alone.
+    assert all(row[name]["n"] == 1 for name in ("from_scratch", "transfer", "retrieval"))
     assert any(one["method"] == "model-tuning" for one in document["retrieval"]["rows"])
     verdict = document["verdicts"][-1]
     assert (
