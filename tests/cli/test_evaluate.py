@@ -320,3 +320,16 @@ def test_similarity_of_prompts_of_two_models_is_noted(
     ran = run("similarity", "news", foreign, "--library", prompts.folder)
     assert ran.code == 0 and "no common space" in ran.stderr
     assert "no common space" not in run("similarity", "news", "quiz", "--library", prompts.folder).stderr
+
+
+def test_a_file_in_other_splits_than_the_prompt_was_tuned_on_is_told(
+    run: Run, tiny_model: Path, reviews: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.safetensors"
+    recipe = ("--length", 4, "--steps", 2, "--evaluate-every", 2, "--key-step", 1, "--batch-size", 4)
+    tuned = run("tune", reviews, "--model", tiny_model, "--split-seed", 5, "--out", out, *recipe)
+    assert tuned.code == 0, tuned.stderr
+    told = "tuned on this file in other splits"
+    assert told in " ".join(run("evaluate", out, reviews, "--model", tiny_model).stderr.split())
+    same = run("evaluate", out, reviews, "--model", tiny_model, "--split-seed", 5)
+    assert same.code == 0 and told not in " ".join(same.stderr.split())

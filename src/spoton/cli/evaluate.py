@@ -130,6 +130,7 @@ def evaluate(
         prompt.require_model(frozen.fingerprints, frozen.name)
     examples = _examples(asked, split)
     note_unknown(frozen, asked.labels)
+    _note_other_splits(asked, found)
 
     def scored_by(prompt: SoftPrompt | None) -> tuple[int, Evaluated]:
         limit = max_input_tokens or (input_limit(prompt.card) if prompt else MAX_INPUT_TOKENS)
@@ -170,6 +171,21 @@ def _document(scored: Evaluated, examples: Sequence[Example], task: Task) -> dic
         else {"scores": raw.scores, "calibration_error": raw.calibration_error},
         **_by_label(scored.predictions, examples, task),
     }  # fmt: skip
+
+
+def _note_other_splits(task: Task, prompts: Mapping[str, SoftPrompt]) -> None:
+    """Warns of prompts that were tuned on the same file in other splits: they may know the rows they are scored on."""
+    for name, prompt in prompts.items():
+        card = prompt.card
+        if (
+            task.source.startswith("file:")
+            and card.source == task.source
+            and card.data_hash != task.data_hash()
+        ):
+            note(
+                f"{name} was tuned on this file in other splits, so it may have been tuned on rows that it is now scored "
+                "on. Give the options of splits and sizes that it was tuned with, or rows of another file."
+            )
 
 
 def _require_same_reading(task: TaskOptions, prompts: Mapping[str, SoftPrompt]) -> None:

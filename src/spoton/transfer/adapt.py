@@ -215,7 +215,7 @@ def tidy(arms: KeptRuns, out: Path) -> None:
     """Removes files that only a resumed call would read, and nothing else that is in their folder."""
     if arms.folder is not None and arms.folder.is_dir():
         for file in arms.folder.iterdir():
-            if file.suffix in _WORK or file.name.startswith("."):
+            if file.is_file() and (file.suffix in _WORK or file.name.startswith(".")):
                 file.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             arms.folder.rmdir()
