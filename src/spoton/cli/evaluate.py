@@ -183,8 +183,8 @@ def _note_other_splits(task: Task, prompts: Mapping[str, SoftPrompt]) -> None:
             and card.data_hash != task.data_hash()
         ):
             note(
-                f"{name} was tuned on this file in other splits, so it may know rows that it is scored on now. Give the "
-                "options of splits and sizes that it was tuned with, or rows of another file."
+                f"{name} was tuned on this file in other splits, so it may know rows that it is scored on now. Give "
+                "the options of splits and sizes that it was tuned with, or rows of another file."
             )
 
 
