@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spoton.models import Batch, FrozenModel, engine_for, generation
 from spoton.models.concatenation import ConcatenationEngine
+from spoton.models.engine import Wanted
 from spoton.models.packed_decoder import PackedEngine
 from spoton.models.packed_rows import PromptCache
 from tests.models.naive import INPUTS, naive_continuation, ragged
@@ -168,3 +169,22 @@ def test_a_row_does_not_depend_on_its_batch(llama: FrozenModel, rows: list[tuple
         return generate(Batch(list(inputs), [[]] * len(inputs), list(own)), 4)
 
     assert texts(rows) == [texts([one])[0] for one in rows]
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom", "t5"])
+def test_a_row_ends_when_no_more_tokens_are_wanted(family: str) -> None:
+    model, batch = tiny(family), ragged([0, 0, 0, 0])
+    generate = engine_for(model).generator([draw(3, WIDTH)])
+    most, whole = [2, 5, 1, 9], generate(batch, 40)
+    passes: list[int] = []
+    watched = model.network.register_forward_hook(lambda *_: passes.append(1))
+    try:
+        found = generate(batch, 40, [most_of(number) for number in most])
+    finally:
+        watched.remove()
+    assert found == [row[:number] for row, number in zip(whole, most, strict=True)]
+    assert len(passes) <= max(most)
+
+
+def most_of(number: int) -> Wanted:
+    return lambda count: count < number

@@ -353,3 +353,33 @@ def test_a_model_is_found_by_an_id_with_a_slash(tmp_path: Path) -> None:
     with serving(model, a_library(model, tmp_path)) as address:
         (name, *_) = [one["id"] for one in httpx.get(f"{address}/v1/models").json()["data"]]
         assert httpx.get(f"{address}/v1/models/{name}").json()["id"] == name == "Qwen/Tiny-0.5B"
+
+
+@pytest.mark.parametrize("family", ["t5", "bloom"])
+def test_models_that_continue_in_one_step_stop_when_nobody_waits(family: str, tmp_path: Path) -> None:
+    model = tiny(family)
+    passes, value = Passes(model, 2**20), a_library(model, tmp_path).get("short").value
+    ends: list[str | Exception] = []
+
+    def job(new: int) -> GenerateJob:
+        return GenerateJob(
+            key="short", value=value, text=[5, 6, 7], deadline=math.inf, max_tokens=new, sampling=Sampling(),
+            on_token=lambda token: None, on_end=ends.append,
+        )  # fmt: skip
+
+    left, late, brief = job(1000), job(1000), job(2)
+    seen: list[int] = []
+
+    def leave(*_: object) -> None:
+        seen.append(1)
+        if len(seen) == 5:
+            left.cancelled, late.deadline = True, 0.0
+
+    (generation,) = passes.generations([left, late, brief])
+    watched = model.network.register_forward_hook(leave)
+    try:
+        assert not generation.step()
+    finally:
+        watched.remove()
+    assert len(seen) == 5  # the rows of this model do not end by themselves
+    assert [type(end) for end in ends] == [TimeoutError, str]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
-from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, label_scores_by_losses
+from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, Wanted, label_scores_by_losses
 from spoton.models.exactness import tolerance_of
 from spoton.models.frozen import FrozenModel
 from spoton.models.generation import generated
@@ -102,16 +102,21 @@ class ConcatenationEngine:
         """See `Engine.generator`. Rows are padded on the left, and the mask hides the padding."""
 
         @torch.no_grad()
-        def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
+        def generate(
+            batch: Batch, max_tokens: int, wanted: Sequence[Wanted] | None = None
+        ) -> list[list[int]]:
             if len(batch) > 1 and (
                 self._reads_padding or self._changes_positions(prompts, batch, max_tokens)
             ):
-                return [generate(one, max_tokens)[0] for one in _alone(batch)]
+                return [
+                    generate(one, max_tokens, None if wanted is None else wanted[row : row + 1])[0]
+                    for row, one in enumerate(_alone(batch))
+                ]
             embedded, mask, _ = self._concatenated(prompts, batch.inputs, batch.rows, left=True)
             end = self.model.end_token
             tokens = generated(
-                self.model, inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens, do_sample=False,
-                eos_token_id=end, pad_token_id=end,
+                self.model, wanted, inputs_embeds=embedded, attention_mask=mask, max_new_tokens=max_tokens,
+                do_sample=False, eos_token_id=end, pad_token_id=end,
             )  # fmt: skip
             rows = [[int(token) for token in row] for row in tokens]
             return [row[: row.index(end)] if end in row else row for row in rows]

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, label_scores_by_losses
+from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, Wanted, label_scores_by_losses
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import is_plain, tunes_weights
 from spoton.models.generation import generated
@@ -72,11 +72,13 @@ class EncoderDecoderEngine:
         """See `Engine.generator`; transformers generates from the encoder states."""
 
         @torch.no_grad()
-        def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
+        def generate(
+            batch: Batch, max_tokens: int, wanted: Sequence[Wanted] | None = None
+        ) -> list[list[int]]:
             encoded, mask = self._encode(prompts, batch)
             end = self.model.end_token
             tokens = generated(
-                self.model, encoder_outputs=encoded, attention_mask=mask, max_new_tokens=max_tokens,
+                self.model, wanted, encoder_outputs=encoded, attention_mask=mask, max_new_tokens=max_tokens,
                 do_sample=False, eos_token_id=end, pad_token_id=end, decoder_start_token_id=self._start_token,
             )  # fmt: skip
             # The start token is not part of the answer.

@@ -61,8 +61,24 @@ Prompts = Float[Tensor, "K P D"] | Sequence[Float[Tensor, "_ D"]]
 Scorer = Callable[[Batch, Sequence[Sequence[int]]], Float[Tensor, "B C"]]
 """Log-likelihood of each label after each input, summed over the label's tokens: `[B, C]` float32, in nats."""
 
-Generator = Callable[[Batch, int], list[list[int]]]
-"""Greedy continuation of each input, up to the given number of tokens, cut before the end token."""
+Wanted = Callable[[int], bool]
+"""Whether a row wants more tokens, after so many of them."""
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Continues texts greedily."""
+
+    def __call__(
+        self, batch: Batch, max_tokens: int, wanted: Sequence[Wanted] | None = None
+    ) -> list[list[int]]:
+        """Returns the continuation of each input, cut before the end token.
+
+        Args:
+            batch: Inputs; targets are not read.
+            max_tokens: Largest number of tokens of one continuation.
+            wanted: Asked after every token of each row; None: every row wants all of them.
+        """
 
 
 @runtime_checkable

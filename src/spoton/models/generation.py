@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
+from transformers import DynamicCache, StoppingCriteria, StoppingCriteriaList
 
 from spoton.errors import ModelError
-from spoton.models.engine import Batch
+from spoton.models.engine import Batch, Wanted
 from spoton.models.exactness import tolerance_of
 from spoton.models.frozen import FrozenModel
 from spoton.models.packed_rows import PromptCache
@@ -77,12 +77,32 @@ class Continuation:
         self._cache.batch_select_indices(chosen)
 
 
-def generated(model: FrozenModel, **options: Any) -> Int[Tensor, "B N"]:
+class _MoreWanted(StoppingCriteria):
+    """Ends the rows that want no more tokens; transformers asks after every token."""
+
+    def __init__(self, wanted: Sequence[Wanted]) -> None:
+        self._wanted, self._count = wanted, 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        self._count += 1
+        return torch.tensor([not more(self._count) for more in self._wanted], device=input_ids.device)
+
+
+def generated(
+    model: FrozenModel, wanted: Sequence[Wanted] | None = None, **options: Any
+) -> Int[Tensor, "B N"]:
     """Returns the output of transformers' own generation for `options`: `[B, N]` tokens.
+
+    Args:
+        model: The frozen model.
+        wanted: See `Generator`.
+        options: Options of `generate`.
 
     Raises:
         ModelError: The architecture cannot generate from embeddings, so not from a soft prompt.
     """
+    if wanted is not None:
+        options["stopping_criteria"] = StoppingCriteriaList([_MoreWanted(wanted)])
     try:
         tokens: Tensor = model.network.generate(**options)  # type: ignore[operator]  # transformers mixes it in
     except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
@@ -96,7 +116,11 @@ def generated(model: FrozenModel, **options: Any) -> Int[Tensor, "B N"]:
 
 @torch.no_grad()
 def continue_greedily(
-    model: FrozenModel, known: PromptCache, batch: Batch, max_tokens: int
+    model: FrozenModel,
+    known: PromptCache,
+    batch: Batch,
+    max_tokens: int,
+    wanted: Sequence[Wanted] | None = None,
 ) -> list[list[int]]:
     """Appends the most likely token up to `max_tokens` times; a row that ended costs nothing more.
 
@@ -105,6 +129,7 @@ def continue_greedily(
         known: Keys and values of the prompts.
         batch: Texts to continue.
         max_tokens: Largest number of tokens of one continuation.
+        wanted: See `Generator`.
 
     Returns:
         Tokens of every row, cut before the end token.
@@ -119,6 +144,8 @@ def continue_greedily(
         open_rows = [b for b, token in enumerate(chosen) if token != model.end_token]
         for b in open_rows:
             found[rows[b]].append(chosen[b])
+        if wanted is not None:
+            open_rows = [b for b in open_rows if wanted[rows[b]](n + 1)]
         if not open_rows or n + 1 == max_tokens:
             break
         if len(open_rows) < len(rows):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spoton.models.concatenation import ConcatenationEngine, longest_exact
-from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer
+from spoton.models.engine import Batch, Choice, Generator, Prompts, Scorer, Wanted
 from spoton.models.exactness import check_rows
 from spoton.models.frozen import FrozenModel
 from spoton.models.frozen_layers import tunes_weights
@@ -231,10 +231,12 @@ class PackedEngine:
             return plain
         cache = self.remember(prompts)
 
-        def generate(batch: Batch, max_tokens: int) -> list[list[int]]:
+        def generate(
+            batch: Batch, max_tokens: int, wanted: Sequence[Wanted] | None = None
+        ) -> list[list[int]]:
             if self._exceeds_window(lengths, batch.inputs, max_tokens):
-                return plain(batch, max_tokens)
-            return continue_greedily(self.model, cache, batch, max_tokens)
+                return plain(batch, max_tokens, wanted)
+            return continue_greedily(self.model, cache, batch, max_tokens, wanted)
 
         return generate
 

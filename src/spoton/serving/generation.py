@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -78,7 +79,9 @@ class StepwiseGeneration:
 
 
 class WholeGeneration:
-    """Continues greedily in a single step, for engines that cannot stop after a token.
+    """Continues greedily in a single step, for engines that do not return after a token.
+
+    A row ends early once its client has left or its time is over.
 
     Args:
         generate: The engine's generation.
@@ -92,12 +95,23 @@ class WholeGeneration:
     def step(self) -> bool:
         """See `Generation`."""
         longest = max(job.max_tokens for job in self.jobs)
-        for job, tokens in zip(self.jobs, self._generate(self._batch, longest), strict=True):
+        wanted = [partial(_wants_more, job) for job in self.jobs]
+        for job, tokens in zip(self.jobs, self._generate(self._batch, longest, wanted), strict=True):
+            if job.cancelled:
+                continue
+            if time.monotonic() > job.deadline:
+                job.fail(TimeoutError())
+                continue
             for token in tokens[: job.max_tokens]:
                 job.on_token(ChosenToken(token, float("nan")))
             job.on_end("length" if len(tokens) >= job.max_tokens else "stop")
         self.jobs = []
         return False
+
+
+def _wants_more(job: GenerateJob, count: int) -> bool:
+    """Returns whether a client still waits for more than `count` tokens."""
+    return not job.cancelled and time.monotonic() <= job.deadline and count < job.max_tokens
 
 
 class _Row:
