@@ -53,16 +53,9 @@ def application(service: Service) -> FastAPI:
 
 def _add_endpoints(app: FastAPI, service: Service) -> None:
     @app.post("/v1/classify")
-    async def classify(request: ClassifyRequest) -> JSONResponse:
+    async def classify(request: ClassifyRequest, connection: Request) -> Response:
         """Answers rows: labels with probabilities, or generated text."""
-        names = _names(request, service.limits.inputs)
-        start = time.monotonic()
-        answers = await service.classify(names, request.inputs, max_tokens=request.max_tokens)
-        data = [{"index": index} | asdict(answer) for index, answer in enumerate(answers)]
-        milliseconds = round(1000 * (time.monotonic() - start), 3)
-        return JSONResponse(
-            {"object": "list", "model": service.base, "data": data, "milliseconds": milliseconds}
-        )
+        return await _while_connected(connection, _classified(service, request))
 
     @app.post("/v1/completions")
     async def complete(request: CompletionRequest, connection: Request) -> Response:
@@ -98,6 +91,16 @@ def _add_endpoints(app: FastAPI, service: Service) -> None:
         ]
         refused = [{"name": one.name, "reason": one.reason} for one in service.roster.refused]
         return JSONResponse({"served": served, "refused": refused})
+
+
+async def _classified(service: Service, request: ClassifyRequest) -> dict[str, Any]:
+    """Returns the answers to a request as one document."""
+    names = _names(request, service.limits.inputs)
+    start = time.monotonic()
+    answers = await service.classify(names, request.inputs, max_tokens=request.max_tokens)
+    data = [{"index": index} | asdict(answer) for index, answer in enumerate(answers)]
+    milliseconds = round(1000 * (time.monotonic() - start), 3)
+    return {"object": "list", "model": service.base, "data": data, "milliseconds": milliseconds}
 
 
 async def _while_connected(connection: Request, answer: Coroutine[Any, Any, dict[str, Any]]) -> Response:
