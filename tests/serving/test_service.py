@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spoton.errors import DataError
+from spoton.errors import DataError, LibraryError
 from spoton.evaluation import predict
 from spoton.models import FrozenModel
 from spoton.prompts import PromptLibrary, ensemble_of
+from spoton.prompts.library_url import RemoteLibrary
+from spoton.serving import service as service_module
 from spoton.serving.api_types import CompletionRequest
 from spoton.serving.completions import begin
 from spoton.serving.errors import RequestError
@@ -220,6 +225,44 @@ def test_prompts_come_and_go(llama: Running) -> None:
     with pytest.raises(RequestError) as told:
         llama.classify(["fresh"], ["A film."])
     assert told.value.status == 404
+
+
+def test_a_library_behind_a_url_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SPOTON_CACHE", str(tmp_path))
+    monkeypatch.setattr(service_module, "_FETCH_SECONDS", 0.05)
+    model, url = tiny("llama"), f"memory://{uuid.uuid4()}/prompts"
+    elsewhere = PromptLibrary(url)
+    elsewhere.add(a_prompt(model, "short"))
+    elsewhere.add(a_prompt(model, "foreign", model_fingerprint="f00d"))
+    service = Service(model, [PromptLibrary(url, readonly=True)])
+    roster = service.roster
+    assert list(roster.served) == ["short"] and [one.folder for one in roster.refused] == [url]
+
+    async def seen(condition: Callable[[], bool]) -> bool:
+        until = time.monotonic() + 20
+        while not condition() and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        return condition()
+
+    async def serve() -> None:
+        await service.start()
+        fs = fsspec.filesystem("memory")  # as another machine changes it, past this one's mirror
+        root = url.removeprefix("memory:/")
+        fs.pipe_file(f"{root}/many.safetensors", a_prompt(model, "many").to_bytes())
+        fs.rm_file(f"{root}/short.safetensors")
+        assert await seen(lambda: list(roster.served) == ["many"])
+        assert (await service.prompt("many")).name == "many"
+        monkeypatch.setattr(RemoteLibrary, "refresh", unreachable)
+        assert await seen(lambda: "no such host" in caplog.text)
+        assert list(roster.served) == ["many"]
+        await service.close()
+
+    def unreachable(self: RemoteLibrary) -> None:
+        raise LibraryError("no such host")
+
+    asyncio.run(serve())
 
 
 def test_prompts_under_an_older_fingerprint_of_the_model_are_served(llama: Running) -> None:

@@ -1,12 +1,14 @@
 """The served prompts: those with a fingerprint of the model, as the libraries hold them now.
 
 A folder has changed if the names, times or sizes of its files have, so a check is cheap and reads only changed files.
+A library behind a URL is served from its mirror, so that no request waits for another host; `fetch` updates the mirror.
 Prompts are values: a request keeps the one it began with, whatever happens to its file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -21,7 +23,10 @@ from spoton.evaluation.encoding import needs_end
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card
 from spoton.prompts.library import Entry, PromptLibrary
+from spoton.prompts.library_url import RemoteLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
+
+_log = logging.getLogger(__name__)
 
 _Signature = tuple[int, int, int]
 
@@ -90,10 +95,22 @@ class Roster:
     Attributes:
         served: Served prompts by name, sorted.
         refused: The other prompts, with the reason.
+        remote: The libraries behind URLs.
+
+    Raises:
+        LibraryError: A library behind a URL cannot be reached.
     """
 
     def __init__(self, model: FrozenModel, libraries: Sequence[PromptLibrary], base: str) -> None:
-        self._model, self._libraries, self._base = model, list(libraries), base
+        self._model, self._base = model, base
+        self.remote = [library for library in libraries if isinstance(library, RemoteLibrary)]
+        for library in self.remote:
+            library.refresh()
+        self._libraries = [
+            PromptLibrary(library.folder, readonly=True) if library in self.remote else library
+            for library in libraries
+        ]
+        self._places = {library.folder: library.place for library in libraries}
         self._loaded: dict[Path, tuple[_Signature, ServedPrompt | str]] = {}
         self._seen: object = None
         self._lock = threading.Lock()
@@ -120,12 +137,21 @@ class Roster:
             self._seen = seen
             return True
 
+    def fetch(self) -> None:
+        """Updates the mirrors of libraries behind URLs; one that cannot be reached is served as it was."""
+        for library in self.remote:
+            try:
+                library.refresh()
+            except SpotonError as error:
+                _log.warning("Served as it was: %s", error)
+        self.refresh()
+
     def _read(self, seen: Sequence[dict[str, _Signature]]) -> None:
         served: dict[str, ServedPrompt] = {}
         refused: list[Refused] = []
         loaded: dict[Path, tuple[_Signature, ServedPrompt | str]] = {}
         for library, files in zip(self._libraries, seen, strict=True):
-            folder = str(library.folder)
+            folder = self._places[library.folder]
             for entry in library.list():
                 signature = files.get(entry.path.name, (0, 0, 0))
                 known = self._loaded.get(entry.path)
@@ -138,7 +164,7 @@ class Roster:
                         Refused(entry.name, folder, "it is called as the model itself; rename the file")
                     )
                 elif entry.name in served:
-                    other = served[entry.name].path.parent
+                    other = self._places[served[entry.name].path.parent]
                     refused.append(
                         Refused(entry.name, folder, f"{other} has a prompt of that name and comes first")
                     )

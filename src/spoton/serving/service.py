@@ -6,6 +6,7 @@ Answers equal those of `spoton.evaluation.predict`, whatever else runs in the sa
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -31,8 +32,12 @@ from spoton.serving.template_process import TemplateProcess
 from spoton.serving.token_stream import TokenStream
 from spoton.tasks.fill import given_columns
 
+_log = logging.getLogger(__name__)
+
 # How often folders are checked while requests arrive.
 _LOOK_SECONDS = 1.0
+# How often libraries behind URLs are asked for changes: each time is a request to another host.
+_FETCH_SECONDS = 30.0
 
 InputRow = str | Mapping[str, Any]
 
@@ -89,15 +94,27 @@ class Service:
         self._templates = TemplateProcess(self.limits.template_seconds, self.limits.template_bytes)
         # Tokenizers of Hugging Face fail when two threads change their padding at once.
         self.tokenizer_lock = threading.Lock()
+        self._closed = threading.Event()
 
     async def start(self) -> None:
-        """Starts what the first request would otherwise wait for."""
+        """Starts what the first request would otherwise wait for, and the watch over libraries behind URLs."""
+        if self.roster.remote:
+            # The end of the server does not wait for a host that does not answer.
+            threading.Thread(target=self._fetch, name="spoton-libraries", daemon=True).start()
         await self._templates.fill("", [], {})
 
     async def close(self) -> None:
-        """Finishes waiting jobs, and ends the thread and the process."""
+        """Finishes waiting jobs, and ends the threads and the process."""
+        self._closed.set()
         await asyncio.to_thread(self.batcher.close)
         await self._templates.close()
+
+    def _fetch(self) -> None:
+        while not self._closed.wait(_FETCH_SECONDS):
+            try:
+                self.roster.fetch()
+            except Exception:  # whatever it is, the next time may succeed
+                _log.exception("Libraries could not be fetched.")
 
     async def prompt(self, name: str) -> ServedPrompt:
         """Returns a prompt by name, even if it was added a moment ago.
