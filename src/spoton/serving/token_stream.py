@@ -112,11 +112,12 @@ class GrowingText:
             return self.rest()
         self.text = whole
         # Half a character, or what may become a stop string, waits for the next token.
-        safe = len(whole.rstrip(_HALF))
+        settled = whole.rstrip(_HALF)
+        safe = len(settled)
         for stop in self._stops:
-            for length in range(min(len(stop) - 1, safe), 0, -1):
-                if whole.endswith(stop[:length]):
-                    safe = min(safe, len(whole) - length)
+            for length in range(min(len(stop) - 1, len(settled)), 0, -1):
+                if settled.endswith(stop[:length]):
+                    safe = min(safe, len(settled) - length)
                     break
         shown = whole[self._given : safe]
         self._given = max(self._given, safe)
