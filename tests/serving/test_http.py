@@ -12,6 +12,7 @@ import httpx2 as httpx
 import openai
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from spoton.evaluation import predict
 from spoton.models import FrozenModel
@@ -24,7 +25,7 @@ from spoton.serving.limits import Limits
 from spoton.serving.passes import Passes
 from spoton.serving.service import Service
 from tests.serving.running import LABELS, a_library, running, serving
-from tests.tiny import WIDTH, tiny
+from tests.tiny import WIDTH, tiny, tokenizer
 
 TEXT = "The film was lovely.\nVerdict:"
 
@@ -396,3 +397,30 @@ def test_models_that_continue_in_one_step_stop_when_nobody_waits(family: str, tm
         watched.remove()
     assert len(seen) == 5  # the rows of this model do not end by themselves
     assert [type(end) for end in ends] == [TimeoutError, str]
+
+
+def test_the_echo_is_the_text_as_given_and_offsets_are_places_in_it(tmp_path: Path) -> None:
+    small, begun = tiny("llama"), tokenizer()
+    begun.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", begun.bos_token_id)]
+    )
+    model = FrozenModel("tiny-llama", small.network, begun)
+    text = "é大 film<s> was"
+    assert model.encode_input(text)[0] == begun.bos_token_id
+    asked: dict[str, Any] = {"model": "short", "max_tokens": 6, "temperature": 0, "logprobs": 1}
+    with serving(model, a_library(model, tmp_path)) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        (echoed,) = client.completions.create(prompt=text, echo=True, **asked).choices
+        (alone,) = client.completions.create(prompt=text, **asked).choices
+        (by_ids,) = client.completions.create(prompt=begun.encode(text), echo=True, **asked).choices
+    assert echoed.text == text + alone.text
+    assert by_ids.text == "<s>" + echoed.text  # whoever sends the token is shown it
+    for choice in (echoed, alone, by_ids):
+        logprobs = choice.logprobs
+        assert logprobs is not None and logprobs.tokens is not None and logprobs.text_offset is not None
+        places = list(zip(logprobs.tokens, logprobs.text_offset, strict=True))
+        for token, offset in places[1:] if choice is echoed else places:
+            assert token.startswith("token_id:") or choice.text.startswith(token, offset)
+    assert echoed.logprobs is not None and echoed.logprobs.text_offset is not None
+    # <s>, two tokens of é, three of 大, " film", "<s>", " was"
+    assert echoed.logprobs.text_offset[:9] == [0, 0, 0, 1, 1, 1, 2, 7, 10]

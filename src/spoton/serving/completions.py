@@ -23,7 +23,7 @@ from spoton.serving.api_types import CompletionRequest
 from spoton.serving.errors import RequestError, failed, too_late
 from spoton.serving.jobs import Sampling, ServingJob, TextJob
 from spoton.serving.service import Service
-from spoton.serving.token_stream import GrowingText, TokenStream
+from spoton.serving.token_stream import GrowingText, TextOffsets, TokenStream
 
 _log = logging.getLogger(__name__)
 
@@ -42,17 +42,28 @@ class _Logprobs:
         return {name: values[start:] for name, values in vars(self).items()}
 
 
+@dataclass(frozen=True)
+class _Given:
+    """One text of a request: its tokens, with those that the model expects around it, and the text of its echo."""
+
+    tokens: list[int]
+    shown: str
+
+
 class _Choice:
     """One text of a request: its echo and its continuation."""
 
-    def __init__(self, service: Service, request: CompletionRequest, index: int, text: list[int]) -> None:
-        self._service, self._request, self.index, self.text = service, request, index, text
-        self._growing = GrowingText(service.model.tokenizer, text, request.stops)
+    def __init__(self, service: Service, request: CompletionRequest, index: int, given: _Given) -> None:
+        self._service, self._request, self.index = service, request, index
+        self._shown, self.text = given.shown if request.echo else "", given.tokens
+        tokenizer = service.model.tokenizer
+        self._growing = GrowingText(tokenizer, given.tokens, request.stops)
+        self._offsets = TextOffsets(tokenizer, [] if request.echo else given.tokens)
+        self._special = set(tokenizer.all_special_ids)
         self.scores: TextJob | None = None
         self.stream: TokenStream | None = None
         self.logprobs = _Logprobs()
         self.generated = 0
-        self._offset = 0
 
     def token_text(self, token: int) -> str:
         """Returns a token as text, or its id where it is only part of a character."""
@@ -60,14 +71,12 @@ class _Choice:
         return f"token_id:{token}" if "\N{REPLACEMENT CHARACTER}" in text else text
 
     async def echo(self) -> str:
-        """Returns the text itself, and notes its log probabilities if they are requested."""
-        if not self._request.echo:
-            return ""
+        """Returns the text itself if it is requested, and notes its log probabilities if they are."""
         if self.scores is not None:
             left = self.scores.deadline - time.monotonic()
             found = await asyncio.wait_for(asyncio.wrap_future(self.scores.done), max(0.0, left))
             self._note_echo(found)
-        return str(self._service.model.tokenizer.decode(self.text))
+        return self._shown
 
     def _note_echo(self, found: TokenScores) -> None:
         self._note(self.text[0], None, None)  # no token with an id precedes the first one
@@ -76,6 +85,8 @@ class _Choice:
             self.text[1:], likelihoods, found.top_tokens.tolist(), found.top.tolist(), strict=True
         ):
             self._note(token, likelihood, dict(zip(map(self.token_text, best), values, strict=True)))
+        # The text may be longer than that of its tokens, where the tokenizer leaves out spaces, for example.
+        self._offsets = TextOffsets(self._service.model.tokenizer, self.text, len(self._shown))
 
     def _note(self, token: int, likelihood: float | None, top: dict[str, float] | None) -> None:
         text = self.token_text(token)
@@ -83,8 +94,16 @@ class _Choice:
         logprobs.tokens.append(text)
         logprobs.token_logprobs.append(likelihood)
         logprobs.top_logprobs.append(top)
-        logprobs.text_offset.append(self._offset)
-        self._offset += len(str(self._service.model.tokenizer.decode([token])))
+        logprobs.text_offset.append(
+            self._offsets.length if self._is_hidden(token) else self._offsets.push(token)
+        )
+
+    def _is_hidden(self, token: int) -> bool:
+        """Returns whether the next token is one for the model that the answer's text leaves out, such as BOS."""
+        if token not in self._special:
+            return False
+        text = str(self._service.model.tokenizer.decode([token]))
+        return not self._shown.startswith(text, self._offsets.length)
 
     async def grow(self) -> AsyncGenerator[str, None]:
         """Yields new text as it is generated, without any part of a stop string."""
@@ -223,8 +242,8 @@ async def begin(service: Service, request: CompletionRequest) -> Completion:
             "request_too_large", "prompt",
         )  # fmt: skip
     for text in texts:
-        _require_fit(service, request, text, len(value))
-    service.require_room(sum(len(text) + request.max_tokens for text in texts))
+        _require_fit(service, request, text.tokens, len(value))
+    service.require_room(sum(len(text.tokens) + request.max_tokens for text in texts))
     deadline = time.monotonic() + service.limits.seconds
     choices = [_Choice(service, request, index, text) for index, text in enumerate(texts)]
     jobs: list[ServingJob] = []
@@ -259,8 +278,8 @@ async def _prompt(service: Service, name: str) -> tuple[str, Tensor]:
     return prompt.content, prompt.value
 
 
-def _texts(service: Service, request: CompletionRequest) -> list[list[int]]:
-    """Returns the token ids of each text of a request."""
+def _texts(service: Service, request: CompletionRequest) -> list[_Given]:
+    """Returns the texts of a request."""
     given = request.prompt
     several: Sequence[str | list[int]]
     if isinstance(given, str):
@@ -272,6 +291,7 @@ def _texts(service: Service, request: CompletionRequest) -> list[list[int]]:
     vocabulary = service.model.embeddings.shape[0]
     found = []
     for text in several:
+        shown = text if isinstance(text, str) else ""
         if isinstance(text, str):
             try:
                 text.encode()
@@ -288,7 +308,7 @@ def _texts(service: Service, request: CompletionRequest) -> list[list[int]]:
                 "invalid_tokens",
                 "prompt",
             )
-        found.append(text)
+        found.append(_Given(text, shown or str(service.model.tokenizer.decode(text))))
     return found
 
 

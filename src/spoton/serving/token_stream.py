@@ -14,6 +14,8 @@ from spoton.serving.jobs import ChosenToken, GenerateJob, Sampling
 # How many preceding tokens decide how a continuation's first token is written (with or without a space).
 _CONTEXT = 4
 _HALF = "\N{REPLACEMENT CHARACTER}"
+# A character has at most four bytes in UTF-8, so at most as many tokens.
+_LONGEST = 4
 
 
 class TokenStream:
@@ -128,3 +130,44 @@ class GrowingText:
         shown = self.text[self._given :]
         self._given = len(self.text)
         return shown
+
+
+class TextOffsets:
+    """Where each token begins in a text that grows, in characters.
+
+    A token that is only part of a character begins where the character does.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        before: Tokens before these, which are known already.
+        length: Characters of the text before these tokens.
+
+    Attributes:
+        length: Characters of the text so far.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, before: Sequence[int], length: int = 0) -> None:
+        self._tokenizer = tokenizer
+        self._tokens = list(before[-_CONTEXT:])
+        self._counted = len(self._tokens)
+        self.length = length
+
+    def push(self, token: int) -> int:
+        """Adds a token; returns where it begins."""
+        if _HALF not in self._decode([token]):
+            self._count()  # a whole character ends one that was never completed
+        start = self.length
+        self._tokens.append(token)
+        waiting = len(self._tokens) - self._counted
+        if waiting == _LONGEST or not self._decode(self._tokens).endswith(_HALF):
+            self._count()
+        return start
+
+    def _count(self) -> None:
+        """Adds the text of the tokens that are not counted yet."""
+        self.length += len(self._decode(self._tokens)) - len(self._decode(self._tokens[: self._counted]))
+        self._tokens = self._tokens[-_CONTEXT:]
+        self._counted = len(self._tokens)
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens))
