@@ -1,10 +1,15 @@
-"""The text of a continuation as it grows: nothing of a stop string is sent, however its characters are split."""
+"""Tokens on their way to the client, and the text of a continuation as it grows."""
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import math
 
-from spoton.serving.token_stream import GrowingText
+import pytest
+import torch
+
+from spoton.serving.jobs import ChosenToken, Sampling
+from spoton.serving.token_stream import GrowingText, TokenStream
 from tests.tiny import tokenizer
 
 
@@ -29,3 +34,24 @@ def test_nothing_of_a_stop_string_is_sent(text: str, stops: list[str], sent: str
     parts.append(growing.rest())
     assert "".join(parts) == growing.text == sent
     assert growing.stopped == (sent != text)
+
+
+def test_a_reader_is_cancelled_while_tokens_come() -> None:
+    """Each time with a token at hand; a reader that goes on would wait forever."""
+
+    async def read(turns: int) -> None:
+        stream = TokenStream("", torch.zeros(0, 1), [5], math.inf, 10, Sampling())
+        reader = asyncio.create_task(stream.all())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        stream.job.on_token(ChosenToken(5, 0.0))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reader.cancel()
+        await asyncio.wait({reader}, timeout=1)
+        assert reader.cancelled() and stream.job.cancelled
+
+    async def all_turns() -> None:
+        await asyncio.gather(*map(read, range(1, 8)))
+
+    asyncio.run(all_turns())

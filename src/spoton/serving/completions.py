@@ -73,8 +73,8 @@ class _Choice:
     async def echo(self) -> str:
         """Returns the text itself if it is requested, and notes its log probabilities if they are."""
         if self.scores is not None:
-            left = self.scores.deadline - time.monotonic()
-            found = await asyncio.wait_for(asyncio.wrap_future(self.scores.done), max(0.0, left))
+            async with asyncio.timeout(max(0.0, self.scores.deadline - time.monotonic())):
+                found = await asyncio.wrap_future(self.scores.done)
             self._note_echo(found)
         return self._shown
 

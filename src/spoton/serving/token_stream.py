@@ -64,7 +64,13 @@ class TokenStream:
         try:
             while self.reason is None:
                 left = self.job.deadline - time.monotonic()
-                item = await asyncio.wait_for(self._queue.get(), max(0.0, left))
+                if left <= 0:
+                    raise TimeoutError
+                # Others run between two tokens, even if tokens come faster than they are read. `asyncio.wait_for`
+                # would lose a cancellation that comes together with a token (Python 3.11).
+                await asyncio.sleep(0)
+                async with asyncio.timeout(left):
+                    item = await self._queue.get()
                 if isinstance(item, Exception):
                     raise item
                 if isinstance(item, str):
