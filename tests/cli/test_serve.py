@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from spoton.cli.serve import served_libraries
 from spoton.errors import ModelError
 from spoton.models.loading import DEFAULT_MODEL
 from spoton.prompts import PromptLibrary
+from spoton.serving.roster import Roster
 from tests.cli.conftest import Run
+from tests.serving.running import a_prompt
+from tests.tiny import tiny
 
 
 def test_others_need_a_token(run: Run, prompts: PromptLibrary, tiny_model: Path) -> None:
@@ -30,6 +34,18 @@ def test_a_token_that_keeps_nobody_out(run: Run, tmp_path: Path, content: str | 
 def test_a_library_that_is_not_there(run: Run, tmp_path: Path) -> None:
     ran = run("serve", tmp_path / "nothing")
     assert ran.code == 2 and "no such folder" in ran.stderr
+
+
+def test_the_own_library_may_appear_while_it_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPOTON_LIBRARY", str(tmp_path / "own"))
+    model = tiny("llama")
+    roster = Roster(model, served_libraries(None), "base")
+    assert "short" not in roster.served and not (tmp_path / "own").exists()
+    PromptLibrary(tmp_path / "own").add(a_prompt(model, "short"))
+    assert roster.refresh() and "short" in roster.served
+    assert len(served_libraries(None)) == 2
 
 
 def test_the_model_is_that_of_all_prompts(

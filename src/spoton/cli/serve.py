@@ -73,7 +73,7 @@ def serve(
     from spoton.serving.server import Server
     from spoton.serving.service import Service
 
-    libraries = open_libraries(library)
+    libraries = served_libraries(library)
     limits = Limits(cache_bytes=cache_mb * 2**20, queue=queue, seconds=seconds)
     frozen = _of_prompts(model, libraries).load()
     with quiet_stdout():
@@ -81,6 +81,20 @@ def serve(
     server = Server(service, host=host, port=port, token=token)
     server.on_start = lambda: _announce(server, service, as_json=json)
     server.run()
+
+
+def served_libraries(places: Sequence[str] | None) -> list[PromptLibrary]:
+    """Returns the libraries at `places`; by default the user's own, even if it is still empty, and the starter library.
+
+    Raises:
+        LibraryError: A folder does not exist.
+    """
+    from spoton.prompts import PromptLibrary, default_library_path
+
+    libraries = open_libraries(places)
+    if places or default_library_path().exists():
+        return libraries
+    return [PromptLibrary(default_library_path(), readonly=True), *libraries]
 
 
 def _of_prompts(model: ModelOptions, libraries: Sequence[PromptLibrary]) -> ModelOptions:
