@@ -236,11 +236,11 @@ def _loaded(task: TaskOptions, model: ModelOptions, prompt: SoftPrompt | None, s
 
 def _known(task: TaskOptions, card: Card) -> dict[str, Any]:
     """Returns how the card of a prompt says to read a file, for options that are not given."""
-    if not is_path(task.data) or task.described() is not None:
-        return {}
     from spoton.tasks.fill import given_columns
     from spoton.tasks.template import template_columns
 
+    if not is_path(task.data) or task.described() is not None:
+        return {}
     if not card.template or given_columns(card.source).keys() & set(template_columns(card.template)):
         return {}  # the template of a bundled task reads a column that no file has
     known: dict[str, Any] = {}

@@ -114,7 +114,8 @@ class EncoderDecoderEngine:
         sequences = []
         for text, row in zip(batch.inputs, batch.rows, strict=True):
             tokens = embed(torch.tensor(list(text), device=self.model.device))
-            sequences.append(torch.cat([prompts[row].to(tokens), tokens * self._scale]))
+            scaled = tokens if self._scale == 1 else tokens * self._scale
+            sequences.append(torch.cat([prompts[row].to(tokens), scaled]))
         return sequences
 
     def _target_losses(self, encoded: ModelOutput, mask: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:

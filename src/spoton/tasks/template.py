@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Template, TemplateError, UndefinedError, meta, nodes
@@ -37,6 +38,7 @@ _environment.add_filter("sentence", _sentence)
 CUE = "Answer:"
 """Text that the default template puts after a column, on a separate line."""
 _MOST_NAMED = 50  # columns, in an error
+_KEPT = 64  # templates whose properties are known, since a server fills the same ones again and again
 
 
 def compile_template(source: str) -> Template:
@@ -107,6 +109,7 @@ def nested_template(path: Sequence[str], cue: str = CUE) -> str:
     return f"{{{{ row{''.join(f'[{key!r}]' for key in path)} }}}}\n{cue}"
 
 
+@lru_cache(maxsize=_KEPT)
 def reads_row(source: str) -> bool:
     """Whether a template reads anything of a row, so that two rows can give two texts.
 
@@ -117,6 +120,7 @@ def reads_row(source: str) -> bool:
     return bool(meta.find_undeclared_variables(_environment.parse(source)))
 
 
+@lru_cache(maxsize=_KEPT)
 def single_path(source: str) -> tuple[str, ...] | None:
     """Returns the one path of keys that a template reads, such as `("meta", "title")`; None if it reads several.
 
