@@ -5,6 +5,7 @@ Nothing is downloaded and nothing is imitated: these are transformers' own class
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -133,9 +134,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 UNTIED = ("t5_v1_1", "mt5", "umt5")
 
 
-@cache
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that knows the words of the toy task: `</s>` is 0, `<pad>` 1, `<s>` 2."""
+    """A byte-level BPE tokenizer that knows the words of the toy task: `</s>` is 0, `<pad>` 1, `<s>` 2.
+
+    A copy of its own for every caller: what one test changes in it, no other test reads.
+    """
+    return copy.deepcopy(_trained_tokenizer())
+
+
+@cache
+def _trained_tokenizer() -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()

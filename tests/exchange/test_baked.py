@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from functools import partial
 from pathlib import Path
@@ -99,7 +98,7 @@ def test_a_token_without_an_embedding_is_no_more_likely_than_a_prompt_token(tmp_
     with torch.no_grad():
         network.transformer.ln_f.bias.fill_(1.0)
         network.lm_head.weight.sub_(0.6)
-    words = copy.deepcopy(tokenizer())
+    words = tokenizer()
     words.add_special_tokens({"pad_token": "[PAD]"})
     model = FrozenModel("padded", network, words)
     assert words.pad_token_id == len(model.embeddings)
@@ -118,7 +117,7 @@ def test_rows_that_the_tokenizer_leaves_unused_are_taken_first(tmp_path: Path) -
 def test_a_beginning_token_stands_between_prompt_and_text(tmp_path: Path) -> None:
     """spoton reads `[P; BOS; text]`; a tokenizer would put BOS before the prompt."""
     plain = tiny("llama")
-    with_begin = copy.deepcopy(tokenizer())
+    with_begin = tokenizer()
     with_begin.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 2)]
     )
