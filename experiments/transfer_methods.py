@@ -160,7 +160,7 @@ class Bench:
     def scored(self, runs: KeptRuns, prompt: SoftPrompt, history: list[dict[str, float]]) -> dict[str, Any]:
         """Returns the scores of a prompt and the evaluations of its run."""
         looks = [look for look in history if "validation" in look]
-        test = runs.test("test", prompt, self.recipe.max_input_tokens)
+        test = runs.test("test", prompt, self.recipe.max_input_tokens)["test"]
         validation = prompt.card.scores["validation"][runs.task.metric]
         return {"validation": validation, "test": test, "history": looks}
 
@@ -172,7 +172,7 @@ class Bench:
         validation = evaluate(self.model, joint, runs.task.validation, runs.task).score
         return {
             "validation": validation,
-            "test": runs.test("test", joint, self.recipe.max_input_tokens),
+            "test": runs.test("test", joint, self.recipe.max_input_tokens)["test"],
             "history": [],
         }
 

@@ -93,6 +93,32 @@ def test_an_unwritable_place_is_found_out_before_anything_runs(
     assert "seed 0" not in ran.stderr
 
 
+def test_a_prompt_of_others_is_not_replaced_because_minutes_were_planned(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
+) -> None:
+    """Planning leaves a file in the folder from which an interrupted command would go on."""
+    out = tmp_path / "p.safetensors"
+    prompts.list()[0].path.rename(out)  # a prompt without a record, as from `library pull`
+    before = out.read_bytes()
+    recipe = [value for value in RECIPE if value not in ("--steps", "6")]
+    command = (
+        "adapt",
+        reviews,
+        "--model",
+        tiny_model,
+        "--library",
+        prompts.folder,
+        "--out",
+        out,
+        *recipe,
+        "--json",
+    )
+    for _ in range(2):
+        ran = run(*command, "--minutes", "0.05")
+        assert ran.code == 2 and "--overwrite" in ran.document["error"]
+        assert out.read_bytes() == before and not out.with_suffix(".work").exists()
+
+
 def started(folder: Path, *command: object) -> subprocess.Popen[str]:
     """`spoton` in a process of its own, in a folder of its own, on one thread."""
     folder.mkdir(exist_ok=True)
@@ -210,6 +236,39 @@ def test_retrieve_ranks_by_trial_and_by_displacement(
     assert refused.code == 2 and "a trial needs rows" in refused.document["error"]
     refused = run("retrieve", name, "--library", prompts.folder, "--rank", "displacement", "--json")
     assert refused.code == 2 and "does not hold the start" in refused.document["error"]
+
+
+def test_the_key_of_a_task_is_that_of_tuning_it(
+    run: Run,
+    reviews: Path,
+    tiny_model: Path,
+    prompts: PromptLibrary,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rate of a whole run falls slower than that of a run which ends with the key."""
+    out, command = (
+        tmp_path / "tuned.safetensors",
+        ("--model", tiny_model, *RECIPE, "--schedule", "linear", "--json"),
+    )
+    assert run("tune", reviews, "--out", out, *command).code == 0
+    alike = run("retrieve", out, "--library", prompts.folder, "--json").document["retrieved"]
+    probed = run("retrieve", reviews, "--library", prompts.folder, *command).document["retrieved"]
+    assert [one["similarity"] for one in probed] == pytest.approx([one["similarity"] for one in alike])
+    refused = run(
+        "retrieve", reviews, "--library", prompts.folder, "--minutes", 2, "--model", tiny_model, "--json"
+    )
+    assert refused.code == 2 and "--minutes is a budget for tuning" in refused.document["error"]
+    short = [value if value != "6" else "1" for value in RECIPE]
+    refused = run("retrieve", reviews, "--library", prompts.folder, "--model", tiny_model, *short, "--json")
+    assert refused.code == 2 and "1 steps do not reach it" in refused.document["error"]
+
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spoton.tuning.training_run.TrainingRun.next_rows", stop)
+    stopped = run("retrieve", reviews, "--library", prompts.folder, *command)
+    assert stopped.code == 130 and stopped.document["kind"] == "Interrupted"
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,17 @@ def test_an_ensemble_of_equal_prompts_is_that_prompt() -> None:
         )
 
 
+def test_labels_are_voted_on_rather_than_the_texts_they_are_read_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert voted([["yes", None], [None, None], [None, "no"]]) == ["yes", "no"]
+    model, task = tiny("llama"), toy_task()
+    said = iter([["no"] * 8, ["yes"] * 8, ["yes, of course"] * 8])  # three texts, two of which are one label
+    monkeypatch.setattr("spoton.evaluation.score.generate_texts", lambda *given: next(said))
+    found = evaluate(model, ensemble_of(members(model)), task.test, task, "generate")
+    assert found.predictions == ["yes"] * 8
+
+
 def test_texts_are_voted_on() -> None:
     assert voted([["a", "x"], ["b", "y"], ["b", "z"]]) == ["b", "x"]
     model, task = tiny("llama"), toy_task(labels=None)

@@ -62,6 +62,16 @@ def test_generate_reads_the_greedy_text(model: FrozenModel) -> None:
     assert found.predictions == [text if text in ("yes", "no") else None for text in said]
 
 
+def test_inputs_leave_room_for_the_longest_answer_that_may_be_generated() -> None:
+    """GPT-2 has a table of 128 positions, and a training target may be longer than all that are scored."""
+    model, value = tiny("gpt2"), draw(4, WIDTH)
+    long = Example("The film was lovely.\nVerdict:", "yes " * 40)
+    task = toy_task(None, train=(*toy_task().train, long))
+    some = [Example("warm " * 200 + "\nVerdict:", "yes")]
+    found = evaluate(model, value, some, task)
+    assert found.truncated == 1 and len(found.predictions) == 1
+
+
 def test_open_targets_are_generated_up_to_the_longest_training_target(model: FrozenModel) -> None:
     task, value = toy_task(None), draw(4, WIDTH)
     found = evaluate(model, value, task.test, task)

@@ -13,7 +13,8 @@ from spoton.evaluation import evaluate, predict
 from spoton.events import Progress
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt, resize_prompt
-from spoton.transfer import METHODS, adapt
+from spoton.transfer import METHODS, adapt, comparison
+from spoton.transfer.comparison import Scores
 from spoton.transfer.ranking.trial import TEXT
 from spoton.transfer.speed import speed
 from spoton.transfer.untuned import adapt_untuned
@@ -151,7 +152,7 @@ def test_sources_that_mislead_leave_the_tasks_own_text(
     library = PromptLibrary(tmp_path)
     card = Card(name="huge", task="x", model=model.name, model_fingerprint=model.fingerprint)
     library.add(SoftPrompt(draw(4, WIDTH, scale=1e4), card))
-    adapted = adapt(model, toy_task(), [library], RECIPE, rank="trial", method=method)
+    adapted = adapt(model, toy_task(), [library], RECIPE, rank="trial", method=method, rows_of=other_rows)
     assert [one["name"] for one in adapted.document["retrieved"]] == [TEXT]
     assert adapted.runs[0].transfer.prompt.card.parents == []
     assert any("none is expected to help" in note for note in adapted.document["notes"])
@@ -199,6 +200,51 @@ def test_an_ensemble_keeps_the_prompts_of_all_seeds(
     assert adapted.document["ensemble"] == kept.card.scores
     assert kept.card.scores["test"]["accuracy"] == evaluate(model, kept, task.test, task).score
     assert kept.card.scores["validation"]["accuracy"] == evaluate(model, kept, task.validation, task).score
+
+
+def test_an_ensemble_is_compared_with_the_neighbour_by_its_own_score(
+    model: FrozenModel, library: PromptLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be better than the mean of its members, which nobody keeps."""
+    judged: list[Scores] = []
+    real = comparison.worth
+    monkeypatch.setattr(
+        "spoton.transfer.document.worth",
+        lambda scores, *given: (judged.append(scores), real(scores, *given))[1],
+    )
+    adapted = adapt(model, toy_task(), [library], RECIPE, seeds=2, ensemble=True)
+    own = adapted.prompt.card.scores
+    assert judged == [Scores((own["validation"]["accuracy"],), (own["test"]["accuracy"],))]
+
+
+def test_a_card_says_the_step_of_its_key_and_the_score_without_calibration(
+    model: FrozenModel, library: PromptLibrary
+) -> None:
+    adapted = adapt(model, toy_task(), [library], RECIPE)
+    assert adapted.prompt.key is not None and adapted.prompt.card.key_step == RECIPE.key_step
+    card, task = adapted.prompt.card, toy_task()
+    assert card.calibration is not None
+    raw = evaluate(model, adapted.prompt, task.test, task, calibrate=False).score
+    assert card.scores["test_uncalibrated"] == {"accuracy": raw}
+
+
+@pytest.mark.parametrize(
+    ("steps", "how", "words"),
+    [
+        (3, {"rank": "trial"}, "A trial of"),
+        (3, {"method": "mixture", "rank": "similarity", "rows_of": other_rows}, "3 steps leave nothing"),
+        (8, {"method": "halving", "rank": "trial", "k": 4}, "rungs"),
+    ],
+)
+def test_a_budget_that_does_not_suffice_is_refused_before_anything_is_tuned(
+    model: FrozenModel, library: PromptLibrary, steps: int, how: dict[str, Any], words: str
+) -> None:
+    phases: list[str] = []
+    with pytest.raises(RecipeError, match=words):
+        adapt(
+            model, toy_task(), [library], RECIPE.changed(steps=steps), on_event=lambda e: phases.append(e.phase), **how
+        )  # fmt: skip
+    assert not [phase for phase in phases if "scratch" in phase]
 
 
 def test_files_of_others_in_the_work_folder_stay(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +36,28 @@ def test_the_ceiling_is_eight_passes_over_the_rows(examples: int, batch_size: in
 def test_minutes_are_planned_with_what_a_step_takes_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spoton.tuning.budget.seconds_of", lambda *given: (1.0, 8.0))
     model, task = tiny("llama"), toy_task()
-    # A step and a quarter of an evaluation take three seconds; 85 % of ten minutes are planned with.
-    assert steps_for_minutes(model, task, RECIPE, 10) == 170
+    # 85 % of ten minutes are planned with: 166 steps, 42 evaluations and one of the start, of eight seconds each.
+    assert steps_for_minutes(model, task, RECIPE, 10) == 166
     assert steps_for_minutes(model, task, RECIPE, 0.001) == 1
+    # Two more rates take four steps and two evaluations each.
+    assert steps_for_minutes(model, task, RECIPE.changed(learning_rate="auto"), 10) == 152
+
+
+@pytest.mark.parametrize("minutes", [1, 2, 3, 10, 60])
+def test_the_evaluations_of_the_planned_run_are_within_its_minutes(
+    monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    """A short run evaluates more often than a long one, so its interval is part of the plan."""
+    monkeypatch.setattr("spoton.tuning.budget.seconds_of", lambda *given: (1.0, 10.0))
+    example = toy_task().train[0]
+    task = replace(toy_task(), validation=(example,) * 400)
+    planned = with_budget(tiny("llama"), task, RECIPE, minutes=minutes)
+
+    def seconds(recipe: Recipe) -> float:
+        return recipe.steps + 10 * (1 + math.ceil(recipe.steps / recipe.evaluate_every))
+
+    assert seconds(planned) <= 0.85 * 60 * minutes
+    assert seconds(with_interval(planned.changed(steps=planned.steps + 1), task)) > 0.85 * 60 * minutes
 
 
 def test_a_step_and_an_evaluation_are_really_timed() -> None:

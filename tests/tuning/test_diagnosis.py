@@ -158,3 +158,27 @@ def test_a_batch_larger_than_the_task_is_the_task(model: FrozenModel) -> None:
 def test_a_label_that_does_not_fit_the_context_is_an_error(model: FrozenModel) -> None:
     with pytest.raises(DataError, match=r"longest target.*Shorten"):
         diagnose(model, labelled(["yes", "no"] * 5, ("yes", "no", "no " * 200)), RECIPE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": "labels"},
+        {"clip": 1e-3},
+        {"reparameterization": "residual"},
+        {"reparameterization": "superposition"},
+    ],
+)
+def test_a_batch_is_fitted_as_the_recipe_says(
+    model: FrozenModel, healthy: Diagnosis, changes: dict[str, object]
+) -> None:
+    task = toy_task(validation=toy_task().train * 2)
+    found = diagnose(model, task, RECIPE.changed(optimizer="adafactor", **changes))
+    plain = diagnose(model, task, RECIPE.changed(optimizer="adafactor"))
+    assert [rate["learning_rate"] for rate in found.rates] == [rate["learning_rate"] for rate in plain.rates]
+    assert [rate["after"] for rate in found.rates] != [rate["after"] for rate in plain.rates]
+
+
+def test_a_loss_over_labels_needs_labels(model: FrozenModel) -> None:
+    with pytest.raises(DataError, match="open targets, so there is no loss over its labels"):
+        diagnose(model, toy_task(None), RECIPE.changed(loss="labels"))

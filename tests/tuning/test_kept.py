@@ -42,8 +42,8 @@ def test_the_test_split_is_scored_by_every_metric() -> None:
     model, task = tiny("llama"), toy_task()
     tuned = tune_to_end(model, Job(task, RECIPE))
     phases: list[str] = []
-    scores = score_test_split(
+    found = score_test_split(
         model, tuned.prompt, task, "rank", max_input_tokens=12,
         on_event=lambda event: phases.append(event.phase), phase="test of arm A",
     )  # fmt: skip
-    assert set(scores) == set(task.metrics) and set(phases) == {"test of arm A"}
+    assert set(found.scores) == set(task.metrics) and set(phases) == {"test of arm A"}

@@ -17,6 +17,7 @@ from spoton.evaluation import evaluate
 from spoton.events import Progress
 from spoton.prompts import Parent
 from spoton.tuning import Recipe, tune
+from spoton.tuning.training_run import TrainingRun
 from tests.tiny import draw, tiny, toy_task
 
 RECIPE = Recipe(length=4, steps=12, key_step=5, evaluate_every=4, batch_size=4, learning_rate=0.1)
@@ -148,6 +149,43 @@ def test_progress_tells_of_every_step() -> None:
     assert (last.total, last.unit, last.metric) == (12, "step", "accuracy")
     assert last.best is not None and last.validation is not None and last.best >= last.validation
     assert last.tokens_per_second is not None and last.tokens_per_second > 0 and last.seconds_left == 0
+
+
+def test_a_run_until_a_step_is_the_beginning_of_the_whole_run() -> None:
+    recipe = RECIPE.changed(schedule="linear", warmup=2, evaluate_every=5)
+    whole, seen = tune(tiny("llama"), toy_task(), recipe), []
+    begun = tune(tiny("llama"), toy_task(), recipe, until=5, on_event=lambda event: seen.append(event))
+    assert (begun.steps, begun.stopped, seen[-1].total) == (5, "finished", 5)
+    assert begun.prompt.key is not None and whole.prompt.key is not None
+    assert torch.equal(begun.prompt.key, whole.prompt.key)
+    shorter = tune(tiny("llama"), toy_task(), recipe.changed(steps=5)).prompt
+    assert shorter.key is not None and not torch.equal(shorter.key, whole.prompt.key)  # its rate falls faster
+    assert begun.history == [entry for entry in whole.history if entry["step"] <= 5]
+
+
+def test_ctrl_c_during_the_last_calibration_keeps_what_was_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(self: TrainingRun, prompt: torch.Tensor) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingRun, "fit_calibration", stop)
+    recipe = RECIPE.changed(calibrate="end")
+    tuned = tune(tiny("llama"), toy_task(), recipe)
+    assert tuned.stopped == "interrupted" and tuned.steps == 12
+    assert tuned.prompt.card.calibration is None and tuned.prompt.card.best_step == 4
+    assert set(tuned.prompt.card.scores) == {"validation"}
+
+
+@pytest.mark.parametrize("every", [4, 12])
+def test_ctrl_c_with_an_open_rate_is_an_interrupt(every: int) -> None:
+    """Also where one of the rates has reached the last step by then."""
+
+    def stop(event: Progress) -> None:
+        if event.done == every and "rate" in event.phase:
+            raise KeyboardInterrupt
+
+    recipe = RECIPE.changed(learning_rate="auto", evaluate_every=every)
+    tuned = tune(tiny("llama"), toy_task(), recipe, on_event=stop)
+    assert tuned.stopped == "interrupted" and "Interrupted" in tuned.message
 
 
 def test_ctrl_c_keeps_the_best_so_far() -> None:

@@ -76,10 +76,13 @@ def adapt(
     With `--steps 0` nothing is tuned: the best source in a trial is calibrated and tested.
     """
     from spoton.transfer import adapt as transfer
+    from spoton.transfer.kept_runs import require_out
 
     untuned = recipe.steps == 0
     if untuned:
         _require_nothing_tuned(rank, metric, method, seeds, ensemble, recipe.minutes)
+    if out is not None:
+        require_out(out, overwrite=overwrite)
     asked = task.load(model)
     chosen = replace(recipe, steps=None if untuned else recipe.steps).recipe(library)
     libraries = open_libraries(library)
@@ -89,7 +92,7 @@ def adapt(
         _emit(found, asked, libraries, as_json=json)
         return
     kept = None if out is None else out.with_suffix(".work") / "budget.json"
-    chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, kept=kept)
+    chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, mode=evaluation, kept=kept)
     note_unknown(frozen, asked.labels)
     with live_progress() as on_event:
         adapted = transfer(

@@ -154,7 +154,14 @@ class RecipeOptions:
         return Recipe.preset(self.preset or "decoder", **changes)
 
     def budgeted(
-        self, recipe: Recipe, model: FrozenModel, task: Task, *, runs: int = 1, kept: Path | None = None
+        self,
+        recipe: Recipe,
+        model: FrozenModel,
+        task: Task,
+        *,
+        runs: int = 1,
+        mode: Literal["rank", "generate"] | None = None,
+        kept: Path | None = None,
     ) -> Recipe:
         """Returns the recipe with the steps and evaluations of its budget: as given, by minutes, or by the data's size.
 
@@ -163,6 +170,7 @@ class RecipeOptions:
             model: The frozen model.
             task: The task that will be tuned.
             runs: Number of runs of equal length that share the minutes.
+            mode: How to validate; None: chosen by the task.
             kept: File that keeps the steps planned from minutes; see `spoton.tuning.budget.with_budget`.
 
         Raises:
@@ -179,7 +187,7 @@ class RecipeOptions:
         interval = is_default and self.evaluate_every is None
         if self.minutes is not None or (is_default and self.steps is None):
             minutes = None if self.minutes is None else self.minutes / runs
-            return with_budget(model, task, recipe, minutes=minutes, interval=interval, kept=kept)
+            return with_budget(model, task, recipe, minutes=minutes, interval=interval, mode=mode, kept=kept)
         return with_interval(recipe, task) if interval else recipe
 
     def _given(self) -> dict[str, object]:

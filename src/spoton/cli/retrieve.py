@@ -16,7 +16,7 @@ from spoton.cli.options import Json, K, Library, ModelOptions, Rank, Similarity
 from spoton.cli.output import emit, note, table
 from spoton.cli.progress import live_progress
 from spoton.cli.recipe_options import RecipeOptions
-from spoton.errors import PromptError, SpotonError
+from spoton.errors import PromptError, RecipeError, SpotonError
 
 if TYPE_CHECKING:
     from spoton.prompts import PromptLibrary, SoftPrompt
@@ -50,6 +50,10 @@ def retrieve(
     from spoton.transfer.arms import refuse_similarity
 
     refuse_similarity(rank, metric)
+    if recipe.minutes is not None:
+        raise RecipeError(
+            "--minutes is a budget for tuning, and a ranking tunes only a probe of --key-step steps. Leave it out."
+        )
     libraries = open_libraries(library)  # first: the probe takes minutes
     prompt = _prompt(target, library)
     if prompt is not None:
@@ -216,10 +220,15 @@ def _probe(
 ) -> tuple[SoftPrompt, tuple[str, ...]]:
     """Returns the probe of a task, and the fingerprints of its model."""
     from spoton.tuning import tune
+    from spoton.tuning.kept import require_end
 
-    task = target.load(model)
-    chosen = recipe.recipe(library)
-    short = chosen.changed(steps=chosen.key_step, evaluate_every=chosen.key_step)
-    frozen = model.load()
+    task, chosen, frozen = target.load(model), recipe.recipe(library), model.load()
+    # The first steps of the run that `tune` and `adapt` would make: the schedule of a shorter run is another one.
+    whole = recipe.budgeted(chosen, frozen, task).changed(evaluate_every=chosen.key_step)
     with live_progress() as on_event:
-        return tune(frozen, task, short, on_event=on_event, phase="probe").prompt, frozen.fingerprints
+        probe = tune(frozen, task, whole, until=whole.key_step, on_event=on_event, phase="probe")
+    require_end(probe, "probe")
+    if probe.prompt.key is None:
+        told = probe.message or f"{whole.steps} steps do not reach it. Raise --steps, or lower --key-step."
+        raise RecipeError(f"The probe ended before step {whole.key_step}, whose prompt is the key: {told}")
+    return probe.prompt, frozen.fingerprints

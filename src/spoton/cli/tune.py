@@ -57,7 +57,7 @@ def tune(
         if not resume:
             with contextlib.suppress(OSError):  # --out is checked later
                 kept.unlink(missing_ok=True)
-        chosen = recipe.budgeted(chosen, frozen, asked, kept=kept)
+        chosen = recipe.budgeted(chosen, frozen, asked, mode=evaluation, kept=kept)
         note_unknown(frozen, asked.labels)
         with live_progress() as on_event:
             record = tune_to_file(frozen, asked, chosen, out, on_event=on_event, **options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -37,10 +38,18 @@ def calibrations_of(card: Card, *, calibrate: bool = True) -> list[Calibration |
     return [member.calibration if calibrate else None for member in card.members]
 
 
-def voted(texts: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the text that most prompts generated for each row; in a tie, the one that an earlier prompt gave.
+Answer = TypeVar("Answer", str, str | None)
+
+
+def voted(answers: Sequence[Sequence[Answer]]) -> list[Answer]:
+    """Returns the answer that most prompts gave for each row; in a tie, the one that an earlier prompt gave.
 
     Args:
-        texts: One list of texts per prompt, in the order of rows.
+        answers: One list per prompt, in the order of rows: texts, or labels with None for a text that is none. None
+            counts only if no prompt gave a label.
     """
-    return [Counter(row).most_common(1)[0][0] for row in zip(*texts, strict=True)]
+    found = []
+    for row in zip(*answers, strict=True):
+        given = [answer for answer in row if answer is not None]
+        found.append(Counter(given or row).most_common(1)[0][0])
+    return found

@@ -133,6 +133,9 @@ def evaluate(
     mode = mode or default_mode(task)
     _require_scorable(task, examples, mode)
     end = needs_end(model, task.labels)
+    longest = 0
+    if mode == "generate":
+        longest = _longest_answer(model, task, end) if task.labels or max_tokens is None else max_tokens
     encoded = encode(
         model,
         examples,
@@ -140,6 +143,7 @@ def evaluate(
         prompt_length=max(map(len, asked.values)),
         max_input_tokens=asked.limit if max_input_tokens is None else max_input_tokens,
         labels=task.labels,
+        generated=longest,
     )
     watch = Watch(on_event, phase, len(examples) * len(asked.values))
     if mode == "rank":
@@ -148,8 +152,7 @@ def evaluate(
         if asked.members:
             return _ranked_together(task, examples, scores, asked.members, encoded.truncated)
         return ranked(task, examples, scores[0], calibration or asked.calibration, encoded.truncated)
-    longest = _longest_answer(model, task, end) if task.labels or max_tokens is None else max_tokens
-    texts = voted([generate_texts(model, value, encoded, longest, watch) for value in asked.values])
+    texts = [generate_texts(model, value, encoded, longest, watch) for value in asked.values]
     return _generated(task, examples, texts, encoded.truncated)
 
 
@@ -197,11 +200,13 @@ def _asked(
     )  # fmt: skip
 
 
-def _generated(task: Task, examples: Sequence[Example], texts: Sequence[str], truncated: int) -> Evaluation:
-    """Evaluates generated texts."""
-    predictions: list[str | None] = list(texts)
+def _generated(
+    task: Task, examples: Sequence[Example], texts: Sequence[Sequence[str]], truncated: int
+) -> Evaluation:
+    """Evaluates the texts that each prompt generated; where answers are labels, the prompts vote on these."""
+    predictions: list[str | None] = list(voted(texts))
     if task.labels:
-        predictions = [_as_label(text, task.labels) for text in texts]
+        predictions = list(voted([[_as_label(text, task.labels) for text in own] for own in texts]))
     scores_by_metric = compute(
         task.metrics, predictions, [example.target for example in examples], task.labels, examples=examples
     )

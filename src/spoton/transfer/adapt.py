@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,17 @@ from spoton.prompts.ensemble import ensemble_of
 from spoton.prompts.library import PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
-from spoton.transfer.arms import Rank, SeedRuns, TransferPlan, transferred
+from spoton.transfer.arms import Rank, SeedRuns, TransferPlan, transferred, tried_first
 from spoton.transfer.combining.methods import Method
-from spoton.transfer.combining.mixture import RowsOf
+from spoton.transfer.combining.mixture import RowsOf, with_rows
 from spoton.transfer.comparison import Scores
 from spoton.transfer.document import comparison_document
-from spoton.transfer.kept_runs import KeptRuns, Run
+from spoton.transfer.kept_runs import KeptRuns, Run, require_out
 from spoton.transfer.similarity import Similarity
 from spoton.transfer.sources import SourcePrompt, sources_for
-from spoton.tuning.outputs import remove_unfinished, require_free, save_unfinished
+from spoton.tuning.outputs import remove_unfinished, save_unfinished
 from spoton.tuning.recipe import PRESETS, Recipe
-from spoton.tuning.record import require_place, save_prompt, write_record
+from spoton.tuning.record import save_prompt, write_record
 
 # Every further candidate shortens the tuning of all, and the budget is small. Larger k is not measured yet.
 DEFAULT_K = 1
@@ -123,14 +123,21 @@ def adapt(
             "An ensemble needs the prompts of at least two seeds; found 1. Give --seeds 3, or more."
         )
     sources = target_sources(model, task, libraries, rank)
+    notes: list[str] = []
+    if method == "mixture" and rows_of is None:
+        everything, sources = sources, with_rows(sources)
+        if left := [
+            entry.name for _, entry in everything if entry.name not in {one.name for _, one in sources}
+        ]:
+            notes = [f"Left out for lack of their rows, which a mixture reads: {', '.join(left)}."]
     how.require_budget(recipe, len(sources), seeds)
     runs = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
     if out is None:
-        return _adapted(runs, sources, recipe, how, seeds, ensemble, None)
-    require_place(out)
+        return _adapted(runs, sources, recipe, how, seeds, ensemble, None, notes)
+    require_out(out, overwrite=overwrite)
     with locked(out):
-        require_free(out, overwrite=overwrite, resume=out.with_suffix(".work").is_dir())
-        return _adapted(runs, sources, recipe, how, seeds, ensemble, out)
+        require_out(out, overwrite=overwrite)  # another process may have finished meanwhile
+        return _adapted(runs, sources, recipe, how, seeds, ensemble, out, notes)
 
 
 def target_sources(
@@ -155,6 +162,7 @@ def _adapted(
     seeds: int,
     ensemble: bool,
     out: Path | None,
+    notes: Sequence[str],
 ) -> Adapted:
     """Runs `adapt` after its arguments have been checked."""
     began, task = time.monotonic(), arms.task
@@ -163,25 +171,29 @@ def _adapted(
     try:
         for seed in range(recipe.seed, recipe.seed + seeds):
             own = recipe.changed(seed=seed)
+            tried = tried_first(arms, sources, own, how)
             scratch = arms.tuned(f"seed {seed}: from scratch", own)
-            runs.append(transferred(arms, scratch, sources, own, how))
+            runs.append(transferred(arms, scratch, sources, own, how, tried))
         # Last, since faults of a recipe show at the first step of tuning.
         bare = zero_shot(arms, recipe)
-        scores = _test(arms, runs, recipe)
+        scores, tests = _test(arms, runs, recipe)
         chosen, best, index = _best(runs)
-        prompt = _final(task, best, scores[chosen].test, index, runs[index].scratch.prompt)
+        prompt = _final(task, best, tests[chosen][index], runs[index].scratch.prompt)
+        judged = scores[chosen]
         if ensemble:
             prompt = _together(arms, [run.arm(chosen).prompt for run in runs], recipe)
+            judged = _scores_of(prompt)
     except KeyboardInterrupt as stop:
         raise Interrupted(_interrupted(stop, runs, scratch, out)) from stop
     fitted, unfitted = neighbour(task)
     document = comparison_document(
-        arms, recipe, how, runs, scores, chosen=chosen, index=index, prompt=prompt, bare=bare, neighbour=fitted,
+        arms, recipe, how, runs, scores, chosen=chosen, index=index, prompt=prompt, judged=judged, bare=bare,
+        neighbour=fitted,
     ) | {
         "ensemble": prompt.card.scores if ensemble else None,
         "prompt": None if out is None else str(out), "seconds": time.monotonic() - began,
     }  # fmt: skip
-    document["notes"] += unfitted
+    document["notes"] += [*notes, *unfitted]
     if out is not None:
         save_prompt(prompt, out)
         document["curves"] = str(_curves(runs, task, bare, out))
@@ -207,7 +219,7 @@ def zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
     )  # fmt: skip
     test = None
     if arms.task.test:
-        test = arms.test("zero-shot: test", None, recipe.max_input_tokens, recipe.label_score)
+        test = arms.test("zero-shot: test", None, recipe.max_input_tokens, recipe.label_score)["test"]
     return {"validation": found.score, "test": test}
 
 
@@ -232,18 +244,26 @@ def _curves(runs: Sequence[SeedRuns], task: Task, bare: dict[str, float | None],
     return path
 
 
-def _test(arms: KeptRuns, runs: Sequence[SeedRuns], recipe: Recipe) -> dict[str, Scores]:
-    """Returns every arm's scores over seeds; the only use of the test split."""
-    found = {}
+def _test(
+    arms: KeptRuns, runs: Sequence[SeedRuns], recipe: Recipe
+) -> tuple[dict[str, Scores], dict[str, list[dict[str, float]]]]:
+    """Returns every arm's scores over seeds, and those of `KeptRuns.test`, empty if there is no test split.
+
+    This is the only use of the test split.
+    """
+    found, tests = {}, {}
     for arm, words in (("prompt_tuning", "from scratch"), ("transfer", "transfer")):
         tuned = [run.arm(arm) for run in runs]
-        test = [
+        tests[arm] = [
             arms.test(f"seed {run.seed}: {words}, test", one.prompt, recipe.max_input_tokens)
-            for run, one in zip(runs, tuned, strict=True)
             if arms.task.test
+            else {}
+            for run, one in zip(runs, tuned, strict=True)
         ]
-        found[arm] = Scores(tuple(one.validation for one in tuned), tuple(test))
-    return found
+        found[arm] = Scores(
+            tuple(one.validation for one in tuned), tuple(own["test"] for own in tests[arm] if own)
+        )
+    return found, tests
 
 
 def _best(runs: Sequence[SeedRuns]) -> tuple[str, Run, int]:
@@ -253,17 +273,19 @@ def _best(runs: Sequence[SeedRuns]) -> tuple[str, Run, int]:
     return max([*transferred, *from_scratch], key=lambda one: one[1].rank)
 
 
-def _final(task: Task, best: Run, test: Sequence[float], index: int, probe: SoftPrompt) -> SoftPrompt:
+def _final(task: Task, best: Run, test: Mapping[str, float], probe: SoftPrompt) -> SoftPrompt:
     """Returns the prompt to save, with the key and start of the probe, which compare with those of other prompts."""
-    scores = dict(best.prompt.card.scores)
-    if test:
-        scores["test"] = {task.metric: test[index]}
+    known = {
+        "scores": best.prompt.card.scores | by_metric(task, test), "key_step": probe.card.key_step,
+    }  # fmt: skip
     return replace(
-        best.prompt,
-        key=probe.key,
-        start=probe.start,
-        card=best.prompt.card.model_copy(update={"scores": scores}),
+        best.prompt, key=probe.key, start=probe.start, card=best.prompt.card.model_copy(update=known)
     )
+
+
+def by_metric(task: Task, test: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Returns the scores of `KeptRuns.test` as a card holds them."""
+    return {split: {task.metric: score} for split, score in test.items()}
 
 
 def _together(arms: KeptRuns, prompts: Sequence[SoftPrompt], recipe: Recipe) -> SoftPrompt:
@@ -282,8 +304,17 @@ def _together(arms: KeptRuns, prompts: Sequence[SoftPrompt], recipe: Recipe) -> 
     )  # fmt: skip
     scores = {"validation": {metric: found.score}}
     if arms.task.test:
-        scores["test"] = {metric: arms.test("ensemble: test", joint, recipe.max_input_tokens)}
+        scores |= by_metric(arms.task, arms.test("ensemble: test", joint, recipe.max_input_tokens))
     return replace(joint, card=joint.card.model_copy(update={"scores": scores}))
+
+
+def _scores_of(prompt: SoftPrompt) -> Scores:
+    """Returns the scores on a card as those of one seed."""
+    own = prompt.card.scores
+    validation, test = (
+        tuple(own[split].values()) if split in own else () for split in ("validation", "test")
+    )
+    return Scores(validation, test)
 
 
 def finished_parts(out: Path | None) -> str:

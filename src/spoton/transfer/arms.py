@@ -62,14 +62,32 @@ class TransferPlan:
                 f"--method {self.method} decides itself what is tuned in place of the prompt; found "
                 f"--reparameterization {recipe.reparameterization}. Leave one of them out."
             )
-        candidates = min(self.k, n_sources) if self.method in SEVERAL else 1
-        probe = recipe.steps // _TRIAL_SHARE if self.rank == "trial" else recipe.key_step
+        if self.rank == "trial":  # what it leaves is known before anything is tuned
+            self.require_left(recipe, 0, 1)
+        else:
+            self.require_left(
+                recipe, recipe.key_step, min(self.k, n_sources) if self.method in SEVERAL else 1
+            )
+
+    def require_left(self, recipe: Recipe, spent: int, candidates: int) -> None:
+        """Refuses a budget of which the ranking leaves too little.
+
+        Args:
+            recipe: The recipe; its steps are the budget.
+            spent: Steps that the ranking costs.
+            candidates: Number of starts to tune.
+
+        Raises:
+            RecipeError: The steps that are left do not suffice.
+        """
+        left = recipe.steps - spent
         if self.method == "halving" and candidates > 1:
-            halving_within(recipe.steps - probe, candidates, recipe)
-        if recipe.steps - probe < max(1, candidates):
+            halving_within(left, candidates, recipe)
+        fewest = 2 if self.method == "mixture" else candidates  # half of them tune on the mixture
+        if left < fewest:
             raise RecipeError(
-                f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a probe of "
-                f"{probe} steps. Raise --steps, or lower --key-step or --k."
+                f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a ranking of "
+                f"{spent} steps. Raise --steps, or lower {'' if self.rank == 'trial' else '--key-step or '}--k."
             )
 
 
@@ -129,8 +147,30 @@ class SeedRuns:
         return steps
 
 
+def tried_first(
+    runs: KeptRuns, sources: Sequence[SourcePrompt], recipe: Recipe, how: TransferPlan
+) -> Ranking | None:
+    """Returns the ranking by a trial, which needs no tuning, so that a budget is refused before any; else None.
+
+    Raises:
+        RecipeError: A trial costs too much, or leaves too few steps.
+        LibraryError: No source can be used.
+    """
+    if how.rank != "trial":
+        return None
+    ranking = ranked(runs, None, sources, recipe, how)
+    several = how.method in SEVERAL and any(one.is_source for one in ranking)
+    how.require_left(recipe, ranking.cost.steps, len(ranking) if several else 1)
+    return ranking
+
+
 def transferred(
-    runs: KeptRuns, scratch: Run, sources: Sequence[SourcePrompt], recipe: Recipe, how: TransferPlan
+    runs: KeptRuns,
+    scratch: Run,
+    sources: Sequence[SourcePrompt],
+    recipe: Recipe,
+    how: TransferPlan,
+    ranking: Ranking | None = None,
 ) -> SeedRuns:
     """Ranks sources, makes starts from the best and tunes them; keeps the best run by validation.
 
@@ -140,12 +180,14 @@ def transferred(
         sources: The sources to rank.
         recipe: The recipe; its steps are the budget.
         how: How to rank and use them.
+        ranking: The sources ranked already, as from `tried_first`.
 
     Raises:
         RecipeError: There is no key, or the budget is too small.
         LibraryError: No source can be used.
     """
-    ranking = ranked(runs, scratch, sources, recipe, how)
+    if ranking is None:
+        ranking = ranked(runs, scratch, sources, recipe, how)
     spent = ranking.cost.steps
     left, words = recipe.steps - spent, f"seed {recipe.seed}: from"
     has_source = any(one.is_source for one in ranking)

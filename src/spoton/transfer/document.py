@@ -30,6 +30,7 @@ def comparison_document(
     chosen: str,
     index: int,
     prompt: SoftPrompt,
+    judged: Scores,
     bare: Mapping[str, float | None],
     neighbour: Classical | None,
 ) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def comparison_document(
         scores: Scores of each arm.
         chosen: The better arm.
         index: Index of its best seed.
-        prompt: Its prompt.
+        prompt: Its prompt, or the ensemble of its seeds.
+        judged: The scores of what is kept, to compare with the neighbour's: of the chosen arm, or of the ensemble.
         bare: Scores of the bare model.
         neighbour: TF-IDF and logistic regression.
     """
@@ -63,7 +65,7 @@ def comparison_document(
         "classical": None if neighbour is None else neighbour.to_json(),
         "seeds": {"n": len(runs)} | {arm: found.seeds() for arm, found in scores.items()},
         "verdict": verdict(scores["prompt_tuning"], scores["transfer"], task.metric),
-        "worth": None if neighbour is None else worth(scores[chosen], neighbour, task.metric),
+        "worth": None if neighbour is None else worth(judged, neighbour, task.metric),
         "speed": None if saved is None else saved.to_json() | {"sentence": saved.sentence()},
         "calibration": None if prompt.card.calibration is None else prompt.card.calibration.model_dump(),
         "steps": runs[0].steps(), "method": how.method, "rank": how.rank, "similarity": how.metric,

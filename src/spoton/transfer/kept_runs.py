@@ -28,11 +28,15 @@ from spoton.tuning.halving import Halving
 from spoton.tuning.identity import what_decides
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.kept import require_end, score_test_split, tune_to_end
+from spoton.tuning.outputs import require_free
 from spoton.tuning.parameterization import Collapsible
 from spoton.tuning.prompt_run import Job, PromptRun, Tuned, run_identity
 from spoton.tuning.recipe import Recipe
+from spoton.tuning.record import require_place
 from spoton.tuning.sealed_tensors import discard_if_damaged
 from spoton.tuning.tune import best_of, checkpoints_of, tune_together
+
+_TEST = ("test", "test_uncalibrated")
 
 
 @dataclass(frozen=True)
@@ -194,8 +198,10 @@ class KeptRuns:
         prompt: SoftPrompt | None,
         max_input_tokens: int,
         label_score: LabelScore | None = None,
-    ) -> float:
+    ) -> dict[str, float]:
         """Returns the main metric on the test split; reads it if this prompt was tested before.
+
+        By the names of a card: `test`, and `test_uncalibrated` if the prompt has a calibration.
 
         Args:
             phase: Name of the evaluation in progress events.
@@ -210,16 +216,18 @@ class KeptRuns:
         held = [*what_decides(self.model, self.task, self.mode), *([label_score] if label_score else [])]
         name = f"test-{sha256_of_text([which, *held, str(max_input_tokens)])[:16]}"
         path = None if self.folder is None else self.folder / f"{name}.json"
-        if path is not None and (kept := _read(path)) is not None:
-            return float(kept["score"])
-        scores = score_test_split(
+        if path is not None and (kept := _read(path)) is not None and "test" in kept:
+            return {name: float(kept[name]) for name in _TEST if name in kept}
+        found = score_test_split(
             self.model, prompt, self.task, self.mode,
             max_input_tokens=max_input_tokens, label_score=label_score, on_event=self.on_event, phase=phase,
         )  # fmt: skip
-        score = scores[self.task.metric]
+        scores = {"test": found.score}
+        if found.uncalibrated is not None:
+            scores["test_uncalibrated"] = found.uncalibrated.score
         if path is not None:
-            atomic_write(path, sealed_json({"score": score}))
-        return score
+            atomic_write(path, sealed_json(scores))
+        return scores
 
     def _kept(self, name: str) -> Run | None:
         record = None if self.folder is None else _read(self.folder / f"{name}.json")
@@ -243,6 +251,26 @@ class KeptRuns:
             for left in checkpoints_of(self.folder / f"{name}.checkpoint"):
                 left.unlink(missing_ok=True)
         return run
+
+
+def require_out(out: Path, *, overwrite: bool) -> None:
+    """Refuses, before a comparison, a place that its prompt may not take.
+
+    Args:
+        out: The file of the prompt.
+        overwrite: Whether a prompt there is replaced.
+
+    Raises:
+        SpotonError: `out` cannot name a prompt, cannot be written, or holds a prompt that is not an unfinished one of
+            kept runs next to it.
+    """
+    require_place(out)
+    require_free(out, overwrite=overwrite, resume=_holds_runs(out.with_suffix(".work")))
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Returns whether runs were finished or begun in a folder; planned steps alone are none."""
+    return any(file.suffix in (".checkpoint", ".safetensors") for file in folder.glob("*"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -162,24 +162,24 @@ def same_rows(found: Identity, task: str, data_hash: str, source: str) -> bool:
     """Returns whether a prompt was tuned on rows of the target task: by hash, the file's content, or name."""
     if data_hash and found.data_hash == data_hash:
         return True
-    if not all(_is_of_file(text) and "@" in text for text in (found.source, source)):
+    if not all(is_of_file(text) and "@" in text for text in (found.source, source)):
         return found.task == task
     return found.source.rpartition("@")[2] == source.rpartition("@")[2]
 
 
 def same_texts(found: Identity, task: str, source: str) -> bool:
     """Returns whether a task of the catalog has texts in common with the target, another task of the catalog."""
-    if _is_of_file(found.source) or _is_of_file(source):
+    if is_of_file(found.source) or is_of_file(source):
         return False
     return found.task in tasks_with_texts_of(task)
 
 
 def _of_catalog(task: str, source: str) -> frozenset[str]:
     """Returns the tasks of the catalog whose rows a task has: a mixture's members, itself, or none for a file."""
-    return frozenset() if _is_of_file(source) else names_within(task)
+    return frozenset() if is_of_file(source) else names_within(task)
 
 
-def _is_of_file(source: str) -> bool:
+def is_of_file(source: str) -> bool:
     """Returns whether rows come from a user's own file, which may have the name of a task in the catalog."""
     return source.startswith("file:")
 

@@ -20,15 +20,22 @@ from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.library import PromptLibrary
 from spoton.tasks.task import Task
-from spoton.transfer.adapt import Adapted, finished_parts, neighbour, target_sources, tidy, zero_shot
+from spoton.transfer.adapt import (
+    Adapted,
+    by_metric,
+    finished_parts,
+    neighbour,
+    target_sources,
+    tidy,
+    zero_shot,
+)
 from spoton.transfer.comparison import Scores, worth
 from spoton.transfer.document import arm_scores, target_facts
-from spoton.transfer.kept_runs import KeptRuns, Run
+from spoton.transfer.kept_runs import KeptRuns, Run, require_out
 from spoton.transfer.ranking.trial import trial
 from spoton.transfer.sources import Ranking, SourcePrompt
-from spoton.tuning.outputs import require_free
 from spoton.tuning.recipe import PRESETS, Recipe
-from spoton.tuning.record import require_place, save_prompt, write_record
+from spoton.tuning.record import save_prompt, write_record
 
 
 def adapt_untuned(
@@ -75,9 +82,9 @@ def adapt_untuned(
     arms = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
     if out is None:
         return _untuned(arms, sources, recipe, k, None)
-    require_place(out)
+    require_out(out, overwrite=overwrite)
     with locked(out):
-        require_free(out, overwrite=overwrite, resume=out.with_suffix(".work").is_dir())
+        require_out(out, overwrite=overwrite)  # another process may have finished meanwhile
         return _untuned(arms, sources, recipe, k, out)
 
 
@@ -97,14 +104,12 @@ def _untuned(
         ]
         best = max(scored, key=lambda run: run.rank)
         bare = zero_shot(arms, recipe)
-        test = [arms.test("untuned, test", best.prompt, recipe.max_input_tokens)] if arms.task.test else []
+        test = arms.test("untuned, test", best.prompt, recipe.max_input_tokens) if task.test else {}
     except KeyboardInterrupt as stop:
         raise Interrupted(f"{str(stop) or 'Interrupted.'}{finished_parts(out)}") from stop
-    scores = Scores((best.validation,), tuple(test))
-    prompt = best.prompt
-    if test:
-        held = prompt.card.scores | {"test": {task.metric: test[0]}}
-        prompt = replace(prompt, card=prompt.card.model_copy(update={"scores": held}))
+    scores = Scores((best.validation,), (test["test"],) if test else ())
+    held = best.prompt.card.scores | by_metric(task, test)
+    prompt = replace(best.prompt, card=best.prompt.card.model_copy(update={"scores": held}))
     fitted, unfitted = neighbour(task)
     document = _document(arms, recipe, ranking, best, scores, bare, fitted) | {
         "prompt": None if out is None else str(out), "seconds": time.monotonic() - began,

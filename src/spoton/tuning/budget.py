@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from bisect import bisect_right
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.row_order import rows_of_step
+from spoton.tuning.tune import AUTO_RATES
 
 FEWEST_STEPS, MOST_STEPS = 60, 1000
 EPOCHS = 8
@@ -80,7 +82,13 @@ def steps_between_evaluations(recipe: Recipe, scored: int) -> int:
 
 
 def steps_for_minutes(
-    model: FrozenModel, task: Task, recipe: Recipe, minutes: float, mode: Mode | None = None
+    model: FrozenModel,
+    task: Task,
+    recipe: Recipe,
+    minutes: float,
+    mode: Mode | None = None,
+    *,
+    interval: bool = False,
 ) -> int:
     """Returns the steps that fit into some minutes, estimated from a few real steps and evaluated rows.
 
@@ -90,10 +98,21 @@ def steps_for_minutes(
         recipe: How to tune, apart from the steps.
         minutes: Wall time of the whole run.
         mode: How to validate.
+        interval: Whether the steps between two evaluations are chosen too, by `steps_between_evaluations`.
     """
     step, evaluation = seconds_of(model, task, recipe, mode)
-    each = step + evaluation / recipe.evaluate_every
-    return max(1, int(_MARGIN * 60 * minutes / each))
+    scored = scored_rows(recipe, task)
+    rates = len(AUTO_RATES) if recipe.learning_rate == "auto" else 1
+
+    def seconds(steps: int) -> float:
+        run = recipe.changed(steps=steps)
+        every = steps_between_evaluations(run, scored) if interval else run.evaluate_every
+        evaluations = 1 + math.ceil(steps / every)  # a start may be evaluated too
+        tried = (rates - 1) * (min(every, steps) * step + 2 * evaluation)
+        return steps * step + evaluations * evaluation + tried
+
+    most = max(1, int(_MARGIN * 60 * minutes / step))
+    return max(1, bisect_right(range(1, most + 1), _MARGIN * 60 * minutes, key=seconds))
 
 
 def seconds_of(
@@ -153,11 +172,7 @@ def with_budget(
     if minutes is None:
         steps = steps_for_data(len(task.train), recipe.batch_size)
     else:
-        # The cost of evaluations decides how many steps fit into the minutes, so it is chosen first.
-        longest = recipe.changed(steps=MOST_STEPS)
-        steps = _planned_steps(
-            model, task, with_interval(longest, task) if interval else recipe, minutes, mode, kept
-        )
+        steps = _planned_steps(model, task, recipe, minutes, mode, kept, interval=interval)
     recipe = recipe.changed(steps=steps)
     return with_interval(recipe, task) if interval else recipe
 
@@ -168,19 +183,27 @@ def with_interval(recipe: Recipe, task: Task) -> Recipe:
 
 
 def _planned_steps(
-    model: FrozenModel, task: Task, recipe: Recipe, minutes: float, mode: Mode | None, kept: Path | None
+    model: FrozenModel,
+    task: Task,
+    recipe: Recipe,
+    minutes: float,
+    mode: Mode | None,
+    kept: Path | None,
+    *,
+    interval: bool,
 ) -> int:
     """Returns the steps that fit into some minutes, as kept in a file if they were planned before."""
     if kept is None:
-        return steps_for_minutes(model, task, recipe, minutes, mode)
+        return steps_for_minutes(model, task, recipe, minutes, mode, interval=interval)
     # A command may be repeated with other minutes, rows or options: their plan is another one. All plans are kept, so
     # that the first command still resumes after that.
-    plan = sha256_of_text([*what_decides(model, task, mode), recipe.model_dump_json(), str(minutes)])[:16]
+    decided = [*what_decides(model, task, mode), recipe.model_dump_json(), str(minutes), str(interval)]
+    plan = sha256_of_text(decided)[:16]
     plans: dict[str, int] = {}
     # A damaged file counts as missing: its steps are measured again, and a checkpoint with other steps is refused.
     with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         plans = {name: int(steps) for name, steps in parse_json(read_text(kept))["steps"].items()}
     if plan not in plans:
-        plans[plan] = steps_for_minutes(model, task, recipe, minutes, mode)
+        plans[plan] = steps_for_minutes(model, task, recipe, minutes, mode, interval=interval)
         atomic_write(kept, json.dumps({"steps": plans}).encode())
     return plans[plan]

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from spoton.evaluation.encoding import Encoded, encode, needs_end, unknown_in_labels, unknown_sentence
 from spoton.events import OnEvent, Progress, silent
@@ -20,9 +21,10 @@ from spoton.tasks.task import Task
 from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
 from spoton.tuning.optimizer import make_optimizer
-from spoton.tuning.prompt_learner import learning_rate
+from spoton.tuning.prompt_learner import PromptLearner, learning_rate
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.row_order import rows_of_step
+from spoton.tuning.training_run import labels_of_loss
 from spoton.tuning.tune import AUTO_RATES
 
 # Factors on the recipe's learning rate, about four apart.
@@ -70,8 +72,8 @@ def diagnose(
 ) -> Diagnosis:
     """Examines a task and a recipe with a model.
 
-    The overfitting check takes one batch and a few steps at three learning rates: a prompt that cannot even
-    fit one batch will not learn a task.
+    The overfitting check takes one batch and a few steps at three learning rates, with the loss, the clipping and the
+    reparameterization of the recipe: a prompt that cannot even fit one batch will not learn a task.
 
     Args:
         model: The frozen model.
@@ -119,16 +121,23 @@ def _rates(
     """Returns the loss on one batch before and after a few steps on it, at each learning rate."""
     rows = rows_of_step(len(train), min(recipe.batch_size, len(train)), 0, recipe.seed)
     batch = train.batch(rows)
-    passes, step_rows = Microbatches(model), StepRows.of(batch, "examples")
+    labels = labels_of_loss(model, task, recipe)
+    passes, step_rows = Microbatches(model), StepRows.of(batch, recipe.loss, labels)
+    start = starting_prompt(model, task, recipe)[0]
     results = []
     for i, factor in enumerate(_RATE_FACTORS):
-        prompt = starting_prompt(model, task, recipe)[0].to(model.device).requires_grad_()
         rate = _middle_rate(model, recipe) * factor
-        optimizer = make_optimizer(recipe, [prompt], rate)
+        learner = PromptLearner(model, recipe.changed(learning_rate=rate, rate_unit="absolute"), start)
+        optimizer = make_optimizer(recipe, learner.parameters, rate)
         losses = []
         for step in range(_RATE_STEPS):
             optimizer.zero_grad(set_to_none=True)
-            losses += passes.gradients([prompt], [step_rows])
+            prompt = learner.prompt()
+            leaf = prompt.detach().requires_grad_()
+            losses += passes.gradients([leaf], [step_rows])
+            prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            if recipe.clip:
+                torch.nn.utils.clip_grad_norm_(learner.parameters, recipe.clip)
             optimizer.step()
             done = i * _RATE_STEPS + step + 1
             on_event(

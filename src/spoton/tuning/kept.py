@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from spoton.errors import Interrupted
-from spoton.evaluation.score import LabelScore, Mode, evaluate
+from spoton.evaluation.score import Evaluation, LabelScore, Mode, evaluate
 from spoton.events import OnEvent
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
@@ -56,8 +56,8 @@ def score_test_split(
     label_score: LabelScore | None = None,
     on_event: OnEvent,
     phase: str,
-) -> dict[str, float]:
-    """Returns every metric on the test split, which decides nothing.
+) -> Evaluation:
+    """Returns the evaluation on the test split, which decides nothing.
 
     Args:
         model: The frozen model.
@@ -69,11 +69,10 @@ def score_test_split(
         on_event: Called with progress events.
         phase: Name of this evaluation in progress events.
     """
-    found = evaluate(
+    return evaluate(
         model, prompt, task.test, task, mode,
         max_input_tokens=max_input_tokens, label_score=label_score, on_event=on_event, phase=phase,
     )  # fmt: skip
-    return found.scores
 
 
 def whole_document(data: bytes | None) -> dict[str, Any] | None:

@@ -84,6 +84,7 @@ class Job:
         on_event: Called with progress events.
         phase: Name of this run in progress events.
         tuned_as: What is tuned in place of the prompt, instead of `recipe.reparameterization`.
+        until: Step after which the run ends, on the schedule of all steps of the recipe; None: after the last.
     """
 
     task: Task
@@ -96,6 +97,7 @@ class Job:
     on_event: OnEvent = silent
     phase: str = "tuning"
     tuned_as: Collapsible | None = None
+    until: int | None = None
 
 
 class PromptRun:
@@ -122,7 +124,7 @@ class PromptRun:
         self.run = TrainingRun(
             self.learner, task, recipe, self.mode, calibrate=recipe.calibrate,
             checkpoint=None if job.checkpoint is None else PromptCheckpoint(job.checkpoint, identity),
-            resume=job.resume, on_event=job.on_event, phase=job.phase,
+            resume=job.resume, on_event=job.on_event, phase=job.phase, until=job.until,
         )  # fmt: skip
 
     def begin(self) -> None:
@@ -141,7 +143,11 @@ class PromptRun:
             if run.stopped == "diverged":
                 raise DivergenceError(run.message)
             learner.best, run.course.best_step = learner.prompt().detach().clone(), run.course.step
-        calibration, scores = self._scores()
+        try:
+            calibration, scores = self._scores()
+        except KeyboardInterrupt:  # what was tuned is kept, with its score before the calibration
+            run.interrupt()
+            calibration, scores = self._scores()
         key = None if learner.key is None else learner.key.cpu()
         prompt = SoftPrompt(learner.best.cpu(), self._card(scores, calibration), key, learner.start)
         return Tuned(

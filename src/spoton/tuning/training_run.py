@@ -82,6 +82,7 @@ class TrainingRun:
         resume: Resume from the checkpoint if it exists.
         on_event: Called with progress events.
         phase: Name of this run in progress events.
+        until: Step after which the run ends, on the schedule of all steps of the recipe; None: after the last.
 
     Raises:
         DataError: The task has no training or validation examples, or no labels for a loss over labels.
@@ -100,6 +101,7 @@ class TrainingRun:
         resume: bool,
         on_event: OnEvent,
         phase: str,
+        until: int | None = None,
     ) -> None:
         if not task.train or not task.validation:
             raise DataError(f"{task.name} needs training and validation examples; found {task.splits()}.")
@@ -110,18 +112,12 @@ class TrainingRun:
             on_event,
             phase,
         )
-        end = needs_end(learner.model, task.labels)
+        self.last = recipe.steps if until is None else min(until, recipe.steps)
         self.train = encode_for_training(
-            learner.model, task.train, end=end, prompt_length=len(learner.prompt()),
+            learner.model, task.train, end=needs_end(learner.model, task.labels), prompt_length=len(learner.prompt()),
             max_input_tokens=recipe.max_input_tokens, labels=task.labels,
         )  # fmt: skip
-        self._labels: Sequence[Sequence[int]] = ()
-        if recipe.loss == "labels":
-            if task.labels is None:
-                raise DataError(
-                    f"{task.name} has open targets, so there is no loss over its labels. Leave it out."
-                )
-            self._labels = [learner.model.encode_target(label, end=end) for label in task.labels]
+        self._labels = labels_of_loss(learner.model, task, recipe)
         self._optimizer = make_optimizer(recipe, learner.parameters, learner.rate, scaling=learner.scaled)
         self.course = Course()
         if resume and checkpoint is not None and checkpoint.exists():
@@ -147,7 +143,7 @@ class TrainingRun:
         recipe = self.recipe
         chosen = rows_of_step(len(self.train), recipe.batch_size, self.course.step, recipe.seed)
         batch = self.train.batch(chosen)
-        if isinstance(self.train, LateEncoded) and self.course.step + 1 < recipe.steps:
+        if isinstance(self.train, LateEncoded) and self.course.step + 1 < self.last:
             self.train.prepare(
                 rows_of_step(len(self.train), recipe.batch_size, self.course.step + 1, recipe.seed)
             )
@@ -194,8 +190,8 @@ class TrainingRun:
 
     def evaluates_now(self) -> bool:
         """Returns whether a run evaluates after the step that was noted last."""
-        step, recipe = self.course.step, self.recipe
-        return self.stopped is None and (step % recipe.evaluate_every == 0 or step == recipe.steps)
+        step = self.course.step
+        return self.stopped is None and (step % self.recipe.evaluate_every == 0 or step == self.last)
 
     def finish_step(self, known: Mapping[str, Evaluation] | None = None) -> None:
         """Evaluates and keeps the state if it is time, ends the run if it is done, and reports the step.
@@ -203,7 +199,7 @@ class TrainingRun:
         Args:
             known: The evaluations of the candidates, if they were made already.
         """
-        course, recipe = self.course, self.recipe
+        course = self.course
         if self.stopped is not None:
             return
         loss = course.history[-1]["loss"]
@@ -217,7 +213,7 @@ class TrainingRun:
         self._end_if_done()
         self._on_event(
             self._clock.progress(
-                self._phase, course, recipe.steps, self.task.metric, loss, self._tokens, self.passes
+                self._phase, course, self.last, self.task.metric, loss, self._tokens, self.passes
             )
         )
 
@@ -229,7 +225,7 @@ class TrainingRun:
     def interrupt(self) -> None:
         """Ends the run at its current step."""
         self.stopped = "interrupted"
-        self.message = f"Interrupted after {self.course.step} of {self.recipe.steps} steps."
+        self.message = f"Interrupted after {self.course.step} of {self.last} steps."
 
     def elapsed(self) -> float:
         """Returns the seconds spent, including those before a resume."""
@@ -271,7 +267,7 @@ class TrainingRun:
 
     def _end_if_done(self) -> None:
         course, recipe = self.course, self.recipe
-        if course.step >= recipe.steps:
+        if course.step >= self.last:
             self.stopped = "finished"
         elif course.step >= getattr(recipe, "key_step", 0):
             self.message = course.out_of_patience(recipe.patience, recipe.steps)
@@ -286,3 +282,17 @@ class TrainingRun:
             f"The loss or its gradient stopped being a number at step {step}. {kept}"
             f"Lower the learning rate (it was {self.learner.rate:g}), or load the model in float32."
         )
+
+
+def labels_of_loss(model: FrozenModel, task: Task, recipe: TuningRecipe) -> Sequence[Sequence[int]]:
+    """Returns the tokens of the labels that a recipe's loss compares; nothing for a loss over tokens.
+
+    Raises:
+        DataError: The loss is over labels, and the task has none.
+    """
+    if recipe.loss != "labels":
+        return ()
+    if task.labels is None:
+        raise DataError(f"{task.name} has open targets, so there is no loss over its labels. Leave it out.")
+    end = needs_end(model, task.labels)
+    return [model.encode_target(label, end=end) for label in task.labels]

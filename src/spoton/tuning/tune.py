@@ -43,6 +43,7 @@ def tune(
     mode: Mode | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
+    until: int | None = None,
     on_event: OnEvent = silent,
     phase: str = "tuning",
 ) -> Tuned:
@@ -61,6 +62,8 @@ def tune(
         checkpoint: File that keeps the state at every evaluation; the caller removes it, and all of `checkpoints_of`
             if the recipe leaves the learning rate open.
         resume: Resume from `checkpoint` if it exists.
+        until: Step after which the run ends, on the schedule of all steps of the recipe, as for a probe of its first
+            steps; None: after the last.
         on_event: Called with progress events.
         phase: Name of this run in progress events.
 
@@ -68,7 +71,9 @@ def tune(
         DataError: The task has no training or validation examples.
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
     """
-    return tune_job(model, Job(task, recipe, initial, parents, mode, checkpoint, resume, on_event, phase))
+    return tune_job(
+        model, Job(task, recipe, initial, parents, mode, checkpoint, resume, on_event, phase, until=until)
+    )
 
 
 def tune_job(model: FrozenModel, job: Job) -> Tuned:
@@ -83,7 +88,14 @@ def tune_job(model: FrozenModel, job: Job) -> Tuned:
     halving = None
     if len(jobs) > 1 and recipe.evaluate_every < recipe.steps:
         halving = Halving(rungs=[recipe.evaluate_every], keep=1 / len(jobs), select="loss")
-    return best_of(tune_together(model, jobs, halving=halving))
+    results = tune_together(model, jobs, halving=halving)
+    best = best_of(results)
+    if len(results) == 1:
+        return best
+    rate = best.prompt.card.recipe["learning_rate"]
+    others = sum(run.steps for run in results if isinstance(run, Tuned)) - best.steps
+    words = f"Chose the learning rate {rate:.2g} of {len(results)}; the others took {others} steps."
+    return replace(best, message=f"{best.message} {words}".strip())
 
 
 def tune_together(
@@ -232,7 +244,7 @@ def checkpoints_of(file: Path) -> list[Path]:
 
 
 def best_of(results: Sequence[Tuned | DivergenceError]) -> Tuned:
-    """Returns the run that was not dropped, or scored best; its message reports the steps of the others.
+    """Returns the run that was not dropped, or scored best. It counts as interrupted if any of them was.
 
     Raises:
         DivergenceError: Every run diverged before there was anything to keep.
@@ -241,12 +253,8 @@ def best_of(results: Sequence[Tuned | DivergenceError]) -> Tuned:
     if not tuned:
         raise next(result for result in results if isinstance(result, DivergenceError))
     best = max(tuned, key=lambda run: (run.dropped is None, run.validation))
-    rate = best.prompt.card.recipe.get("learning_rate")
-    if len(results) > 1 and isinstance(rate, float):
-        others = sum(run.steps for run in tuned if run is not best)
-        words = f"Chose the learning rate {rate:.2g} of {len(results)}; the others took {others} steps."
-        best = replace(best, message=f"{best.message} {words}".strip())
-    return best
+    stopped = next((run for run in tuned if run.stopped == "interrupted"), None)
+    return best if stopped is None else replace(best, stopped="interrupted", message=stopped.message)
 
 
 def _result(run: PromptRun) -> Tuned | DivergenceError:

@@ -234,7 +234,7 @@ class CellRunner:
             scores["test"] = score_test_split(
                 self.model, prompt, task, cell.mode, max_input_tokens=cell.recipe.max_input_tokens,
                 on_event=on_event, phase=f"{cell.words}, test",
-            )  # fmt: skip
+            ).scores  # fmt: skip
             prompt = replace(prompt, card=prompt.card.model_copy(update={"scores": scores}))
         if cell.kind in ("source", "scratch") or self.study.keep_prompts == "all":
             self.store.write(f"prompts/{cell.name}.safetensors", prompt.to_bytes())
@@ -257,7 +257,7 @@ class CellRunner:
         test = score_test_split(
             tuned.model, None, task, cell.mode, max_input_tokens=cell.model_recipe.max_input_tokens,
             label_score=cell.model_recipe.label_score, on_event=on_event, phase=f"{cell.words}, test",
-        )  # fmt: skip
+        ).scores  # fmt: skip
         more = {
             "best_step": tuned.best_step, "tuned_parameters": tuned.parameters, "tuned_bytes": 4 * tuned.parameters,
             "tuned_dtype": "float32",
