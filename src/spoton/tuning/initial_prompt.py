@@ -30,6 +30,13 @@ STRATEGIES = ("vocabulary", "labels", "task", "uniform")
 _COMMON_TOKENS = 5000
 
 
+def start_file(init: str) -> Path | None:
+    """Returns the file that a recipe's `init` names; None if it is a strategy or a text, or there is no such file."""
+    if init in STRATEGIES or init.startswith("text:") or not Path(init).is_file():
+        return None
+    return Path(init)
+
+
 def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Tensor, list[Parent]]:
     """Returns the first prompt `[P, D]` of a run and the prompts it descends from.
 
@@ -50,12 +57,13 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
     if init == "labels":
         labels = [model.encode_target(label, end=False) for label in task.labels or ()]
         return from_label_words(_embeddings(model), labels, _common(model), length, seed), []
-    if not Path(init).is_file():
+    file = start_file(init)
+    if file is None:
         raise RecipeError(
             f"init is {init!r}: expected {', '.join(STRATEGIES)}, text:... or the path of a prompt, or with --init the "
             "name of a prompt in a library. If it is a path, there is no such file."
         )
-    source = SoftPrompt.load(init)
+    source = SoftPrompt.load(file)
     source.require_model(model.fingerprints, model.name)
     source.require_single("a start")
     parent = Parent(name=source.card.name, weight=1.0, hash=source.content_hash())

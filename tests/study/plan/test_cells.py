@@ -48,6 +48,15 @@ def test_a_bare_model_that_scores_labels_otherwise_has_another_name() -> None:
     assert usual.name == ZeroShot(**COMMON).name != other.name
 
 
+def test_another_file_of_the_same_name_to_start_from_is_another_cell(tmp_path: Path) -> None:
+    file = tmp_path / "start.safetensors"
+    recipe, names = COMMON["recipe"].changed(init=str(file)), []
+    for content in (b"one", b"another", b"one"):
+        file.write_bytes(content)
+        names.append(Source(**COMMON | {"recipe": recipe}).name)
+    assert names[0] == names[2] != names[1]
+
+
 def test_a_study_that_ran_is_found_again() -> None:
     """Every cell has the name that it had when it ran, so the study resumes."""
     ran = json.loads((FIRST / "cells.json").read_text())

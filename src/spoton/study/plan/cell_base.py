@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from spoton.evaluation.score import Mode
-from spoton.files import sha256_of_text
+from spoton.files import sha256_of_file, sha256_of_text
 from spoton.tasks.task_info import Role
 from spoton.tuning.full_model.recipe import ModelRecipe
+from spoton.tuning.initial_prompt import start_file
 from spoton.tuning.recipe import Recipe
 
 CellKind = Literal[
@@ -153,8 +154,14 @@ class CellBase:
     def _decides(self) -> list[str]:
         """Returns everything that decides the result, in an order that must not change, since names depend on it."""
         return [
-            self.kind, *self.held, self.data_hash, self._recipe_text(), self.mode, *self.needs, *self._retrieval()
+            self.kind, *self.held, self.data_hash, self._recipe_text(), self.mode, *self.needs, *self._retrieval(),
+            *self._start(),
         ]  # fmt: skip
+
+    def _start(self) -> list[str]:
+        """Returns the hash of the file that its recipe starts from, whose content may change behind the name."""
+        file = start_file(self.recipe.init)
+        return [] if file is None else [sha256_of_file(file)]
 
     def _recipe_text(self) -> str:
         return recipe_text(self.recipe)
