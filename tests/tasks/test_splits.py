@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoton.errors import DataError
+from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
 from spoton.tasks.splits import interleaved, k_per_label, stratified_sample, stratified_split
 
@@ -130,3 +131,24 @@ def test_seeds_differ_and_the_order_is_pinned() -> None:
     # Pinned: another order would change every data hash and every published score.
     assert orders[0] == ["0", "1", "4", "5", "8", "9", "2", "3", "6", "7"]
     assert orders[1] != orders[0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_text_repeated_a_hundred_times_leaves_rows_of_its_label_in_train(seed: int) -> None:
+    examples = [Example("spam", "a")] * 100 + [Example(f"a{i}", "a") for i in range(4)]
+    examples += [Example(f"b{i}", "b") for i in range(50)]
+    splits = stratified_split(examples, labels=("a", "b"), seed=seed)
+    counts = [Counter(example.target for example in split) for split in splits]
+    assert counts[0]["a"] >= 100
+    assert all(count["a"] and count["b"] for count in counts)
+    assert sum(map(len, splits)) == len(examples)
+
+
+def test_splits_without_repeated_texts_are_pinned() -> None:
+    examples = [Example(f"text {i}", "abc"[i % 7 % 3]) for i in range(500)]
+    splits = stratified_split(examples, labels=LABELS)
+    # Pinned: another division would change the data hash on every card and in every finished study.
+    assert (
+        sha256_of_text(f"{n} {each.input}" for n, split in enumerate(splits) for each in split)[:16]
+        == "10c5b2c6e51f0a0c"
+    )

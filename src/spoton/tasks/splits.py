@@ -5,14 +5,16 @@ machine and Python version, and a smaller sample is always part of a larger one 
 files nor whole tasks.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
+from spoton.tasks.shares import divided_groups, share_of
 from spoton.tasks.stored.rows import StoredRows
 
 FRACTIONS = (0.8, 0.1, 0.1)
@@ -34,7 +36,8 @@ def stratified_split(
     """Divides examples into train, validation and test, each label in proportion.
 
     Examples of one group are never in two splits. Where `groups` is not given, the input is the group, so the same
-    text cannot be both tuned on and tested on. Each label gets at least one example in every split.
+    text cannot be both tuned on and tested on. Each label gets at least one example in every split, and a text that is
+    repeated more often than a split has rows stays in train.
 
     Args:
         examples: All examples.
@@ -50,18 +53,15 @@ def stratified_split(
     groups = groups if groups is not None else [example.input for example in examples]
     require_enough(_inputs_of_labels(examples, labels, groups), sum(share > 0 for share in fractions), labels)
     strata = _strata(examples, labels, groups, seed)
-    shares = [
+    shares = (
         share_of(fractions[1], at_most[0], len(examples)),
         share_of(fractions[2], at_most[1], len(examples)),
-    ]
+    )
     splits: list[list[Example]] = [[], [], []]
     for stratum in strata.values():
-        count = sum(len(group) for group in stratum)
-        waiting = stratum
-        for split, share in ((2, shares[1]), (1, shares[0])):
-            taken, waiting = _take(waiting, math.floor(share * count), share > 0)
-            splits[split] += [examples[i] for group in taken for i in group]
-        splits[0] += [examples[i] for group in waiting for i in group]
+        numbers = divided_groups(np.array([len(group) for group in stratum], dtype=np.int64), shares)
+        for group, number in zip(stratum, numbers, strict=True):
+            splits[number] += [examples[i] for i in group]
     train, validation, test = (tuple(interleaved(split, labels, seed)) for split in splits)
     return train, validation, test
 
@@ -153,24 +153,6 @@ def require_enough(counts: Mapping[str, int], wanted: int, labels: Sequence[str]
             f"{' for each label' if labels is not None else ''}. "
             "Add rows, merge rare labels, or give separate files with --validation and --test."
         )
-
-
-def share_of(fraction: float, most: int, count: int) -> float:
-    """Returns the fraction of `count` examples that a split of at most `most` examples gets."""
-    return min(fraction, most / count) if count else 0.0
-
-
-def _take(groups: list[list[int]], room: int, at_least_one: bool) -> tuple[list[list[int]], list[list[int]]]:
-    """Returns the first groups that fit into `room` examples, and the rest."""
-    taken: list[list[int]] = []
-    rest: list[list[int]] = []
-    for group in groups:
-        if len(group) <= room or (at_least_one and not taken):
-            taken.append(group)
-            room -= len(group)
-        else:
-            rest.append(group)
-    return taken, rest
 
 
 def _hashed(examples: Iterable[Example], purpose: str, seed: int) -> list[Example]:

@@ -262,3 +262,14 @@ def test_half_of_a_character_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     with pytest.raises(DataError, match=r"Example 5 holds half of a character \(U\+D83D\)"):
         load_task_file(path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_texts_that_are_repeated_often_are_divided_in_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    given = [{"text": "spam", "label": "a"}] * 100 + [{"text": f"a{i}", "label": "a"} for i in range(4)]
+    given += [{"text": f"b{i}", "label": "b"} for i in range(50)]
+    small, large = both(monkeypatch, write(tmp_path / "reviews.csv", given), split_seed=seed)
+    same(small, large)
+    assert target_counts(large.train)["a"] >= 100

@@ -31,6 +31,8 @@ from spoton.tasks.targets import labels_of, metrics_of, require_labels, require_
 from spoton.tasks.task import Task
 
 _FORMAT = 1
+_RULE = 2
+"""Which rule divided the rows of kept splits: 2 keeps rows of labels with repeated texts in train."""
 _SPLITS = ("train", "validation", "test")
 
 
@@ -173,7 +175,7 @@ def _more_notes(
 
 
 def _way(labels: tuple[str, ...] | None, spec: DataSpec) -> str:
-    return sha256_of_text([json.dumps([labels, spec.hold_out, spec.split_seed])])[:16]
+    return sha256_of_text([json.dumps([_RULE, labels, spec.hold_out, spec.split_seed])])[:16]
 
 
 def _columns(store: RowStore) -> Columns:

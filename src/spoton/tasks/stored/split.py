@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spoton.tasks.example import Example
-from spoton.tasks.splits import require_enough, share_of
+from spoton.tasks.shares import divided_groups, share_of
+from spoton.tasks.splits import require_enough
 from spoton.tasks.stored.rows import RowNumbers, StoredRows, group_starts, interleaved_rows, label_places
 from spoton.tasks.stored.store import RowStore
 
@@ -60,15 +60,12 @@ def divide(
     if labels is not None and store.codes is not None:
         places = label_places(store, labels)[store.codes[grouped.rows]]
     require_enough(_inputs_of_labels(grouped, places, labels), sum(share > 0 for share in fractions), labels)
-    shares = [share_of(fractions[number], at_most[number - 1], len(rows)) for number in (1, 2)]
+    shares = (share_of(fractions[1], at_most[0], len(rows)), share_of(fractions[2], at_most[1], len(rows)))
     split = np.zeros(len(grouped.sizes), dtype=np.int8)
     strata = places[grouped.starts]
     for stratum in np.unique(strata):
         groups = np.flatnonzero(strata == stratum)
-        count = int(grouped.sizes[groups].sum())
-        for number, share in ((2, shares[1]), (1, shares[0])):
-            waiting = groups[split[groups] == 0]
-            split[_taken(waiting, grouped.sizes, math.floor(share * count), share > 0)] = number
+        split[groups] = divided_groups(grouped.sizes[groups], shares)
     of_rows = np.repeat(split, grouped.sizes)
     train, validation, test = (
         interleaved_rows(store, grouped.rows[of_rows == number], labels, seed) for number in (0, 1, 2)
@@ -133,17 +130,3 @@ def _inputs_of_labels(
     pairs = np.unique(grouped.of_rows() * len(labels) + places)
     counts = np.bincount(pairs % len(labels), minlength=len(labels))
     return {label: int(count) for label, count in zip(labels, counts, strict=True) if count}
-
-
-def _taken(
-    groups: NDArray[np.int64], sizes: NDArray[np.int64], room: int, at_least_one: bool
-) -> NDArray[np.int64]:
-    """Returns the first groups that fit into `room` rows."""
-    taken: list[int] = []
-    for group in groups:
-        if room <= 0 and (taken or not at_least_one):
-            break
-        if sizes[group] <= room or (at_least_one and not taken):
-            taken.append(int(group))
-            room -= int(sizes[group])
-    return np.array(taken, dtype=np.int64)
