@@ -3,7 +3,6 @@
 Finds the files; `files` reads their rows, and `tabular` makes a task of them.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 from spoton.errors import DataError
 from spoton.files import sha256_of_file, sha256_of_text
 from spoton.tasks.data_spec import DataSpec
-from spoton.tasks.files import SUFFIXES, read_rows, require_file
+from spoton.tasks.files import read_rows, require_file
+from spoton.tasks.parts import parts_of_split
 from spoton.tasks.stored.load import load_stored
 from spoton.tasks.tabular import task_from_rows
 from spoton.tasks.task import Task
@@ -67,7 +67,7 @@ def load_task_folder(
     """Loads a task from a folder with `train.csv` and, optionally, `validation.csv` and `test.csv`.
 
     The files may be of any kind that `load_task_file` reads. `valid`, `val` and `dev` also name the validation split,
-    and `train-00000-of-00002.parquet` is a part of the training split.
+    and `train-00000-of-00002.parquet` is a part of the training split, of which all parts have to be there.
 
     Args:
         path: The folder.
@@ -76,10 +76,11 @@ def load_task_folder(
         **options: Fields of `DataSpec`; they override `spec`.
 
     Raises:
-        DataError: There is no training file, or as in `load_task_file`.
+        DataError: There is no training file, a part is missing, it is not clear which files are a split, or as in
+            `load_task_file`.
     """
     folder = Path(path)
-    files = {split: _parts(folder, names) for split, names in _SPLITS.items()}
+    files = {split: parts_of_split(folder, names) for split, names in _SPLITS.items()}
     if not files["train"]:
         there = ", ".join(sorted(file.name for file in folder.iterdir())[:10]) or "nothing"
         raise DataError(
@@ -92,22 +93,6 @@ def load_task_folder(
         DataSpec.of(spec, options),
         on_message,
     )
-
-
-def _parts(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Returns the files of a split in the order of their names."""
-    pattern = re.compile(rf"({'|'.join(names)})([-_.]\d+.*)?", re.IGNORECASE)
-    found = [
-        file
-        for file in sorted(folder.iterdir())
-        if file.is_file()
-        and (name := file.name.lower().removesuffix(".gz")).endswith(SUFFIXES)
-        and pattern.fullmatch(name.rpartition(".")[0])
-    ]
-    whole = [file for file in found if not re.search(r"\d", file.name)]
-    if len(whole) > 1:
-        raise DataError(f"{folder} has {' and '.join(file.name for file in whole)}. Keep one of them.")
-    return found
 
 
 def _load(
