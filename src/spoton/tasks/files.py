@@ -1,29 +1,25 @@
 """Reads a user's file, recognised by its bytes: CSV, TSV, JSON, JSON Lines, Parquet or Excel, also gzipped.
 
-Reads raw rows; `cells`, `columns` and `tabular` interpret cells and columns.
+Reads raw rows, with `csv_rows` and `json_rows` for text; `cells`, `columns` and `tabular` interpret cells and columns.
 """
 
-import csv
 import gzip
 import io
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path, PurePath
-from typing import Any, TextIO
+from typing import Any
 
 from spoton.errors import DataError
-from spoton.parsing import MalformedError, parse_json
 from spoton.reading import read_bytes, reason
+from spoton.tasks.csv_rows import aligned_rows, csv_table, require_header
 from spoton.tasks.excel import OnNote, first_sheet, unheard
+from spoton.tasks.json_rows import json_document, json_rows
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xlsm")
 """Suffixes of data files; each may be followed by `.gz`."""
-_LONGEST_CELL = 2**31 - 1  # csv refuses cells above 128 KB unless told otherwise; a C long may have 32 bits
 _PARQUET_ROWS = 10_000  # at once
-_DELIMITERS = ",;\t|"
 BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
     (b"\xff\xfe\x00\x00", "utf-32"),  # before UTF-16, whose mark is a prefix of this one
@@ -54,7 +50,7 @@ def read_rows(
     Args:
         path: The file.
         encoding: Encoding of a text file. None: by its byte order mark, else UTF-8.
-        delimiter: Delimiter of a CSV file. None: by its first line.
+        delimiter: Delimiter of a CSV file. None: by its first line, or the tab if its name ends in `.tsv`.
         on_note: Called with what a user should know, such as sheets that are not read.
 
     Raises:
@@ -171,151 +167,8 @@ def _read_table(
         )
     text = decoded(data, path, encoding)
     if suffix in (".json", ".jsonl", ".ndjson") and delimiter is None:
-        return _parse_json(text, path)
-    return _parse_csv(text, path, delimiter or ("\t" if suffix == ".tsv" else None))
-
-
-def _parse_csv(text: str, path: Path, delimiter: str | None) -> list[dict[str, Any]]:
+        return json_rows(text, path)
     return list(csv_table(io.StringIO(text, newline=""), path, delimiter)[1])
-
-
-def csv_table(lines: TextIO, path: Path, delimiter: str | None) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """Returns the columns of a CSV file, and a lazy iterator over its rows.
-
-    Args:
-        lines: The whole file, with its original line ends.
-        path: Path of the file, for messages.
-        delimiter: The delimiter. None: by the first line.
-
-    Raises:
-        DataError: A column occurs twice; during iteration, a row cannot be parsed.
-    """
-    begin = [lines.readline()]
-    named = begin[0].strip().strip('"')
-    if named.lower().startswith("sep=") and len(named) == 5:  # how Excel names its delimiter
-        begin, delimiter = [lines.readline()], delimiter or named[4]
-    while begin[-1] and not begin[-1].strip("\r\n"):
-        begin.append(lines.readline())
-    delimiter = delimiter or _sniffed(begin[-1])
-    reader = csv.reader(chain(filter(None, begin), lines), delimiter=delimiter, strict=True)
-    with _long_cells(path, reader):
-        header = next(reader, [])
-        _check_header(header, path)
-    return header, _aligned(header, _cells(reader, len(header), path), "")
-
-
-def _cells(reader: Any, columns: int, path: Path) -> Iterator[list[str]]:
-    with _long_cells(path, reader):
-        for cells in reader:
-            if len(cells) > columns:
-                raise DataError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells under {columns} columns. "
-                    "Put cells that hold the delimiter into double quotes, or name it with --delimiter."
-                )
-            yield cells
-
-
-@contextmanager
-def _long_cells(path: Path, reader: Any) -> Iterator[None]:
-    """Allows cells of any length inside the block, and reports a reader's error with its line."""
-    before = csv.field_size_limit(_LONGEST_CELL)
-    try:
-        yield
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, line {reader.line_num}: {error}. Check the quotation marks there."
-        ) from error
-    finally:
-        csv.field_size_limit(before)
-
-
-def _sniffed(text: str) -> str:
-    """Returns the delimiter that divides the first line into the most cells; the comma if none does."""
-    line = text.lstrip("\r\n").partition("\n")[0]
-
-    def cells(delimiter: str) -> int:
-        try:
-            return len(next(csv.reader([line], delimiter=delimiter), []))
-        except csv.Error:
-            return 0
-
-    return max(_DELIMITERS, key=cells)
-
-
-def _aligned(header: Sequence[str], rows: Iterable[Sequence[Any]], empty: Any) -> Iterator[dict[str, Any]]:
-    """Yields rows by column. Blank lines are skipped; with a single column, those before the end are empty cells."""
-    blank = 0
-    for cells in rows:
-        if _is_blank(cells):
-            blank += 1
-            continue
-        if len(header) == 1:
-            yield from ({header[0]: empty} for _ in range(blank))
-        blank = 0
-        yield dict(zip(header, [*cells, *[empty] * (len(header) - len(cells))], strict=True))
-
-
-def _is_blank(cells: Sequence[Any]) -> bool:
-    return all(cell is None for cell in cells)
-
-
-def _check_header(header: Sequence[str], path: Path) -> None:
-    twice = sorted(name for name, count in Counter(header).items() if count > 1)
-    if twice:
-        raise DataError(f"{path} names the column {twice[0]!r} twice. Rename one in the first line.")
-
-
-def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of one JSON document if the text is one that holds rows, else of one document per line."""
-    start = text.lstrip()[:1]
-    if start == "[" or (start == "{" and not is_json(text.lstrip().partition("\n")[0])):
-        whole = _document(text)
-        if isinstance(whole, dict):
-            lists = [value for value in whole.values() if isinstance(value, list)]
-            whole = lists[0] if len(lists) == 1 else whole
-        if isinstance(whole, list) and all(isinstance(row, dict) for row in whole):
-            return whole
-        if isinstance(whole, dict):
-            raise DataError(
-                f"{path} is one JSON object with {', '.join(map(repr, list(whole)[:5]))}; expected a list of "
-                "objects, one a row, or one object a line."
-            )
-    return list(json_lines(text.split("\n"), path))
-
-
-def is_json(line: str) -> bool:
-    """Returns whether a line is a JSON document."""
-    return _document(line) is not None
-
-
-def _document(text: str) -> Any:
-    """Returns the JSON value of a text; None if it is not JSON."""
-    try:
-        return parse_json(text)
-    except MalformedError:
-        return None
-
-
-def json_lines(lines: Iterable[str], path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the rows of a file with one JSON object per line.
-
-    Raises:
-        DataError: A line is something else.
-    """
-    for line, content in enumerate(lines, start=1):
-        if not content.strip():
-            continue
-        try:
-            row = parse_json(content.removesuffix("\n"))
-        except MalformedError as error:
-            raise DataError(
-                f"{path}, line {line} is not JSON: {error}. Expected one object a line."
-            ) from error
-        if not isinstance(row, dict):
-            raise DataError(
-                f"{path}, line {line} is a JSON {type(row).__name__}; expected an object with columns."
-            )
-        yield row
 
 
 def _read_parquet(data: bytes, path: Path) -> list[dict[str, Any]]:
@@ -369,7 +222,7 @@ def _readable_parquet(path: Path) -> Iterator[None]:
 
 def _classes(metadata: bytes) -> dict[str, list[str]]:
     """Returns class names by column, as `datasets` writes them into Parquet files."""
-    found = _document(metadata.decode("utf-8", "replace"))
+    found = json_document(metadata.decode("utf-8", "replace"))
     features = found.get("info", {}).get("features", {}) if isinstance(found, dict) else {}
     return {
         name: feature["names"]
@@ -386,5 +239,5 @@ def _read_excel(data: bytes, path: Path, on_note: OnNote) -> list[dict[str, Any]
     header = ["" if cell is None else str(cell).strip() for cell in chosen[0]]
     width = max(place for place, name in enumerate(header, start=1) if name)
     names = [name or f"column {place}" for place, name in enumerate(header[:width], start=1)]
-    _check_header(names, path)
-    return list(_aligned(names, [row[:width] for row in chosen[1:]], None))
+    require_header(names, path)
+    return list(aligned_rows(names, [row[:width] for row in chosen[1:]], None))

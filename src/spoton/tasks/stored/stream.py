@@ -12,23 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, TextIO, cast
 
 from spoton.errors import DataError
 from spoton.reading import reason
 from spoton.tasks.cells import CONVERSATIONAL, plain_row
+from spoton.tasks.csv_rows import csv_table
 from spoton.tasks.files import (
     BYTE_ORDER_MARKS,
     REFUSED,
     SUFFIXES,
-    csv_table,
     holds_zeros,
-    is_json,
-    json_lines,
     not_encoded,
     parquet_table,
 )
+from spoton.tasks.json_rows import enclosed_rows, json_document, json_lines
 
 StreamedTable = tuple[list[str] | None, Iterator[dict[str, Any]]]
 """Columns, where a file names them before its rows, and rows."""
@@ -94,12 +94,12 @@ def _table(path: Path, encoding: str | None, delimiter: str | None) -> Callable[
         return None
     if suffix in (".json", ".jsonl", ".ndjson") and delimiter is None:
         with _lines(path, encoding, "\n") as lines:
-            first = next((text for text in lines if text.strip()), "")
-        if not (first.lstrip().startswith("{") and is_json(first)):
+            first, second = [*islice((text for text in lines if text.strip()), 2), "", ""][:2]
+        row = json_document(first) if first.lstrip().startswith("{") else None
+        if row is None or (not second and enclosed_rows(row) is not None):
             return None
         return lambda: (None, _rows(path, encoding, "\n", lambda lines: (None, json_lines(lines, path))))
-    chosen = delimiter or ("\t" if suffix == ".tsv" else None)
-    return lambda: _csv(path, encoding, chosen)
+    return lambda: _csv(path, encoding, delimiter)
 
 
 def _csv(path: Path, encoding: str | None, delimiter: str | None) -> StreamedTable:
