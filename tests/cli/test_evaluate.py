@@ -232,6 +232,45 @@ def test_all_rows_of_a_new_file_may_be_scored_even_of_one_class(
     assert run("evaluate", tuned, data, "--split", "all", "--predictions", answers).code == 2
 
 
+@pytest.mark.parametrize("split", ["all", "test"])
+def test_answers_have_the_row_numbers_of_the_file(
+    split: str, run: Run, prompts: PromptLibrary, reviews: Path, tmp_path: Path
+) -> None:
+    header, *lines = reviews.read_text().splitlines()
+    data, answers = tmp_path / "gaps.csv", tmp_path / "answers.csv"
+    data.write_text("\n".join([header, ",good", *lines[:7], "empty,", *lines[7:]]) + "\n")
+    line = ("evaluate", "news", data, "--library", prompts.folder, "--split", split)
+    assert run(*line, "--predictions", answers).code == 0
+    given, written = read_rows(data), read_rows(answers)
+    assert written and all(given[int(row["row"]) - 1]["text"] in row["input"] for row in written)
+    numbers = [int(row["row"]) for row in written]
+    wanted = [2, *range(3, 9), *range(10, len(given) + 1)]
+    assert numbers == wanted if split == "all" else set(numbers) < set(wanted)
+
+
+def test_rows_of_several_files_say_their_split(
+    run: Run, prompts: PromptLibrary, reviews: Path, tmp_path: Path
+) -> None:
+    header, *lines = reviews.read_text().splitlines()
+    test, answers = tmp_path / "other.csv", tmp_path / "answers.csv"
+    test.write_text("\n".join([header, ",bad", *lines[:4]]) + "\n")
+    line = ("evaluate", "news", reviews, "--library", prompts.folder, "--split", "all", "--test", test)
+    assert run(*line, "--predictions", answers).code == 0
+    found = [(row["split"], row["row"]) for row in read_rows(answers)]
+    assert found[0] == ("train", "1") and found[-4:] == [("test", str(row)) for row in range(2, 6)]
+
+
+def test_answers_do_not_become_data(run: Run, prompts: PromptLibrary, reviews: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "train.csv").write_text(reviews.read_text())
+    line = ("evaluate", "news", folder, "--library", prompts.folder, "--split", "all", "--predictions")
+    ran = run(*line, folder / "test.csv", "--json")
+    assert ran.code == 2 and "is in" in ran.document["error"] and "outside" in ran.document["error"]
+    assert sorted(path.name for path in folder.iterdir()) == ["train.csv"]
+    assert run(*line, tmp_path / "test.csv").code == 0
+
+
 def test_the_baseline_stands_next_to_the_prompt(run: Run, prompts: PromptLibrary, reviews: Path) -> None:
     line = ("evaluate", "news", reviews, "--library", prompts.folder, "--baseline")
     found = run(*line, "--json").document["baseline"]

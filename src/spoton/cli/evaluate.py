@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -121,7 +122,7 @@ def evaluate(
     found = {name: find_prompt(name, library) for name in prompts or ()}
     if predictions is not None:
         inputs = (task.data, task.validation, task.test)
-        require_table(predictions, overwrite=overwrite, inputs=inputs)
+        require_table(predictions, overwrite=overwrite, inputs=inputs, folders=_data_folders(task))
     _require_same_reading(task, found)
     first = next(iter(found.values()), None)
     asked = _loaded(task, model, first, split)
@@ -155,8 +156,20 @@ def evaluate(
         "predictions": None if predictions is None else str(predictions),
     }  # fmt: skip
     if predictions is not None:
-        write_table(predictions, _answers(examples, scored.predictions, others))
+        write_table(
+            predictions, _answers(_row_names(asked, split, examples), examples, scored.predictions, others)
+        )
     emit(document, _report(document, intervals), as_json=json)
+
+
+def _data_folders(task: TaskOptions) -> list[Path]:
+    """Returns the folders whose files are read as the rows of a task."""
+    from spoton.tasks.sources import DATA_DIR
+
+    info, root = task.described(), task.data_dir or os.environ.get(DATA_DIR)
+    if info is None:
+        return [Path(task.data)] if is_path(task.data) and Path(task.data).is_dir() else []
+    return [Path(root) / name for name in (info.name, info.folder or info.name)] if root else []
 
 
 def _document(scored: Evaluated, examples: Sequence[Example], task: Task) -> dict[str, Any]:
@@ -304,13 +317,28 @@ def _classical(task: Task, split: str, answers: Answers) -> dict[str, Any] | Non
     return fitted.to_json() | {name: against[name] for name in ("differences", "mcnemar_p")}
 
 
+def _row_names(task: Task, split: str, examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """Returns the columns that name the row of each example: its number in the file, else in the split."""
+    rows = [example.row for example in examples]
+    if not task.source.startswith(("file:", "hub:")) or not all(rows):
+        return [{"row": number} for number in range(1, len(rows) + 1)]
+    if split != "all" or not (task.validation or task.test):
+        return [{"row": row} for row in rows]
+    # Each split has a file, or more, of its own, whose rows are counted from 1.
+    splits = [name for name in ("train", "validation", "test") for _ in getattr(task, name)]
+    return [{"split": name, "row": row} for name, row in zip(splits, rows, strict=True)]
+
+
 def _answers(
-    examples: Sequence[Example], predictions: Answers, others: Mapping[str, Answers]
+    rows: Sequence[Mapping[str, Any]],
+    examples: Sequence[Example],
+    predictions: Answers,
+    others: Mapping[str, Answers],
 ) -> list[dict[str, Any]]:
     return [
-        {"row": row + 1, "input": example.input, "target": example.target, "answer": predictions[row]}
-        | {f"answer of {name}": answers[row] for name, answers in others.items()}
-        for row, example in enumerate(examples)
+        {**row, "input": example.input, "target": example.target, "answer": predictions[place]}
+        | {f"answer of {name}": answers[place] for name, answers in others.items()}
+        for place, (row, example) in enumerate(zip(rows, examples, strict=True))
     ]
 
 

@@ -16,16 +16,23 @@ from spoton.files import atomic_write
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
-def require_table(path: Path, *, overwrite: bool, inputs: Iterable[str | Path | None] = ()) -> None:
+def require_table(
+    path: Path,
+    *,
+    overwrite: bool,
+    inputs: Iterable[str | Path | None] = (),
+    folders: Iterable[Path] = (),
+) -> None:
     """Checks the path of a table before anything is computed.
 
     Args:
         path: The place.
         overwrite: Whether a file there may be replaced.
         inputs: What the command reads, and the table would destroy; names that are no files are left out.
+        folders: Folders whose files the command reads as data, as it would read the table the next time.
 
     Raises:
-        SpotonError: The suffix is not one of a table, or the file already exists.
+        SpotonError: The suffix is not one of a table, the file already exists, or it would be in a folder of data.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise SpotonError(
@@ -35,6 +42,12 @@ def require_table(path: Path, *, overwrite: bool, inputs: Iterable[str | Path | 
         if data is not None and path.exists() and Path(data).is_file() and path.samefile(data):
             raise SpotonError(
                 f"{path} is the data itself, which the answers would replace. Choose another name."
+            )
+    for folder in folders:
+        if path.parent.resolve() == folder.resolve():
+            raise SpotonError(
+                f"{path} is in {folder}, the folder of the data, where the answers would be read as data the next "
+                "time. Choose a place outside it."
             )
     if path.exists() and not overwrite:
         raise SpotonError(f"{path} already exists. Choose another name, or give --overwrite.")

@@ -1,6 +1,6 @@
 """One text-to-text example."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,3 +17,5 @@ class Example:
     """Every correct answer, for the metrics, where the target is not the only one."""
     question: str = ""
     """Key of examples that the metrics score as one question; empty if each example is one."""
+    row: int = field(default=0, compare=False, repr=False)
+    """Number of its row among the given rows of its split, from 1; 0 if unknown. Not a part of the example's value."""

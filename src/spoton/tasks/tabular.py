@@ -124,7 +124,7 @@ def examples_of(
     # The template's output for a row of empty cells: an input that adds nothing to it is empty.
     bare = _bare(template, blank)
     simple = columns.input in there and columns.template == column_template(columns.input or "")
-    for row in rows:
+    for number, row in enumerate(rows, start=1):
         cell = None if columns.input is None else lookup(row, columns.input)
         if columns.input is not None:
             require_text(cell, columns.input)
@@ -134,7 +134,7 @@ def examples_of(
             cells = blank | {name: "" if value is None else value for name, value in row.items()}
             text = render(template, cells)
         answer = target_text(lookup(row, columns.target), columns.target)
-        yield Example(text, answer) if answer and text and text != bare else None
+        yield Example(text, answer, row=number) if answer and text and text != bare else None
 
 
 def dropped_rows(split: str, rows: int, kept: int) -> list[str]:

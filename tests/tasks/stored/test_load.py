@@ -86,6 +86,8 @@ def same(small: Task, large: Task) -> None:
     for task in (small, large):
         task.data_hash()
     assert facts(large) == facts(small)
+    for split in ("train", "validation", "test"):
+        assert [each.row for each in getattr(large, split)] == [each.row for each in getattr(small, split)]
     assert large.splits() == small.splits()
     assert list(target_counts(large.train).items()) == list(target_counts(small.train).items())
 

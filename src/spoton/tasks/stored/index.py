@@ -16,7 +16,7 @@ from spoton.errors import DataError
 from spoton.files import writing
 from spoton.tasks.columns import Columns
 from spoton.tasks.metrics import number
-from spoton.tasks.stored.store import CODES, FACTS, RowWriter
+from spoton.tasks.stored.store import CODES, FACTS, NUMBERS, RowWriter
 from spoton.tasks.stored.stream import RowStream
 from spoton.tasks.tabular import dropped_rows, examples_of
 from spoton.tasks.targets import TargetFacts, is_short
@@ -90,6 +90,7 @@ def write_store(folder: Path, streams: Mapping[str, RowStream], wanted: Mapping[
     )
     compiled, notes = compile_template(columns.template), list(columns.notes)
     targets, writer, kept = _Targets(bool(wanted["closed"])), RowWriter(folder), dict[str, int]()
+    numbers = array("q")
     for split, stream in streams.items():
         kept[split], rows = 0, 0
         for example in examples_of(stream, columns, compiled, split):
@@ -97,12 +98,14 @@ def write_store(folder: Path, streams: Mapping[str, RowStream], wanted: Mapping[
             if example is not None:
                 writer.add(example)
                 targets.add(example.target)
+                numbers.append(example.row)
                 kept[split] += 1
         if not rows:
             raise DataError(f"The file of the {split} rows is empty: it has no rows. Give one with examples.")
         notes += dropped_rows(split, rows, kept[split])
     writer.close()
     with writing(folder):
+        np.save(folder / NUMBERS, np.asarray(numbers, dtype=np.int64))
         if targets.words is not None:
             np.save(folder / CODES, np.asarray(targets.codes, dtype=np.int32))
         facts = targets.facts(sum(kept.values())) | {

@@ -27,7 +27,7 @@ Purpose = Literal["split", "order", "k-shot"]
 Digests = NDArray[np.uint64]
 """`[N, 2]` the first 16 bytes of a SHA-256, which sort as its hexadecimal digits do."""
 
-ROWS, FACTS, CODES = "rows.arrow", "facts.json", "codes.npy"
+ROWS, FACTS, CODES, NUMBERS = "rows.arrow", "facts.json", "codes.npy", "numbers.npy"
 _ROWS_AT_ONCE = 65_536
 _BYTES_AT_ONCE = 2**26  # of a batch, far below the 2 GB that the offsets of an Arrow text can count
 _SORTED_AT_ONCE = 2**18  # rows that are held while they are put back into the order asked for
@@ -101,7 +101,8 @@ class RowStore:
     """A finished store.
 
     Args:
-        folder: Holds the rows, their facts (`FACTS`), and the codes of their targets where there are few.
+        folder: Holds the rows, their numbers in the files (`NUMBERS`), their facts (`FACTS`), and the codes of their
+            targets where there are few.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,6 +116,7 @@ class RowStore:
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
         self._starts = [0, *accumulate(batch.num_rows for batch in batches)]
         self._columns = [tuple(_Texts(batch.column(place)) for batch in batches) for place in (0, 1)]
+        self._numbers = np.load(folder / NUMBERS, mmap_mode="r")
         self._looked_up = 0
 
     def __len__(self) -> int:
@@ -171,7 +173,7 @@ class RowStore:
     def example(self, row: int) -> Example:
         """Returns the example of a row."""
         text, target = self.parts(row)
-        return Example(text.decode(), target.decode())
+        return Example(text.decode(), target.decode(), row=int(self._numbers[row]))
 
     @property
     def seed(self) -> int:
