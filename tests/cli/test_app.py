@@ -118,6 +118,34 @@ def test_with_json_the_mistake_is_the_document(failing: typer.Typer) -> None:
     assert (document := json.loads(ran.stdout))["kind"] == "UsageError" and document["code"] == "E-USAGE"
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--nosuch", "--json"),
+        ("--json", "--nosuch"),
+        ("--json", "doctor"),
+        ("--json",),
+        ("--nosuch", "doctor", "--json"),
+        ("nosuch", "--json"),
+        ("study", "nosuch", "--json"),
+        ("tune", "--nosuch", "--json"),
+    ],
+)
+def test_with_json_a_wrong_option_anywhere_is_the_document(args: tuple[str, ...], run: Run) -> None:
+    ran = run(*args)
+    assert ran.code == 2 and "No such" in ran.stderr
+    assert (ran.document["kind"], ran.document["code"]) == ("UsageError", "E-USAGE")
+    assert ran.document["error"].startswith("No such")
+
+
+@pytest.mark.parametrize(
+    "args", [("--nosuch",), ("--nosuch", "--", "--json"), ("tune", "a.csv", "--", "--json")]
+)
+def test_without_json_a_wrong_option_is_on_stderr_alone(args: tuple[str, ...], run: Run) -> None:
+    ran = run(*args)
+    assert (ran.code, ran.stdout) == (2, "") and ran.stderr
+
+
 def test_the_traceback_is_there_when_asked_for(failing: typer.Typer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPOTON_DEBUG", "1")
     ran = invoke(failing, "data")

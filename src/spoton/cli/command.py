@@ -6,7 +6,7 @@ This module knows typer and the errors, but no command.
 import inspect
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
 from typing import Any, get_type_hints
@@ -47,21 +47,26 @@ class SpotonGroup(TyperGroup):
         return parsed
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
-        """Reads the command line. Typer would end an interrupt of it without a word, and as Ctrl-C whatever it was."""
+        """Reads the options before the command; turns errors in them into messages.
+
+        Typer would end an interrupt of it without a word, and as Ctrl-C whatever it was.
+        """
+        as_json = _asks_for_json(args)  # before the parser takes the arguments away
         try:
             return super().make_context(info_name, args, *more, **extra)
+        except TyperException as error:
+            _report_usage(error, as_json=as_json)
+            raise
         except KeyboardInterrupt as error:
-            raise _interrupted(error, as_json="--json" in args) from error
+            raise _interrupted(error, as_json=as_json) from error
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command; turns errors into messages and exit codes."""
-        as_json = "--json" in ctx.args
+        as_json = _asks_for_json(ctx.args)
         try:
             return super().invoke(ctx)
-        except TyperException as error:  # a wrong option or argument, which typer explains on stderr
-            error.message = printable(error.message)
-            if as_json:
-                _emit_error(error.format_message(), "UsageError", "E-USAGE")
+        except TyperException as error:
+            _report_usage(error, as_json=as_json)
             raise
         except SpotonError as error:
             _report(str(error), type(error).__name__, error.code, as_json=as_json)
@@ -136,6 +141,18 @@ def _fields_as_parameters(group: type) -> list[inspect.Parameter]:
         )
         for field in fields(group)
     ]
+
+
+def _asks_for_json(args: Sequence[str]) -> bool:
+    """Returns whether `--json` is among the options; what comes after `--` is not an option."""
+    return "--json" in (args[: args.index("--")] if "--" in args else args)
+
+
+def _report_usage(error: TyperException, *, as_json: bool) -> None:
+    """Reports a wrong option or argument, which typer explains on stderr."""
+    error.message = printable(error.message)
+    if as_json:
+        _emit_error(error.format_message(), "UsageError", "E-USAGE")
 
 
 def _report(message: str, kind: str, code: str, *, as_json: bool) -> None:
