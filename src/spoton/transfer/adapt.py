@@ -9,6 +9,7 @@ for both.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from spoton.errors import DataError, Interrupted, RecipeError
 from spoton.evaluation.baseline import Classical, classical
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
-from spoton.locks import locked
+from spoton.locks import locked, sweep
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_arms
 from spoton.prompts.ensemble import ensemble_of
@@ -40,8 +41,12 @@ from spoton.tuning.record import save_prompt, write_record
 
 # Every further candidate shortens the tuning of all, and the budget is small. Larger k is not measured yet.
 DEFAULT_K = 1
-# Endings of the files in the folder of kept runs.
-_WORK = (".checkpoint", ".json", ".safetensors", ".scores")
+# What the program writes into the folder of kept runs; the names of runs, tests and trials hash what decides them.
+_HASH = r"[0-9a-f]{16}"
+_WORK = re.compile(
+    rf"((untuned-|halving-)?{_HASH}\.(json|safetensors)|{_HASH}(\.rate\d+)?\.checkpoint|test-{_HASH}\.json"
+    rf"|trial-{_HASH}\.scores|budget\.json)"
+)
 
 
 @dataclass(frozen=True)
@@ -227,8 +232,9 @@ def tidy(arms: KeptRuns, out: Path) -> None:
     """Removes files that only a resumed call would read, and nothing else that is in their folder."""
     if arms.folder is not None and arms.folder.is_dir():
         for file in arms.folder.iterdir():
-            if file.is_file() and (file.suffix in _WORK or file.name.startswith(".")):
+            if file.is_file() and _WORK.fullmatch(file.name):
                 file.unlink(missing_ok=True)
+        sweep(arms.folder)
         with contextlib.suppress(OSError):
             arms.folder.rmdir()
     remove_unfinished(out)
