@@ -135,11 +135,11 @@ class Bench:
             return self.scored(runs, scratch.prompt, scratch.history) | {"steps": recipe.steps, "probe": 0}
         sources = target_sources(self.model, runs.task, self.libraries, how.rank)
         how.require_budget(recipe, len(sources), 1)
+        ranking = ranked(runs, scratch, sources, recipe, how)
         if not arm.endswith("ensemble"):
-            found = transferred(runs, scratch, sources, recipe, how)
+            found = transferred(runs, scratch, ranking, recipe, how)
             scores = self.scored(runs, found.transfer.prompt, found.curve)
             return scores | ranking_facts(found.ranking) | {"steps": found.taken}
-        ranking = ranked(runs, scratch, sources, recipe, how)
         each = (recipe.steps - ranking.cost.steps) // len(ranking)
         tuned = [
             runs.tuned(one.name, recipe.changed(steps=each), one.value, one.parents)

@@ -38,10 +38,10 @@ def calibrations_of(card: Card, *, calibrate: bool = True) -> list[Calibration |
     return [member.calibration if calibrate else None for member in card.members]
 
 
-Answer = TypeVar("Answer", str, str | None)
+_Answer = TypeVar("_Answer", str, str | None)
 
 
-def voted(answers: Sequence[Sequence[Answer]]) -> list[Answer]:
+def voted(answers: Sequence[Sequence[_Answer]]) -> list[_Answer]:
     """Returns the answer that most prompts gave for each row; in a tie, the one that an earlier prompt gave.
 
     Args:

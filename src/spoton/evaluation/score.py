@@ -132,19 +132,12 @@ def evaluate(
     asked = _asked(model, prompt, task, calibrate)
     mode = mode or default_mode(task)
     _require_scorable(task, examples, mode)
-    end = needs_end(model, task.labels)
-    longest = 0
-    if mode == "generate":
-        longest = _longest_answer(model, task, end) if task.labels or max_tokens is None else max_tokens
+    longest = _longest_answer(model, task, max_tokens) if mode == "generate" else 0
     encoded = encode(
-        model,
-        examples,
-        end=end,
-        prompt_length=max(map(len, asked.values)),
-        max_input_tokens=asked.limit if max_input_tokens is None else max_input_tokens,
-        labels=task.labels,
+        model, examples, end=needs_end(model, task.labels), prompt_length=max(map(len, asked.values)),
+        max_input_tokens=asked.limit if max_input_tokens is None else max_input_tokens, labels=task.labels,
         generated=longest,
-    )
+    )  # fmt: skip
     watch = Watch(on_event, phase, len(examples) * len(asked.values))
     if mode == "rank":
         how = label_score or asked.label_score
@@ -319,8 +312,11 @@ def generate_texts(
     return texts
 
 
-def _longest_answer(model: FrozenModel, task: Task, end: bool) -> int:
-    """Returns the tokens of the longest label, or of the longest target that a prompt was trained on."""
+def _longest_answer(model: FrozenModel, task: Task, asked: int | None) -> int:
+    """Returns the tokens of the longest label; of open targets those asked for, else the longest that was taught."""
+    if not task.labels and asked is not None:
+        return asked
+    end = needs_end(model, task.labels)
     if isinstance(task.train, StoredRows):
         longest = list(task.labels or task.train.longest_targets(64))
     else:

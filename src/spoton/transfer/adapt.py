@@ -27,7 +27,7 @@ from spoton.prompts.ensemble import ensemble_of
 from spoton.prompts.library import PromptLibrary
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.task import Task
-from spoton.transfer.arms import Rank, SeedRuns, TransferPlan, transferred, tried_first
+from spoton.transfer.arms import Rank, SeedRuns, TransferPlan, ranked, transferred, tried_first
 from spoton.transfer.combining.methods import Method
 from spoton.transfer.combining.mixture import RowsOf, with_rows
 from spoton.transfer.comparison import Scores
@@ -176,9 +176,11 @@ def _adapted(
     try:
         for seed in range(recipe.seed, recipe.seed + seeds):
             own = recipe.changed(seed=seed)
-            tried = tried_first(arms, sources, own, how)
+            ranking = tried_first(arms, sources, own, how)
             scratch = arms.tuned(f"seed {seed}: from scratch", own)
-            runs.append(transferred(arms, scratch, sources, own, how, tried))
+            if ranking is None:
+                ranking = ranked(arms, scratch, sources, own, how)
+            runs.append(transferred(arms, scratch, ranking, own, how))
         # Last, since faults of a recipe show at the first step of tuning.
         bare = zero_shot(arms, recipe)
         scores, tests = _test(arms, runs, recipe)

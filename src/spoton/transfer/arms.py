@@ -165,29 +165,21 @@ def tried_first(
 
 
 def transferred(
-    runs: KeptRuns,
-    scratch: Run,
-    sources: Sequence[SourcePrompt],
-    recipe: Recipe,
-    how: TransferPlan,
-    ranking: Ranking | None = None,
+    runs: KeptRuns, scratch: Run, ranking: Ranking, recipe: Recipe, how: TransferPlan
 ) -> SeedRuns:
-    """Ranks sources, makes starts from the best and tunes them; keeps the best run by validation.
+    """Makes starts from the best sources and tunes them; keeps the best run by validation.
 
     Args:
         runs: The kept runs of the target.
-        scratch: The run from scratch of the same seed, whose early state is the target's key.
-        sources: The sources to rank.
+        scratch: The run from scratch of the same seed.
+        ranking: The sources, from `tried_first` or `ranked`.
         recipe: The recipe; its steps are the budget.
-        how: How to rank and use them.
-        ranking: The sources ranked already, as from `tried_first`.
+        how: How to use the sources.
 
     Raises:
-        RecipeError: There is no key, or the budget is too small.
+        RecipeError: The budget is too small.
         LibraryError: No source can be used.
     """
-    if ranking is None:
-        ranking = ranked(runs, scratch, sources, recipe, how)
     spent = ranking.cost.steps
     left, words = recipe.steps - spent, f"seed {recipe.seed}: from"
     has_source = any(one.is_source for one in ranking)
@@ -215,11 +207,8 @@ def transferred(
         taken = spent + halving.taken(len(candidates), longest.steps)
         curve = _counted(best, lambda step: halving.taken(len(candidates), step))
         return SeedRuns(recipe.seed, scratch, best, len(candidates), taken, ranking, curve)
+    how.require_left(recipe, spent, len(candidates))
     each = left // len(candidates)
-    if each < 1:
-        raise RecipeError(
-            f"{left} of {recipe.steps} steps are left for {len(candidates)} candidates. Raise --steps or lower --k."
-        )
     tuned = [
         runs.tuned(f"{words} {one.name}", recipe.changed(steps=each), one.value, one.parents, one.tuned_as)
         for one in candidates
