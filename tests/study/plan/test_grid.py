@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import yaml
 
+from spoton.errors import StudyError
 from spoton.evaluation.score import default_mode
 from spoton.study.plan.cell_base import Held, Role
 from spoton.study.plan.cells import Cell, ModelTuning, Transfer
-from spoton.study.plan.grid import TaskFacts, cells_of
-from spoton.study.plan.study_file import StudyFile, parse_study_file
+from spoton.study.plan.grid import PromptFacts, TaskFacts, cells_of
+from spoton.study.plan.study_file import StudyFile, TaskEntry, parse_study_file
 from spoton.tasks import Task
 from tests.tiny import toy_task
 
@@ -30,7 +32,7 @@ def facts(role: Role, name: str) -> TaskFacts:
 def study(**changes: Any) -> StudyFile:
     document = {
         "seeds": [0, 1], "sources": {"tasks": ["a", "b", "c"]}, "targets": {"tasks": ["c", "d"]}, "candidates": ["e"],
-        "retrieval": {"methods": ["weighted-average", "multi-task-mixture"], "k": [1, 2, 50]},
+        "retrieval": {"methods": ["weighted-average", "multi-task-mixture"], "k": [1, 2]},
     }  # fmt: skip
     return parse_study_file(yaml.safe_dump(document | changes), "study.yaml")
 
@@ -63,6 +65,34 @@ def test_sources_that_know_texts_of_a_target_are_not_tried() -> None:
     own = cells_of(study(sources={"tasks": ["product_sentiment"]}, targets={"tasks": ["c"]}), HELD,
                    lambda role, name: file if role == "target" else facts(role, name))  # fmt: skip
     assert any(isinstance(cell, Transfer) for cell in own)
+
+
+def test_a_k_that_no_target_has_the_sources_for_is_refused() -> None:
+    methods = {"methods": ["weighted-average"]}
+    # Six source prompts of three tasks and two seeds; c is its own, so it has four, and its k of 5 is left out.
+    cells = cells_of(study(retrieval=methods | {"k": [5]}), HELD, facts)
+    assert {cell.task for cell in cells if cell.kind == "weighted-average"} == {"d"}
+    with pytest.raises(
+        StudyError, match=r"retrieval\.k of the study has 7, 50, but .* more than 6 .* Lower k"
+    ):
+        cells_of(study(retrieval=methods | {"k": [2, 7, 50]}), HELD, facts)
+    cells_of(study(seeds=[0], sources={"tasks": ["a"]}, retrieval=methods), HELD, facts)  # k as it comes
+
+
+def given(*names: str) -> dict[str, PromptFacts]:
+    recipe = study().sources.recipe_of(TaskEntry(task="x"))
+    return {name: PromptFacts(name, name, name, recipe, 0, "rank") for name in names}
+
+
+def test_sources_of_a_whole_library_are_checked_once_they_are_known() -> None:
+    left_out = [{"source": "plas", "target": "d", "why": "a typo"}]
+    wrong = study(sources={"library": "starter"}, retrieval={}, leave_out=left_out)
+    cells_of(wrong, HELD, facts)  # without the library nobody knows
+    with pytest.raises(StudyError, match=r"leave_out names the source plas, .* Did you mean plays"):
+        cells_of(wrong, HELD, facts, given("plays", "poems"))
+    twice = study(sources={"library": "starter", "tasks": ["a"]}, retrieval={})
+    with pytest.raises(StudyError, match=r"sources\.tasks of the study names a, .* under sources\.prompts"):
+        cells_of(twice, HELD, facts, given("a", "b"))
 
 
 def test_without_the_librarys_prompts_there_is_nothing_to_make_noise_of() -> None:

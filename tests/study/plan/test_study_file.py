@@ -44,6 +44,23 @@ def test_names_are_tasks_and_recipes_add_up() -> None:
         ({"retrieval": {"k": [0]}}, "k has to be"),
         ({"retrieval": {"methods": ["best"]}}, "retrieval.methods.0"),
         ({"sources": {"tasks": ["mnli"], "train_size": 0}}, "sources.train_size"),
+        ({"retrieval": {"similarity": []}}, "retrieval.similarity: found an empty list.*list average_tokens"),
+        ({"retrieval": {"similarity": ["average_tokens"] * 2}}, "average_tokens is listed twice; keep one"),
+        (
+            {"retrieval": {"methods": ["weighted-average"] * 2}},
+            "retrieval.methods: weighted-average is listed",
+        ),
+        ({"retrieval": {"k": [2, 2]}}, "retrieval.k: 2 is listed twice"),
+        ({"candidates": ["rte", "rte"]}, "candidates: rte is listed twice"),
+        ({"sources": {"library": "starter", "prompts": ["a", "a"]}}, "sources.prompts: a is listed twice"),
+        ({"sources": {"tasks": ["a"], "library": "starter", "prompts": ["a"]}}, "both a task and a prompt"),
+        ({"targets": {"tasks": ["cb"], "recipe": {"seed": 5}}}, "targets.recipe: found seed 5.*under seeds"),
+        ({"candidates": [{"task": "rte", "recipe": {"seed": 5}}]}, "candidates.0.recipe: found seed 5"),
+        ({"model_tuning": {"recipe": {"seed": 5}}}, "model_tuning.recipe: found seed 5"),
+        (
+            {"sources": {"tasks": ["mnli"], "recipe": {"learning_rate": "auto"}}},
+            "sources.recipe: found learning_rate auto.*give a number",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told(changes: dict[str, Any], told: str) -> None:

@@ -5,11 +5,13 @@ Nothing runs here, and rows are read only through `facts`, so a study can also b
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple, TypedDict
 
+from spoton.errors import StudyError
 from spoton.evaluation.score import Mode
 from spoton.prompts.library import Identity
 from spoton.study.plan.cell_base import Held
@@ -96,9 +98,12 @@ def cells_of(
         prompts: The prompts of a library that are sources, by name.
 
     Raises:
+        StudyError: The study names sources that it does not have, one source twice, or a k that no target has.
         SpotonError: A task cannot be read, or a recipe is not valid.
     """
+    require_sources(study, prompts)
     grid = _Grid(study, held, facts, prompts)
+    grid.require_enough_sources()
     cells: list[Cell] = [*grid.given.values()]
     cells += [ZeroShot(**grid.target(entry, 0)) for entry in [*study.targets.tasks, *study.candidates]]
     for seed in study.seeds:
@@ -114,6 +119,31 @@ def cells_of(
         for entry in study.targets.tasks:
             cells += grid.methods(entry, seed)
     return cells + list(grid.model_tuning())
+
+
+def require_sources(study: StudyFile, prompts: Mapping[str, PromptFacts]) -> None:
+    """Refuses names that can only be checked once the prompts of a whole library are known.
+
+    Raises:
+        StudyError: `leave_out` names a source that does not exist, or a task and a prompt have one name.
+    """
+    if study.sources.library is None or not prompts:
+        return
+    tasks = {entry.task for entry in study.sources.tasks}
+    if both := sorted(tasks & set(prompts)):
+        raise StudyError(
+            f"sources.tasks of the study names {', '.join(both)}, and the library {study.sources.library} has a prompt "
+            "of that name. Remove the task, or name the prompts that you want under sources.prompts."
+        )
+    known = tasks | set(prompts)
+    for pair in study.leave_out:
+        if pair.source not in known:
+            near = difflib.get_close_matches(pair.source, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Its sources are {', '.join(sorted(known))}."
+            raise StudyError(
+                f"leave_out names the source {pair.source}, which is neither a task of the study nor a prompt of the "
+                f"library {study.sources.library}. {hint}"
+            )
 
 
 class _Grid:
@@ -195,8 +225,7 @@ class _Grid:
         retrieval = self._study.retrieval
         if not retrieval.methods:
             return
-        cells = [*self._tuned.items(), *(((name, 0), cell) for name, cell in self.given.items())]
-        usable = tuple(cell.name for (name, _), cell in cells if self._is_tried(name, entry.task))
+        usable = self._usable(entry)
         common = self.target(entry, seed)
         key_cell, similarity = self.scratch(entry, seed).name, retrieval.similarity[0]
         for method in retrieval.methods:
@@ -211,6 +240,31 @@ class _Grid:
                 ):  # with one prompt, the other methods start where a transfer from it does: nothing is combined
                     kind = next(kind for kind in COMBINATIONS if kind.kind == method)
                     yield kind(**common, source_cells=usable, key_cell=key_cell, k=k, similarity=similarity)
+
+    def _usable(self, entry: TaskEntry) -> tuple[str, ...]:
+        """Returns the names of the source cells that may be retrieved for a target."""
+        cells = [*self._tuned.items(), *(((name, 0), cell) for name, cell in self.given.items())]
+        return tuple(cell.name for (name, _), cell in cells if self._is_tried(name, entry.task))
+
+    def require_enough_sources(self) -> None:
+        """Refuses a k that is larger than the number of source prompts of every target.
+
+        Only a k that the study file gives is refused. A target with fewer source prompts has no cell of that k. Without
+        the library whose prompts are sources, their number is not known.
+
+        Raises:
+            StudyError: A k is too large.
+        """
+        retrieval = self._study.retrieval
+        open_library = self._study.sources.library is not None and not self.given
+        if not retrieval.methods or "k" not in retrieval.model_fields_set or open_library:
+            return
+        most = max((len(self._usable(entry)) for entry in self._study.targets.tasks), default=0)
+        if most and (large := [k for k in retrieval.k if k > most]):
+            raise StudyError(
+                f"retrieval.k of the study has {', '.join(map(str, large))}, but no target has more than {most} source "
+                "prompts to retrieve (one for each source and seed). Lower k, or add sources."
+            )
 
     def model_tuning(self) -> Iterator[ModelTuning]:
         """Yields model tuning with the seeds, targets and learning rates that the study file names."""

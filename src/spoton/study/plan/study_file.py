@@ -8,10 +8,20 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from spoton.errors import StudyError
 from spoton.evaluation.score import Mode
@@ -34,8 +44,34 @@ _LARGEST = 16 * 2**20  # bytes of a study file
 _PRESETS = importlib.resources.files("spoton.study.plan") / "presets"
 _CHECKED = ConfigDict(frozen=True, extra="forbid")
 
+_Value = TypeVar("_Value")
+
+
+def _require_once(values: Iterable[object]) -> None:
+    twice = sorted(str(value) for value, count in Counter(values).items() if count > 1)
+    if twice:
+        raise ValueError(f"{', '.join(twice)} is listed twice; keep one")
+
+
+def _each_once(values: list[_Value]) -> list[_Value]:
+    _require_once(values)
+    return values
+
+
+def _for_all_runs(recipe: dict[str, Any]) -> dict[str, Any]:
+    if "seed" in recipe:
+        raise ValueError(
+            f"found seed {recipe['seed']}, but runs have the seeds of the study; remove it here, list it under seeds"
+        )
+    if recipe.get("learning_rate") == "auto":
+        raise ValueError(
+            "found learning_rate auto, which is chosen where one prompt is tuned alone, not in a study; give a number"
+        )
+    return recipe
+
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+RecipeChanges = Annotated[dict[str, Any], AfterValidator(_for_all_runs)]
 
 
 class TaskEntry(BaseModel):
@@ -47,10 +83,22 @@ class TaskEntry(BaseModel):
     """As for `spoton tune`: a task of the catalog, a file, hub:owner/name, or mixture:a,b."""
     options: DataSpec = DataSpec()
     """How its rows are read: input, target, template, labels, data_dir, ..."""
-    recipe: dict[str, Any] = {}
+    recipe: RecipeChanges = {}
     """Changes to the recipe for this task."""
     evaluation: Mode | None = None
     """rank or generate; null: decided by the task."""
+
+
+def _names_as_entries(tasks: Any) -> Any:
+    return [{"task": t} if isinstance(t, str) else t for t in tasks] if isinstance(tasks, list) else tasks
+
+
+def _each_task_once(tasks: list[TaskEntry]) -> list[TaskEntry]:
+    _require_once(entry.task for entry in tasks)
+    return tasks
+
+
+TaskEntries = Annotated[list[TaskEntry], BeforeValidator(_names_as_entries), AfterValidator(_each_task_once)]
 
 
 class TaskGroup(BaseModel):
@@ -58,9 +106,9 @@ class TaskGroup(BaseModel):
 
     model_config = _CHECKED
 
-    tasks: list[TaskEntry] = []
+    tasks: TaskEntries = []
     """Names, or mappings with `task` and its own settings."""
-    recipe: dict[str, Any] = {}
+    recipe: RecipeChanges = {}
     """`preset` and changes to it."""
     train_size: int | None = Field(default=None, ge=1)
     """At most this many training examples, each label in proportion; null: all."""
@@ -68,22 +116,6 @@ class TaskGroup(BaseModel):
     """At most this many examples to choose checkpoints by."""
     test_size: int | None = Field(default=None, ge=1)
     """At most this many examples for the score."""
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _names_are_entries(cls, tasks: Any) -> Any:
-        if not isinstance(tasks, list):
-            return tasks
-        return [{"task": task} if isinstance(task, str) else task for task in tasks]
-
-    @field_validator("tasks")
-    @classmethod
-    def _each_task_once(cls, tasks: list[TaskEntry]) -> list[TaskEntry]:
-        names = Counter(entry.task for entry in tasks)
-        twice = sorted(name for name, count in names.items() if count > 1)
-        if twice:
-            raise ValueError(f"{', '.join(twice)} is listed twice")
-        return tasks
 
     def recipe_of(self, entry: TaskEntry) -> Recipe:
         """Returns how one of the tasks is tuned.
@@ -100,7 +132,7 @@ class SourceGroup(TaskGroup):
 
     library: str | None = None
     """`starter`, a folder or a URL: its prompts are sources without tuning; null: the study tunes all sources."""
-    prompts: list[str] | None = Field(default=None, min_length=1)
+    prompts: Annotated[list[str], AfterValidator(_each_once)] | None = Field(default=None, min_length=1)
     """Which prompts of the library; null: all that belong to the model and have a key."""
 
     @model_validator(mode="after")
@@ -109,14 +141,9 @@ class SourceGroup(TaskGroup):
             raise ValueError(
                 "prompts names prompts of a library, so library has to say which library; give both"
             )
-        twice = sorted(name for name, count in Counter(self.prompts or ()).items() if count > 1)
         both = sorted({entry.task for entry in self.tasks} & set(self.prompts or ()))
-        for names, why in (
-            (twice, "is listed twice"),
-            (both, "is both a task and a prompt of the library"),
-        ):
-            if names:
-                raise ValueError(f"{', '.join(names)} {why}")
+        if both:
+            raise ValueError(f"{', '.join(both)} is both a task and a prompt of the library; keep one")
         return self
 
 
@@ -125,11 +152,11 @@ class Retrieval(BaseModel):
 
     model_config = _CHECKED
 
-    similarity: list[Similarity] = list(get_args(Similarity)[:2])
+    similarity: Annotated[list[Similarity], AfterValidator(_each_once)] = list(get_args(Similarity)[:2])
     """The similarities that compare keys; the first one retrieves for the methods below."""
-    methods: list[StudyMethod] = []
+    methods: Annotated[list[StudyMethod], AfterValidator(_each_once)] = []
     """Methods that need their own runs."""
-    k: list[int] = [1, 3]
+    k: Annotated[list[int], AfterValidator(_each_once)] = [1, 3]
     """How many source prompts they take."""
 
     @field_validator("k")
@@ -137,7 +164,16 @@ class Retrieval(BaseModel):
     def _counts(cls, k: list[int]) -> list[int]:
         if not k or min(k) < 1:
             raise ValueError("k has to be one or more numbers of at least 1")
-        return sorted(set(k))
+        return sorted(k)
+
+    @field_validator("similarity")
+    @classmethod
+    def _is_there(cls, similarity: list[Similarity]) -> list[Similarity]:
+        if not similarity:
+            raise ValueError(
+                f"found an empty list, but prompts are retrieved by the first; list {' or '.join(get_args(Similarity))}"
+            )
+        return similarity
 
 
 class LeftOut(BaseModel):
@@ -155,7 +191,7 @@ class ModelTuningBaseline(BaseModel):
 
     model_config = _CHECKED
 
-    recipe: dict[str, Any] = {}
+    recipe: RecipeChanges = {}
     """`preset` and changes, as for `ModelRecipe`; steps, batch size, evaluations and input length default to the
     target's."""
     seeds: list[int] | None = None
@@ -221,7 +257,7 @@ class StudyFile(BaseModel):
     """The tasks whose prompts are transferred, or prompts of a library."""
     targets: TaskGroup
     """The tasks they are transferred to."""
-    candidates: list[TaskEntry] = []
+    candidates: TaskEntries = []
     """Tasks that are tuned from scratch only, like targets, with the first seed: what was not chosen as a target."""
     retrieval: Retrieval = Retrieval()
     """Methods and similarities to evaluate."""
@@ -235,11 +271,6 @@ class StudyFile(BaseModel):
     """Pairs that are not tried, and why. A task is never its own source."""
     keep_prompts: Literal["sources", "all"] = "sources"
     """`sources`: prompts of sources and of runs from scratch stay in the folder; `all`: every tuned prompt."""
-
-    @field_validator("candidates", mode="before")
-    @classmethod
-    def _names_are_entries(cls, tasks: Any) -> Any:
-        return [{"task": t} if isinstance(t, str) else t for t in tasks] if isinstance(tasks, list) else tasks
 
     @model_validator(mode="after")
     def _holds_together(self) -> StudyFile:
@@ -340,15 +371,8 @@ def _problems(error: ValidationError) -> str:
 
 
 _MODELS: tuple[type[BaseModel], ...] = (
-    StudyFile,
-    SourceGroup,
-    TaskEntry,
-    Retrieval,
-    LeftOut,
-    ModelTuningBaseline,
-    Halving,
-    DataSpec,
-)
+    StudyFile, SourceGroup, TaskEntry, Retrieval, LeftOut, ModelTuningBaseline, Halving, DataSpec
+)  # fmt: skip
 _KNOWN = sorted({name for model in _MODELS for name in model.model_fields})
 
 
