@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +48,34 @@ def test_a_group_that_comes_back_comes_first() -> None:
     assert first == (A,)
     queue.put_back(first)
     assert queue.take() == (A,) and queue.take() == (B,)
+
+
+@pytest.mark.parametrize("order", ["fail first", "finish first"])
+def test_cells_that_need_a_failed_one_leave_the_others_of_their_group(order: str) -> None:
+    queue = Queue([(A,), (B,), BOTH], set())
+    assert queue.take() and queue.take()
+    notes = [lambda: queue.fail(A.name), lambda: queue.finish(B.name)]
+    for note in notes if order == "fail first" else reversed(notes):
+        assert queue.take() is None
+        note()
+    assert queue.take() == (BOTH[1],) and queue.take() is None
+
+
+def test_a_group_that_runs_only_whole_is_not_handed_out_without_one() -> None:
+    queue = Queue([(A,), (B,), BOTH], set(), is_whole=lambda group: len(group) > 1)
+    assert queue.take() and queue.take()
+    queue.fail(A.name)
+    queue.finish(B.name)
+    assert queue.take() is None
+
+
+def test_a_failure_is_passed_on() -> None:
+    middle = transfer(A, "c")
+    queue = Queue([(A,), (B,), (middle,), (transfer(middle, "d"), transfer(B, "d"))], set())
+    assert queue.take() and queue.take()
+    queue.finish(B.name)
+    queue.fail(A.name)
+    assert queue.take() == (transfer(B, "d"),) and queue.take() is None
 
 
 @given(st.lists(st.lists(st.integers(0, 7), unique=True), max_size=20), st.sets(st.integers(0, 7)))

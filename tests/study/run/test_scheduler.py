@@ -162,6 +162,39 @@ def test_a_cell_that_fails_always_is_told_and_stops_only_what_needs_it(make_stud
     assert not status_of(Store(folder), read_plan(Store(folder))).failed
 
 
+class Unlucky(InProcess):
+    """Runs here, but a group with cells of a source fails."""
+
+    source = ""
+
+    def wait(self) -> list[Outcome]:
+        self._taken, taken = [], self._taken
+        outcomes = []
+        for group in taken:
+            if any(cell.kind == "source" and cell.task == self.source for cell in group):
+                outcomes.append(Outcome(group, "Traceback: its rows cannot be used"))
+            else:
+                self._taken = [group]
+                outcomes += super().wait()
+        return outcomes
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+@pytest.mark.parametrize("source", ["films.csv", "books.csv"])
+def test_a_source_that_fails_stops_no_other_of_its_groups(
+    make_study: MakeStudy, source: str, tries: int
+) -> None:
+    folder = make_study(seeds=[0])
+    executor = Unlucky(CellRunner(folder), silent)
+    executor.source = source
+    status = run(folder, executor, together=2, tries=tries)
+    assert [cell.kind for cell in status.left] == ["source", "transfer"]
+    assert all(source in cell.words for cell in status.left)
+    (name,) = status.failed
+    assert name.startswith(f"source.{source.removesuffix('.csv')}")
+    assert not run(folder, together=2).left
+
+
 def test_what_goes_wrong_in_a_cell_is_kept_with_its_traceback(make_study: MakeStudy) -> None:
     folder = make_study(seeds=[0])
     cell_runner = CellRunner(folder)

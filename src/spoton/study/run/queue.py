@@ -1,13 +1,13 @@
 """The queue of groups of cells; a group is handed out once all cells that it needs are finished.
 
-Every group counts the cells that it waits for, so the cost of finishing a cell depends only on the number of groups
-that need it, not on the length of the queue.
+Every group keeps the names of the cells that it waits for, so the cost of finishing a cell depends only on the number
+of groups that need it, not on the length of the queue.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 
 from spoton.study.run.executors import CellGroup
 
@@ -18,11 +18,18 @@ class Queue:
     Args:
         groups: All groups of the study.
         done: Names of the finished cells; a group whose cells are all finished is never handed out.
+        is_whole: Returns whether the cells of a group run only all together.
     """
 
-    def __init__(self, groups: Sequence[CellGroup], done: Set[str]) -> None:
+    def __init__(
+        self,
+        groups: Sequence[CellGroup],
+        done: Set[str],
+        is_whole: Callable[[CellGroup], bool] = lambda group: False,
+    ) -> None:
+        self._is_whole = is_whole
         self._groups: dict[int, CellGroup] = {}
-        self._waits_for: dict[int, int] = {}  # place of a group -> number of unfinished cells it needs
+        self._waits_for: dict[int, set[str]] = {}  # place of a group -> unfinished cells it needs
         self._needed_by: dict[
             str, list[int]
         ] = {}  # name of an unfinished cell -> places of the groups that need it
@@ -32,7 +39,7 @@ class Queue:
             if all(cell.name in done for cell in group):
                 continue
             needs = {name for cell in group for name in cell.needs if name not in done}
-            self._groups[place], self._waits_for[place] = group, len(needs)
+            self._groups[place], self._waits_for[place] = group, needs
             for name in needs:
                 self._needed_by.setdefault(name, []).append(place)
             if not needs:
@@ -45,9 +52,26 @@ class Queue:
     def finish(self, name: str) -> None:
         """Notes that a cell is finished."""
         for place in self._needed_by.pop(name, ()):
-            self._waits_for[place] -= 1
-            if not self._waits_for[place]:
-                heapq.heappush(self._ready, place)
+            if name in self._waits_for[place]:  # else the cells that needed it have left the group
+                self._waits_for[place].remove(name)
+                if not self._waits_for[place]:
+                    heapq.heappush(self._ready, place)
+
+    def fail(self, name: str) -> None:
+        """Notes that a cell has failed for good. Cells that need it leave their groups, so that the others can run."""
+        for place in self._needed_by.pop(name, ()):
+            if name not in self._waits_for[place]:
+                continue
+            group = self._groups.pop(place)
+            kept = () if self._is_whole(group) else tuple(cell for cell in group if name not in cell.needs)
+            self._waits_for[place] &= {need for cell in kept for need in cell.needs}
+            if kept:
+                self._groups[place] = kept
+                if not self._waits_for[place]:
+                    heapq.heappush(self._ready, place)
+            for cell in group:
+                if cell not in kept:
+                    self.fail(cell.name)
 
     def put_back(self, group: CellGroup) -> None:
         """Puts back a group that was handed out; it comes before all others."""

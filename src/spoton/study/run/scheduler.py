@@ -169,7 +169,8 @@ def run_cells(
         cells: All cells of the study, in the best order to run them.
         executor: Where they run; closed at the end.
         together: How many cells of one kind, of any targets and seeds, share every pass through the model.
-        tries: How many times a cell is tried before it counts as failed.
+        tries: How many times a cell is tried before it counts as failed. Where several cells fail together, each is
+            tried alone at least once.
         predicted: Predicts the seconds of one worker for a cell.
         on_event: Receives an event after every group; an executor in this process also sends events for steps.
 
@@ -183,7 +184,7 @@ def run_cells(
     with _alone(store):
         plan = write_plan(store, cells, predicted)
         progress = _Progress(plan, set(status_of(store, plan).finished), executor.slots)
-        queue = Queue(_groups(cells, together), progress.done)
+        queue = Queue(_groups(cells, together), progress.done, lambda group: _halving(group) is not None)
         attempts: Counter[str] = Counter()
         free = executor.slots
         try:
@@ -235,8 +236,8 @@ def _belongs(cell: Cell, group: Sequence[Cell], together: int) -> bool:
 
 
 def _settle(store: Store, outcome: Outcome, attempts: Counter[str], queue: Queue, tries: int) -> list[str]:
-    """Returns the names of the cells of a group that are finished now; records failures of the others, and puts those
-    with tries left back into the queue."""
+    """Returns the names of the cells of a group that are finished now; records failures of the others, puts those with
+    tries left back into the queue, and tells it which have failed for good."""
     finished = [
         name for name, result in store.results(cell.name for cell in outcome.group) if result is not None
     ]
@@ -246,12 +247,16 @@ def _settle(store: Store, outcome: Outcome, attempts: Counter[str], queue: Queue
         error = outcome.error or "The cell ended without a result and without an error."
         record = {"name": cell.name, "words": cell.words, "attempts": attempts[cell.name], "error": error}
         store.write(f"failures/{cell.name}.json", sealed_json(record))
-    again = [cell for cell in left if attempts[cell.name] < tries]
-    if again and _halving(outcome.group):
-        queue.put_back(outcome.group)
-    else:
-        for cell in again:
+    if _halving(outcome.group):
+        if any(attempts[cell.name] < tries for cell in left):
+            queue.put_back(outcome.group)
+        return finished
+    for cell in left:
+        # Several that fail together share one error, and some of them may run.
+        if attempts[cell.name] < tries or len(left) > 1:
             queue.put_back((cell,))  # alone, so that its failure does not affect other cells
+        else:
+            queue.fail(cell.name)
     return finished
 
 
