@@ -8,9 +8,8 @@ passes. Its rates are measured here, in seconds, on batches with the study's tex
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -22,7 +21,8 @@ from spoton.models.choose_engine import engine_for
 from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
 from spoton.study.plan.cell_base import Work
-from spoton.study.plan.cells import Cell, MultiTaskMixture, Source
+from spoton.study.plan.cells import Cell, ModelTuning, MultiTaskMixture, Source
+from spoton.study.plan.weight_rates import WeightRates, measure_weight_rates, seconds_of
 from spoton.tasks.task import Task
 from spoton.tasks.task_info import Role
 from spoton.tuning.microbatches import count_kept
@@ -161,6 +161,7 @@ class Rates:
         kept: Bytes per token that a training step keeps for its backward pass.
         train_pass: Seconds of a training step in addition to its tokens.
         score_pass: Seconds of a scoring pass in addition to its tokens.
+        weights: Seconds for every weight in model tuning; 0 if no cell tunes the model.
     """
 
     train: float
@@ -168,6 +169,7 @@ class Rates:
     kept: float
     train_pass: float = 0.0
     score_pass: float = 0.0
+    weights: WeightRates = field(default_factory=WeightRates)
 
 
 def measure_rates(model: FrozenModel, *, rows: int = 8, tokens: int = 32, length: int = 20) -> Rates:
@@ -192,8 +194,8 @@ def measure_rates(model: FrozenModel, *, rows: int = 8, tokens: int = 32, length
     def step(batch: Batch) -> None:
         engine.losses([prompt], batch).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
-    train, train_pass = _line(counts, [_best(lambda batch=batch: step(batch)) for batch in batches])  # type: ignore[misc]
-    score, score_pass = _line(counts, [_best(_scoring(engine, prompt, batch)) for batch in batches])
+    train, train_pass = _line(counts, [min(seconds_of(lambda batch=batch: step(batch))) for batch in batches])  # type: ignore[misc]
+    score, score_pass = _line(counts, [min(seconds_of(_scoring(engine, prompt, batch))) for batch in batches])
     return Rates(train, score, kept.bytes / counts[1], train_pass, score_pass)
 
 
@@ -226,17 +228,6 @@ def _line(counts: list[int], seconds: list[float]) -> tuple[float, float]:
     return slope, offset
 
 
-def _best(call: Callable[[], None]) -> float:
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        call()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
 class Predictor:
     """Predicts seconds and bytes of cells.
 
@@ -265,7 +256,11 @@ class Predictor:
         counted, rates = self.counted(cell), self.rates
         tuned = counted.steps * rates.train_pass + counted.tokens * rates.train
         scored = counted.score_passes * rates.score_pass + counted.score_tokens * rates.score
-        return tuned * (_WITH_WEIGHTS if counted.weights else 1) + scored
+        if not counted.weights:
+            return tuned + scored
+        # The state is written at every evaluation.
+        each = counted.steps * rates.weights.step + cell.work().validations * rates.weights.checkpoint
+        return _WITH_WEIGHTS * tuned + each * self._model.network.num_parameters() + scored
 
     def memory(self, cell: Cell) -> float:
         """Returns the bytes that a training step keeps next to the model, for inputs of the largest length."""
@@ -309,7 +304,14 @@ class Predictor:
         return self._sizes[key]
 
     def _measured(self, cells: list[Cell]) -> Rates:
-        """Measures rates at the median size of the cells' steps."""
+        """Measures rates at the median size of the cells' steps, and those of weights if a cell tunes the model."""
+        rates = self._measured_passes(cells)
+        tuned = next((cell for cell in cells if isinstance(cell, ModelTuning)), None)
+        if tuned is None:
+            return rates
+        return replace(rates, weights=measure_weight_rates(self._model, tuned.model_recipe))
+
+    def _measured_passes(self, cells: list[Cell]) -> Rates:
         stages = [(cell, stage) for cell in cells for stage in cell.work().stages if not stage.weights]
         if not stages:
             return measure_rates(self._model)
