@@ -140,6 +140,21 @@ def test_every_table_is_a_csv_file_with_whole_numbers(tmp_path: Path) -> None:
     assert float(row["95 % of the gain_low"]) == pytest.approx(change.interval.low)
 
 
+def test_targets_with_similar_names_have_tables_and_places_of_their_own(tmp_path: Path) -> None:
+    targets = ("a-b", "a_b", "a.b", "A_B", "transfer", "figure transfer", "..")
+    page, _, *files = write_report(analyse(made(targets=targets)), tmp_path / "report.html")
+    tables = [path for path in files if path.name.startswith("sources_for_")]
+    assert len({path.name.lower() for path in tables}) == len(targets)  # some file systems ignore case
+    assert (tmp_path / "report_tables" / "sources_for_a_b.csv").is_file()
+    text = page.read_text()
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert all(ids) and len(ids) == len(set(ids))
+    links = dict(re.findall(r'<a href="#([^"]*)"[^>]*>([^<]*)</a>', text))
+    assert len(links) == text.count("<a href=") and set(targets) <= set(links.values())
+    for anchor, words in links.items():
+        assert re.search(rf'<h[23] id="{re.escape(anchor)}">{re.escape(words)}</h[23]>', text)
+
+
 def test_columns_in_which_nothing_is_known_are_left_out(tmp_path: Path) -> None:
     _, markdown = written(replace(made(keys=False), zero_shot={}, majority={}), tmp_path)
     alone = markdown.split("## Targets without transfer")[1].split("\n## ")[0]

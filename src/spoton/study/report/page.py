@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from spoton.study.report.figures.drawing import Drawing
 from spoton.study.report.figures.page_svg import PageFigures
-from spoton.study.report.parts import Content, Picture, Section, Table, TableCell
+from spoton.study.report.parts import Content, Picture, Section, Table, TableCell, distinct
 
 _STYLE = """
 :root { --ink: #1d2733; --soft: #5c6b7a; --line: #dde3e9; --back: #f6f8fa; --link: #1f5fa8; }
@@ -45,12 +45,15 @@ def as_html(title: str, sections: Sequence[Section], figures: Mapping[str, Drawi
         sections: Sections of the report.
         figures: Figures by name.
     """
+    anchors = distinct((section.anchor for section in sections), taken=map(_figure_id, figures))
     links = "\n".join(
-        f'<a href="#{section.anchor}"{" class=part" if section.level > 2 else ""}>{html.escape(section.title)}</a>'
-        for section in sections
+        f'<a href="#{anchor}"{" class=part" if section.level > 2 else ""}>{html.escape(section.title)}</a>'
+        for anchor, section in zip(anchors, sections, strict=True)
     )
     drawn = PageFigures()
-    body = "\n".join(_section(section, figures, drawn) for section in sections)
+    body = "\n".join(
+        _section(anchor, section, figures, drawn) for anchor, section in zip(anchors, sections, strict=True)
+    )
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -79,8 +82,8 @@ def _alignment(sections: Sequence[Section]) -> str:
     return f"{columns} {{ text-align: right; white-space: nowrap; }}\n" if most else ""
 
 
-def _section(section: Section, figures: Mapping[str, Drawing], drawn: PageFigures) -> str:
-    heading = f'<h{section.level} id="{section.anchor}">{html.escape(section.title)}</h{section.level}>'
+def _section(anchor: str, section: Section, figures: Mapping[str, Drawing], drawn: PageFigures) -> str:
+    heading = f'<h{section.level} id="{anchor}">{html.escape(section.title)}</h{section.level}>'
     return "\n".join([heading, *(_block(block, figures, drawn) for block in section.blocks)])
 
 
@@ -91,10 +94,14 @@ def _block(block: Content, figures: Mapping[str, Drawing], drawn: PageFigures) -
         drawing = figures[block.name]
         element = drawn.element(drawing.write("page"), drawing.words, block.caption)
         return (
-            f'<figure id="figure-{block.name}"><div class="wide" tabindex="0">{element}</div>'
+            f'<figure id="{_figure_id(block.name)}"><div class="wide" tabindex="0">{element}</div>'
             f"<figcaption>{html.escape(block.caption)}</figcaption></figure>"
         )
     return _table(block.filled)
+
+
+def _figure_id(name: str) -> str:
+    return f"figure-{name}"
 
 
 def _table(table: Table) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -111,11 +111,36 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """The id of the section, for links."""
+        """The id of the section, for links; sections of similar titles may have the same (see `distinct`)."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower()).strip("-")
 
 
 Content: TypeAlias = str | Table | Picture
+
+
+def distinct(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Returns names that all differ, also where case is ignored, as in some file systems.
+
+    A name that occurred before gets a number.
+
+    Args:
+        names: Ids or names of files.
+        taken: Names that are used elsewhere.
+
+    Examples:
+        >>> distinct(["a-b", "a-b", "A-B", "c"], taken=["c"])
+        ['a-b', 'a-b-2', 'A-B-3', 'c-2']
+    """
+    used = {name.casefold() for name in taken}
+    found = []
+    for name in names:
+        candidate, times = name, 1
+        while candidate.casefold() in used or not candidate:
+            times += 1
+            candidate = f"{name}-{times}"
+        used.add(candidate.casefold())
+        found.append(candidate)
+    return found
 
 
 def number(value: float | None, digits: int = 1, *, sign: bool = False) -> Value:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from spoton.study.analysis.advice import advice
 from spoton.study.analysis.analyse import Analysis
-from spoton.study.report.parts import UNKNOWN, Section, Table, TableCell, mean_of, number, spread, yes_or_no
+from spoton.study.report.parts import (
+    UNKNOWN,
+    Section,
+    Table,
+    TableCell,
+    distinct,
+    mean_of,
+    number,
+    spread,
+    yes_or_no,
+)
 
 
 def sources_to_try(analysis: Analysis) -> list[Section]:
@@ -18,7 +28,8 @@ def sources_to_try(analysis: Analysis) -> list[Section]:
     parts = [
         Section("Which sources should I try?", ["For each target: its sources, best by validation first."])
     ]
-    for target in analysis.results.targets:
+    targets = analysis.results.targets
+    for target, name in zip(targets, distinct(map(_table_name, targets)), strict=True):
         found = advice(analysis, target)
         rows: list[list[TableCell]] = []
         for row in found["sources"]:
@@ -32,6 +43,9 @@ def sources_to_try(analysis: Analysis) -> list[Section]:
                 number(row["error_reduction"], sign=True), row["outcome"],
             ])  # fmt: skip
         scratch = f"From scratch: {spread(analysis.reported.cell(None, target))}. {found['advice']}"
-        name = "sources_for_" + "".join(letter if letter.isalnum() else "_" for letter in target)
         parts.append(Section(target, [scratch, Table(name, columns, rows)], level=3))
     return parts
+
+
+def _table_name(target: str) -> str:
+    return "sources_for_" + "".join(letter if letter.isalnum() else "_" for letter in target)
