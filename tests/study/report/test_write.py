@@ -233,6 +233,22 @@ def test_a_name_that_is_not_a_page(tmp_path: Path) -> None:
         write_report(analyse(made()), tmp_path / "report.pdf")
 
 
+@pytest.mark.parametrize("notes", [b"# Notes\n", b"# Transfer study\n\nMy own thoughts.\n", b"\xff\xfe", b""])
+def test_a_file_that_is_not_of_a_report_is_not_replaced(tmp_path: Path, notes: bytes) -> None:
+    (tmp_path / "notes.md").write_bytes(notes)
+    with pytest.raises(StudyError, match=r"notes\.md exists and is not .* Choose another --out"):
+        write_report(analyse(made()), tmp_path / "notes.html", files=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
+    assert (tmp_path / "notes.md").read_bytes() == notes
+
+
+@pytest.mark.parametrize("name", ["made up", None])
+def test_a_report_replaces_an_earlier_one(tmp_path: Path, name: str | None) -> None:
+    first, second = (replace(made(seeds=seeds), metadata={"name": name}) for seeds in ((0,), (0, 1)))
+    _, before = written(first, tmp_path)
+    assert written(second, tmp_path)[1] != before
+
+
 def test_a_family_has_one_colour_in_all_figures() -> None:
     """The map of similarities has its tasks in another order than that of gains, and the scatter sources alone."""
     families = {

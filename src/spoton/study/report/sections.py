@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from spoton.study.analysis.analyse import Analysis
@@ -16,11 +17,21 @@ from spoton.study.report.start_tables import starts
 from spoton.study.report.transfer_tables import gains, transfer
 from spoton.study.report.ways_table import gains_by_choice
 
+_TITLE = "Transfer study"
+
 
 def title(analysis: Analysis) -> str:
     """Returns the report's heading."""
     name = analysis.results.metadata.get("name")
-    return f"Transfer study: {name}" if name else "Transfer study"
+    return f"{_TITLE}: {name}" if name else _TITLE
+
+
+def is_report(markdown: str) -> bool:
+    """Returns whether a text is the Markdown of a report: its heading, and the first and the last of its sections."""
+    return all(
+        re.search(pattern, markdown, re.MULTILINE)
+        for pattern in (rf"\A# {_TITLE}(:|$)", r"^## Findings$", r"^## Provenance$")
+    )
 
 
 def sections(analysis: Analysis, figures: Sequence[str]) -> list[Section]:

@@ -7,13 +7,14 @@ from pathlib import Path
 from spoton.errors import StudyError
 from spoton.events import OnEvent, Progress, silent
 from spoton.files import atomic_write, require_writable
+from spoton.reading import read_text
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.report.csv_tables import as_csv, tables_of
 from spoton.study.report.figures import draw_figures
 from spoton.study.report.figures.drawing import FORMATS, Format
 from spoton.study.report.markdown import as_markdown
 from spoton.study.report.page import as_html
-from spoton.study.report.sections import sections, title
+from spoton.study.report.sections import is_report, sections, title
 
 
 def write_report(
@@ -31,13 +32,14 @@ def write_report(
         The files written, the HTML first.
 
     Raises:
-        StudyError: The name does not end in `.html`.
+        StudyError: The name does not end in `.html`, or the place of the Markdown holds a file that is not of a report.
         SpotonError: A file cannot be written.
     """
     if out.suffix != ".html":
         raise StudyError(
             f"{out} cannot be the report: expected a name that ends in .html. Use {out.with_suffix('.html')}."
         )
+    _require_own(out.with_suffix(".md"))
     require_writable(out)
     drawn = draw_figures(analysis)
     formats: tuple[Format, ...] = ("page", *FORMATS) if files else ("page",)
@@ -63,3 +65,18 @@ def write_report(
     for path, data in written.items():
         atomic_write(path, data)
     return list(written)
+
+
+def _require_own(markdown: Path) -> None:
+    """Refuses to replace a file that is not the Markdown of a report, such as notes of the user."""
+    if not markdown.is_file():
+        return
+    try:
+        text = read_text(markdown)
+    except (OSError, UnicodeError):
+        text = ""
+    if not is_report(text):
+        raise StudyError(
+            f"{markdown} exists and is not the Markdown of a report, but the Markdown of this report would go there. "
+            "Choose another --out, or move that file."
+        )
