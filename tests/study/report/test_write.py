@@ -193,6 +193,25 @@ def test_final_prompts_are_named_where_they_stand_for_keys(tmp_path: Path) -> No
     assert "final prompts, not keys" in markdown.split("## Targets")[0]
 
 
+def test_points_of_a_correlation_are_not_called_prompts(tmp_path: Path) -> None:
+    """Prompts of a library serve every seed: four prompts and three seeds are twelve points."""
+    results = made()
+    once = {place: key for place, key in results.source_keys.items() if place[1] == 0}
+    _, markdown = written(replace(results, source_keys=once), tmp_path)
+    told = markdown.split("## Similarity and transfer")[1].split("\n## ")[0]
+    assert "| similarity | target | points | sources |" in told
+    assert (
+        "Each point is a transfer from one source with one seed. p-values take points as independent" in told
+    )
+    assert "| average_tokens | rte | 12 | 4 |" in told
+    means = analyse(replace(results, **{
+        split: tuple(replace(one, seed=None, n=3) for one in getattr(results, split) if one.seed == 0)
+        for split in ("validation", "test")
+    }))  # fmt: skip
+    page, *_ = write_report(means, tmp_path / "means.html", files=False)
+    assert "Each point is a transfer from one source, the mean over its seeds." in page.read_text()
+
+
 def test_labels_are_text_in_a_font_that_the_page_carries(tmp_path: Path) -> None:
     page, *_ = write_report(
         analyse(made(targets=("cb", "rte & co", "kürzung"))), tmp_path / "report.html", files=False

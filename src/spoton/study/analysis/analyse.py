@@ -185,7 +185,7 @@ def _keys(results: StudyResults) -> dict[Measure, KeySimilarities]:
 def _correlations(
     keys: KeySimilarities | None, measured: Array, grid: ScoreArrays
 ) -> tuple[Correlation, ...]:
-    """Returns correlations over the points of SPoT's figure 5: source prompts, against the mean score from scratch.
+    """Returns correlations over the points of SPoT's figure 5: transfer runs, against the mean score from scratch.
 
     Args:
         keys: Gives the similarity of a source prompt; None: it is taken from `measured`.

@@ -1,9 +1,10 @@
 """Do similar tasks transfer better? Correlates similarity with error reduction, with intervals.
 
-Every source prompt is a point: its similarity to the target, averaged over the target's seeds, and the gain from
-starting with it (SPoT, section 3.3 and figure 5). Prompts of one task from several seeds are not independent, so
-p-values over prompts are too small. The interval therefore comes from a bootstrap over source *tasks*, which draws all
-prompts of a task or none.
+Every transfer run, from one source with one seed, is a point: the similarity of the source's prompt to the target,
+averaged over the target's seeds, and the gain from starting with it (SPoT, section 3.3 and figure 5). A prompt of a
+library serves all seeds, so it has a point for each of them. Points of one source are not independent, so p-values over
+points are too small. The interval therefore comes from a bootstrap over source *tasks*, which draws all points of a
+task or none.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Correlation:
 
     Attributes:
         target: The target task.
-        n: Number of points, which are source prompts.
+        n: Number of points: transfer runs, not source prompts.
         tasks: Number of source tasks among them.
         pearson: r; NaN for fewer than three points, or where either side is constant.
         pearson_p: Two-sided p-value, as if all points were independent.

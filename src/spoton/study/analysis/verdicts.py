@@ -162,7 +162,7 @@ def _similar(analysis: Analysis) -> Verdict:
     told = (
         f"By {metric} of {_compared(analysis)}, Pearson's r of similarity and error reduction is {np.mean(r):+.2f} on "
         f"average over {_targets(len(r))} ({min(r):+.2f} to {max(r):+.2f}); the bootstrap over source tasks leaves out "
-        f"zero on {len(sure)} of them, {positive} of these positive. A p-value over prompts is below 0.05 on "
+        f"zero on {len(sure)} of them, {positive} of these positive. A p-value over single runs is below 0.05 on "
         f"{sum(one.pearson_p < 0.05 for one in found)}."
     )
     # Seeds do not matter here: the scatter of the points includes the noise of a single run.

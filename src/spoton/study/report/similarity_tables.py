@@ -81,10 +81,11 @@ def correlations(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
     if not analysis.correlations:
         return []
     blocks: list[Content] = [] if analysis.results.has_keys else [FINAL]
-    text = "Each point is a source prompt."
+    seeded = any(analysis.reported.is_seeded)
+    text = f"Each point is a transfer from one source{' with one seed' if seeded else ', the mean over its seeds'}."
     if sum(analysis.reported.is_seeded) > 1:
         text += (
-            " p-values take prompts as independent, which those of one task from several seeds are "
+            " p-values take points as independent, which those of one source with several seeds are "
             "not, so these p-values "
             "are too small; the interval is a 95 % bootstrap over source tasks."
         )
@@ -107,8 +108,8 @@ def correlations(analysis: Analysis, figures: Sequence[str]) -> list[Section]:
     columns = (
         "similarity",
         "target",
-        "prompts",
-        "tasks",
+        "points",
+        "sources",
         "Pearson r",
         "p",
         "bootstrap",

@@ -36,7 +36,7 @@ _HELPS, _HURTS = "#1a6b3c", "#a8321f"
 
 
 def scatter_panels(analysis: Analysis) -> list[Drawing]:
-    """Draws a row per target and a column per similarity; a point is a source prompt."""
+    """Draws a row per target and a column per similarity; a point is a transfer run."""
     metrics = list(analysis.correlations)
     found = {
         metric: {one.target: one for one in analysis.correlations[metric] if one.n} for metric in metrics
