@@ -12,6 +12,7 @@ import yaml
 from spoton.errors import Interrupted, SpotonError, StudyError
 from spoton.evaluation.baseline import classical
 from spoton.events import Progress, silent
+from spoton.study.analysis.advice import caveats
 from spoton.study.analysis.analyse import analyse
 from spoton.study.plan.cells import Combination, ModelTuning, ZeroShot
 from spoton.study.results.collect import collect
@@ -78,6 +79,40 @@ def test_tasks_can_be_given_instead_of_read(make_study: MakeStudy) -> None:
 def test_a_device_that_is_not_there_is_told(make_study: MakeStudy) -> None:
     with pytest.raises(SpotonError, match="cuda:77"):
         _ = CellRunner(make_study(), placement=Placement(device="cuda:77")).model
+
+
+def test_what_has_left_the_study_file_is_left_out_of_its_results(make_study: MakeStudy) -> None:
+    folder = make_study(seeds=[0], retrieval={"methods": ["weighted-average"], "k": [2]}, controls=["noise"])
+    whole = yaml.safe_load((folder / "study.yaml").read_text())
+    (folder / "poems.csv").write_text((folder / "songs.csv").read_text().replace("sounds", "reads"))
+    (song,) = whole["targets"]["tasks"]
+    whole["targets"]["tasks"].append(song | {"task": "poems.csv"})
+    (folder / "study.yaml").write_text(yaml.safe_dump(whole))
+    cell_runner = CellRunner(folder)
+    assert not run_cells(cell_runner.store, cell_runner.cells(), InProcess(cell_runner, silent)).left
+    before = collect(folder)
+    assert before.sources == ("films.csv", "books.csv") and not before.metadata["notes"]
+
+    fewer = whole | {"sources": whole["sources"] | {"tasks": whole["sources"]["tasks"][1:]}, "retrieval": {}}
+    (folder / "study.yaml").write_text(yaml.safe_dump(fewer))
+    after = collect(folder)
+    assert after.sources == ("books.csv",) and set(after.test) == {
+        score for score in before.test if score.source != "films.csv"
+    }
+    assert not after.extra  # noise was as large as the first source's prompt, and the average had both
+    # The source, and for each of two targets a transfer, an average and noise.
+    (note,) = after.metadata["notes"]
+    assert note.startswith("7 finished cells are left out") and "no longer names: source films.csv." in note
+    assert note in caveats(analyse(after))
+
+    (folder / "study.yaml").write_text(
+        yaml.safe_dump(whole | {"targets": whole["targets"] | {"tasks": [song]}})
+    )
+    (note,) = collect(folder).metadata["notes"]
+    assert "no longer names: target poems.csv." in note
+    assert {score.target for score in collect(folder).test} == {"songs.csv"}
+    (folder / "study.yaml").write_text(yaml.safe_dump(whole))
+    assert collect(folder).test == before.test
 
 
 COMBINED = ["weighted-average", "task-vectors", "learned-mix", "multiplicative"]

@@ -48,6 +48,8 @@ def results_in(place: str | Path) -> StudyResults:
 def collect(place: str | Path) -> StudyResults:
     """Returns the results of the finished cells in the study's plan; cells of earlier plans are left out.
 
+    Cells of tasks that have left the study file since it was planned are left out too, with a note.
+
     Args:
         place: The study's folder or URL.
 
@@ -60,15 +62,11 @@ def collect(place: str | Path) -> StudyResults:
         raise StudyError(f"{place} has no {STUDY_FILE}. `spoton study new {place}` writes one to start from.")
     study = parse_study_file(text.decode("utf-8", "replace"), f"{store.place}/{STUDY_FILE}")
     plan = read_plan(store)
-    there = store.names("cells", ".json")
-    results = dict(store.results(one.name for one in plan if one.name in there))
-    if damaged := [name for name, cell in results.items() if cell is None]:
-        raise StudyError(
-            f"{place} has damaged results: {', '.join(damaged[:5])}. `spoton study run {place}` makes them again."
-        )
-    cells = [cell for cell in results.values() if cell is not None]
+    finished = _finished(store, plan)
+    cells = _named_in(study, finished)
     if not cells:
         raise StudyError(f"No cell of {place} is finished yet. Run the study: spoton study run {place}")
+    notes = _note_on(finished, cells, store.place)
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         by_kind.setdefault(cell["kind"], []).append(cell)
@@ -103,8 +101,60 @@ def collect(place: str | Path) -> StudyResults:
             if cell["task"] in targets
         },
         extra=_extra(by_kind, "validation"), extra_test=_extra(by_kind, "test"),
-        metadata=_metadata(_name_of(store), study, cells, len(plan)) | _tuned(by_kind, theirs.keys),
+        metadata=_metadata(_name_of(store), study, cells, len(plan) - len(finished) + len(cells), notes)
+        | _tuned(by_kind, theirs.keys),
     )  # fmt: skip
+
+
+def _finished(store: Store, plan: Sequence[Planned]) -> list[dict[str, Any]]:
+    """Returns the results of the finished cells of a plan.
+
+    Raises:
+        StudyError: Some are damaged.
+    """
+    there = store.names("cells", ".json")
+    results = dict(store.results(one.name for one in plan if one.name in there))
+    if damaged := [name for name, cell in results.items() if cell is None]:
+        raise StudyError(
+            f"{store.place} has damaged results: {', '.join(damaged[:5])}. `spoton study run {store.place}` makes them "
+            "again."
+        )
+    return [cell for cell in results.values() if cell is not None]
+
+
+def _named_in(study: StudyFile, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the cells of sources, targets and candidates that the study file names, and that need only such cells."""
+    targets = {entry.task for entry in study.targets.tasks}
+    alone = targets | {entry.task for entry in study.candidates}
+    sources = {entry.task for entry in study.sources.tasks} | set(study.sources.prompts or ())
+    whole_library = study.sources.library is not None and study.sources.prompts is None
+
+    def is_named(cell: dict[str, Any]) -> bool:
+        if cell["kind"] == "source":
+            return cell["task"] in sources or (whole_library and "library" in cell)
+        return cell["task"] in (alone if cell["kind"] in (SCRATCH, "zero-shot") else targets)
+
+    gone = {cell["name"] for cell in cells if not is_named(cell)}
+    return [cell for cell in cells if cell["name"] not in gone and gone.isdisjoint(cell.get("needs") or ())]
+
+
+def _note_on(finished: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], place: str) -> list[str]:
+    """Returns a sentence on finished cells that are left out; none if all are in the study file."""
+    kept = {cell["name"] for cell in cells}
+    gone = [cell for cell in finished if cell["name"] not in kept]
+    if not gone:
+        return []
+    here = {(cell["kind"] == "source", cell["task"]) for cell in cells}
+    places = dict.fromkeys((cell["kind"] == "source", cell["task"]) for cell in gone)
+    names = [
+        f"{'source' if is_source else 'target'} {task}"
+        for is_source, task in places
+        if (is_source, task) not in here
+    ]
+    return [
+        f"{len(gone)} finished cells are left out, since they need what the study file no longer names: "
+        f"{', '.join(names)}. `spoton study plan {place}` plans the study as it is now."
+    ]
 
 
 def _name_of(store: Store) -> str:
@@ -223,7 +273,9 @@ def _run(cell: dict[str, Any]) -> TransferRun:
     return TransferRun(cell["steps"], tuple(cell["looks"]), cell.get("dropped"), cell["best_step"])
 
 
-def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], planned: int) -> dict[str, Any]:
+def _metadata(
+    name: str, study: StudyFile, cells: Sequence[dict[str, Any]], planned: int, notes: Sequence[str]
+) -> dict[str, Any]:
     """Returns the provenance of the numbers."""
     first = cells[0]
     recipes = {
@@ -242,7 +294,7 @@ def _metadata(name: str, study: StudyFile, cells: Sequence[dict[str, Any]], plan
         **({"model_tuning_rates": study.model_tuning.learning_rates} if study.model_tuning else {}),
         "rows": {_role(cell): _rows(cell) for cell in cells},
         "versions": first["versions"], "seconds": {cell["name"]: cell["seconds"] for cell in cells},
-        "notes": sorted({cell["message"] for cell in cells if cell.get("message")}),
+        "notes": [*notes, *sorted({cell["message"] for cell in cells if cell.get("message")})],
     }  # fmt: skip
 
 
