@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from spoton.errors import SpotonError
 from spoton.study.plan.cell_base import Held
 from spoton.study.plan.cells import ModelTuning, Scratch
 from spoton.study.plan.cost import Predictor, Rates
 from spoton.study.plan.weight_rates import WeightRates, measure_weight_rates
+from spoton.tuning.full_model.checkpoint import ModelCheckpoint
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.recipe import Recipe
 from tests.tiny import tiny, toy_task
@@ -54,3 +56,12 @@ def test_rates_of_weights_are_measured_where_a_cell_tunes_the_model() -> None:
 def test_either_optimizer_is_measured(optimizer: str) -> None:
     rates = measure_weight_rates(tiny("llama"), ModelRecipe(optimizer=optimizer))
     assert rates.step > 0 and rates.checkpoint > 0
+
+
+def test_without_a_place_for_temporary_files_a_study_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise SpotonError("The disk is full.")
+
+    monkeypatch.setattr(ModelCheckpoint, "write", full)
+    rates = measure_weight_rates(tiny("llama"), ModelRecipe())
+    assert rates.step > 0 and rates.checkpoint == 0

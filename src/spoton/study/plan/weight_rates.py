@@ -18,6 +18,7 @@ from typing import NamedTuple, cast
 
 import torch
 
+from spoton.errors import SpotonError
 from spoton.models.frozen import FrozenModel
 from spoton.tuning.course import Course
 from spoton.tuning.full_model.checkpoint import ModelCheckpoint
@@ -62,17 +63,25 @@ def measure_weight_rates(model: FrozenModel, recipe: ModelRecipe) -> WeightRates
         optimizer.zero_grad()
 
     stepped = min(seconds_of(step))
+    return WeightRates(stepped / (size * _TENSORS), _written(weights, optimizer) / (size * _TENSORS))
+
+
+def _written(weights: dict[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> float:
+    """Returns the seconds of a typical checkpoint of weights `[...]`; 0 if there is no place for temporary files."""
     learner = cast("Learner", SimpleNamespace(weights=weights))  # a checkpoint reads nothing else
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint, steps = ModelCheckpoint(Path(folder) / "checkpoint", "sample"), count(1)
+    steps = count(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = ModelCheckpoint(Path(folder) / "checkpoint", "sample")
 
-        def write() -> None:
-            at = next(steps)
-            checkpoint.write(Course(step=at, best_step=at), learner, optimizer)
+            def write() -> None:
+                at = next(steps)
+                checkpoint.write(Course(step=at, best_step=at), learner, optimizer)
 
-        write()  # there is none to read yet, so it is faster than the others
-        written = statistics.median(seconds_of(write))
-    return WeightRates(stepped / (size * _TENSORS), written / (size * _TENSORS))
+            write()  # there is none to read yet, so it is faster than the others
+            return statistics.median(seconds_of(write))
+    except (OSError, SpotonError):  # a study runs without a prediction of its time
+        return 0.0
 
 
 def seconds_of(call: Callable[[], None]) -> list[float]:
