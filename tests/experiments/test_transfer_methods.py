@@ -83,9 +83,10 @@ def test_arms_of_another_process_are_left_to_it(
 def test_halving_fits_the_budget(steps: int) -> None:
     how, recipe = ARMS["trial, halving"], RECIPE.changed(steps=steps, evaluate_every=interval(steps))
     assert how is not None
-    how.require_budget(recipe, how.k, 1)
+    most = steps // 2  # that a trial may cost
+    how.require_left(recipe, most, how.k)
     with pytest.raises(RecipeError, match="Raise --steps"):
-        how.require_budget(recipe.changed(evaluate_every=interval(steps) + 1), how.k, 1)
+        how.require_left(recipe.changed(evaluate_every=interval(steps) + 1), most, how.k)
 
 
 def test_rankings_are_judged_by_hand_made_numbers() -> None:

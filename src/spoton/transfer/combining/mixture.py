@@ -37,10 +37,7 @@ def with_rows(sources: Sequence[SourcePrompt]) -> list[SourcePrompt]:
     found = [(library, entry) for library, entry in sources if _has_rows(entry.identity)]
     if sources and not found:
         entry = sources[0][1]
-        raise DataError(
-            f"The rows of {entry.identity.task} are not at hand, on which {entry.name} was tuned, nor those of another "
-            "source; the method mixture reads them. From Python, give them with rows_of=; else use another --method."
-        )
+        raise _without_rows(entry.name, entry.identity.task)
     return found
 
 
@@ -48,8 +45,21 @@ def _has_rows(prompt: Identity | Card) -> bool:
     return is_task(prompt.task) and not is_of_file(prompt.source)
 
 
+def _without_rows(name: str, task: str) -> DataError:
+    return DataError(
+        f"The rows of {task} are not at hand, on which {name} was tuned; the method mixture reads them. From Python, "
+        "give them with rows_of=; else use another --method."
+    )
+
+
 def catalog_rows(card: Card, model: FrozenModel) -> Task:
-    """Returns the rows of a catalog task, as the prompt read them: in its form, and in the model's chat template."""
+    """Returns the rows of a catalog task, as the prompt read them: in its form, and in the model's chat template.
+
+    Raises:
+        DataError: The prompt was not tuned on a task of the catalog.
+    """
+    if not _has_rows(card):
+        raise _without_rows(card.name, card.task)
     rows = load_task(card.task, form=form_of(card))
     return in_chat(rows, chat_of(model.tokenizer, model.name)) if is_chat(card) else rows
 
