@@ -81,7 +81,7 @@ def test_the_test_split_is_seen_once_and_last(tmp_path: Path) -> None:
     assert [event.phase for event in seen] == ["model tuning"] * 8 + ["test"]
 
 
-@pytest.mark.parametrize(("phase", "done"), [("model tuning", 6), ("test", 1)])
+@pytest.mark.parametrize(("phase", "done"), [("model tuning", 1), ("model tuning", 6), ("test", 1)])
 def test_ctrl_c_keeps_the_best_and_resume_goes_on(phase: str, done: int, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     expected = tune_model_to_folder(tiny(), toy_task(), RECIPE, whole)

@@ -176,6 +176,8 @@ def _interrupted(message: str, tuned: TunedModel, out: Path) -> Interrupted:
         kept = f"The finished model in {out} is as it was."
     else:
         save_model(tuned.model, out)
+        # Before the first evaluation there is no checkpoint; its folder marks the files as those of a run.
+        (out / CHECKPOINT).mkdir(exist_ok=True)
         kept = f"The best weights so far are in {out}."
     return Interrupted(
         f"{message} {kept} The same command with --resume continues from the last "
