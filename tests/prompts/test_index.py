@@ -104,3 +104,16 @@ def test_means_are_read_in_parts_in_any_order_of_the_file(
     heads = [entry.head for entry in library.list() if entry.head is not None]
     parts = [part.tolist() for part, _, _ in library.index.means(heads)]
     assert max(map(len, parts)) <= 3 and sorted(chain(*parts)) == list(range(20))
+
+
+def test_a_file_that_can_be_read_again_is_listed_again(
+    library: PromptLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, **_: int) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as inside:
+        inside.setattr("spoton.prompts.soft_prompt.read_bytes", refused)
+        assert len(library.list().damaged) == 20
+    listing = library.list()
+    assert len(listing) == 20 and not listing.damaged

@@ -139,7 +139,12 @@ class LibraryIndex:
             gone = [(name,) for name in known.keys() - stamps.keys()]
             with database:
                 database.executemany("DELETE FROM prompts WHERE name = ?", gone)
-            new = [name for name, stamp in stamps.items() if name not in known or known[name].stamp != stamp]
+            new = [
+                name
+                for name, stamp in stamps.items()
+                # Permissions, a disk or a newer spoton can mend a file without changing its stamp.
+                if name not in known or known[name].stamp != stamp or known[name].damage
+            ]
             for start in range(0, len(new), _AT_ONCE):
                 heads = [
                     self._head(name, Path(files[name]), stamps[name])
