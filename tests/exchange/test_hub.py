@@ -100,6 +100,18 @@ def test_a_model_card_written_by_hand_stays(library: PromptLibrary, place: str) 
     assert read(place, "README.md") == "# Mine\n"
 
 
+def test_files_of_older_versions_and_of_other_names_are_copied_once(place: str, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    written_before = Path(__file__).parents[1] / "prompts" / "prompt-1.safetensors"
+    (old / "renamed.safetensors").write_bytes(written_before.read_bytes())
+    mine = PromptLibrary(tmp_path / "mine")
+    assert pull_library(str(old), mine).prompts == ["renamed"]
+    assert pull_library(str(old), mine).unchanged == ["renamed"]
+    assert push_library(PromptLibrary(old), place).prompts == ["renamed"]
+    assert push_library(PromptLibrary(old), place).unchanged == ["renamed"]
+
+
 def test_a_taken_name_is_kept_unless_asked_to_replace(
     library: PromptLibrary, place: str, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from huggingface_hub import (
     eval_result_entries_to_yaml,
 )
 
-from spoton.errors import DataError, LibraryError, first_line
+from spoton.errors import DataError, LibraryError, PromptError, first_line
 from spoton.files import atomic_write
 from spoton.hub_offline import hub_or_cache
-from spoton.prompts import Entry, PromptLibrary
+from spoton.prompts import Entry, PromptLibrary, SoftPrompt
 from spoton.prompts.card import Card
 from spoton.prompts.library import SUFFIX
 from spoton.prompts.urls import local_folder
@@ -141,7 +142,9 @@ def _unchanged(
     replace: bool,
 ) -> list[str]:
     """Returns the names of prompts that a place has already; refuses others of these names, damaged ones too."""
-    same = [name for name, entry in chosen.items() if name in there and _same(entry.path, there[name].path)]
+    same = [
+        name for name, entry in chosen.items() if name in there and _same(name, entry.path, there[name].path)
+    ]
     taken = [name for name in chosen if name in there.keys() | damaged and name not in same]
     if taken and not replace:
         raise LibraryError(
@@ -194,8 +197,20 @@ def _chosen(library: PromptLibrary, names: Sequence[str] | None) -> dict[str, En
     return {name: entries[name] for name in names} if names else entries
 
 
-def _same(a: Path, b: Path) -> bool:
-    return a.read_bytes() == b.read_bytes()
+def _same(name: str, a: Path, b: Path) -> bool:
+    """Returns whether two files hold the same prompt, also if an older version of spoton wrote one of them."""
+    if a.read_bytes() == b.read_bytes():
+        return True
+    try:
+        return _content(name, a) == _content(name, b)
+    except PromptError:
+        return False  # a damaged file is like no other; the one to copy is refused when it is read
+
+
+def _content(name: str, path: Path) -> bytes:
+    """Returns the content of a prompt file as a copy of that name is written."""
+    prompt = SoftPrompt.load(path)
+    return changed(prompt, card=prompt.card.model_copy(update={"name": name})).to_bytes()
 
 
 def _create_repository(to: str, *, private: bool) -> None:
