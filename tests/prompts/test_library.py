@@ -203,6 +203,16 @@ def test_starter_library_is_packaged_readonly_and_whole(card: Card) -> None:
         library.add(SoftPrompt(torch.zeros(1, 1), card))
 
 
+def test_default_library_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "SPOTON_LIBRARY", "s3://team/prompts"
+    )  # as a path, it would be a folder `s3:` right here
+    with pytest.raises(LibraryError, match=r"SPOTON_LIBRARY is s3://team/prompts; expected a folder"):
+        default_library_path()
+    monkeypatch.setenv("SPOTON_LIBRARY", f"file://{tmp_path}/mine")
+    assert default_library_path() == tmp_path / "mine"
+
+
 def test_default_library_is_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPOTON_LIBRARY", str(tmp_path / "mine"))
     assert default_library_path() == tmp_path / "mine"

@@ -364,11 +364,13 @@ def default_library_path() -> Path:
     """Returns the folder of a user's prompts: `$SPOTON_LIBRARY`, else `library` in the user's data folder.
 
     Raises:
-        LibraryError: Neither is known, since the user has no home folder.
+        LibraryError: `$SPOTON_LIBRARY` is a URL, or neither is known, since the user has no home folder.
     """
     chosen = os.environ.get("SPOTON_LIBRARY")
     if chosen:
-        return expanded(chosen)
+        if (folder := local_folder(chosen)) is None:
+            raise LibraryError(f"SPOTON_LIBRARY is {chosen}; expected a folder. Give a URL with --library.")
+        return expanded(str(folder))
     if not has_home():
         raise LibraryError(
             "This user has no home folder, so there is no place for a library. Set HOME, set SPOTON_LIBRARY to a "
