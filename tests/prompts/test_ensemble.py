@@ -70,3 +70,13 @@ def test_where_one_prompt_is_needed_an_ensemble_says_so(tmp_path: Path) -> None:
     library.add(joint)
     with pytest.raises(LibraryError, match="1 an ensemble"):
         sources_for([library], "f00d", need_key=False)
+
+
+def test_prompts_that_read_inputs_of_different_length_are_refused() -> None:
+    def tuned_with(**recipe: int) -> SoftPrompt:
+        card = Card(name="p", task="t", model="m", model_fingerprint="f", labels=["a", "b"], recipe=recipe)
+        return SoftPrompt(torch.ones(2, 4), card)
+
+    with pytest.raises(PromptError, match=r"at most 16 and 512 tokens \(max_input_tokens\)"):
+        ensemble_of([tuned_with(max_input_tokens=16), tuned_with(max_input_tokens=512)])
+    assert ensemble_of([tuned_with(max_input_tokens=16), tuned_with()]).length == 4

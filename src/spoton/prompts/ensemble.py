@@ -43,6 +43,12 @@ def ensemble_of(prompts: Sequence[SoftPrompt], name: str = "") -> SoftPrompt:
             raise PromptError(
                 f"{first.name} and {prompt.card.name} score labels in different ways (label_score)."
             )
+        limits = [card.recipe.get("max_input_tokens") for card in (first, prompt.card)]
+        if None not in limits and limits[0] != limits[1]:
+            raise PromptError(
+                f"{first.name} and {prompt.card.name} were tuned on inputs of at most {limits[0]} and {limits[1]} "
+                "tokens (max_input_tokens), and an ensemble reads one input. Give prompts of one limit."
+            )
     members = [
         Member(
             name=prompt.card.name,
