@@ -14,7 +14,7 @@ from spoton.events import OnEvent, Progress
 from spoton.models import FrozenModel, load_model
 from spoton.tasks.mixture import mix
 from spoton.tuning import ModelRecipe, Recipe, tune
-from spoton.tuning.full_model.tune_to_folder import tune_model_to_folder
+from spoton.tuning.full_model.tune_to_folder import save_model, tune_model_to_folder
 from tests.tiny import tiny, tokenizer, toy_task
 
 RECIPE = ModelRecipe(steps=8, evaluate_every=4, batch_size=4, learning_rate=3e-3)
@@ -100,6 +100,18 @@ def test_a_second_run_replaces_the_first(tmp_path: Path) -> None:
     first = weights(out)
     record = tune_model_to_folder(tiny(), toy_task(), RECIPE.changed(seed=5), out, overwrite=True)
     assert weights(out) != first and record["seed"] == 5
+
+
+def test_no_file_of_the_replaced_model_is_read(tmp_path: Path) -> None:
+    chatty, out = tiny(), tmp_path / "out"
+    chatty.tokenizer.chat_template = "{{ messages[0].content }}"
+    save_model(chatty, out)
+    (out / "model.safetensors.index.json").write_text("{}")
+    (out / "model-00001-of-00002.safetensors").write_bytes(b"")
+    (out / "notes.txt").write_text("mine")
+    save_model(tiny(seed=1), out)
+    assert load_model(str(out)).tokenizer.chat_template is None
+    assert names(out) == MODEL_FILES | {"notes.txt"}
 
 
 def test_places_that_are_none(tmp_path: Path) -> None:

@@ -27,6 +27,12 @@ RECORD = "record.json"
 CURVE = "curve.png"
 CHECKPOINT = "checkpoint"
 _BYTES = 4  # of a float32
+# Files that not every model has, and that `load_model` would read as part of a model that has none.
+_READ_IF_THERE = (
+    "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "generation_config.json",
+    "chat_template.jinja", "added_tokens.json", "special_tokens_map.json", "tokenizer.model", "spiece.model",
+    "vocab.json", "merges.txt",
+)  # fmt: skip
 
 
 def tune_model_to_folder(
@@ -125,7 +131,7 @@ def save_model(model: FrozenModel, out: Path) -> None:
     """Saves a model and its tokenizer as a folder that `load_model` reads.
 
     Everything is first written next to its final place. Then each file gets its name, the weights last. The record of
-    an earlier run is removed before, since it describes another model.
+    an earlier run is removed before, since it describes another model, and so are its files that this model lacks.
 
     Raises:
         SpotonError: The folder cannot be written.
@@ -135,6 +141,9 @@ def save_model(model: FrozenModel, out: Path) -> None:
         let_others_read(scratch)
         model.tokenizer.save_pretrained(scratch)
         (out / RECORD).unlink(missing_ok=True)
+        new = {file.name for file in scratch.iterdir()}
+        for old in [file for pattern in _READ_IF_THERE for file in out.glob(pattern) if file.name not in new]:
+            old.unlink()
         for file in sorted(scratch.iterdir(), key=lambda file: file.suffix == PROMPT_SUFFIX):
             file.replace(out / file.name)
 
