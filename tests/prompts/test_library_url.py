@@ -93,3 +93,11 @@ def test_a_driver_that_connects_at_once_and_cannot(monkeypatch: pytest.MonkeyPat
         LibraryError, match=r"ftp://nobody/prompts cannot be used: .*not known\. Check the address"
     ):
         PromptLibrary("ftp://nobody/prompts")
+
+
+def test_a_copy_that_was_cut_short_is_fetched_again(url: str, prompt: SoftPrompt) -> None:
+    library = PromptLibrary(url)
+    copy = library.add(prompt)
+    copy.write_bytes(copy.read_bytes()[:50])
+    assert [entry.name for entry in library.list()] == ["movies"]
+    assert library.verify().damaged == {}

@@ -108,10 +108,11 @@ class RemoteLibrary(PromptLibrary):
             LibraryError: It cannot be reached, or needs credentials.
         """
         with self._reached():
-            there = self._listed()
+            entries = self._listed()
+            there = {file: _version(entry) for file, entry in entries.items()}
             known = self._known()
             for file, version in there.items():
-                if known.get(file) != version or not (self.folder / file).exists():
+                if known.get(file) != version or not _is_whole(self.folder / file, entries[file]):
                     atomic_write(self.folder / file, self._remote.cat_file(f"{self._root}/{file}"))
         for path in self.folder.glob(f"*{SUFFIX}"):
             if path.name not in there:
@@ -133,8 +134,8 @@ class RemoteLibrary(PromptLibrary):
     def _place(self, name: str) -> str:
         return f"{self._root}/{name}{SUFFIX}"
 
-    def _listed(self) -> dict[str, str]:
-        """Returns the version identifier of every remote prompt file, by file name."""
+    def _listed(self) -> dict[str, dict[str, Any]]:
+        """Returns what the driver knows of every remote prompt file, by file name."""
         self._remote.invalidate_cache()
         try:
             entries: list[dict[str, Any]] = self._remote.ls(self._root, detail=True)
@@ -142,7 +143,7 @@ class RemoteLibrary(PromptLibrary):
             return {}
         names = {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
         return {
-            name: hashlib.sha256(str(sorted(entry.items(), key=str)).encode()).hexdigest()[:16]
+            name: entry
             for name, entry in names.items()
             if name.endswith(SUFFIX) and entry.get("type") == "file"
         }
@@ -165,3 +166,16 @@ class RemoteLibrary(PromptLibrary):
             waits_for_nothing,
         ):
             yield
+
+
+def _version(entry: dict[str, Any]) -> str:
+    """Returns the version identifier of a remote file."""
+    return hashlib.sha256(str(sorted(entry.items(), key=str)).encode()).hexdigest()[:16]
+
+
+def _is_whole(copy: Path, entry: dict[str, Any]) -> bool:
+    """Returns whether the mirror has a file, of the remote size if the driver knows it."""
+    if not copy.is_file():
+        return False
+    size = entry.get("size")
+    return not isinstance(size, int) or copy.stat().st_size == size
