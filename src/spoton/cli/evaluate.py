@@ -188,13 +188,11 @@ def _document(scored: Evaluated, examples: Sequence[Example], task: Task) -> dic
 
 def _note_other_splits(task: Task, prompts: Mapping[str, SoftPrompt]) -> None:
     """Warns of prompts that were tuned on the same file in other splits: they may know the rows they are scored on."""
+    from spoton.transfer.sources import is_of_file
+
     for name, prompt in prompts.items():
         card = prompt.card
-        if (
-            task.source.startswith("file:")
-            and card.source == task.source
-            and card.data_hash != task.data_hash()
-        ):
+        if is_of_file(task.source) and card.source == task.source and card.data_hash != task.data_hash():
             note(
                 f"{name} was tuned on this file in other splits, so it may know rows that it is scored on now. Give "
                 "the options of splits and sizes that it was tuned with, or rows of another file."

@@ -132,10 +132,7 @@ def _rates(
         losses = []
         for step in range(_RATE_STEPS):
             optimizer.zero_grad(set_to_none=True)
-            prompt = learner.prompt()
-            leaf = prompt.detach().requires_grad_()
-            losses += passes.gradients([leaf], [step_rows])
-            prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            losses += passes.backward([learner.prompt()], [step_rows]).tolist()
             if recipe.clip:
                 torch.nn.utils.clip_grad_norm_(learner.parameters, recipe.clip)
             optimizer.step()

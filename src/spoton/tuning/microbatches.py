@@ -133,6 +133,25 @@ class Microbatches:
         losses: list[float] = self.gradients_on_device(prompts, steps).tolist()
         return losses
 
+    def backward(self, made: Sequence[Tensor], steps: Sequence[StepRows]) -> Tensor:
+        """Adds the gradients of every run's loss to the parameters that its prompt was made of.
+
+        Passes see leaves, so that a step of several passes goes through a reparameterization once.
+
+        Args:
+            made: `[P_k, D]` as parameters make them; parameters that are prompts themselves are leaves already.
+            steps: Rows of one step, one entry per run.
+
+        Returns:
+            The losses `[K]`, as `gradients_on_device` does.
+        """
+        leaves = [prompt.detach().requires_grad_(prompt.requires_grad) for prompt in made]
+        losses = self.gradients_on_device(leaves, steps)
+        for prompt, leaf in zip(made, leaves, strict=True):
+            if leaf.grad is not None:
+                prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return losses
+
     def gradients_on_device(self, prompts: Sequence[Tensor], steps: Sequence[StepRows]) -> Tensor:
         """Adds the gradients of every run's loss to the leaves, and returns the losses `[K]`, float32 on the device.
 

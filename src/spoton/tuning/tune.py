@@ -152,12 +152,7 @@ def train_together(
             ready()
         while active := _going_on(runs, halving, rivals or {}):
             made = [run.learner.prompt() for run in active]
-            # Passes see leaves, so that a step of several passes goes through a reparameterization once.
-            leaves = [prompt.detach().requires_grad_(prompt.requires_grad) for prompt in made]
-            losses = passes.gradients_on_device(leaves, [run.next_rows() for run in active])
-            for prompt, leaf in zip(made, leaves, strict=True):
-                if leaf.grad is not None:
-                    prompt.backward(leaf.grad)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            losses = passes.backward(made, [run.next_rows() for run in active])
             for run in active:
                 run.activation_bytes, run.passes = passes.most_bytes, passes.most_passes
             _step(active, losses)
