@@ -12,8 +12,10 @@ from jaxtyping import install_import_hook
 import tests.checked
 
 # How long an example takes depends on what else the machine does; `timeout` catches a test that hangs.
-hypothesis.settings.register_profile("any machine", deadline=None)
-hypothesis.settings.load_profile("any machine")
+# The same examples in every run, so that a commit either passes or fails; `--hypothesis-profile search` draws others.
+hypothesis.settings.register_profile("search", deadline=None)
+hypothesis.settings.register_profile("same examples", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("same examples")
 
 # Calls of functions in these rooms whose signature speaks of shapes are checked, see `spoton.shapes`.
 _ROOMS = [f"spoton.{room}" for room in ("prompts", "models", "evaluation", "transfer")]

@@ -40,8 +40,9 @@ WRONG: dict[str, Callable[[], object]] = {
     "more targets than places": lambda: target_losses(
         torch.zeros(4, 8), torch.zeros(5, dtype=torch.long), torch.nn.Linear(8, 16), 16
     ),
-    "prompts of two widths": lambda: engine_for(tiny("llama")).losses(
-        [torch.zeros(2, 64), torch.zeros(2, 48, 1)], Batch([[1]], [[2]])
+    # Of several prompts one is checked, drawn at random: the wrong one must be the only one.
+    "a stack for one of the prompts": lambda: engine_for(tiny("llama")).losses(
+        [torch.zeros(2, 48, 1)], Batch([[1]], [[2]])
     ),
     "a stack of stacks": lambda: engine_for(tiny("t5")).scorer(torch.zeros(1, 1, 2, 64)),
 }
