@@ -26,5 +26,5 @@ def test_local_folder(place: str | Path, folder: str | None) -> None:
 
 
 def test_a_folder_needs_no_driver_of_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "spoton.prompts.library_url", None)
+    monkeypatch.setitem(sys.modules, "spoton.prompts.remote_folder", None)
     assert PromptLibrary(tmp_path).list() == []

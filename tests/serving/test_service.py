@@ -18,7 +18,7 @@ from spoton.errors import DataError, LibraryError
 from spoton.evaluation import predict
 from spoton.models import FrozenModel
 from spoton.prompts import PromptLibrary, ensemble_of
-from spoton.prompts.library_url import RemoteLibrary
+from spoton.prompts.remote_folder import RemoteFolder
 from spoton.serving import service as service_module
 from spoton.serving.api_types import CompletionRequest
 from spoton.serving.completions import begin
@@ -254,12 +254,12 @@ def test_a_library_behind_a_url_is_fetched_again(
         fs.rm_file(f"{root}/short.safetensors")
         assert await seen(lambda: list(roster.served) == ["many"])
         assert (await service.prompt("many")).name == "many"
-        monkeypatch.setattr(RemoteLibrary, "refresh", unreachable)
+        monkeypatch.setattr(RemoteFolder, "refresh", unreachable)
         assert await seen(lambda: "no such host" in caplog.text)
         assert list(roster.served) == ["many"]
         await service.close()
 
-    def unreachable(self: RemoteLibrary) -> None:
+    def unreachable(self: RemoteFolder) -> None:
         raise LibraryError("no such host")
 
     asyncio.run(serve())

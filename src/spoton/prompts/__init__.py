@@ -14,13 +14,8 @@ from spoton.prompts.initial import (
     from_uniform,
     from_vocabulary,
 )
-from spoton.prompts.library import (
-    Entry,
-    PromptLibrary,
-    Verification,
-    default_library_path,
-    starter_library,
-)
+from spoton.prompts.library import PromptLibrary, default_library_path, starter_library
+from spoton.prompts.listing import Entry, Verification
 from spoton.prompts.soft_prompt import SoftPrompt, resize_prompt
 
 __all__ = [

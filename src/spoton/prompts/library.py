@@ -12,22 +12,24 @@ import difflib
 import importlib.resources
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from dataclasses import replace as changed
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from spoton.errors import LibraryError, PromptError, PromptNotFoundError
 from spoton.files import atomic_write, expanded, has_home
-from spoton.prompts.card import Card
-from spoton.prompts.index import Head, LibraryIndex
-from spoton.prompts.soft_prompt import SoftPrompt, read_header
+from spoton.prompts.index import LibraryIndex
+from spoton.prompts.listing import Entry, Listing, Verification, read_entry
+from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.prompts.urls import local_folder
 from spoton.reading import reason
+
+if TYPE_CHECKING:
+    from spoton.prompts.remote_folder import RemoteFolder
 
 SUFFIX = ".safetensors"
 # From this many prompts on, the heads are in an index; reading fewer takes less than half a second.
@@ -35,118 +37,40 @@ INDEXED_FROM = 500
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _NAME_RULE = "expected lower-case letters, digits, '.', '_' and '-', a letter or digit first, 200 at most"
 
-
-class Identity(NamedTuple):
-    """The model and rows of a prompt: four fields of its card."""
-
-    fingerprint: str
-    task: str
-    data_hash: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One prompt of a library, without its tensors.
-
-    Attributes:
-        name: Its name in the library: the file's name without `.safetensors`.
-        file: The file's path, as a string; see `path`.
-        length: P.
-        dim: D.
-        has_key: Whether it can be retrieved by similarity.
-        size_bytes: Size of the file.
-        known_card: Its card, or the card's JSON, which is parsed on first use.
-        head: Its entry in the library's index; None in libraries without one.
-    """
-
-    name: str
-    file: str
-    length: int
-    dim: int
-    has_key: bool
-    size_bytes: int
-    known_card: Card | str
-    head: Head | None = None
-
-    @cached_property
-    def path(self) -> Path:
-        """The file."""
-        return Path(self.file)
-
-    @cached_property
-    def card(self) -> Card:
-        """Its card."""
-        known = self.known_card
-        return Card.model_validate_json(known) if isinstance(known, str) else known
-
-    @property
-    def identity(self) -> Identity:
-        """The model and rows of the prompt, without parsing a card that is not parsed yet."""
-        if self.head is not None:
-            return Identity(self.head.fingerprint, self.head.task, self.head.data_hash, self.head.source)
-        card = self.card
-        return Identity(card.model_fingerprint, card.task, card.data_hash, card.source)
-
-
-class Listing(list[Entry]):
-    """The prompts of a library, sorted by name.
-
-    Attributes:
-        damaged: Reason by name, for the files that were skipped.
-    """
-
-    def __init__(self, entries: Iterable[Entry] = (), damaged: Mapping[str, str] | None = None) -> None:
-        super().__init__(entries)
-        self.damaged = dict(damaged or {})
-
-
 Entries = list[Entry]  # inside the class below, `list` is the method
-
-
-@dataclass(frozen=True)
-class Verification:
-    """The result of `PromptLibrary.verify`.
-
-    Attributes:
-        ok: Names of the intact prompts.
-        damaged: Reason by name, for the others.
-    """
-
-    ok: list[str]
-    damaged: dict[str, str]
 
 
 class PromptLibrary:
     """A folder of prompt files, `<name>.safetensors` each. The folder appears with the first prompt.
 
-    It is a path, or the URL of any file system that fsspec knows, such as `hf://owner/name` (`RemoteLibrary`).
+    It is a path, or the URL of any file system that fsspec knows, such as `hf://owner/name`. Then it is mirrored,
+    and every method updates the mirror first.
 
     Attributes:
         folder: The folder of the files.
+        remote: The remote folder that `folder` mirrors; None for a library on this machine.
         readonly: Whether `add` and `remove` are refused.
         damaged: Reason by name, for the files that the last `list` or `search` skipped.
 
     Raises:
-        LibraryError: `folder` is a file.
+        LibraryError: `folder` is a file; fsspec does not know such a URL, or its driver is not installed.
 
     Examples:
         >>> library = PromptLibrary("my-prompts")
         >>> _ = library.add(prompt, name="news")
         >>> [entry.name for entry in library.search("news")]
         ['news']
+        >>> PromptLibrary("memory://team/prompts").list()
+        []
     """
 
-    def __new__(cls, folder: Path | str, readonly: bool = False) -> Self:
-        """Returns a `RemoteLibrary` for the URL of another file system."""
-        if local_folder(folder) is not None:
-            return super().__new__(cls)
-        from spoton.prompts.library_url import RemoteLibrary  # a subclass of this class
-
-        return super().__new__(RemoteLibrary)  # type: ignore[return-value]
-
     def __init__(self, folder: Path | str, readonly: bool = False) -> None:
-        self.folder = local_folder(folder) or Path(folder)
+        local = local_folder(folder)
+        self.remote: RemoteFolder | None = None
+        if local is None:
+            self.remote = _remote_folder(str(folder))
+            local = self.remote.mirror
+        self.folder = local
         self.readonly = readonly
         self.damaged: dict[str, str] = {}
         if self.folder.is_file():
@@ -154,14 +78,14 @@ class PromptLibrary:
 
     @property
     def place(self) -> str:
-        """The location of the library, as a user names it."""
-        return str(self.folder)
+        """The location of the library, as a user names it: its folder or URL."""
+        return str(self.folder) if self.remote is None else self.remote.url
 
     def add(self, prompt: SoftPrompt, *, name: str | None = None, replace: bool = False) -> Path:
         """Saves a prompt in the library. Its card takes its name in the library.
 
         Any number of processes may add at once: each file appears complete, and of several that want one name exactly
-        one gets it.
+        one gets it; behind a URL the later one wins, since remote stores have no such step.
 
         Args:
             prompt: The prompt.
@@ -172,18 +96,21 @@ class PromptLibrary:
             The file written.
 
         Raises:
-            LibraryError: The name is malformed or taken, or the library is read-only.
+            LibraryError: The name is malformed or taken, or the library is read-only or cannot be reached.
             SpotonError: The folder is not writable, or the disk is full.
         """
         self._require_writable()
         name = prompt.card.name if name is None else name
         path = self.path(name)
-        renamed = changed(prompt, card=prompt.card.model_copy(update={"name": name}))
+        content = changed(prompt, card=prompt.card.model_copy(update={"name": name})).to_bytes()
         try:
-            atomic_write(path, renamed.to_bytes(), overwrite=replace)
+            if self.remote is None:
+                atomic_write(path, content, overwrite=replace)
+            else:
+                self.remote.write(path.name, content, overwrite=replace)
         except FileExistsError as error:
             raise LibraryError(
-                f"The library {self.folder} already has a prompt {name!r}. "
+                f"The library {self.place} already has a prompt {name!r}. "
                 "Choose another name, remove it first, or ask to replace it."
             ) from error
         return path
@@ -195,6 +122,7 @@ class PromptLibrary:
             LibraryError: There is no such prompt; the message names the nearest.
             PromptError: Its file is damaged.
         """
+        self.refresh()
         try:
             return SoftPrompt.load(self.path(name))
         except PromptNotFoundError as error:
@@ -210,6 +138,15 @@ class PromptLibrary:
             raise LibraryError(f"{name!r} cannot be a prompt's name; {_NAME_RULE}. Give such a name.")
         return self.folder / f"{name}{SUFFIX}"
 
+    def refresh(self) -> None:
+        """Updates the mirror of a library behind a URL; does nothing for others.
+
+        Raises:
+            LibraryError: It cannot be reached, or needs credentials.
+        """
+        if self.remote is not None:
+            self.remote.refresh()
+
     def list(self) -> Listing:
         """Returns all prompts, sorted by name. Damaged and badly named files are skipped and listed in its
         `damaged`."""
@@ -224,7 +161,7 @@ class PromptLibrary:
             return listing
         for path in map(self.path, names):
             try:
-                entries.append(_entry(path))
+                entries.append(read_entry(path))
             except PromptNotFoundError:
                 continue  # removed by another process after the folder was read
             except PromptError as error:
@@ -272,7 +209,7 @@ class PromptLibrary:
             if family in (None, entry.card.family)
             and task in (None, entry.card.task)
             and model_fingerprint in (None, entry.card.model_fingerprint)
-            and all(word in _searchable(entry) for word in words)
+            and all(word in entry.searchable for word in words)
         ]
 
     def verify(self) -> Verification:
@@ -294,16 +231,20 @@ class PromptLibrary:
         """Deletes one prompt, damaged or not.
 
         Raises:
-            LibraryError: There is no such prompt, or the library is read-only or not writable.
+            LibraryError: There is no such prompt, or the library is read-only, not writable or cannot be reached.
         """
         self._require_writable()
+        path = self.path(name)
         try:
-            self.path(name).unlink()
+            if self.remote is None:
+                path.unlink()
+            else:
+                self.remote.remove(path.name)
         except FileNotFoundError as error:
             raise self._unknown(name) from error
         except OSError as error:
             raise LibraryError(
-                f"Cannot remove {name!r} from {self.folder}: {error.strerror}. Check its permissions."
+                f"Cannot remove {name!r} from {self.place}: {error.strerror}. Check its permissions."
             ) from error
 
     def _files(self) -> Sequence[Path]:
@@ -320,13 +261,14 @@ class PromptLibrary:
         Raises:
             LibraryError: The folder cannot be read.
         """
+        self.refresh()
         try:
             names = os.listdir(self.folder)  # noqa: PTH208  # 100,000 names in a tenth of the time of paths
         except (FileNotFoundError, NotADirectoryError):
             return []  # it appears with the first prompt
         except OSError as error:
             raise LibraryError(
-                f"Cannot read the library {self.folder}: {reason(error)}. Check its permissions."
+                f"Cannot read the library {self.place}: {reason(error)}. Check its permissions."
             ) from error
         return sorted(
             name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and not name.startswith(".")
@@ -343,7 +285,7 @@ class PromptLibrary:
     def _require_writable(self) -> None:
         if self.readonly:
             raise LibraryError(
-                f"The library {self.folder} is read-only. "
+                f"The library {self.place} is read-only. "
                 f"Use a library of your own, such as {default_library_path()}."
             )
 
@@ -351,7 +293,13 @@ class PromptLibrary:
         names = [path.stem for path in self._files()]
         near = difflib.get_close_matches(name, names, n=3) or names[:10]
         hint = f"Did you mean {', '.join(near)}?" if near else "It is empty: add a prompt first."
-        return LibraryError(f"The library {self.folder} has no prompt {name!r}. {hint}")
+        return LibraryError(f"The library {self.place} has no prompt {name!r}. {hint}")
+
+
+def _remote_folder(url: str) -> "RemoteFolder":
+    from spoton.prompts.remote_folder import RemoteFolder  # its drivers are for URLs only
+
+    return RemoteFolder(url, SUFFIX)
 
 
 def starter_library() -> PromptLibrary:
@@ -377,23 +325,3 @@ def default_library_path() -> Path:
             "folder, or give --library."
         )
     return platformdirs.user_data_path("spoton") / "library"
-
-
-def _entry(path: Path) -> Entry:
-    header = read_header(path)
-    return Entry(
-        name=path.stem,
-        file=str(path),
-        length=header.length,
-        dim=header.dim,
-        has_key=header.has_key,
-        size_bytes=header.size_bytes,
-        known_card=header.card,
-    )
-
-
-def _searchable(entry: Entry) -> str:
-    card = entry.card
-    return " ".join(
-        [entry.name, card.task, card.family, *(card.labels or []), card.source, card.notes]
-    ).lower()

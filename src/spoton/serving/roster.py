@@ -22,8 +22,8 @@ from spoton.errors import SpotonError
 from spoton.evaluation.encoding import needs_end
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card
-from spoton.prompts.library import Entry, PromptLibrary
-from spoton.prompts.library_url import RemoteLibrary
+from spoton.prompts.library import PromptLibrary
+from spoton.prompts.listing import Entry
 from spoton.prompts.soft_prompt import SoftPrompt
 
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class Roster:
 
     def __init__(self, model: FrozenModel, libraries: Sequence[PromptLibrary], base: str) -> None:
         self._model, self._base = model, base
-        self.remote = [library for library in libraries if isinstance(library, RemoteLibrary)]
+        self.remote = [library for library in libraries if library.remote]
         for library in self.remote:
             library.refresh()
         self._libraries = [

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from spoton.errors import LibraryError
 from spoton.prompts.card import Parent
-from spoton.prompts.library import Entry, Identity, PromptLibrary
+from spoton.prompts.library import PromptLibrary
+from spoton.prompts.listing import Entry, Identity
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.catalog import tasks_with_texts_of
 from spoton.tasks.mixture import names_within

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypedDict
 
 from spoton.errors import StudyError
 from spoton.evaluation.score import Mode
-from spoton.prompts.library import Identity
+from spoton.prompts.listing import Identity
 from spoton.study.plan.cell_base import Held
 from spoton.study.plan.cells import (
     COMBINATIONS,

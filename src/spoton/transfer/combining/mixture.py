@@ -13,7 +13,7 @@ from spoton.errors import DataError
 from spoton.evaluation.form import chat_of, form_of, is_chat
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card
-from spoton.prompts.library import Identity
+from spoton.prompts.listing import Identity
 from spoton.tasks.catalog import is_task, load_task
 from spoton.tasks.chat import in_chat
 from spoton.tasks.mixture import mix

@@ -11,7 +11,6 @@ import torch
 
 from spoton.errors import LibraryError, PromptError
 from spoton.prompts import PromptLibrary, SoftPrompt
-from spoton.prompts.library_url import RemoteLibrary
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_add_get_list_remove(url: str, prompt: SoftPrompt) -> None:
     library = PromptLibrary(url)
-    assert isinstance(library, RemoteLibrary) and library.list() == [] and library.place == url
+    assert library.remote and library.list() == [] and library.place == url
     library.add(prompt)
     library.add(prompt, name="second")
     other = PromptLibrary(url)
@@ -48,7 +47,7 @@ def test_a_replaced_prompt_reaches_readers(url: str, prompt: SoftPrompt) -> None
         library.add(SoftPrompt(torch.zeros(2, 5), prompt.card))
     library.add(SoftPrompt(torch.zeros(2, 5), prompt.card), replace=True)
     assert reader.get("movies").dim == 5
-    with pytest.raises(LibraryError, match="opened to read"):
+    with pytest.raises(LibraryError, match=f"library {url} is read-only"):
         reader.add(prompt, name="third")
 
 
@@ -75,7 +74,7 @@ def test_damage_is_reported_by_name(url: str, prompt: SoftPrompt) -> None:
 
 def test_a_file_url_is_the_folder(tmp_path: Path, prompt: SoftPrompt) -> None:
     library = PromptLibrary(f"file://{tmp_path}/my%20prompts")
-    assert type(library) is PromptLibrary
+    assert library.remote is None
     assert library.add(prompt) == tmp_path / "my prompts" / "movies.safetensors"
 
 
@@ -100,4 +99,27 @@ def test_a_copy_that_was_cut_short_is_fetched_again(url: str, prompt: SoftPrompt
     copy = library.add(prompt)
     copy.write_bytes(copy.read_bytes()[:50])
     assert [entry.name for entry in library.list()] == ["movies"]
+    assert library.verify().damaged == {}
+
+
+def test_a_file_that_vanishes_while_the_mirror_is_updated(
+    url: str, prompt: SoftPrompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = PromptLibrary(url)
+    library.add(prompt)
+    library.add(prompt, name="second")
+    remote, _ = fsspec.core.url_to_fs(url)
+    read = remote.cat_file
+
+    def cat_file(path: str) -> bytes:
+        if path.endswith("movies.safetensors"):
+            remote.rm_file(path)  # by another process, after this one has read the folder
+        content: bytes = read(path)
+        return content
+
+    for copy in library.folder.glob("*.safetensors"):
+        copy.unlink()
+    with monkeypatch.context() as inside:
+        inside.setattr(remote, "cat_file", cat_file)
+        assert [entry.name for entry in library.list()] == ["second"]
     assert library.verify().damaged == {}
