@@ -10,13 +10,11 @@ import torch
 
 from spoton.errors import DataError, Interrupted, LibraryError, RecipeError, SpotonError
 from spoton.evaluation import evaluate, predict
-from spoton.events import Progress, silent
+from spoton.events import Progress
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt, resize_prompt
 from spoton.transfer import METHODS, adapt, comparison
-from spoton.transfer.adapt import tidy
 from spoton.transfer.comparison import Scores
-from spoton.transfer.kept_runs import KeptRuns
 from spoton.transfer.ranking.trial import TEXT
 from spoton.transfer.speed import speed
 from spoton.transfer.untuned import adapt_untuned
@@ -262,19 +260,6 @@ def test_files_of_others_in_the_work_folder_stay(
     adapt_untuned(model, toy_task(), [library], RECIPE, out=tmp_path / "p.safetensors")
     assert {path.name for path in work.iterdir()} == {".git", *names}
     assert all((work / name).read_text() == "mine" for name in names)
-
-
-def test_all_that_runs_and_their_dead_writers_leave_is_removed(model: FrozenModel, tmp_path: Path) -> None:
-    work, hashed = tmp_path / "p.work", "0123456789abcdef"
-    work.mkdir()
-    for name in (
-        "budget.json", f"{hashed}.json", f"{hashed}.safetensors", f"{hashed}.checkpoint", f"{hashed}.rate1.checkpoint",
-        f"untuned-{hashed}.json", f"untuned-{hashed}.safetensors", f"halving-{hashed}.json", f"test-{hashed}.json",
-        f"halving-{hashed}.safetensors", f"trial-{hashed}.scores", f".spoton-{hashed}.tmp",
-    ):  # fmt: skip
-        (work / name).touch()
-    tidy(KeptRuns(model, toy_task(), "rank", work, silent), tmp_path / "p.safetensors")
-    assert not work.exists()
 
 
 def test_nothing_is_tuned_with_no_steps(model: FrozenModel, library: PromptLibrary, tmp_path: Path) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from spoton.errors import SpotonError
 from spoton.evaluation import evaluate
 from spoton.events import Progress
 from spoton.models import FrozenModel
 from spoton.prompts import Parent
 from spoton.prompts.card import Calibration
-from spoton.transfer.kept_runs import KeptRuns, Run, require_out
+from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.tuning import Recipe
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
@@ -97,19 +96,6 @@ def test_a_calibrated_prompt_is_tested_with_and_without(arms: KeptRuns) -> None:
     assert scored.uncalibrated is not None and scored.score != scored.uncalibrated.score
     assert found == {"test": scored.score, "test_uncalibrated": scored.uncalibrated.score}
     assert arms.test("test again", prompt, 256) == found
-
-
-def test_only_runs_that_were_begun_let_a_prompt_be_replaced(arms: KeptRuns, tmp_path: Path) -> None:
-    out, prompt = tmp_path / "p.safetensors", arms.tuned("a", RECIPE).prompt
-    assert arms.folder == out.with_suffix(".work")
-    prompt.save(out)
-    require_out(out, overwrite=False)  # left by an interrupted command, whose runs are kept
-    for file in arms.folder.iterdir():
-        file.unlink()
-    (arms.folder / "budget.json").write_text("{}")  # steps were planned, no more
-    with pytest.raises(SpotonError, match="--overwrite"):
-        require_out(out, overwrite=False)
-    require_out(out, overwrite=True)
 
 
 def test_the_bare_model_is_tested_once(arms: KeptRuns, seen: list[Progress]) -> None:

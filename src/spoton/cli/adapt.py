@@ -76,7 +76,7 @@ def adapt(
     With `--steps 0` nothing is tuned: the best source in a trial is calibrated and tested.
     """
     from spoton.transfer import adapt as transfer
-    from spoton.transfer.kept_runs import require_out
+    from spoton.transfer.work_folder import BUDGET, require_out, work_folder
 
     untuned = recipe.steps == 0
     if untuned:
@@ -91,7 +91,7 @@ def adapt(
         found = _untuned(frozen, asked, libraries, chosen, k, evaluation, out, overwrite)
         _emit(found, asked, libraries, as_json=json)
         return
-    kept = None if out is None else out.with_suffix(".work") / "budget.json"
+    kept = None if out is None else work_folder(out) / BUDGET
     chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, mode=evaluation, kept=kept)
     note_unknown(frozen, asked.labels)
     with live_progress() as on_event:

@@ -8,8 +8,6 @@ for both.
 
 from __future__ import annotations
 
-import contextlib
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +18,7 @@ from spoton.errors import DataError, Interrupted, RecipeError
 from spoton.evaluation.baseline import Classical, classical
 from spoton.evaluation.score import Mode, default_mode, evaluate
 from spoton.events import OnEvent, silent
-from spoton.locks import locked, sweep
+from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
 from spoton.plots import draw_arms
 from spoton.prompts.ensemble import ensemble_of
@@ -32,21 +30,16 @@ from spoton.transfer.combining.methods import Method
 from spoton.transfer.combining.mixture import RowsOf, with_rows
 from spoton.transfer.comparison import Scores
 from spoton.transfer.document import comparison_document
-from spoton.transfer.kept_runs import KeptRuns, Run, require_out
+from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.similarity import Similarity
 from spoton.transfer.sources import SourcePrompt, sources_for
+from spoton.transfer.work_folder import finished_parts, remove_parts, require_out, work_folder
 from spoton.tuning.outputs import remove_unfinished, save_unfinished
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.record import save_prompt, write_record
 
 # Every further candidate shortens the tuning of all, and the budget is small. Larger k is not measured yet.
 DEFAULT_K = 1
-# What the program writes into the folder of kept runs; the names of runs, tests and trials hash what decides them.
-_HASH = r"[0-9a-f]{16}"
-_WORK = re.compile(
-    rf"((untuned-|halving-)?{_HASH}\.(json|safetensors)|{_HASH}(\.rate\d+)?\.checkpoint|test-{_HASH}\.json"
-    rf"|trial-{_HASH}\.scores|budget\.json)"
-)
 
 
 @dataclass(frozen=True)
@@ -136,7 +129,7 @@ def adapt(
         ]:
             notes = [f"Left out for lack of their rows, which a mixture reads: {', '.join(left)}."]
     how.require_budget(recipe, len(sources), seeds)
-    runs = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
+    runs = KeptRuns(model, task, mode, None if out is None else work_folder(out), on_event)
     if out is None:
         return _adapted(runs, sources, recipe, how, seeds, ensemble, None, notes)
     require_out(out, overwrite=overwrite)
@@ -205,7 +198,8 @@ def _adapted(
         save_prompt(prompt, out)
         document["curves"] = str(_curves(runs, task, bare, out))
         write_record(out.with_suffix(".json"), document)
-        tidy(arms, out)
+        remove_parts(out)
+        remove_unfinished(out)
     return Adapted(prompt, chosen, runs, document)
 
 
@@ -228,18 +222,6 @@ def zero_shot(arms: KeptRuns, recipe: Recipe) -> dict[str, float | None]:
     if arms.task.test:
         test = arms.test("zero-shot: test", None, recipe.max_input_tokens, recipe.label_score)["test"]
     return {"validation": found.score, "test": test}
-
-
-def tidy(arms: KeptRuns, out: Path) -> None:
-    """Removes files that only a resumed call would read, and nothing else that is in their folder."""
-    if arms.folder is not None and arms.folder.is_dir():
-        for file in arms.folder.iterdir():
-            if file.is_file() and _WORK.fullmatch(file.name):
-                file.unlink(missing_ok=True)
-        sweep(arms.folder)
-        with contextlib.suppress(OSError):
-            arms.folder.rmdir()
-    remove_unfinished(out)
 
 
 def _curves(runs: Sequence[SeedRuns], task: Task, bare: dict[str, float | None], out: Path) -> Path:
@@ -323,14 +305,6 @@ def _scores_of(prompt: SoftPrompt) -> Scores:
         tuple(own[split].values()) if split in own else () for split in ("validation", "test")
     )
     return Scores(validation, test)
-
-
-def finished_parts(out: Path | None) -> str:
-    """Returns a sentence on what an interrupted call left, to append to its message; empty if it left nothing."""
-    folder = None if out is None else out.with_suffix(".work")
-    if folder is None or not folder.is_dir():
-        return ""
-    return f" Finished parts are kept in {folder}; the same command goes on from there."
 
 
 def _interrupted(stop: BaseException, runs: Sequence[SeedRuns], scratch: Run | None, out: Path | None) -> str:

@@ -28,11 +28,9 @@ from spoton.tuning.halving import Halving
 from spoton.tuning.identity import what_decides
 from spoton.tuning.initial_prompt import starting_prompt
 from spoton.tuning.kept import require_end, score_test_split, tune_to_end
-from spoton.tuning.outputs import require_free
 from spoton.tuning.parameterization import Collapsible
 from spoton.tuning.prompt_run import Job, PromptRun, Tuned, run_identity
 from spoton.tuning.recipe import Recipe
-from spoton.tuning.record import require_place
 from spoton.tuning.sealed_tensors import discard_if_damaged
 from spoton.tuning.tune import best_of, checkpoints_of, tune_together
 
@@ -251,26 +249,6 @@ class KeptRuns:
             for left in checkpoints_of(self.folder / f"{name}.checkpoint"):
                 left.unlink(missing_ok=True)
         return run
-
-
-def require_out(out: Path, *, overwrite: bool) -> None:
-    """Refuses, before a comparison, a place that its prompt may not take.
-
-    Args:
-        out: The file of the prompt.
-        overwrite: Whether a prompt there is replaced.
-
-    Raises:
-        SpotonError: `out` cannot name a prompt, cannot be written, or holds a prompt that is not an unfinished one of
-            kept runs next to it.
-    """
-    require_place(out)
-    require_free(out, overwrite=overwrite, resume=_holds_runs(out.with_suffix(".work")))
-
-
-def _holds_runs(folder: Path) -> bool:
-    """Returns whether runs were finished or begun in a folder; planned steps alone are none."""
-    return any(file.suffix in (".checkpoint", ".safetensors") for file in folder.glob("*"))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

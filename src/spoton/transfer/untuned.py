@@ -20,20 +20,14 @@ from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.library import PromptLibrary
 from spoton.tasks.task import Task
-from spoton.transfer.adapt import (
-    Adapted,
-    by_metric,
-    finished_parts,
-    neighbour,
-    target_sources,
-    tidy,
-    zero_shot,
-)
+from spoton.transfer.adapt import Adapted, by_metric, neighbour, target_sources, zero_shot
 from spoton.transfer.comparison import Scores, worth
 from spoton.transfer.document import arm_scores, target_facts
-from spoton.transfer.kept_runs import KeptRuns, Run, require_out
+from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.ranking.trial import trial
 from spoton.transfer.sources import Ranking, SourcePrompt
+from spoton.transfer.work_folder import finished_parts, remove_parts, require_out, work_folder
+from spoton.tuning.outputs import remove_unfinished
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.record import save_prompt, write_record
 
@@ -79,7 +73,7 @@ def adapt_untuned(
         raise RecipeError(f"k must be at least 1; found {k}.")
     recipe, mode = recipe or PRESETS["decoder"], evaluation or default_mode(task)
     sources = target_sources(model, task, libraries, "trial")
-    arms = KeptRuns(model, task, mode, None if out is None else out.with_suffix(".work"), on_event)
+    arms = KeptRuns(model, task, mode, None if out is None else work_folder(out), on_event)
     if out is None:
         return _untuned(arms, sources, recipe, k, None)
     require_out(out, overwrite=overwrite)
@@ -118,7 +112,8 @@ def _untuned(
     if out is not None:
         save_prompt(prompt, out)
         write_record(out.with_suffix(".json"), document)
-        tidy(arms, out)
+        remove_parts(out)
+        remove_unfinished(out)
     return Adapted(prompt, "transfer", [], document)
 
 
