@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spoton.reading import opened, read_bytes, read_text, reason
+from spoton.reading import is_file, opened, read_bytes, read_text, reason
 
 
 def test_bytes_and_text(tmp_path: Path) -> None:
@@ -71,3 +71,9 @@ def test_an_open_file_stays_the_same_though_another_takes_its_name(tmp_path: Pat
         (tmp_path / "b").write_bytes(b"second")
         (tmp_path / "b").replace(path)
         assert file.read() == b"first"
+
+
+def test_a_text_too_long_for_a_path_is_not_a_file(tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("")
+    assert is_file(tmp_path / "there") and is_file(str(tmp_path / "there"))
+    assert not is_file("word " * 1000) and not is_file("zero\0byte") and not is_file(tmp_path)

@@ -44,6 +44,20 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         yield file
 
 
+def is_file(name: Path | str) -> bool:
+    """Returns whether a name that a user gives is that of a regular file; a text too long for a path is not one.
+
+    Raises:
+        OSError: The folders of the path are not readable.
+    """
+    try:
+        return Path(name).is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
 def read_bytes(path: Path, *, most: int | None = None) -> bytes:
     """Returns the content of a regular file.
 

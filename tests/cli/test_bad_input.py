@@ -327,3 +327,15 @@ def test_a_place_where_no_prompt_can_go(
     (tmp_path / "folder.safetensors").mkdir()
     message = refused(*command(verb, reviews), "--out", tmp_path / place, kind="SpotonError")
     assert str(tmp_path / place) in message
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind"), [("predict", "LibraryError"), ("library show", "LibraryError"), ("adapt", "DataError")]
+)
+def test_a_text_too_long_for_a_path_is_an_unknown_name(
+    refused: Refused, prompts: PromptLibrary, tmp_path: Path, verb: str, kind: str
+) -> None:
+    text = "A joy from start to end. " * 20
+    more = {"predict": ("Fine.",), "adapt": ("--out", tmp_path / "p.safetensors")}.get(verb, ())
+    message = refused(*verb.split(), text, *more, "--library", prompts.folder, kind=kind)
+    assert "A joy" in message and text not in message and "permissions" not in message

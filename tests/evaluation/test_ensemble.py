@@ -9,6 +9,7 @@ import torch
 
 from spoton.evaluation import evaluate, predict
 from spoton.evaluation.ensemble import voted
+from spoton.evaluation.score import ranked
 from spoton.models import FrozenModel
 from spoton.prompts import Card, SoftPrompt, ensemble_of
 from spoton.prompts.card import Calibration
@@ -112,3 +113,16 @@ def test_texts_are_voted_on() -> None:
     assert joint == voted(alone)
     found = evaluate(model, ensemble_of(prompts), task.test, task, max_tokens=3)
     assert found.predictions == joint
+
+
+def test_a_given_calibration_replaces_those_of_the_prompts() -> None:
+    model = tiny("llama")
+    joint = ensemble_of(members(model))
+    given = Calibration(bias=[5.0, 0.0], temperature=2.0, rows=8)
+    raw = evaluate(model, joint, TASK.test, TASK, calibrate=False)
+    found = evaluate(model, joint, TASK.test, TASK, calibration=given)
+    assert raw.label_scores is not None and found.uncalibrated is not None
+    assert found.loss != pytest.approx(raw.loss)
+    again = ranked(TASK, TASK.test, raw.label_scores, given)
+    assert (found.predictions, found.loss) == (again.predictions, pytest.approx(again.loss))
+    assert found.uncalibrated.loss == pytest.approx(raw.loss)

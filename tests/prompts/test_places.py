@@ -18,3 +18,10 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert open_library(str(tmp_path)).list() == []
     with pytest.raises(LibraryError, match="no such folder"):
         open_library(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("scheme", ["file", "local"])
+def test_the_url_of_a_folder_that_is_not_there_is_refused_too(tmp_path: Path, scheme: str) -> None:
+    assert open_library(f"{scheme}://{tmp_path}").list() == []
+    with pytest.raises(LibraryError, match="no such folder"):
+        open_library(f"{scheme}://{tmp_path}/nowhere")

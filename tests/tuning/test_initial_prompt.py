@@ -72,3 +72,9 @@ def test_a_prompt_file_is_resized_and_named_as_parent(tmp_path: Path) -> None:
 def test_an_init_that_is_nothing_says_what_there_is() -> None:
     with pytest.raises(RecipeError, match=r"'vocabluary'.*vocabulary, labels, task, uniform.*no such file"):
         starting_prompt(tiny("llama"), toy_task(), RECIPE.changed(init="vocabluary"))
+
+
+def test_a_text_without_its_prefix_is_refused_however_long() -> None:
+    text = "Say whether the review is good or bad. " * 10
+    with pytest.raises(RecipeError, match=r"expected .* text:"):
+        starting_prompt(tiny("llama"), toy_task(), RECIPE.changed(init=text))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from spoton.cli.output import note
 from spoton.errors import LibraryError
+from spoton.reading import is_file as is_regular_file
 
 if TYPE_CHECKING:
     from spoton.prompts import PromptLibrary, SoftPrompt
@@ -63,8 +64,9 @@ def find_prompt(spec: str, places: Sequence[str] | None = None) -> SoftPrompt:
     if library is not None:
         return library.get(spec)  # for a damaged prompt this says what is wrong with it
     folders = ", ".join(library.place for library in open_libraries(places))
+    shown = repr(spec) if len(spec) <= 60 else f"{spec[:60]!r}..."
     raise LibraryError(
-        f"{spec!r} is neither a prompt file nor a name in {folders}. "
+        f"{shown} is neither a prompt file nor a name in {folders}. "
         "`spoton library list` shows the names; `--library` names another place."
     )
 
@@ -79,7 +81,7 @@ def find_library(name: str, places: Sequence[str] | None = None) -> PromptLibrar
 
 def is_file(spec: str) -> bool:
     """Whether an argument on the command line means a file; a folder of that name does not count."""
-    return Path(spec).is_file() or "/" in spec or spec.endswith(".safetensors")
+    return is_regular_file(spec) or "/" in spec or spec.endswith(".safetensors")
 
 
 def note_damaged(library: PromptLibrary) -> None:

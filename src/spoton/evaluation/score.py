@@ -118,7 +118,8 @@ def evaluate(
         mode: `rank` or `generate`; None: `default_mode`.
         max_input_tokens: Longer inputs lose their middle. None: as the prompt was tuned, else `MAX_INPUT_TOKENS`.
         label_score: How a label's tokens make its score. None: as the prompt was tuned, else `sum`.
-        calibration: Applied to label scores. None: that of the prompt's card, if its labels are the task's.
+        calibration: Applied to label scores, of an ensemble to the mean of its prompts' log-probabilities, in place of
+            theirs. None: that of the prompt's card, if its labels are the task's.
         calibrate: Whether the card's calibration is applied.
         max_tokens: Length of the longest generated answer to an open target. None: that of the longest training target.
             The scored targets do not decide it: their length would reveal the answer's.
@@ -143,7 +144,7 @@ def evaluate(
         how = label_score or asked.label_score
         scores = member_scores(model, asked.values, encoded, task.labels or (), watch, how)
         if asked.members:
-            return _ranked_together(task, examples, scores, asked.members, encoded.truncated)
+            return _ranked_together(task, examples, scores, asked.members, calibration, encoded.truncated)
         return ranked(task, examples, scores[0], calibration or asked.calibration, encoded.truncated)
     texts = [generate_texts(model, value, encoded, longest, watch) for value in asked.values]
     return _generated(task, examples, texts, encoded.truncated)
@@ -246,9 +247,15 @@ def _ranked_together(
     examples: Sequence[Example],
     scores: Float[Tensor, "K {len(examples)} C"],
     members: Sequence[Calibration | None],
+    calibration: Calibration | None,
     truncated: int,
 ) -> Evaluation:
-    """Evaluates label scores `[K, N, C]` of an ensemble by their pooled log-probabilities."""
+    """Evaluates label scores `[K, N, C]` of an ensemble by their pooled log-probabilities.
+
+    They are calibrated together if there is a `calibration`, else each prompt by its own.
+    """
+    if calibration is not None:
+        return ranked(task, examples, pooled(scores, [None] * len(members)), calibration, truncated)
     found = ranked(task, examples, pooled(scores, members), None, truncated)
     if not any(members):
         return found

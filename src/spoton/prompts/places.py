@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from spoton.errors import LibraryError
 from spoton.prompts.library import PromptLibrary, starter_library
+from spoton.prompts.urls import local_folder
 
 STARTER = "starter"
 """Name of the library that comes with spoton."""
@@ -22,7 +21,8 @@ def open_library(place: str) -> PromptLibrary:
     """
     if place == STARTER:
         return starter_library()
-    if "://" not in place and not Path(place).is_dir():
+    folder = local_folder(place)
+    if folder is not None and not folder.is_dir():
         raise LibraryError(
             f"There is no prompt library at {place}: no such folder. Give a folder of prompt files, a URL such as "
             f"hf://owner/name, or `{STARTER}` for the one that comes with spoton."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import DataError, DownloadError
+from spoton.reading import is_file
 from spoton.tasks.catalog import is_task, load_task, task_info
 from spoton.tasks.data_spec import DataSpec
 from spoton.tasks.hub import load_hub_task
@@ -67,7 +68,7 @@ def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskI
         DataError: A task file cannot be used.
     """
     own = read_definitions(task_files, is_task)
-    return task_info(spec, own) if not Path(spec).is_file() and is_task(spec, own) else None
+    return task_info(spec, own) if not is_file(spec) and is_task(spec, own) else None
 
 
 def has_forms(spec: str, *, task_files: Sequence[Path | str] = ()) -> bool:

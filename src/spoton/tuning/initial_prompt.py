@@ -19,6 +19,7 @@ from spoton.prompts.initial import (
     from_vocabulary,
 )
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.reading import is_file
 from spoton.tasks.task import Task
 from spoton.tuning.recipe import Recipe
 from spoton.tuning.row_order import rows_of_step
@@ -30,11 +31,17 @@ STRATEGIES = ("vocabulary", "labels", "task", "uniform")
 _COMMON_TOKENS = 5000
 
 
-def start_file(init: str) -> Path | None:
-    """Returns the file that a recipe's `init` names; None if it is a strategy or a text, or there is no such file."""
-    if init in STRATEGIES or init.startswith("text:") or not Path(init).is_file():
+def start_file(init: str, folder: Path | None = None) -> Path | None:
+    """Returns the file that a recipe's `init` names; None if it is a strategy or a text, or there is no such file.
+
+    Args:
+        init: The recipe's start.
+        folder: Where a relative path is looked for first, before the working directory.
+    """
+    if init in STRATEGIES or init.startswith("text:"):
         return None
-    return Path(init)
+    places = [Path(init)] if folder is None else [folder / init, Path(init)]
+    return next((path for path in places if is_file(path)), None)
 
 
 def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Tensor, list[Parent]]:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from spoton.errors import Interrupted, SpotonError, StudyError
 from spoton.evaluation.baseline import classical
 from spoton.events import Progress, silent
+from spoton.prompts import Card, SoftPrompt
 from spoton.study.analysis.advice import caveats
 from spoton.study.analysis.analyse import analyse
 from spoton.study.plan.cells import Combination, ModelTuning, ZeroShot
@@ -233,3 +235,26 @@ def test_damaged_results_do_not_count_and_run_again(make_study: MakeStudy) -> No
 def test_a_place_without_a_study_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="is not a study"):
         CellRunner(tmp_path)
+
+
+def test_a_prompt_to_start_from_is_found_next_to_the_study_file(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_study(seeds=[0])
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    document["targets"]["recipe"]["init"] = "start.safetensors"
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    model = CellRunner(folder).model
+    card = Card(name="start", task="t", model=model.name, model_fingerprint=model.fingerprint)
+    prompt = SoftPrompt(torch.ones(4, model.dim), card)
+    prompt.save(folder / "start.safetensors")
+    monkeypatch.chdir(folder)
+    named_inside = [cell.name for cell in CellRunner(folder).cells()]
+    monkeypatch.chdir(tmp_path)
+    runner = CellRunner(folder)
+    assert [cell.name for cell in runner.cells()] == named_inside  # where the command runs decides nothing
+    scratch = next(cell for cell in runner.cells() if cell.kind == "scratch")
+    runner.carry_out([scratch])
+    (result,) = [json.loads(file.read_text()) for file in (folder / "cells").glob("scratch*.json")]
+    assert [parent["hash"] for parent in result["parents"]] == [prompt.content_hash()]
+    assert result["recipe"]["init"] == "start.safetensors"

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel
@@ -97,6 +98,7 @@ class CellBase:
         mode: How the task is scored.
         data_hash: Hash of the task's rows.
         held: The model.
+        folder: The study's folder, where a file that `init` names is looked for first; None: not on this machine.
     """
 
     kind: ClassVar[CellKind]
@@ -108,6 +110,12 @@ class CellBase:
     mode: Mode
     data_hash: str
     held: Held
+    folder: Path | None = None
+
+    @property
+    def start_file(self) -> Path | None:
+        """The file that its recipe starts from, if there is one."""
+        return start_file(self.recipe.init, self.folder)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -160,7 +168,7 @@ class CellBase:
 
     def _start(self) -> list[str]:
         """Returns the hash of the file that its recipe starts from, whose content may change behind the name."""
-        file = start_file(self.recipe.init)
+        file = self.start_file
         return [] if file is None else [sha256_of_file(file)]
 
     def _recipe_text(self) -> str:

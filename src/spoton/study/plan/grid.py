@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, TypedDict
 
@@ -81,6 +82,7 @@ class _Common(TypedDict):
     mode: Mode
     data_hash: str
     held: Held
+    folder: Path | None
 
 
 def cells_of(
@@ -88,6 +90,7 @@ def cells_of(
     held: Held,
     facts: Callable[[Role, str], TaskFacts],
     prompts: Mapping[str, PromptFacts] = MappingProxyType({}),
+    folder: Path | None = None,
 ) -> list[Cell]:
     """Returns all cells of a study in the best order to run them: cells that others need first, seed by seed.
 
@@ -96,13 +99,14 @@ def cells_of(
         held: The frozen model.
         facts: Returns the facts of the task of a role and name.
         prompts: The prompts of a library that are sources, by name.
+        folder: The study's folder, if it is on this machine.
 
     Raises:
         StudyError: The study names sources that it does not have, one source twice, or a k that no target has.
         SpotonError: A task cannot be read, or a recipe is not valid.
     """
     require_sources(study, prompts)
-    grid = _Grid(study, held, facts, prompts)
+    grid = _Grid(study, held, facts, prompts, folder)
     grid.require_enough_sources()
     cells: list[Cell] = [*grid.given.values()]
     cells += [ZeroShot(**grid.target(entry, 0)) for entry in [*study.targets.tasks, *study.candidates]]
@@ -155,8 +159,9 @@ class _Grid:
         held: Held,
         facts: Callable[[Role, str], TaskFacts],
         prompts: Mapping[str, PromptFacts],
+        folder: Path | None,
     ) -> None:
-        self._study, self._held, self._prompts = study, held, prompts
+        self._study, self._held, self._prompts, self._folder = study, held, prompts, folder
         self._facts = cache(facts)
         self._scratch: dict[tuple[str, int], Scratch] = {}
         self._common: dict[tuple[Role, str, int], _Common] = {}
@@ -188,6 +193,7 @@ class _Grid:
             found = self._common[role, entry.task, seed] = {
                 "task": entry.task, "seed": seed, "recipe": group.recipe_of(entry).changed(seed=seed),
                 "mode": entry.evaluation or facts.mode, "data_hash": facts.data_hash, "held": self._held,
+                "folder": self._folder,
             }  # fmt: skip
         return found
 

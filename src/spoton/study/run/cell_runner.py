@@ -157,7 +157,7 @@ class CellRunner:
 
     def cells(self) -> list[Cell]:
         """Returns all cells of the study. Reads every task, and loads the model."""
-        return cells_of(self.study, self.held, self.facts, self.prompts())
+        return cells_of(self.study, self.held, self.facts, self.prompts(), self.store.local)
 
     def prompts(self) -> dict[str, PromptFacts]:
         """Returns the properties of library prompts that decide results, if the study has any. Loads the model.

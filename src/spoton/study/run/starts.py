@@ -26,10 +26,11 @@ from spoton.tasks.task_info import Role
 from spoton.transfer.combining.methods import METHODS, starts
 from spoton.transfer.ranking.similarity import most_similar
 from spoton.transfer.sources import Retrieved
-from spoton.tuning.initial_prompt import starting_prompt
+from spoton.tuning.initial_prompt import start_file, starting_prompt
 from spoton.tuning.kept import tune_to_end
 from spoton.tuning.parameterization import Collapsible
 from spoton.tuning.prompt_run import Job
+from spoton.tuning.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,20 @@ class Starts:
             return self._combination(cell)
         if isinstance(cell, MultiTaskMixture):
             return self._mixture(cell, on_event)
-        return CellStart()
+        return self._of_recipe(self._task(cell.role, cell.task), cell.recipe)
+
+    def _of_recipe(self, task: Task, recipe: Recipe) -> CellStart:
+        """Returns the start of a recipe, read here if it is a file that may be in the study's folder."""
+        located = self._located(recipe)
+        if located is recipe:
+            return CellStart()
+        value, parents = starting_prompt(self._model, task, located)
+        return CellStart(value, tuple(parents))
+
+    def _located(self, recipe: Recipe) -> Recipe:
+        """Returns the recipe with the path of the file that `init` names; the same one if it names none."""
+        file = start_file(recipe.init, self._store.local)
+        return recipe if file is None else recipe.changed(init=str(file))
 
     def _from(self, prompt: SoftPrompt, name: str, length: int) -> CellStart:
         prompt.require_model(self._model.fingerprints, self._model.name)
@@ -92,7 +106,8 @@ class Starts:
         assert cell.kind in METHODS
 
         def own() -> Tensor:
-            return starting_prompt(self._model, self._task("target", cell.task), cell.recipe)[0]
+            recipe = self._located(cell.recipe)
+            return starting_prompt(self._model, self._task("target", cell.task), recipe)[0]
 
         (start,) = starts(self._retrieved(cell), cell.kind, cell.recipe.length, own)
         return CellStart(start.value, start.parents, (f"{cell.kind} of {start.name}.",), start.tuned_as)
@@ -123,9 +138,10 @@ class Starts:
         members = [self._task("source", name) for name in names]
         members.append(self._task("target", cell.task))
         mixed = mix("+".join(task.name for task in members), members, seed=cell.seed)
+        begun = self._of_recipe(mixed, cell.source_recipe)
         job = Job(
-            mixed, cell.source_recipe, checkpoint=first_stage(self._store.checkpoint(cell.name)), resume=True,
-            on_event=on_event, phase=f"{cell.words}, mixture",
+            mixed, cell.source_recipe, begun.value, begun.parents, resume=True, on_event=on_event,
+            checkpoint=first_stage(self._store.checkpoint(cell.name)), phase=f"{cell.words}, mixture",
         )  # fmt: skip
         tuned = tune_to_end(self._model, job)
         start = self._from(tuned.prompt, mixed.name, cell.recipe.length)
