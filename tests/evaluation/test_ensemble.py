@@ -126,3 +126,14 @@ def test_a_given_calibration_replaces_those_of_the_prompts() -> None:
     again = ranked(TASK, TASK.test, raw.label_scores, given)
     assert (found.predictions, found.loss) == (again.predictions, pytest.approx(again.loss))
     assert found.uncalibrated.loss == pytest.approx(raw.loss)
+
+
+def test_calibrations_follow_their_labels_to_another_order() -> None:
+    model = tiny("llama")
+    prompts = members(model)
+    turned = replace(TASK, labels=tuple(reversed(TASK.labels or ())))
+    for prompt in (prompts[0], ensemble_of(prompts)):
+        found, there = (evaluate(model, prompt, TASK.test, task) for task in (TASK, turned))
+        assert found.uncalibrated is not None and there.uncalibrated is not None
+        assert there.predictions == found.predictions and there.loss == pytest.approx(found.loss)
+        assert there.uncalibrated.loss == pytest.approx(found.uncalibrated.loss)

@@ -1,5 +1,7 @@
 """Predictions of a tiny model: probabilities, templates of several columns, mistakes."""
 
+from typing import Any
+
 import pytest
 
 from spoton.errors import DataError, PromptError
@@ -132,3 +134,16 @@ def test_columns_that_are_not_read_do_not_fill_a_row() -> None:
     model = tiny("llama")
     found = predict(model, prompt(model.fingerprint, ["yes", "no"]), [{"text": "", "id": 7}])
     assert found[0].answer is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("The film was lovely.", "one text; expected a list"), ({"text": "Fine."}, "one mapping"),
+        (["Fine.", None], "Row 2 is None; expected a text"), ([3], "Row 1 is 3; expected a text"),
+    ],
+)  # fmt: skip
+def test_rows_of_the_wrong_kind_are_refused(rows: Any, told: str) -> None:
+    model = tiny("llama")
+    with pytest.raises(DataError, match=told):
+        predict(model, prompt(model.fingerprint, ["yes", "no"]), rows)

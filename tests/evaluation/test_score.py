@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -170,3 +171,17 @@ def test_the_engine_stays_the_same_over_evaluations() -> None:
     engine = engine_for(model)
     evaluate(model, None, task.test, task)
     assert engine_for(model) is engine
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    task = toy_task()
+    wrong: Any = "ranked"
+    with pytest.raises(DataError, match="'ranked'; there is: rank, generate"):
+        evaluate(tiny("llama"), None, task.test, task, wrong)
+
+
+@pytest.mark.parametrize("matrix", [draw(4, WIDTH + 1), draw(4, WIDTH)[0], "prompt.safetensors"])
+def test_what_is_not_a_matrix_of_the_models_width_is_refused(matrix: Any) -> None:
+    task = toy_task()
+    with pytest.raises(PromptError, match=rf"expected a tensor \[P, {WIDTH}\]"):
+        evaluate(tiny("llama"), matrix, task.test, task)

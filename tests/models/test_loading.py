@@ -172,3 +172,8 @@ def test_what_is_there_is_never_looked_for_on_the_hub(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ModelError, match="neither a folder nor a file"):
         load_model(str(tmp_path / "pipe"))
+
+
+def test_a_folder_may_be_a_path_and_its_name_is_text(folders: Path) -> None:
+    """Cards hold the name, and refused a path only after the tuning."""
+    assert load_model(folders / "llama").name == str(folders / "llama")

@@ -20,6 +20,7 @@ def reviews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_file(reviews: Path) -> None:
     assert resolve_task("reviews.csv").source.startswith("file:reviews.csv@")
     assert resolve_task(str(reviews), input="text", target="label", seed=1).name == "reviews"
+    assert resolve_task(reviews).data_hash() == resolve_task(str(reviews)).data_hash()
     assert resolve_task("reviews.csv").family == ""
     assert resolve_task("reviews.csv", family="sentiment").family == "sentiment"
 

@@ -161,3 +161,11 @@ def test_a_budget_that_is_too_small(model: FrozenModel, library: PromptLibrary) 
 def test_the_verdict(scratch: tuple[float, ...], transfer: tuple[float, ...], words: str) -> None:
     assert words in verdict(Scores(scratch, scratch), Scores(transfer, transfer), "accuracy")
     assert "validation accuracy" in verdict(Scores(scratch, ()), Scores(transfer, ()), "accuracy")
+
+
+def test_the_place_of_the_prompt_may_be_text(
+    model: FrozenModel, library: PromptLibrary, tmp_path: Path
+) -> None:
+    out = tmp_path / "prompt.safetensors"
+    adapt(model, toy_task(), [library], RECIPE, out=str(out))
+    assert out.is_file() and out.with_suffix(".json").is_file()

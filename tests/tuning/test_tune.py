@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from spoton.errors import DataError, DivergenceError, RecipeError
+from spoton.errors import DataError, DivergenceError, PromptError, RecipeError
 from spoton.evaluation import evaluate
 from spoton.events import Progress
-from spoton.prompts import Parent
+from spoton.prompts import Parent, SoftPrompt
 from spoton.tuning import Recipe, tune
 from spoton.tuning.training_run import TrainingRun
-from tests.tiny import draw, tiny, toy_task
+from tests.tiny import WIDTH, draw, tiny, toy_task
 
 RECIPE = Recipe(length=4, steps=12, key_step=5, evaluate_every=4, batch_size=4, learning_rate=0.1)
 CHECKOUT = Path(__file__).parents[2]
@@ -206,6 +207,7 @@ def test_nothing_to_validate_on() -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
+from typing import Any
 from tests.tuning.test_tune import RECIPE
 from spoton.tuning import tune
 from tests.tiny import tiny, toy_task
@@ -251,3 +253,9 @@ def test_a_killed_run_resumes_to_the_same_prompt(tmp_path: Path) -> None:
     for other in (toy_task(metrics=("macro_f1",)), toy_task(labels=("yes", "no", "so"))):
         with pytest.raises(RecipeError, match="another recipe, task"):
             tune(model, other, RECIPE, checkpoint=checkpoint, resume=True)
+
+
+@pytest.mark.parametrize("start", [draw(4, WIDTH + 1), SoftPrompt])
+def test_a_start_that_is_not_a_matrix_of_the_models_width_is_refused(start: Any) -> None:
+    with pytest.raises(PromptError, match=rf"expected a tensor \[P, {WIDTH}\]"):
+        tune(tiny("llama"), toy_task(), Recipe(length=4, steps=1), initial=start)

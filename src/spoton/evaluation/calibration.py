@@ -37,6 +37,22 @@ def calibrated(scores: Float[Tensor, "N C"], calibration: Calibration | None) ->
     return scores / calibration.temperature + torch.tensor(calibration.bias)
 
 
+def reordered(
+    calibration: Calibration | None, labels: Sequence[str], wanted: Sequence[str]
+) -> Calibration | None:
+    """Returns a calibration for the same labels in another order; None if there is none.
+
+    Args:
+        calibration: The calibration, with a bias per label.
+        labels: The labels in its order.
+        wanted: The same labels in the order of the scores.
+    """
+    if calibration is None or list(labels) == list(wanted):
+        return calibration
+    bias = dict(zip(labels, calibration.bias, strict=True))
+    return calibration.model_copy(update={"bias": [bias[label] for label in wanted]})
+
+
 def fit_calibration(scores: Float[Tensor, "N C"], gold: Int[Tensor, " N"]) -> Calibration:
     """Fits bias and temperature by maximum a posteriori with L-BFGS (Guo et al. 2017, https://arxiv.org/abs/1706.04599,
     section 4.2, with a bias per label and a weak normal prior).

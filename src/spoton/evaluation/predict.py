@@ -72,7 +72,8 @@ def predict(
 
     Raises:
         PromptError: The prompt belongs to another model.
-        DataError: A row lacks a column, or is a plain text though the template has several columns.
+        DataError: A row lacks a column, or is a plain text though the template has several columns; or one text was
+            given in place of a list.
 
     Examples:
         >>> predict(model, prompt, ["A joy from start to end."])[0].answer  # doctest: +SKIP

@@ -15,14 +15,19 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from spoton.errors import DataError
-from spoton.evaluation.calibration import calibrated, expected_calibration_error, gold_indices
+from spoton.evaluation.calibration import (
+    calibrated,
+    expected_calibration_error,
+    gold_indices,
+    reordered,
+)
 from spoton.evaluation.encoding import MAX_INPUT_TOKENS, Encoded, encode, needs_end
 from spoton.evaluation.ensemble import calibrations_of, pooled, voted
 from spoton.evaluation.many_prompts import label_scores_of, label_tokens
@@ -81,6 +86,17 @@ def default_mode(task: Task) -> Mode:
     return "generate" if task.labels is None else "rank"
 
 
+def mode_of(task: Task, mode: Mode | None) -> Mode:
+    """Returns the mode asked for, or the default of the task.
+
+    Raises:
+        DataError: There is no such mode.
+    """
+    if mode is not None and mode not in get_args(Mode):
+        raise DataError(f"Unknown way to evaluate {mode!r}; there is: {', '.join(get_args(Mode))}.")
+    return mode or default_mode(task)
+
+
 def input_limit(card: Card) -> int:
     """Returns the longest input length that a prompt was tuned with; `MAX_INPUT_TOKENS` if its card has no recipe."""
     limit = card.recipe.get("max_input_tokens")
@@ -94,7 +110,7 @@ def label_score_of(card: Card) -> LabelScore:
 
 def evaluate(
     model: FrozenModel,
-    prompt: SoftPrompt | Float[Tensor, "P D"] | None,
+    prompt: SoftPrompt | Tensor | None,
     examples: Sequence[Example],
     task: Task,
     mode: Mode | None = None,
@@ -119,7 +135,7 @@ def evaluate(
         max_input_tokens: Longer inputs lose their middle. None: as the prompt was tuned, else `MAX_INPUT_TOKENS`.
         label_score: How a label's tokens make its score. None: as the prompt was tuned, else `sum`.
         calibration: Applied to label scores, of an ensemble to the mean of its prompts' log-probabilities, in place of
-            theirs. None: that of the prompt's card, if its labels are the task's.
+            theirs. None: that of the prompt's card, if its labels are the task's, in any order.
         calibrate: Whether the card's calibration is applied.
         max_tokens: Length of the longest generated answer to an open target. None: that of the longest training target.
             The scored targets do not decide it: their length would reveal the answer's.
@@ -127,11 +143,12 @@ def evaluate(
         phase: Name of this evaluation in progress events.
 
     Raises:
-        DataError: There are no examples, or `rank` is used on a task without a closed label set.
-        PromptError: The prompt belongs to another model.
+        DataError: There are no examples, or `rank` is used on a task without a closed label set, or there is no such
+            mode.
+        PromptError: The prompt belongs to another model, or is not a matrix as wide as the model.
     """
     asked = _asked(model, prompt, task, calibrate)
-    mode = mode or default_mode(task)
+    mode = mode_of(task, mode)
     _require_scorable(task, examples, mode)
     longest = _longest_answer(model, task, max_tokens) if mode == "generate" else 0
     encoded = encode(
@@ -178,20 +195,21 @@ class _Asked:
     members: Sequence[Calibration | None] = ()
 
 
-def _asked(
-    model: FrozenModel, prompt: SoftPrompt | Float[Tensor, "P D"] | None, task: Task, calibrate: bool
-) -> _Asked:
+def _asked(model: FrozenModel, prompt: SoftPrompt | Tensor | None, task: Task, calibrate: bool) -> _Asked:
     if prompt is None:
         return _Asked([torch.zeros(0, model.dim)])
     if not isinstance(prompt, SoftPrompt):
+        model.require_width(prompt)
         return _Asked([prompt])
     card = prompt.card
     prompt.require_model(model.fingerprints, model.name)
-    fits = calibrate and card.labels == list(task.labels or ())
-    return _Asked(
-        prompt.values, input_limit(card), label_score_of(card), card.calibration if fits else None,
-        calibrations_of(card, calibrate=fits),
-    )  # fmt: skip
+    own, labels = card.labels or [], task.labels or ()
+    fits = calibrate and sorted(own) == sorted(labels)
+    calibration, *members = (
+        reordered(each, own, labels) if fits else None
+        for each in (card.calibration, *calibrations_of(card, calibrate=fits))
+    )
+    return _Asked(prompt.values, input_limit(card), label_score_of(card), calibration, members)
 
 
 def _generated(

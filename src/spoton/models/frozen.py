@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from spoton.errors import ModelError
+from spoton.errors import ModelError, PromptError
 from spoton.models.fingerprint import fingerprints
 from spoton.shapes import Float
 
@@ -59,6 +59,20 @@ class FrozenModel:
         # Checkpoints carry settings for chats and summaries (penalties, forced tokens, beams, a minimum length).
         # transformers would apply them to every generation, which would no longer be the model's most likely text.
         self.network.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # transformers' own
+
+    def require_width(self, value: object) -> None:
+        """Refuses what is not a matrix of numbers as wide as the model's embeddings.
+
+        Raises:
+            PromptError: It is not a tensor `[P, D]`.
+        """
+        if isinstance(value, Tensor) and value.dim() == 2 and value.shape[1] == self.dim:
+            return
+        kind = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"type {type(value).__name__}"
+        raise PromptError(
+            f"The prompt for {self.name} has {kind}; expected a tensor [P, {self.dim}]. Pass one row per virtual "
+            "token; the matrix of a SoftPrompt is its `value`."
+        )
 
     @property
     def is_encoder_decoder(self) -> bool:

@@ -41,7 +41,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def load_model(
-    name: str = DEFAULT_MODEL,
+    name: str | Path = DEFAULT_MODEL,
     *,
     dtype: str = "auto",
     device: str = "auto",
@@ -73,7 +73,7 @@ def load_model(
         >>> model.describe()["family"]  # doctest: +SKIP
         'llama'
     """
-    tell = on_message or (lambda message: None)
+    name, tell = str(name), on_message or (lambda message: None)
     place = _choose_device(device)
     kind = _choose_dtype(dtype, place)
     source = expanded(name)

@@ -48,8 +48,12 @@ def inputs_of(
         given: Columns that a row need not have, with their values.
 
     Raises:
-        DataError: A row does not fit the template, or the template reads no column.
+        DataError: A row is neither a text nor a mapping, or does not fit the template, or the template reads no column;
+            or one row was given in place of a list.
     """
+    if isinstance(rows, str | Mapping):
+        what = "one text" if isinstance(rows, str) else "one mapping of columns"
+        raise DataError(f"Found {what}; expected a list of rows. Put it into a list.")
     if template and not reads_row(template):  # older cards of mixtures say `mixture of ...`
         raise DataError(
             f"The prompt's template is {template[:200]!r}, which reads no column: every text would "
@@ -61,6 +65,11 @@ def inputs_of(
     path = (single_path(template) if template else None) or tuple(columns) or ("text",)
     inputs: list[str | None] = []
     for number, row in enumerate(rows, start=1):
+        if not isinstance(row, str | Mapping):
+            raise DataError(
+                f"Row {number} is {row!r:.60}; expected a text, or a mapping of columns. Give an empty text for a row "
+                "without one."
+            )
         if isinstance(row, str):
             if len(columns) > 1:
                 raise DataError(

@@ -26,7 +26,7 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def resolve_task(
-    spec: str,
+    spec: str | Path,
     data: DataSpec | None = None,
     *,
     task_files: Sequence[Path | str] = (),
@@ -52,7 +52,7 @@ def resolve_task(
         >>> resolve_task("reviews.csv", input="text", labels=["bad", "good"])  # doctest: +SKIP
     """
     chosen = DataSpec.of(data, options)
-    return _sampled(_resolved(spec, chosen, read_definitions(task_files, is_task), on_message), chosen)
+    return _sampled(_resolved(str(spec), chosen, read_definitions(task_files, is_task), on_message), chosen)
 
 
 def described_task(spec: str, *, task_files: Sequence[Path | str] = ()) -> TaskInfo | None:

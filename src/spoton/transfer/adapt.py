@@ -16,7 +16,7 @@ from typing import Any
 
 from spoton.errors import DataError, Interrupted, RecipeError
 from spoton.evaluation.baseline import Classical, classical
-from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.evaluation.score import Mode, evaluate, mode_of
 from spoton.events import OnEvent, silent
 from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
@@ -77,7 +77,7 @@ def adapt(
     seeds: int = 1,
     ensemble: bool = False,
     evaluation: Mode | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     overwrite: bool = False,
     on_event: OnEvent = silent,
 ) -> Adapted:
@@ -114,8 +114,8 @@ def adapt(
         >>> adapted.to_json()["verdict"]  # doctest: +SKIP
         'test accuracy 70.2 with transfer, 61.0 from scratch (+9.2): ...'
     """
-    recipe, mode = recipe or PRESETS["decoder"], evaluation or default_mode(task)
-    how = TransferPlan(method, rank, k, metric, rows_of)
+    recipe, mode = recipe or PRESETS["decoder"], mode_of(task, evaluation)
+    out, how = None if out is None else Path(out), TransferPlan(method, rank, k, metric, rows_of)
     if ensemble and seeds < 2:
         raise RecipeError(
             "An ensemble needs the prompts of at least two seeds; found 1. Give --seeds 3, or more."

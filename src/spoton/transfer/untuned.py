@@ -14,7 +14,7 @@ from typing import Any
 
 from spoton.errors import Interrupted, RecipeError
 from spoton.evaluation.baseline import Classical
-from spoton.evaluation.score import Mode, default_mode
+from spoton.evaluation.score import Mode, mode_of
 from spoton.events import OnEvent, silent
 from spoton.locks import locked
 from spoton.models.frozen import FrozenModel
@@ -71,7 +71,7 @@ def adapt_untuned(
     """
     if k < 1:
         raise RecipeError(f"k must be at least 1; found {k}.")
-    recipe, mode = recipe or PRESETS["decoder"], evaluation or default_mode(task)
+    recipe, mode = recipe or PRESETS["decoder"], mode_of(task, evaluation)
     sources = target_sources(model, task, libraries, "trial")
     arms = KeptRuns(model, task, mode, None if out is None else work_folder(out), on_event)
     if out is None:

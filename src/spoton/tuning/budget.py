@@ -17,7 +17,7 @@ import torch
 from spoton.evaluation.calibration import ROWS
 from spoton.evaluation.encoding import needs_end
 from spoton.evaluation.late_encoding import encode_for_training
-from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.evaluation.score import Mode, evaluate, mode_of
 from spoton.files import atomic_write, sha256_of_text
 from spoton.models.frozen import FrozenModel
 from spoton.parsing import parse_json
@@ -140,7 +140,7 @@ def seconds_of(
             prompt.detach(),
             some,
             task,
-            mode or default_mode(task),
+            mode_of(task, mode),
             max_input_tokens=recipe.max_input_tokens,
         )
     return step, (time.perf_counter() - began) * scored_rows(recipe, task) / len(some)

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from spoton.errors import DivergenceError
-from spoton.evaluation.score import Evaluation, Mode, default_mode, ranked
+from spoton.evaluation.score import Evaluation, Mode, mode_of, ranked
 from spoton.events import OnEvent, silent
 from spoton.files import sha256_of_text
 from spoton.models.frozen import FrozenModel
@@ -114,10 +114,11 @@ class PromptRun:
 
     def __init__(self, model: FrozenModel, job: Job) -> None:
         task, recipe = job.task, job.recipe
-        self.model, self.job, self.mode = model, job, job.mode or default_mode(task)
+        self.model, self.job, self.mode = model, job, mode_of(task, job.mode)
         if job.initial is None:
             start, self._ancestors = starting_prompt(model, task, recipe)
         else:
+            model.require_width(job.initial)
             start, self._ancestors = from_prompt(job.initial, recipe.length), []
         self.learner = PromptLearner(model, recipe, start, job.tuned_as)
         identity = run_identity(model, task, recipe, self.mode, start, job.tuned_as)

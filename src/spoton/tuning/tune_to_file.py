@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import Interrupted
-from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.evaluation.score import Mode, evaluate, mode_of
 from spoton.events import OnEvent, silent
 from spoton.locks import locked
 from spoton.models.choose_engine import engine_for
@@ -59,7 +59,7 @@ def tune_to_file(
         DivergenceError: Tuning diverged before there was anything to keep.
         Interrupted: Ctrl-C. The best prompt so far is saved; the message says how to resume.
     """
-    mode = evaluation or default_mode(task)
+    mode = mode_of(task, evaluation)
     require_place(out)
     with locked(out):
         require_free(out, overwrite=overwrite, resume=resume)

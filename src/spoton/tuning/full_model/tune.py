@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spoton.errors import DivergenceError
-from spoton.evaluation.score import Mode, default_mode
+from spoton.evaluation.score import Mode, mode_of
 from spoton.events import OnEvent, silent
 from spoton.files import sha256_of_text
 from spoton.models.frozen import FrozenModel
@@ -84,7 +84,7 @@ def tune_model(
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
         RecipeError: The checkpoint belongs to another run.
     """
-    mode = mode or default_mode(task)
+    mode = mode_of(task, mode)
     identity = model_run_identity(model, task, recipe, mode)
     learner = WeightsLearner(model, recipe, identity)
     run = TrainingRun(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import Interrupted, SpotonError
-from spoton.evaluation.score import Mode, default_mode, evaluate
+from spoton.evaluation.score import Mode, evaluate, mode_of
 from spoton.events import OnEvent, silent
 from spoton.files import let_others_read, require_writable, writing
 from spoton.locks import locked, scratch_folder
@@ -68,7 +68,7 @@ def tune_model_to_folder(
         DivergenceError: Tuning diverged before there was anything to keep.
         Interrupted: Ctrl-C. The best weights so far are saved; the message says how to resume.
     """
-    mode = evaluation or default_mode(task)
+    mode = mode_of(task, evaluation)
     _require_folder(out, model)
     with locked(out):
         if (out / RECORD).exists() and not overwrite:
