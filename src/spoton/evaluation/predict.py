@@ -72,8 +72,7 @@ def predict(
 
     Raises:
         PromptError: The prompt belongs to another model.
-        DataError: A row lacks a column, or is a plain text though the template has several columns; or one text was
-            given in place of a list.
+        DataError: `rows` is not a list, or a row lacks a column or is a text though the template has several columns.
 
     Examples:
         >>> predict(model, prompt, ["A joy from start to end."])[0].answer  # doctest: +SKIP
