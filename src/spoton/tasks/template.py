@@ -54,7 +54,7 @@ def compile_template(source: str) -> Template:
     except TemplateError as error:
         raise DataError(
             f"The template {_shortened(source)} is not valid Jinja: {_clause(error)}. "
-            "Columns are written {{ column }}."
+            "Columns are written {{ column }}, or {{ row['a column'] }} if the name has spaces."
         ) from error
     except (RecursionError, SyntaxError, MemoryError, ValueError, ArithmeticError) as error:
         # Python refuses the compiled code if it nests too deeply or has numbers of 5,000 digits.
