@@ -6,11 +6,16 @@ Exceptions stand here with their reasons; one that is no longer needed fails as 
 from __future__ import annotations
 
 import ast
+import random
 import re
 from collections import defaultdict
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 SOURCE, TESTS = ROOT / "src" / "spoton", ROOT / "tests"
@@ -164,3 +169,11 @@ def without_shapes(parent: ast.Module | ast.ClassDef, names: str = "") -> list[s
 def test_functions_of_tensors_say_their_shapes() -> None:
     trees = {module: ast.parse((SOURCE / module).read_text()) for module in modules()}
     assert {module: bare for module, tree in trees.items() if (bare := without_shapes(tree))} == {}
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_what_draws_without_a_seed_draws_the_same_in_every_test(run: int) -> None:
+    """As networks do that transformers initialises: a suite is not to pass or fail by chance, see `conftest.py`."""
+    expected = random.Random(0).random(), np.random.RandomState(0).rand()
+    assert (random.random(), np.random.rand()) == expected
+    assert torch.rand(1).equal(torch.rand(1, generator=torch.Generator().manual_seed(0)))

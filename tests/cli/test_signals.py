@@ -27,7 +27,7 @@ from spoton.cli.signals import exit_code, interrupt_on_signals
 interrupt_on_signals()
 try:
     import native
-    time.sleep(20)
+    time.sleep(600)
 except KeyboardInterrupt:
     print("interrupted", exit_code())
 """
@@ -39,7 +39,7 @@ def test_an_import_ends_before_a_signal_counts(name: str, tmp_path: Path) -> Non
     (tmp_path / "native.py").write_text(NATIVE.format(name=name))
     (tmp_path / "importer.py").write_text(IMPORTER)
     done = subprocess.run(
-        [sys.executable, tmp_path / "importer.py"], capture_output=True, text=True, timeout=15,
+        [sys.executable, tmp_path / "importer.py"], capture_output=True, text=True, timeout=120,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert done.stdout.split() == ["whole", "interrupted", str(128 + signal.Signals[name])], done.stderr

@@ -52,10 +52,10 @@ def test_one_row_is_enough_to_run() -> None:
 
 
 def test_without_a_calibration_scores_stay_as_they_are() -> None:
-    scores = torch.randn(3, 2)
+    scores, _ = sample(3)
     assert calibrated(scores, None) is scores
-    shifted = calibrated(scores, Calibration(bias=[0.5, -0.5], temperature=2.0, rows=1))
-    torch.testing.assert_close(shifted, scores / 2 + torch.tensor([0.5, -0.5]))
+    shifted = calibrated(scores, Calibration(bias=[0.5, 0.0, -0.5], temperature=2.0, rows=1))
+    torch.testing.assert_close(shifted, scores / 2 + torch.tensor([0.5, 0.0, -0.5]))
 
 
 def test_the_calibration_error_is_the_gap_of_confidence_and_accuracy() -> None:

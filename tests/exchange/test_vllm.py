@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -187,8 +188,9 @@ def test_what_goes_wrong_is_said(server: tuple[str, FrozenModel, list[dict[str, 
     prompt = prompt_of(model)
     with pytest.raises(DownloadError, match=r"answered 400: .*no such model"):
         VllmClient(url, model, prompt, "other").complete("it")
-    with pytest.raises(DownloadError, match="gave no completion"):
-        VllmClient("http://127.0.0.1:9", model, prompt, "tiny", timeout=2).complete("it")
+    with socket.socket() as silent, pytest.raises(DownloadError, match="gave no completion"):
+        silent.bind(("127.0.0.1", 0))  # nobody listens there, and nobody else gets the port meanwhile
+        VllmClient(f"http://127.0.0.1:{silent.getsockname()[1]}", model, prompt, "tiny").complete("it")
     with pytest.raises(DataError, match="no labels"):
         VllmClient(url, model, prompt, "tiny").classify("it")
     with pytest.raises(DataError, match="empty"):

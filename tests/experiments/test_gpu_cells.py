@@ -7,19 +7,46 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from experiments.gpu.cells import EXPERIMENTS, commands_of, main, run
 
-STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+# Each says in a file, by its process, that it is ready for the signal.
+STUBBORN = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+pathlib.Path(sys.argv[1], 'stubborn').write_text(str(os.getpid()))
+time.sleep(600)
+"""
 KEEPS = """
-import pathlib, sys, time
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
-    time.sleep(60)
+    pathlib.Path(sys.argv[1], 'keeps').write_text(str(os.getpid()))
+    time.sleep(600)
 except KeyboardInterrupt:
-    pathlib.Path(sys.argv[1]).write_text('kept')
+    pathlib.Path(sys.argv[1], 'kept').write_text('kept')
     sys.exit(130)
 """
+
+
+class Clock:
+    """The time of `run`, which passes when its processes have come so far and not before."""
+
+    sleep = staticmethod(time.sleep)
+
+    def __init__(self, folder: Path, logs: Path) -> None:
+        self._folder, self._log = folder, logs / "00.log"
+
+    def monotonic(self) -> float:
+        """0 until all are ready; then the seconds that `run` was given; then the end of its grace."""
+        ready = [self._folder / name for name in ("keeps", "stubborn")]
+        if not all(path.exists() and path.read_text() for path in ready):
+            return 0
+        if not self._log.exists() or self._log.read_text() != "done\n":
+            return 0
+        return 3.0 if psutil.pid_exists(int(ready[0].read_text())) else 9.0
 
 
 def test_every_job_names_a_module_and_its_processes(tmp_path: Path) -> None:
@@ -38,10 +65,10 @@ def test_other_jobs_are_refused(job: str) -> None:
 
 def test_what_is_left_is_interrupted_and_then_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.gpu.cells.GRACE", 6.0)
-    programs = [["-c", "print('done')"], ["-c", KEEPS, str(tmp_path / "kept")], ["-c", STUBBORN]]
-    began = time.monotonic()
+    monkeypatch.setattr("experiments.gpu.cells.time", Clock(tmp_path, tmp_path / "logs"))
+    programs = [["-c", "print('done')"], ["-c", KEEPS, str(tmp_path)], ["-c", STUBBORN, str(tmp_path)]]
     codes = run([[sys.executable, *one] for one in programs], 3.0, "rows", tmp_path / "logs")
-    assert codes == [0, 130, -signal.SIGKILL] and time.monotonic() - began < 30
+    assert codes == [0, 130, -signal.SIGKILL]
     assert (tmp_path / "kept").read_text() == "kept"
     assert (tmp_path / "logs" / "00.log").read_text() == "done\n"
 

@@ -32,6 +32,8 @@ from tests.faults.conftest import Child, litter
 from tests.study.small import MakeStudy
 
 RECIPE = Recipe(length=4, steps=6, key_step=2, evaluate_every=1, batch_size=2)
+# Reads of a library while another process writes to it; a few seconds.
+READS = 300
 
 
 def kill_often(run: Callable[[Path], object], folder: Path, seed: int, *, kills: int) -> None:
@@ -129,13 +131,11 @@ def test_readers_and_writers_at_once_never_see_half(library: PromptLibrary) -> N
             library.add(quiz, name="news", replace=True)
             library.add(news, name="news", replace=True)
 
-    writer, until = Child(alternate), time.monotonic() + 4
-    reads = 0
-    while time.monotonic() < until:
+    writer = Child(alternate)
+    for _ in range(READS):
         assert library.get("news").content_hash() in known
         assert {entry.name for entry in library.list()} == {"news", "quiz"} and library.damaged == {}
-        reads += 1
-    assert writer.kill_after(0) == -signal.SIGKILL and reads > 20
+    assert writer.kill_after(0) == -signal.SIGKILL
 
 
 def test_a_prompt_that_comes_and_goes_is_never_damaged(library: PromptLibrary) -> None:
@@ -146,8 +146,8 @@ def test_a_prompt_that_comes_and_goes_is_never_damaged(library: PromptLibrary) -
             library.remove("news")
             library.add(news)
 
-    writer, until = Child(come_and_go), time.monotonic() + 3
-    while time.monotonic() < until:
+    writer = Child(come_and_go)
+    for _ in range(READS):
         assert library.verify().damaged == {}
     assert writer.kill_after(0) == -signal.SIGKILL
 

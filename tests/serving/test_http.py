@@ -347,7 +347,7 @@ def test_nothing_more_is_generated_for_a_client_that_has_left(
     service = Service(model, [a_library(model, tmp_path)], Limits())
     with running(service) as server:
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{server.address}/v1/{path}", json=body, timeout=0.3)
+            httpx.post(f"{server.address}/v1/{path}", json=body, timeout=httpx.Timeout(60, read=0.3))
         patience = time.monotonic() + 20
         while service.batcher._running and time.monotonic() < patience:
             time.sleep(0.05)

@@ -140,8 +140,8 @@ def prompts(tmp_path: Path) -> Path:
     folder.mkdir()
     draw = np.random.default_rng(0)
     np.save(folder / "a.npy", draw.standard_normal((3, 8)))
-    torch.save({"prompt": torch.randn(3, 8)}, folder / "b.0.pt")
-    torch.save(torch.randn(5, 8), folder / "b.1.pt")
+    torch.save({"prompt": torch.from_numpy(draw.standard_normal((3, 8)))}, folder / "b.0.pt")
+    torch.save(torch.from_numpy(draw.standard_normal((5, 8))), folder / "b.1.pt")
     np.save(folder / "x.0.npy", draw.standard_normal((3, 8)).astype(np.float32))
     (folder / "README.md").write_text("not a prompt")
     return folder
