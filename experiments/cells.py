@@ -6,6 +6,7 @@ The command lines of these experiments share their first options, and their tabl
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -72,6 +73,23 @@ def claimed_together(paths: Iterable[Path], most: int) -> Iterator[list[Path]]:
             if not mine:
                 return
             yield mine
+
+
+def require_same(path: Path, wanted: Mapping[str, Any], option: str = "--cells") -> None:
+    """Refuses a finished cell of other rows, another recipe or another model, which would be mixed into one table.
+
+    Args:
+        path: Path of the result.
+        wanted: What the record has to hold, by field, as a new cell would record it.
+        option: The option that names the folder of the results.
+
+    Raises:
+        SystemExit: The record holds something else.
+    """
+    record = json.loads(path.read_text())
+    other = [field for field, value in wanted.items() if record.get(field) != value]
+    if other:
+        raise SystemExit(f"{path} was run with another {' and '.join(other)}. Remove it, or name other {option}.")
 
 
 def tuned_together(model: FrozenModel, jobs: Sequence[Job]) -> list[Tuned | DivergenceError]:

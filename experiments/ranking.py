@@ -13,7 +13,8 @@ Sources that share sentences with the target are left out of the table. The targ
 the library, read after 20 steps of 16 examples of all its rows; a user's probe has 8, of the rows that there are. So
 the keys are judged better than they will be.
 
-Each truth and each ranking has its own JSON file; finished ones do not run again.
+Each truth and each ranking has its own JSON file; finished ones do not run again. Those of other rows or of another
+recipe are refused: the published ones have prompts of 32 tokens.
 
     python -m experiments.ranking --data-dir data
     python -m experiments.ranking --table
@@ -34,6 +35,7 @@ from typing import Any
 import torch
 from sklearn.metrics import ndcg_score
 
+from experiments.cells import require_same
 from spoton import PromptLibrary, Recipe, SoftPrompt, load_model, load_task, starter_library
 from spoton.evaluation.form import form_of
 from spoton.evaluation.score import default_mode
@@ -115,6 +117,7 @@ def one_target(
         return {"order": order, "cost": cost}
 
     kept(folder / f"truth-{steps}.json", task, recipe, truth)
+    recipe = recipe.changed(steps=1)  # no ranking depends on them, so that both truths share the rankings
     if prompt.key is not None:
         keyed = [pair for pair in sources if pair[1].has_key]
         for start, words in ((None, "key"), (prompt.start, "displacement")):
@@ -133,14 +136,13 @@ def one_target(
 
 
 def kept(path: Path, task: Task, recipe: Recipe, make: Callable[[], dict[str, Any]]) -> None:
-    """Writes a result, unless it exists; refuses an existing result of other rows."""
+    """Writes a result, unless it exists; refuses an existing result of other rows or of another recipe."""
+    facts = {"data_hash": task.data_hash(), "recipe": recipe.model_dump()}
     if path.exists():
-        if json.loads(path.read_text())["data_hash"] != task.data_hash():
-            raise SystemExit(f"{path} is of other rows. Remove it, or name other --results.")
+        require_same(path, facts, "--results")
         return
-    facts = {"data_hash": task.data_hash(), "recipe": recipe.model_dump(), "versions": versions()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_record(path, make() | facts)
+    write_record(path, make() | facts | {"versions": versions()})
 
 
 def judged(scores: dict[str, float], order: list[str]) -> dict[str, float]:

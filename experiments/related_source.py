@@ -3,9 +3,10 @@
 Inference targets with at most 256 training rows are tuned with the default recipe from four starts, at equal steps:
 from scratch (the task in words), from the MNLI prompt, from the SST-2 prompt (a control that has learned something
 else), and from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSON file under
-`docs/experiments/related_source/`. Finished cells never run again, and killed cells resume from their last evaluation.
-The seed also draws the rows. The first seed also scores the untuned starts. With `--together N` a process tunes up to N
-cells in every pass through the model, which a GPU needs to be busy.
+`docs/experiments/related_source/`. Finished cells never run again, those of other rows, another recipe or model are
+refused, and killed cells resume from their last evaluation. The seed also draws the rows. The first seed also scores the
+untuned starts. With `--together N` a process tunes up to N cells in every pass through the model, which a GPU needs to
+be busy.
 
     python -m experiments.related_source --data-dir data --threads 1
     python -m experiments.related_source --data-dir data --together 12 --device cuda
@@ -31,6 +32,7 @@ from experiments.cells import (
     cell_parser,
     claimed_together,
     model_of,
+    require_same,
     scored_record,
     speed_of,
     spread,
@@ -131,6 +133,12 @@ def task_of(name: str, data_dir: str | None, seed: int) -> Task:
     return task.limited(TRAIN, VALIDATION, TEST, seed=seed)
 
 
+def facts_of(model: FrozenModel, task: Task, cell: Cell, recipe: Recipe = RECIPE) -> dict[str, Any]:
+    """Returns what the record of a cell holds before its results."""
+    own = recipe.changed(seed=cell.seed).model_dump()
+    return {"recipe": own, "data_hash": task.data_hash(), "model_fingerprint": model.fingerprint}
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
     library = PromptLibrary(arguments.library) if arguments.library else starter_library()
@@ -143,6 +151,9 @@ def run(arguments: argparse.Namespace) -> None:
         for seed in arguments.seeds
         for start in arguments.starts
     }
+    for path, cell in wanted.items():
+        if path.exists():
+            require_same(path, facts_of(model, task(cell.target, seed=cell.seed), cell))
     for mine in claimed_together(wanted, arguments.together):
         asked = {path: wanted[path] for path in mine}
         cells = {path: (cell, task(cell.target, seed=cell.seed)) for path, cell in asked.items()}

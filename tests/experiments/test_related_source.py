@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.related_source import RECIPE, STARTS, Cell, run_cells, start_of, table
+from experiments.cells import require_same
+from experiments.related_source import CELLS, RECIPE, STARTS, Cell, facts_of, main, run_cells, start_of, table
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
@@ -83,3 +84,34 @@ def test_the_table_says_when_a_start_reaches_the_best_score_of_scratch(tmp_path:
         (tmp_path / f"sick.{start}.0.json").write_text(json.dumps(record))
     ends = [line.split(" | ")[-1] for line in table(tmp_path).splitlines()[2:]]
     assert ends == ["40 (1 of 1) |", "10 (1 of 1) |", "never (0 of 1) |"]
+
+
+def test_finished_cells_of_another_recipe_rows_or_model_are_refused(
+    library: PromptLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, path = tiny("llama"), tmp_path / "rte.mnli.1.json"
+    cell = Cell("rte", "mnli", 1)
+    run_cells(model, {path: (cell, toy_task())}, library, SHORT)
+    require_same(path, facts_of(model, toy_task(), cell, SHORT))
+    for facts, other in (
+        (facts_of(model, toy_task(), cell, SHORT.changed(steps=6)), "recipe"),
+        (facts_of(model, toy_task(validation=()), cell, SHORT), "data_hash"),
+        (facts_of(tiny("llama", seed=1), toy_task(), cell, SHORT), "model_fingerprint"),
+    ):
+        with pytest.raises(SystemExit, match=f"another {other}. Remove it, or name other --cells"):
+            require_same(path, facts)
+
+    # The command line looks at what is finished before it runs the rest.
+    monkeypatch.setattr("experiments.related_source.model_of", lambda arguments: model)
+    monkeypatch.setattr("experiments.related_source.task_of", lambda *name, **options: toy_task())
+    words = ["--cells", tmp_path, "--library", library.folder, "--targets", "rte", "--starts", "mnli", "--seeds", 1]
+    monkeypatch.setattr("sys.argv", ["related_source", *map(str, words)])
+    with pytest.raises(SystemExit, match="another recipe"):
+        main()
+
+
+@pytest.mark.parametrize(("folder", "length"), [(CELLS, 32), (CELLS / "100_tokens", 100)])
+def test_the_published_cells_of_one_folder_have_one_recipe(folder: Path, length: int) -> None:
+    recipe = RECIPE.changed(length=length)
+    found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    assert found and all(cell["recipe"] == recipe.changed(seed=cell["seed"]).model_dump() for cell in found)
