@@ -23,7 +23,7 @@ from spoton.models import FrozenModel
 from spoton.models.loading import DEFAULT_MODEL
 from spoton.tasks import Task
 from spoton.transfer.speed import speed
-from spoton.tuning import Job, Tuned, tune_together
+from spoton.tuning import Job, Recipe, Tuned, tune_together
 from spoton.tuning.tune import tune_job
 
 
@@ -73,6 +73,15 @@ def claimed_together(paths: Iterable[Path], most: int) -> Iterator[list[Path]]:
             if not mine:
                 return
             yield mine
+
+
+def facts_of(model: FrozenModel, task: Task, recipe: Recipe) -> dict[str, Any]:
+    """Returns what a record holds that is known before its cell runs, see `require_same`."""
+    return {
+        "recipe": recipe.model_dump(),
+        "data_hash": task.data_hash(),
+        "model_fingerprint": model.fingerprint,
+    }
 
 
 def require_same(path: Path, wanted: Mapping[str, Any], option: str = "--cells") -> None:

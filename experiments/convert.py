@@ -4,7 +4,8 @@ Prompts of SmolLM2-135M are converted to Gemma 3 270M and the other way round (`
 prompts of SmolLM2 are those of the starter library. Those of Gemma are tuned first, each on 1,000 rows of its task, as
 cells named `source`. Each target cell (direction, task, start, seed) tunes one prompt on 250 rows of the same task for
 60 steps of 8: from `scratch` (the task in words), or from the prompt converted by `relative` or `linear`. The seed also
-draws the rows. Every cell is a JSON file under `docs/experiments/convert/`; finished cells never run again, and killed
+draws the rows. Every cell is a JSON file under `docs/experiments/convert/`; finished cells never run again, those of
+other rows, another recipe or model are refused, and killed
 cells resume from their last evaluation. Loading Gemma from its GGUF file takes most of a minute.
 
     python -m experiments.convert --data-dir data --gemma gemma-3-270m-q4_k_m.gguf --threads 1
@@ -35,7 +36,9 @@ from experiments.cells import (
     Stopwatch,
     cell_parser,
     claimed,
+    facts_of,
     model_of,
+    require_same,
     scored_record,
     speed_of,
     spread,
@@ -96,6 +99,12 @@ class Cell(NamedTuple):
         return DIRECTIONS[self.direction][0 if self.start == "source" else 1]
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe of the cell."""
+        recipe = RECIPES[self.model].changed(seed=self.seed)
+        return recipe.changed(steps=SOURCE_STEPS, evaluate_every=50) if self.start == "source" else recipe
+
+    @property
     def file(self) -> str:
         """Name of the cell's result."""
         return f"{self.direction}.{self.task}.{self.start}.{self.seed}.json"
@@ -135,9 +144,7 @@ def run_cell(
     """
     model: FrozenModel = getattr(models, cell.model)
     watch = Stopwatch(model, 1)
-    if recipe is None:
-        recipe = RECIPES[cell.model]
-        recipe = recipe.changed(steps=SOURCE_STEPS, evaluate_every=50) if cell.start == "source" else recipe
+    recipe = (recipe or cell.recipe).changed(seed=cell.seed)
     start, untuned = None, None
     if cell.start in CONVERSIONS:
         found = source_of(cell, path.parent, library)
@@ -151,7 +158,7 @@ def run_cell(
             untuned = evaluate(model, start.value, task.test, task).score
     value, parents = (None, []) if start is None else (start.value, start.card.parents)
     checkpoint = path.with_suffix(".checkpoint")
-    job = Job(task, recipe.changed(seed=cell.seed), value, parents, checkpoint=checkpoint, resume=True)
+    job = Job(task, recipe, value, parents, checkpoint=checkpoint, resume=True)
     (tuned,) = tuned_together(model, [job])
     if isinstance(tuned, DivergenceError):
         print(path.name, tuned, file=sys.stderr, flush=True)
@@ -214,6 +221,9 @@ def run(arguments: argparse.Namespace) -> None:
     task = cache(partial(task_of, data_dir=arguments.data_dir))
     for cell in wanted_cells(arguments.directions, arguments.tasks, arguments.starts, arguments.seeds):
         path = arguments.cells / cell.file
+        if path.exists():
+            rows = task(cell.task, seed=cell.seed, sizes=sizes_of(cell))
+            require_same(path, facts_of(getattr(models, cell.model), rows, cell.recipe))
         with claimed(path) as mine:
             if mine:
                 rows = task(cell.task, seed=cell.seed, sizes=sizes_of(cell))

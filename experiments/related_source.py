@@ -31,6 +31,7 @@ from experiments.cells import (
     Stopwatch,
     cell_parser,
     claimed_together,
+    facts_of,
     model_of,
     require_same,
     scored_record,
@@ -133,12 +134,6 @@ def task_of(name: str, data_dir: str | None, seed: int) -> Task:
     return task.limited(TRAIN, VALIDATION, TEST, seed=seed)
 
 
-def facts_of(model: FrozenModel, task: Task, cell: Cell, recipe: Recipe = RECIPE) -> dict[str, Any]:
-    """Returns what the record of a cell holds before its results."""
-    own = recipe.changed(seed=cell.seed).model_dump()
-    return {"recipe": own, "data_hash": task.data_hash(), "model_fingerprint": model.fingerprint}
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
     library = PromptLibrary(arguments.library) if arguments.library else starter_library()
@@ -153,7 +148,8 @@ def run(arguments: argparse.Namespace) -> None:
     }
     for path, cell in wanted.items():
         if path.exists():
-            require_same(path, facts_of(model, task(cell.target, seed=cell.seed), cell))
+            rows = task(cell.target, seed=cell.seed)
+            require_same(path, facts_of(model, rows, RECIPE.changed(seed=cell.seed)))
     for mine in claimed_together(wanted, arguments.together):
         asked = {path: wanted[path] for path in mine}
         cells = {path: (cell, task(cell.target, seed=cell.seed)) for path, cell in asked.items()}

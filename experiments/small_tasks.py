@@ -6,8 +6,8 @@ source of the starter library, which never includes a prompt of the target itsel
 `--calibrate` are those of the command line; give their cells a folder of their own. TF-IDF is fitted twice: on the
 training rows, and on training and validation rows together, since the prompts have seen both.
 
-Every cell (task, rows, seed) is a JSON file under `docs/experiments/small_tasks/`. Finished cells never run again, and
-killed cells resume.
+Every cell (task, rows, seed) is a JSON file under `docs/experiments/small_tasks/`. Finished cells never run again, those
+of other rows, another recipe, ranking or model are refused, and killed cells resume.
 
     python -m experiments.small_tasks --data-dir data --threads 1 --sizes 100 --seeds 0
     python -m experiments.small_tasks --rank trial --calibrate every --cells docs/experiments/small_tasks/trial
@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from experiments.cells import cell_parser, claimed, model_of, spread
+from experiments.cells import cell_parser, claimed, facts_of, model_of, require_same, spread
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
 from spoton import Recipe, adapt, starter_library
 from spoton.evaluation.baseline import classical
@@ -66,12 +66,15 @@ def run(arguments: argparse.Namespace) -> None:
         for size in arguments.sizes:
             for name in arguments.tasks:
                 path = arguments.cells / f"{name}.{size}.{seed}.json"
+                task = load_task(name, data_dir=arguments.data_dir, form="natural")
+                rows = task.limited(size, VALIDATION, TEST, seed=seed)
+                recipe = Recipe.preset("decoder", seed=seed, calibrate=arguments.calibrate)
+                if path.exists():
+                    planned = facts_of(model, rows, with_budget(model, rows, recipe))
+                    require_same(path, planned | {"rank": arguments.rank})
                 with claimed(path) as mine:
                     if not mine:
                         continue
-                    task = load_task(name, data_dir=arguments.data_dir, form="natural")
-                    rows = task.limited(size, VALIDATION, TEST, seed=seed)
-                    recipe = Recipe.preset("decoder", seed=seed, calibrate=arguments.calibrate)
                     record = run_cell(model, rows, recipe, arguments.rank, path)
                     write_record(path, record)
                 told = {arm: found["test"] for arm, found in record["scores"].items()}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.convert import CELLS, RECIPES, Cell, Models, run_cell, table, wanted_cells, words
+from experiments.cells import facts_of, require_same
+from experiments.convert import CELLS, RECIPES, Cell, Models, main, run_cell, table, wanted_cells, words
 from experiments.pages import filled
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from tests.tiny import WIDTH, draw, tiny, toy_task
@@ -60,6 +61,30 @@ def test_the_way_back_starts_from_a_prompt_that_is_tuned_first(
     assert tuned["model_fingerprint"] == models.gemma.fingerprint
     assert converted["model_fingerprint"] == models.smollm2.fingerprint
     assert converted["conversion"].startswith("converted from tiny-gemma3")
+
+
+def test_finished_cells_of_another_recipe_are_refused(
+    models: Models, library: PromptLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell("smollm2-to-gemma", "sst2", "scratch", 1)
+    path = tmp_path / cell.file
+    run_cell(models, path, cell, toy_task(), library, SHORT)
+    require_same(path, facts_of(models.gemma, toy_task(), SHORT.changed(seed=1)))
+    monkeypatch.setattr("experiments.convert.model_of", lambda arguments, name: models.gemma)
+    monkeypatch.setattr("experiments.convert.task_of", lambda *name, **options: toy_task())
+    words = ["--gemma", "a file", "--cells", tmp_path, "--directions", "smollm2-to-gemma", "--tasks", "sst2"]
+    monkeypatch.setattr("sys.argv", ["convert", *map(str, words), "--starts", "scratch", "--seeds", "1"])
+    with pytest.raises(SystemExit, match="another recipe. Remove it"):
+        main()
+
+
+def test_the_published_cells_have_one_recipe_a_model() -> None:
+    """They were run when prompts had 32 tokens."""
+    found = [json.loads(path.read_text()) for path in CELLS.glob("*-to-*.json")]
+    for one in found:
+        cell = Cell(one["direction"], one["task"], one["start"], one["seed"])
+        assert one["recipe"] == cell.recipe.changed(length=32).model_dump()
+    assert found
 
 
 def test_whole_seeds_come_first_and_sources_before_what_they_are_for() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiments.cells import require_same
-from experiments.related_source import CELLS, RECIPE, STARTS, Cell, facts_of, main, run_cells, start_of, table
+from experiments.cells import facts_of, require_same
+from experiments.related_source import CELLS, RECIPE, STARTS, Cell, main, run_cells, start_of, table
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from tests.tiny import WIDTH, draw, tiny, toy_task
 
@@ -90,13 +90,13 @@ def test_finished_cells_of_another_recipe_rows_or_model_are_refused(
     library: PromptLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, path = tiny("llama"), tmp_path / "rte.mnli.1.json"
-    cell = Cell("rte", "mnli", 1)
-    run_cells(model, {path: (cell, toy_task())}, library, SHORT)
-    require_same(path, facts_of(model, toy_task(), cell, SHORT))
+    run_cells(model, {path: (Cell("rte", "mnli", 1), toy_task())}, library, SHORT)
+    own = SHORT.changed(seed=1)
+    require_same(path, facts_of(model, toy_task(), own))
     for facts, other in (
-        (facts_of(model, toy_task(), cell, SHORT.changed(steps=6)), "recipe"),
-        (facts_of(model, toy_task(validation=()), cell, SHORT), "data_hash"),
-        (facts_of(tiny("llama", seed=1), toy_task(), cell, SHORT), "model_fingerprint"),
+        (facts_of(model, toy_task(), own.changed(steps=6)), "recipe"),
+        (facts_of(model, toy_task(validation=()), own), "data_hash"),
+        (facts_of(tiny("llama", seed=1), toy_task(), own), "model_fingerprint"),
     ):
         with pytest.raises(SystemExit, match=f"another {other}. Remove it, or name other --cells"):
             require_same(path, facts)

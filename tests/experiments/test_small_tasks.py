@@ -6,7 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from experiments.small_tasks import table
+import pytest
+
+from experiments.cells import facts_of
+from experiments.small_tasks import main, table
+from spoton import Recipe
+from spoton.tuning.budget import with_budget
+from tests.tiny import tiny, toy_task
 
 
 def _cell(seed: int, chosen: str, score: float) -> dict[str, Any]:
@@ -32,3 +38,22 @@ def test_rows_are_means_over_seeds_and_adapt_is_the_chosen_arm(tmp_path: Path) -
         "| 81.0 ± 1.4 | 70.0 |  | 2 |"
     )
     assert large == "| trec | 500 | 25.0 | 30.0 | 50.0 | 60.0 | 88.0 | 90.0 | ag_news | 90.0 |  |  | 1 |"
+
+
+@pytest.mark.parametrize(("word", "other"), [("--calibrate", "every"), ("--rank", "trial"), ("--seeds", "0")])
+def test_finished_cells_of_another_recipe_or_ranking_are_refused(
+    word: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny("llama")
+    recipe = with_budget(model, toy_task(), Recipe.preset("decoder", seed=0))
+    record = facts_of(model, toy_task(), recipe) | {"rank": "similarity", "scores": {}}
+    (tmp_path / "trec.100.0.json").write_text(json.dumps(record))
+    monkeypatch.setattr("experiments.small_tasks.model_of", lambda arguments: model)
+    monkeypatch.setattr("experiments.small_tasks.load_task", lambda *name, **options: toy_task())
+    words = ["--tasks", "trec", "--sizes", "100", "--seeds", "0", "--cells", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["small_tasks", *words, word, other])
+    if word == "--seeds":
+        main()  # as it is: finished
+        return
+    with pytest.raises(SystemExit, match=f"another .*{'rank' if word == '--rank' else 'recipe'}"):
+        main()
