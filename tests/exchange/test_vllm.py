@@ -56,6 +56,8 @@ def answer(model: FrozenModel, body: dict[str, Any]) -> dict[str, Any]:
             do_sample=False, eos_token_id=model.end_token, pad_token_id=1,
         )[0].tolist()  # fmt: skip
     wanted = body.get("logprob_token_ids")
+    if body.get("logprobs", 0) > 20:
+        raise ValueError("Requested sample logprobs is greater than max allowed: 20")
     assert not wanted or body["return_tokens_as_token_ids"]
     logprobs = {f"token_id:{token}": float(likelihoods[token]) for token in wanted or ()}
     text = model.tokenizer.decode(ids, skip_special_tokens=True)
@@ -146,7 +148,13 @@ def test_the_client_completes_as_predict_does(server: tuple[str, FrozenModel, li
     assert {(body["path"], body["key"]) for body in bodies} == {("/v1/completions", "Bearer secret")}
 
 
-@pytest.mark.parametrize("labels", [["yes", "no"], ["yes", "yes and no", "dreadful"], ["lovely", "love"]])
+MANY = [chr(ord("a") + n) for n in range(26)]
+"""More labels, each with a first token of its own, than a server gives log-probabilities at once."""
+
+
+@pytest.mark.parametrize(
+    "labels", [["yes", "no"], ["yes", "yes and no", "dreadful"], ["lovely", "love"], MANY], ids=len
+)
 def test_the_client_ranks_labels_as_predict_does(
     labels: list[str], server: tuple[str, FrozenModel, list[dict[str, Any]]]
 ) -> None:

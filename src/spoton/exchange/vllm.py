@@ -3,7 +3,7 @@
 A server started with `--enable-prompt-embeds` takes the embedded prompt and text of `/v1/completions` as base64 of
 `torch.save` of one tensor `[P + T, D]`. It adds no BOS and no chat template, so the text is tokenized and embedded
 here. It refuses `echo` with embeddings. So labels are ranked by the log-probabilities of their tokens, with one request
-for each position where labels diverge.
+for each position where labels diverge, or several if more tokens follow there than a server tells at once.
 
 The client speaks plain HTTP and does not need vLLM. `mixed_prompt` gives the tensors that offline `LLM.generate` takes.
 """
@@ -30,6 +30,9 @@ from spoton.models.frozen import FrozenModel
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.example import Example
 from spoton.tasks.fill import fill
+
+_MOST_LOGPROBS = 20
+"""Most log-probabilities of one answer, as vLLM's `--max-logprobs` has it unless it is given."""
 
 
 def encode_tensor(tensor: Tensor) -> str:
@@ -183,16 +186,20 @@ class VllmClient:
     def _token_log_probabilities(self, ids: list[int], tokens: list[int]) -> dict[int, float]:
         """Returns the log-probability of each of `tokens` after prompt and `ids`."""
         body = _body(self.served_model, prompt_embeds(self.model, self.prompt, ids), max_tokens=1)
-        body |= {"logprobs": len(tokens), "logprob_token_ids": tokens, "return_tokens_as_token_ids": True}
-        choice = self._post(body)
-        try:
-            answered = choice["logprobs"]["top_logprobs"][0]
-            return {token: float(answered[f"token_id:{token}"]) for token in tokens}
-        except (KeyError, IndexError, TypeError) as error:
-            raise DownloadError(
-                f"{self.url} gave no log-probability for all of the tokens {tokens}. "
-                "Ranking needs a vLLM with logprob_token_ids; upgrade it, or use complete."
-            ) from error
+        found: dict[int, float] = {}
+        for start in range(0, len(tokens), _MOST_LOGPROBS):
+            some = tokens[start : start + _MOST_LOGPROBS]
+            more = {"logprobs": len(some), "logprob_token_ids": some, "return_tokens_as_token_ids": True}
+            choice = self._post(body | more)
+            try:
+                answered = choice["logprobs"]["top_logprobs"][0]
+                found |= {token: float(answered[f"token_id:{token}"]) for token in some}
+            except (KeyError, IndexError, TypeError) as error:
+                raise DownloadError(
+                    f"{self.url} gave no log-probability for all of the tokens {some}. "
+                    "Ranking needs a vLLM with logprob_token_ids; upgrade it, or use complete."
+                ) from error
+        return found
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         """Returns the first choice of a completion."""
