@@ -130,6 +130,15 @@ def test_the_hierarchical_bootstrap_draws_targets_first() -> None:
     assert noisy.high - noisy.low > 0.5
 
 
+@pytest.mark.parametrize(("targets", "covers"), [(3, 83), (11, 94)])
+def test_the_hierarchical_bootstrap_is_too_narrow_with_few_targets(targets: int, covers: int) -> None:
+    """As docs/how-to/analyse-a-study.md says; 600 draws, whose standard error is 1 to 1.5 points."""
+    rng = np.random.default_rng(0)
+    gains = rng.normal(0, 3, (600, targets, 1)) + rng.normal(0, 2, (600, targets, 3))
+    inside = [found.low <= 0 <= found.high for found in map(hierarchical, gains)]
+    assert 100 * np.mean(inside) == pytest.approx(covers, abs=3)
+
+
 def test_the_hierarchical_bootstrap_needs_three_targets() -> None:
     values = np.array([[1.0, 2.0], [3.0, np.nan], [np.nan, np.nan]])
     found = hierarchical(values)
