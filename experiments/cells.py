@@ -98,7 +98,9 @@ def require_same(path: Path, wanted: Mapping[str, Any], option: str = "--cells")
     record = json.loads(path.read_text())
     other = [field for field, value in wanted.items() if record.get(field) != value]
     if other:
-        raise SystemExit(f"{path} was run with another {' and '.join(other)}. Remove it, or name other {option}.")
+        raise SystemExit(
+            f"{path} was run with another {' and '.join(other)}. Remove it, or name other {option}."
+        )
 
 
 def tuned_together(model: FrozenModel, jobs: Sequence[Job]) -> list[Tuned | DivergenceError]:

@@ -6,8 +6,8 @@ source of the starter library, which never includes a prompt of the target itsel
 `--calibrate` are those of the command line; give their cells a folder of their own. TF-IDF is fitted twice: on the
 training rows, and on training and validation rows together, since the prompts have seen both.
 
-Every cell (task, rows, seed) is a JSON file under `docs/experiments/small_tasks/`. Finished cells never run again, those
-of other rows, another recipe, ranking or model are refused, and killed cells resume.
+Every cell (task, rows, seed) is a JSON file under `docs/experiments/small_tasks/`. Finished cells never run again,
+those of other rows, another recipe, ranking or model are refused, and killed cells resume.
 
     python -m experiments.small_tasks --data-dir data --threads 1 --sizes 100 --seeds 0
     python -m experiments.small_tasks --rank trial --calibrate every --cells docs/experiments/small_tasks/trial

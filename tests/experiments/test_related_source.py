@@ -104,7 +104,18 @@ def test_finished_cells_of_another_recipe_rows_or_model_are_refused(
     # The command line looks at what is finished before it runs the rest.
     monkeypatch.setattr("experiments.related_source.model_of", lambda arguments: model)
     monkeypatch.setattr("experiments.related_source.task_of", lambda *name, **options: toy_task())
-    words = ["--cells", tmp_path, "--library", library.folder, "--targets", "rte", "--starts", "mnli", "--seeds", 1]
+    words = [
+        "--cells",
+        tmp_path,
+        "--library",
+        library.folder,
+        "--targets",
+        "rte",
+        "--starts",
+        "mnli",
+        "--seeds",
+        1,
+    ]
     monkeypatch.setattr("sys.argv", ["related_source", *map(str, words)])
     with pytest.raises(SystemExit, match="another recipe"):
         main()

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
+
 from spoton.models import FrozenModel
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from spoton.prompts.card import Calibration
@@ -32,6 +34,21 @@ EXTRA: dict[str, dict[str, Any]] = {
     "long": {"recipe": {"label_score": "mean"}},
 }
 LENGTHS = {"short": 4, "long": 1, "many": 7, "nested": 4, "open": 3}
+
+
+def patient(**limits: Any) -> Limits:
+    """Limits of a server that a busy machine may take its time over: nothing fails because of a second."""
+    return Limits(**({"seconds": 300, "template_seconds": 60, "body_seconds": 60} | limits))
+
+
+def get(url: str, **options: Any) -> httpx.Response:
+    """As httpx, which waits for five seconds unless it is told otherwise."""
+    return httpx.get(url, **({"timeout": 60} | options))
+
+
+def post(url: str, **options: Any) -> httpx.Response:
+    """As httpx, which waits for five seconds unless it is told otherwise."""
+    return httpx.post(url, **({"timeout": 60} | options))
 
 
 def a_prompt(model: FrozenModel, name: str, **card: Any) -> SoftPrompt:
@@ -75,5 +92,5 @@ def running(service: Service, *, token: str | None = None) -> Iterator[Server]:
 @contextmanager
 def serving(model: FrozenModel, library: PromptLibrary, limits: Limits | None = None) -> Iterator[str]:
     """The address of a server over one library."""
-    with running(Service(model, [library], limits)) as server:
+    with running(Service(model, [library], limits or patient())) as server:
         yield server.address

@@ -22,10 +22,9 @@ import pytest
 from spoton.errors import ServingError
 from spoton.models import FrozenModel
 from spoton.serving.guards import is_loopback
-from spoton.serving.limits import Limits
 from spoton.serving.server import Server
 from spoton.serving.service import Service
-from tests.serving.running import a_library, running, serving
+from tests.serving.running import a_library, get, patient, post, running, serving
 from tests.tiny import tiny, tokenizer
 
 ROW = {"prompt": "short", "inputs": ["The film was lovely."]}
@@ -39,12 +38,12 @@ def model() -> FrozenModel:
 @pytest.fixture(scope="module")
 def url(model: FrozenModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     library = a_library(model, tmp_path_factory.mktemp("guarded") / "prompts")
-    with serving(model, library, Limits(body_bytes=20_000, inputs=8)) as address:
+    with serving(model, library, patient(body_bytes=20_000, inputs=8)) as address:
         yield address
 
 
 def answers(url: str) -> bool:
-    return httpx.post(f"{url}/v1/classify", json=ROW).status_code == 200
+    return post(f"{url}/v1/classify", json=ROW).status_code == 200
 
 
 def test_others_need_a_token(model: FrozenModel, tmp_path: Path) -> None:
@@ -70,10 +69,10 @@ def test_which_addresses_are_local(host: str, local: bool) -> None:
 
 
 def test_the_token_is_wanted_everywhere_but_for_health(model: FrozenModel, tmp_path: Path) -> None:
-    service = Service(model, [a_library(model, tmp_path / "prompts")])
+    service = Service(model, [a_library(model, tmp_path / "prompts")], patient())
     with running(service, token="0123456789abcdef") as server:
         address = server.address
-        assert httpx.get(f"{address}/health").status_code == 200
+        assert get(f"{address}/health").status_code == 200
         for path in ("/", "/metrics", "/v1/models", "/static/page.js", "/prompts/short"):
             for authorization in (
                 "",
@@ -83,41 +82,41 @@ def test_the_token_is_wanted_everywhere_but_for_health(model: FrozenModel, tmp_p
                 "Basic eDp5",
                 "Bearer é",
             ):
-                found = httpx.get(f"{address}{path}", headers={"Authorization": authorization.encode()})
+                found = get(f"{address}{path}", headers={"Authorization": authorization.encode()})
                 assert found.status_code == 401 and found.json()["error"]["code"] == "invalid_api_key"
             good = {"Authorization": "Bearer 0123456789abcdef"}
-            assert httpx.get(f"{address}{path}", headers=good).status_code == 200
-            assert httpx.get(f"{address}{path}", auth=("me", "0123456789abcdef")).status_code == 200
+            assert get(f"{address}{path}", headers=good).status_code == 200
+            assert get(f"{address}{path}", auth=("me", "0123456789abcdef")).status_code == 200
 
 
 def test_a_name_that_is_not_this_machine_s_is_refused(url: str) -> None:
     port = url.rpartition(":")[2]
-    assert httpx.get(f"{url}/v1/models", headers={"Host": f"evil.example:{port}"}).status_code == 403
-    assert httpx.get(f"{url}/v1/models", headers={"Host": f"localhost:{port}"}).status_code == 200
+    assert get(f"{url}/v1/models", headers={"Host": f"evil.example:{port}"}).status_code == 403
+    assert get(f"{url}/v1/models", headers={"Host": f"localhost:{port}"}).status_code == 200
 
 
 def test_no_other_site_may_read(url: str) -> None:
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    asked = httpx.options(f"{url}/v1/classify", headers=headers)
-    got = httpx.get(f"{url}/v1/models", headers={"Origin": "https://evil.example"})
+    asked = httpx.options(f"{url}/v1/classify", headers=headers, timeout=60)
+    got = get(f"{url}/v1/models", headers={"Origin": "https://evil.example"})
     for response in (asked, got):
         assert not [name for name in response.headers if name.lower().startswith("access-control")]
-    plain = httpx.post(f"{url}/v1/classify", content=json.dumps(ROW), headers={"Content-Type": "text/plain"})
+    plain = post(f"{url}/v1/classify", content=json.dumps(ROW), headers={"Content-Type": "text/plain"})
     assert plain.status_code == 415
 
 
 def test_too_much_is_413(url: str) -> None:
-    assert httpx.post(f"{url}/v1/classify", json=ROW | {"inputs": ["A"] * 9}).status_code == 413
+    assert post(f"{url}/v1/classify", json=ROW | {"inputs": ["A"] * 9}).status_code == 413
     large = json.dumps(ROW | {"inputs": ["A" * 30_000]}).encode()
     kind = {"Content-Type": "application/json"}
-    assert httpx.post(f"{url}/v1/classify", content=large, headers=kind).status_code == 413
+    assert post(f"{url}/v1/classify", content=large, headers=kind).status_code == 413
     pieces = (large[i : i + 1000] for i in range(0, len(large), 1000))  # chunked, without a length
-    assert httpx.post(f"{url}/v1/classify", content=pieces, headers=kind).status_code == 413
+    assert post(f"{url}/v1/classify", content=pieces, headers=kind).status_code == 413
     assert answers(url)
 
 
 def test_a_body_that_does_not_come_is_408(model: FrozenModel, tmp_path: Path) -> None:
-    with serving(model, a_library(model, tmp_path / "prompts"), Limits(body_seconds=0.5)) as url:
+    with serving(model, a_library(model, tmp_path / "prompts"), patient(body_seconds=0.5)) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as open_socket:
             open_socket.sendall(
@@ -128,8 +127,8 @@ def test_a_body_that_does_not_come_is_408(model: FrozenModel, tmp_path: Path) ->
 
 
 def test_a_full_queue_is_429(model: FrozenModel, tmp_path: Path) -> None:
-    with serving(model, a_library(model, tmp_path / "prompts"), Limits(queue=2)) as address:
-        found = httpx.post(f"{address}/v1/classify", json=ROW | {"inputs": ["A film."] * 3})
+    with serving(model, a_library(model, tmp_path / "prompts"), patient(queue=2)) as address:
+        found = post(f"{address}/v1/classify", json=ROW | {"inputs": ["A film."] * 3})
         assert found.status_code == 429 and int(found.headers["retry-after"]) >= 1
         assert found.json()["error"]["type"] == "rate_limit_error"
         assert answers(address)
@@ -190,7 +189,7 @@ def test_a_hundred_malformed_requests(url: str, caplog: pytest.LogCaptureFixture
     asked = malformed()
     assert len(asked) >= 100
     random.Random(0).shuffle(asked)
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=60) as client:
         for number, request in enumerate(asked):
             path = request.pop("path")
             response = client.request(url=path, **request)
@@ -237,7 +236,8 @@ def test_the_end_finishes_what_is_in_flight_and_refuses_the_rest(name: str, tmp_
     tokenizer().save_pretrained(folder)
     library = a_library(model, tmp_path / "prompts")
     process = subprocess.Popen(
-        [sys.executable, "-m", "spoton", "serve", str(library.folder), "--model", str(folder), "--port", "0", "--json"],
+        [sys.executable, "-m", "spoton", "serve", str(library.folder), "--model", str(folder), "--port", "0", "--json",
+         "--seconds", "300"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     try:
@@ -259,7 +259,7 @@ def test_the_end_finishes_what_is_in_flight_and_refuses_the_rest(name: str, tmp_
                     begun.set()
 
         reader = threading.Thread(target=read)
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=60) as client:
             assert client.get("/health").status_code == 200
             reader.start()
             assert begun.wait(30)

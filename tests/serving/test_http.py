@@ -21,10 +21,9 @@ from spoton.models.engine import Batch
 from spoton.prompts import PromptLibrary
 from spoton.serving import http
 from spoton.serving.jobs import ChosenToken, GenerateJob, Sampling, TextJob
-from spoton.serving.limits import Limits
 from spoton.serving.passes import Passes
 from spoton.serving.service import Service
-from tests.serving.running import LABELS, a_library, running, serving
+from tests.serving.running import LABELS, a_library, get, patient, post, running, serving
 from tests.tiny import WIDTH, tiny, tokenizer
 
 TEXT = "The film was lovely.\nVerdict:"
@@ -134,7 +133,7 @@ def test_a_stream_gives_the_same_text(client: openai.OpenAI) -> None:
 
 def test_a_stream_on_the_wire_ends_with_done(url: str) -> None:
     body = {"model": "short", "prompt": TEXT, "max_tokens": 2, "stream": True, "echo": True}
-    with httpx.stream("POST", f"{url}/v1/completions", json=body) as response:
+    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in response.iter_lines() if line]
     assert all(line.startswith("data: ") for line in lines) and lines[-1] == "data: [DONE]"
@@ -187,7 +186,7 @@ def test_a_text_of_one_token_has_nothing_before_it_to_be_scored_by(family: str, 
     model = tiny(family)
     with serving(model, a_library(model, tmp_path)) as address:
         body = {"model": "short", "prompt": [[5], [6]], "max_tokens": 0, "echo": True, "logprobs": 1}
-        answer = httpx.post(f"{address}/v1/completions", json=body)
+        answer = post(f"{address}/v1/completions", json=body)
     assert answer.status_code == 200
     for choice in answer.json()["choices"]:
         assert choice["logprobs"]["token_logprobs"] == [None] and choice["logprobs"]["top_logprobs"] == [None]
@@ -210,17 +209,17 @@ def test_errors_are_those_of_the_client(client: openai.OpenAI) -> None:
 def test_a_fault_of_the_server_is_answered_as_every_error(
     model: FrozenModel, library: PromptLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service = Service(model, [library])
+    service = Service(model, [library], patient())
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("a fault")
 
     monkeypatch.setattr(service.roster, "refresh", broken)
     with running(service) as server:
-        found = httpx.get(f"{server.address}/v1/prompts")
+        found = get(f"{server.address}/v1/prompts")
         assert found.status_code == 500 and found.json()["error"]["code"] == "internal_error"
         assert "a fault" not in found.text
-        assert httpx.get(f"{server.address}/health").status_code == 200
+        assert get(f"{server.address}/health").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def test_a_fault_of_the_server_is_answered_as_every_error(
 def test_a_malformed_body_is_told_by_its_field(url: str, body: Any, param: str | None, message: str) -> None:
     sent: dict[str, Any] = {"content": "{bad"} if body is None else {"json": body}
     kind = {"Content-Type": "application/json"}
-    answer = httpx.post(f"{url}/v1/completions", headers=kind, **sent)
+    answer = post(f"{url}/v1/completions", headers=kind, **sent)
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert (error["param"], error["code"]) == (param, "invalid_value")
@@ -249,7 +248,7 @@ def test_classify_equals_predict(url: str, model: FrozenModel, library: PromptLi
     rows = [{"text": "The film was lovely."}, "The book was dull.", "A meal."]
     names = ["short", "many", "open"]
     body = {"prompt": names, "inputs": rows, "max_tokens": 4}
-    data = httpx.post(f"{url}/v1/classify", json=body).json()["data"]
+    data = post(f"{url}/v1/classify", json=body).json()["data"]
     for index, (one, name, row) in enumerate(zip(data, names, rows, strict=True)):
         (expected,) = predict(model, library.get(name), [row], max_tokens=4)
         assert (one["index"], one["prompt"], one["answer"], one["cut"]) == (index, name, expected.answer, 0)
@@ -259,9 +258,9 @@ def test_classify_equals_predict(url: str, model: FrozenModel, library: PromptLi
 
 
 def test_health_metrics_and_prompts(url: str) -> None:
-    assert httpx.get(f"{url}/health").json() == {"status": "ok", "prompts": len(LABELS)}
-    httpx.post(f"{url}/v1/classify", json={"prompt": "short", "inputs": ["A film."]})
-    text = httpx.get(f"{url}/metrics").text
+    assert get(f"{url}/health").json() == {"status": "ok", "prompts": len(LABELS)}
+    post(f"{url}/v1/classify", json={"prompt": "short", "inputs": ["A film."]})
+    text = get(f"{url}/metrics").text
     for line in (
         'spoton_requests_total{path="/v1/classify",status="200"}',
         'spoton_prompt_inputs_total{prompt="short"}',
@@ -271,13 +270,13 @@ def test_health_metrics_and_prompts(url: str) -> None:
         "spoton_request_seconds_bucket",
     ):
         assert line in text
-    listed = httpx.get(f"{url}/v1/prompts").json()
+    listed = get(f"{url}/v1/prompts").json()
     assert {one["name"]: one["labels"] for one in listed["served"]} == LABELS and listed["refused"] == []
 
 
 def test_a_model_that_only_continues_greedily(tmp_path: Path) -> None:
     model = tiny("t5")
-    with serving(model, a_library(model, tmp_path / "prompts"), Limits()) as address:
+    with serving(model, a_library(model, tmp_path / "prompts"), patient()) as address:
         client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
         assert client.completions.create(model="short", prompt=TEXT, max_tokens=3, temperature=0).choices
         with pytest.raises(openai.BadRequestError, match="greedily only"):
@@ -313,14 +312,12 @@ def test_sampling_is_the_same_next_to_a_request_that_the_window_does_not_hold_wi
 
 def test_an_encoder_decoder_reads_and_writes_as_many_tokens_as_it_has_positions(tmp_path: Path) -> None:
     model = tiny("bart")
-    with serving(model, a_library(model, tmp_path / "prompts"), Limits()) as address:
+    with serving(model, a_library(model, tmp_path / "prompts"), patient()) as address:
         for body in ({"prompt": [5] * 200, "max_tokens": 4}, {"prompt": [5], "max_tokens": 400}):
-            answer = httpx.post(
-                f"{address}/v1/completions", json={"model": "short", "temperature": 0, **body}
-            )
+            answer = post(f"{address}/v1/completions", json={"model": "short", "temperature": 0, **body})
             assert answer.status_code == 400 and answer.json()["error"]["code"] == "context_length_exceeded"
         body = {"model": "short", "temperature": 0, "prompt": [5] * 124, "max_tokens": 127}
-        assert httpx.post(f"{address}/v1/completions", json=body).status_code == 200
+        assert post(f"{address}/v1/completions", json=body).status_code == 200
 
 
 def test_a_temperature_too_small_to_divide_by_is_none(client: openai.OpenAI) -> None:
@@ -344,10 +341,10 @@ def test_nothing_more_is_generated_for_a_client_that_has_left(
 ) -> None:
     monkeypatch.setattr(http, "_LOOK_SECONDS", 0.02)
     model = tiny("llama", max_position_embeddings=8192)
-    service = Service(model, [a_library(model, tmp_path)], Limits())
+    service = Service(model, [a_library(model, tmp_path)], patient())
     with running(service) as server:
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(f"{server.address}/v1/{path}", json=body, timeout=httpx.Timeout(60, read=0.3))
+            post(f"{server.address}/v1/{path}", json=body, timeout=httpx.Timeout(60, read=0.3))
         patience = time.monotonic() + 20
         while service.batcher._running and time.monotonic() < patience:
             time.sleep(0.05)
@@ -357,7 +354,7 @@ def test_nothing_more_is_generated_for_a_client_that_has_left(
 
 
 def passes_of(url: str) -> float:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    lines = get(f"{url}/metrics").text.splitlines()
     return float(next(line.split()[1] for line in lines if line.startswith("spoton_pass_inputs_count")))
 
 
@@ -365,8 +362,8 @@ def test_a_model_is_found_by_an_id_with_a_slash(tmp_path: Path) -> None:
     small = tiny("llama")
     model = FrozenModel("Qwen/Tiny-0.5B", small.network, small.tokenizer)
     with serving(model, a_library(model, tmp_path)) as address:
-        (name, *_) = [one["id"] for one in httpx.get(f"{address}/v1/models").json()["data"]]
-        assert httpx.get(f"{address}/v1/models/{name}").json()["id"] == name == "Qwen/Tiny-0.5B"
+        (name, *_) = [one["id"] for one in get(f"{address}/v1/models").json()["data"]]
+        assert get(f"{address}/v1/models/{name}").json()["id"] == name == "Qwen/Tiny-0.5B"
 
 
 @pytest.mark.parametrize("family", ["t5", "bloom"])

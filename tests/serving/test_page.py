@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 import pytest
 
 from spoton.prompts import PromptLibrary
 from spoton.serving.page.facts import wilson_interval
 from spoton.serving.service import Service
 from tests.chromium import CHROMIUM, FLAGS, needs_chromium
-from tests.serving.running import LABELS, a_library, a_prompt, running
+from tests.serving.running import LABELS, a_library, a_prompt, get, patient, post, running
 from tests.tiny import tiny
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
@@ -56,7 +55,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> PromptLibrary:
 
 @pytest.fixture(scope="module")
 def url(library: PromptLibrary) -> Iterator[str]:
-    with running(Service(tiny("llama"), [library])) as server:
+    with running(Service(tiny("llama"), [library], patient())) as server:
         yield server.address
 
 
@@ -70,20 +69,20 @@ def browser() -> Iterator[Any]:
 
 def test_what_a_prompt_says_of_itself_is_text(url: str) -> None:
     for path in ("/", "/prompts/hostile", "/prompts/pair"):
-        page = httpx.get(f"{url}{path}")
+        page = get(f"{url}{path}")
         assert page.status_code == 200 and "<img" not in page.text
         assert "script-src 'self'" in page.headers["content-security-policy"]
 
 
 def test_the_code_on_the_page_of_a_prompt_runs(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    page = html.unescape(httpx.get(f"{url}/prompts/pair").text)
+    page = html.unescape(get(f"{url}/prompts/pair").text)
     curl, *python = re.findall(r"<pre>((?:curl|import|from).*?)</pre>", page, re.DOTALL)
     for block in python:
         exec(compile(block, "page", "exec"), {})
     assert capsys.readouterr().out.splitlines()[0] in ("yes", "no")
     words = shlex.split(curl.replace("\\\n", " "))
     body = json.loads(words[words.index("-d") + 1])
-    assert httpx.post(words[1], json=body).json()["data"][0]["answer"] in ("yes", "no")
+    assert post(words[1], json=body).json()["data"][0]["answer"] in ("yes", "no")
 
 
 def test_the_interval_of_a_share() -> None:

@@ -25,7 +25,7 @@ from spoton.serving.completions import begin
 from spoton.serving.errors import RequestError
 from spoton.serving.limits import Limits
 from spoton.serving.service import Answer, Service
-from tests.serving.running import LABELS, a_library, a_prompt
+from tests.serving.running import LABELS, a_library, a_prompt, patient
 from tests.tiny import BAD, GOOD, NOUNS, tiny
 
 WORDS = (*GOOD, *BAD, *NOUNS, "The", "was", ".", "\n", "é", "日")
@@ -38,7 +38,7 @@ class Running:
     def __init__(self, model: FrozenModel, folder: Path, limits: Limits | None = None) -> None:
         self.model, self.library = model, a_library(model, folder)
         self.runner = asyncio.Runner()
-        self.service = Service(model, [self.library], limits)
+        self.service = Service(model, [self.library], limits or patient())
 
     def classify(self, names: list[str], rows: list[str]) -> list[Answer]:
         return self.runner.run(self.service.classify(names, rows, max_tokens=6))
@@ -51,7 +51,7 @@ class Running:
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     # A pass holds a few texts only, so that a request is cut into several.
-    started = Running(tiny("llama"), tmp_path_factory.mktemp("llama") / "prompts", Limits(pass_tokens=150))
+    started = Running(tiny("llama"), tmp_path_factory.mktemp("llama") / "prompts", patient(pass_tokens=150))
     yield started
     started.close()
 
@@ -95,7 +95,7 @@ def test_requests_that_come_together_do_not_mix_up(
 
 
 def test_requests_that_are_being_read_join_the_pass(tmp_path: Path) -> None:
-    started = Running(tiny("llama"), tmp_path / "prompts", Limits(read_seconds=60, wait_seconds=0))
+    started = Running(tiny("llama"), tmp_path / "prompts", patient(read_seconds=60, wait_seconds=0))
     sizes: list[int] = []
     counted = started.service.batcher._on_pass
 
@@ -137,7 +137,7 @@ def test_a_sliding_window(tmp_path: Path) -> None:
 
 
 def test_without_room_for_keys_the_answers_are_the_same(tmp_path: Path) -> None:
-    started = Running(tiny("llama"), tmp_path / "prompts", Limits(cache_bytes=3000))
+    started = Running(tiny("llama"), tmp_path / "prompts", patient(cache_bytes=3000))
     names, rows = ["short", "many", "long", "short"], ["A film.", "A book.", "A song.", "A meal."]
     require_equal(started.classify(names, rows), names, rows, started)
     assert started.service.passes.cache.bytes <= 3000
@@ -154,7 +154,7 @@ def test_what_was_cut_is_told(llama: Running) -> None:
 
 
 def test_a_request_of_too_many_tokens(tmp_path: Path) -> None:
-    started = Running(tiny("llama"), tmp_path / "prompts", Limits(tokens=50))
+    started = Running(tiny("llama"), tmp_path / "prompts", patient(tokens=50))
     with pytest.raises(RequestError, match="at most 50") as told:
         started.classify(["short"] * 9, ["The film was lovely."] * 9)
     assert told.value.status == 413
@@ -176,7 +176,7 @@ def test_rows_that_do_not_fit_their_template(llama: Running) -> None:
 
 
 def test_an_ensemble_answers_as_predict_does_and_does_not_continue_texts(tmp_path: Path) -> None:
-    started = Running(tiny("llama"), tmp_path / "prompts", Limits(pass_tokens=60))
+    started = Running(tiny("llama"), tmp_path / "prompts", patient(pass_tokens=60))
     try:
         several = [a_prompt(started.model, "short"), a_prompt(started.model, "nested", labels=["yes", "no"])]
         started.library.add(ensemble_of(several, "joint"))
@@ -200,14 +200,15 @@ def test_an_ensemble_answers_as_predict_does_and_does_not_continue_texts(tmp_pat
         "{{ 'a' * 9999999999 }}{{ text }}",
     ],
 )
-def test_a_template_that_never_ends(llama: Running, template: str) -> None:
+def test_a_template_that_never_ends(tmp_path: Path, template: str) -> None:
+    llama = Running(tiny("llama"), tmp_path / "prompts", patient(template_seconds=3))
     llama.library.add(a_prompt(llama.model, "endless", template=template), replace=True)
     llama.service.roster.refresh()
     with pytest.raises(DataError, match=r"template (needs more than|fails)"):
         llama.classify(["endless"], ["A text."])
     names, rows = ["short"], ["The film."]
     require_equal(llama.classify(names, rows), names, rows, llama)
-    llama.library.remove("endless")
+    llama.close()
 
 
 def test_prompts_come_and_go(llama: Running) -> None:

@@ -213,8 +213,8 @@ def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
     Scores of one target are not independent draws of the results on a new target, so targets are drawn first (Davison
     and Hinkley 1997, section 3.8). The mean is that of the targets' means.
 
-    With few targets the interval is too narrow: where targets differ by more than seeds, it covers the true mean in 83 %
-    of cases with three targets and in 94 % with eleven (simulated in its tests).
+    With few targets the interval is too narrow: where targets differ by more than seeds, it covers the true mean in
+    83 % of cases with three targets and in 94 % with eleven (simulated in its tests).
 
     Args:
         values: `[T, N]`, one number per target and seed; NaN if there is none.
