@@ -139,7 +139,7 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def killed(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
     """Kills a process, which cannot tidy up, once it has come so far."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not reached() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
@@ -335,12 +335,15 @@ def test_on_a_terminal_adapt_asks_for_columns(
             while part := os.read(keyboard, 4096):
                 shown.append(part)
 
-    threading.Thread(target=watch, daemon=True).start()
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
     os.write(
         keyboard, b"7\nmood\n1\n"
     )  # a wrong number first; then a name; then a number, if it is asked for
     line = ("adapt", data, "--model", tiny_model, "--library", prompts.folder, *RECIPE, "--json")
     ended = spoton(*line, before=sit_down)
+    os.close(terminal)  # the last end of it, so that the thread reads what is left and ends
+    watching.join()
     asked = b"".join(shown).decode(errors="replace")
     assert ended.code == 0, asked
     for words in ("1  sentence one", "Column of the target", "Give a number from 1 to 3"):

@@ -67,7 +67,7 @@ def test_a_killed_mixture_goes_on_and_equals_the_uninterrupted_one(
         [sys.executable, "-m", "spoton", *command, "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while (
         not out.with_suffix(".checkpoint").exists() and process.poll() is None and time.monotonic() < deadline
     ):
