@@ -23,7 +23,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.cells import Stopwatch, cell_parser, claimed_together, model_of, tuned_together
+from experiments.cells import Stopwatch, cell_parser, claimed_together, model_of, require_same, tuned_together
 from spoton import Recipe
 from spoton.errors import DivergenceError
 from spoton.models import FrozenModel
@@ -160,6 +160,10 @@ def run(arguments: argparse.Namespace) -> None:
     wanted = wanted_cells(arguments.variants, arguments.tasks, arguments.steps, arguments.seeds)
     for cells, most in groups(wanted, arguments.together):
         by_path = {cell_path(arguments.cells, *cell): cell for cell in cells}
+        for path, cell in by_path.items():
+            # An open rate is recorded as the rate that was chosen.
+            if path.exists() and cell.recipe.learning_rate != "auto":
+                require_same(path, {"recipe": cell.recipe.model_dump(), "model": model.fingerprint})
         for mine in claimed_together(by_path, most):
             asked = {path: by_path[path] for path in mine}
             run_cells(model, {path: (cell, task(cell.task, seed=cell.seed)) for path, cell in asked.items()})

@@ -5,8 +5,8 @@ from scratch (the task in words), from the MNLI prompt, from the SST-2 prompt (a
 else), and from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSON file under
 `docs/experiments/related_source/`. Finished cells never run again, those of other rows, another recipe or model
 are refused, and killed cells resume from their last evaluation. The seed also draws the rows. The first seed also
-scores the untuned starts. With `--together N` a process tunes up to N cells in every pass through the model, which a GPU
-needs to be busy.
+scores the untuned starts. With `--together N` a process tunes up to N cells in every pass through the model, which a
+GPU needs to be busy.
 
     python -m experiments.related_source --data-dir data --threads 1
     python -m experiments.related_source --data-dir data --together 12 --device cuda

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import recipe_sweep
-from experiments.recipe_sweep import BASE, Cell, cell_path, groups, run_cells, table
+from experiments.recipe_sweep import BASE, CELLS, Cell, cell_path, groups, main, run_cells, table
 from spoton.models import FrozenModel
 from tests.tiny import tiny, toy_task
 
@@ -96,3 +96,26 @@ def test_the_table_has_means_over_tasks_of_whole_rows_alone(
     assert heading == "| 4 steps | a | b | mean | spread | steps to 95 % |"
     assert base == "| base | 85.0 ± 7.1 (2) | 60.0 (1) | 72.5 | 7.1 | 2 |"  # after 2, 4 and 0 steps
     assert short == "| P=16 | 70.0 (1) | … | … | … | … |"
+
+
+def test_finished_cells_of_another_recipe_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, cell = tiny("llama"), Cell("toy", "base", 4, 0)
+    run_in(tmp_path, model, [cell])
+    monkeypatch.setattr(recipe_sweep, "model_of", lambda arguments: model)
+    words = ["--cells", str(tmp_path), "--tasks", "toy", "--variants", "base", "--steps", "4", "--seeds", "0"]
+    monkeypatch.setattr("sys.argv", ["recipe_sweep", *words])
+    main()  # it is finished
+    monkeypatch.setattr(recipe_sweep, "BASE", recipe_sweep.BASE.changed(length=5))
+    with pytest.raises(SystemExit, match="another recipe"):
+        main()
+
+
+def test_the_published_cells_are_those_of_their_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe_sweep, "BASE", BASE)
+    found = [json.loads(path.read_text()) for path in CELLS.glob("*.json")]
+    cells = [Cell(one["task"], one["variant"], one["steps"], one["seed"]) for one in found]
+    assert found and all(
+        one["recipe"] == cell.recipe.model_dump() for one, cell in zip(found, cells, strict=True)
+    )
