@@ -33,7 +33,7 @@ from tests.study.small import MakeStudy
 
 RECIPE = Recipe(length=4, steps=6, key_step=2, evaluate_every=1, batch_size=2)
 # Reads of a library while another process writes to it.
-READS = 60
+READS = 300
 
 
 def kill_often(run: Callable[[Path], object], folder: Path, seed: int, *, kills: int) -> None:
