@@ -75,6 +75,13 @@ def claimed_together(paths: Iterable[Path], most: int) -> Iterator[list[Path]]:
             yield mine
 
 
+_OTHER = {
+    "recipe": "another recipe", "data_hash": "other rows", "model_fingerprint": "another model",
+    "model": "another model", "rank": "another ranking",
+}  # fmt: skip
+"""What a record is of if a field of it is not as wanted."""
+
+
 def facts_of(model: FrozenModel, task: Task, recipe: Recipe) -> dict[str, Any]:
     """Returns what a record holds that is known before its cell runs, see `require_same`."""
     return {
@@ -96,11 +103,9 @@ def require_same(path: Path, wanted: Mapping[str, Any], option: str = "--cells")
         SystemExit: The record holds something else.
     """
     record = json.loads(path.read_text())
-    other = [field for field, value in wanted.items() if record.get(field) != value]
+    other = [_OTHER[field] for field, value in wanted.items() if record.get(field) != value]
     if other:
-        raise SystemExit(
-            f"{path} was run with another {' and '.join(other)}. Remove it, or name other {option}."
-        )
+        raise SystemExit(f"{path} is of {' and '.join(other)}. Remove it, or name other {option}.")
 
 
 def tuned_together(model: FrozenModel, jobs: Sequence[Job]) -> list[Tuned | DivergenceError]:

@@ -22,7 +22,7 @@ def test_a_finished_result_is_not_made_again_and_another_recipe_is_refused(tmp_p
     for other in (RECIPE.changed(seed=1), RECIPE.changed(length=8)):
         with pytest.raises(SystemExit, match=r"another recipe.*--results"):
             kept(path, task, other, lambda: pytest.fail("it is finished"))
-    with pytest.raises(SystemExit, match="another data_hash"):
+    with pytest.raises(SystemExit, match="other rows"):
         kept(path, toy_task(validation=()), RECIPE, lambda: pytest.fail("it is finished"))
 
 
@@ -30,7 +30,7 @@ def test_the_published_results_have_one_recipe_and_are_not_mixed_with_those_of_a
     paths = list(RESULTS.glob("*/*.json"))
     recipes = [json.loads(path.read_text())["recipe"] for path in paths]
     assert paths and all(recipe == RECIPE.changed(length=32).model_dump() for recipe in recipes)
-    with pytest.raises(SystemExit, match="another data_hash and recipe"):
+    with pytest.raises(SystemExit, match="other rows and another recipe"):
         kept(paths[0], toy_task(), RECIPE, lambda: pytest.fail("it is finished"))
 
 

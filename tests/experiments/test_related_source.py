@@ -94,11 +94,11 @@ def test_finished_cells_of_another_recipe_rows_or_model_are_refused(
     own = SHORT.changed(seed=1)
     require_same(path, facts_of(model, toy_task(), own))
     for facts, other in (
-        (facts_of(model, toy_task(), own.changed(steps=6)), "recipe"),
-        (facts_of(model, toy_task(validation=()), own), "data_hash"),
-        (facts_of(tiny("llama", seed=1), toy_task(), own), "model_fingerprint"),
+        (facts_of(model, toy_task(), own.changed(steps=6)), "another recipe"),
+        (facts_of(model, toy_task(validation=()), own), "other rows"),
+        (facts_of(tiny("llama", seed=1), toy_task(), own), "another model"),
     ):
-        with pytest.raises(SystemExit, match=f"another {other}. Remove it, or name other --cells"):
+        with pytest.raises(SystemExit, match=f"is of {other}. Remove it, or name other --cells"):
             require_same(path, facts)
 
     # The command line looks at what is finished before it runs the rest.
