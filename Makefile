@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 # Options of the benchmark, such as `make bench BENCH="--quick"`.
 BENCH ?=
 
-.PHONY: setup test test-faults lint docs tutorial demo starter-library bench bench-scale bench-serve verify-catalog clean
+.PHONY: setup test test-faults test-lowest lint docs tutorial demo starter-library bench bench-scale bench-serve verify-catalog clean
 
 setup: $(INSTALLED)
 
@@ -34,6 +34,18 @@ test: setup
 # Kills of Ray's workers: minutes, since each new one takes seconds to start; all other faults are part of `make test`.
 test-faults: setup
 	$(BIN)/python -m pytest tests/faults -m campaign $(TESTS)
+
+# The tests with the oldest releases that pyproject.toml allows (torch excepted, whose old builds are gigabytes), in an
+# environment of its own. Warnings are no errors here: old releases have theirs with new ones of what they need.
+LOWEST := .venv-lowest
+test-lowest:
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install $(TORCH_FLAGS) uv "$$(grep '^torch==' constraints.txt)"
+	grep '^torch==' constraints.txt > $(LOWEST)/torch.txt
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --override $(LOWEST)/torch.txt \
+		--resolution lowest-direct -e ".[metrics,serve,peft]"
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python -e ".[dev]"
+	$(LOWEST)/bin/python -m pytest -W default $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .
