@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 TOKEN = "hf_test"
 
@@ -84,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/validate-yaml":
             self._json({"errors": [], "warnings": []})
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/paths-info/main", path):
-            wanted = json.loads(body)["paths"]
+            # Older clients, such as 1.31, send a form.
+            wanted = json.loads(body)["paths"] if body.startswith(b"{") else parse_qs(body.decode())["paths"]
             files = self.holds.repositories.get(found[1], {})
             self._json([self._file(name, files[name]) for name in wanted if name in files])
         elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
