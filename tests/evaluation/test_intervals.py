@@ -13,6 +13,7 @@ from spoton.evaluation.intervals import (
     hierarchical,
     mcnemar,
     newcombe,
+    over_targets,
     paired_gain,
     score_intervals,
     unpaired_gain,
@@ -137,6 +138,22 @@ def test_the_hierarchical_bootstrap_is_too_narrow_with_few_targets(targets: int,
     gains = rng.normal(0, 3, (600, targets, 1)) + rng.normal(0, 2, (600, targets, 3))
     inside = [found.low <= 0 <= found.high for found in map(hierarchical, gains)]
     assert 100 * np.mean(inside) == pytest.approx(covers, abs=3)
+
+
+@pytest.mark.parametrize("targets", [3, 11])
+def test_t_over_targets_covers_what_it_says(targets: int) -> None:
+    rng = np.random.default_rng(0)
+    gains = rng.normal(0, 3, (600, targets, 1)) + rng.normal(0, 2, (600, targets, 3))
+    inside = [found.low <= 0 <= found.high for found in map(over_targets, gains)]
+    assert 100 * np.mean(inside) == pytest.approx(95, abs=3)
+
+
+def test_t_over_targets_is_that_of_their_means() -> None:
+    values = np.array([[1.0, 3.0], [4.0, np.nan], [np.nan, np.nan], [6.0, 8.0]])
+    found = over_targets(values)
+    half = 4.302653 * np.std([2, 4, 7], ddof=1) / np.sqrt(3)
+    assert found.to_json() == pytest.approx([13 / 3 - half, 13 / 3 + half], abs=1e-4)
+    assert not over_targets(values[:1]).is_known and not over_targets(np.ones((3, 2))).is_known
 
 
 def test_the_hierarchical_bootstrap_needs_three_targets() -> None:

@@ -104,6 +104,25 @@ def test_unrelated_sources_that_are_as_good_deny_it(give: float, answer: str) ->
     assert verdicts(analyse(results(test=tuple(worse), validation=tuple(worse))))[-1].answer == answer
 
 
+def test_three_targets_that_differ_are_not_enough_to_say_yes() -> None:
+    ahead = {
+        "cb": 1.0,
+        "rte": 2.0,
+        "cr": 12.0,
+    }  # the bootstrap leaves out zero, and t over three means does not
+    scores = tuple(
+        Score(one.target, one.source, one.seed, GIVES["unrelated"] + ahead[one.target])
+        if one.source and FAMILIES[one.source] == FAMILIES[one.target]
+        else one
+        for one in results().test
+    )
+    found = results(test=scores, validation=scores)
+    effect = groups(found)[DIFFERENCE].gain
+    assert effect.interval.low > 0 > effect.by_target.low
+    verdict = verdicts(analyse(found))[-1]
+    assert verdict.answer == "mixed" and "Student's t over the targets' means: -" in verdict.sentence
+
+
 def test_two_targets_are_too_little() -> None:
     few = {"targets": TARGETS[:2], "extra": {}, "extra_test": {}, "other_runs": {}, "runs": {}}
     scores = tuple(one for one in results().test if one.target in TARGETS[:2])

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spoton.evaluation.intervals import Interval, hierarchical
+from spoton.evaluation.intervals import Interval, hierarchical, over_targets
 from spoton.study.analysis.source_choices import aligned
 from spoton.study.results.score_arrays import Array, ScoreArrays, is_pair, known
 from spoton.study.results.study_results import NOISE, SCRATCH, StudyResults, TransferRun
@@ -33,13 +33,15 @@ class Effect:
 
     Attributes:
         mean: The mean; NaN if there are no values.
-        interval: 95 % interval, by a bootstrap over targets and seeds.
+        interval: 95 % interval, by a bootstrap over targets and seeds; too narrow with few targets.
+        by_target: 95 % interval by Student's t over the targets' means.
         targets: Number of targets.
         runs: Number of pairs of target and seed.
     """
 
     mean: float
     interval: Interval
+    by_target: Interval
     targets: int
     runs: int
 
@@ -48,12 +50,14 @@ class Effect:
         """Returns the effect of `[T, N]` values, NaN where there is none."""
         rows = [row[np.isfinite(row)] for row in values if np.isfinite(row).any()]
         mean = float(np.mean([row.mean() for row in rows])) if rows else np.nan
-        return cls(mean, hierarchical(values), len(rows), sum(row.size for row in rows))
+        runs = sum(row.size for row in rows)
+        return cls(mean, hierarchical(values), over_targets(values), len(rows), runs)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
         return {
-            "mean": known(self.mean), "interval": self.interval.to_json(), "targets": self.targets, "runs": self.runs,
+            "mean": known(self.mean), "interval": self.interval.to_json(), "by_target": self.by_target.to_json(),
+            "targets": self.targets, "runs": self.runs,
         }  # fmt: skip
 
 

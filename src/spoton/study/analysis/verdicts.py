@@ -274,7 +274,9 @@ def _relation(groups: Mapping[str, StartGroup]) -> Verdict:
         )
     ahead = _effect(difference.gain)
     sentence += f" On targets that have both, related sources are ahead of unrelated ones by {ahead}."
-    bounds = difference.gain.interval
+    bounds, by_target = difference.gain.interval, difference.gain.by_target
+    if by_target.is_known:
+        sentence += f" Student's t over the targets' means: {by_target.low:+.1f} to {by_target.high:+.1f}."
     few = [] if bounds.is_known else [f"{_targets(difference.gain.targets)} (at least {MIN_TARGETS})"]
     if difference.gain.runs < MIN_SEEDS * difference.gain.targets:
         few.append(f"{_pairs(difference.gain.runs)} (at least {MIN_SEEDS} seeds a target)")
@@ -282,7 +284,10 @@ def _relation(groups: Mapping[str, StartGroup]) -> Verdict:
         return Verdict(
             question, TOO_LITTLE, f"{sentence} That is too little for a verdict: {', '.join(few)}."
         )
-    answer = "yes" if bounds.low > 0 and related.gain.mean > 0 else "no" if bounds.high < 0 else "mixed"
+    # The bootstrap is too narrow with few targets, and t alone would say nothing if no target differs from another.
+    both = [one for one in (bounds, by_target) if one.is_known]
+    above, below = all(one.low > 0 for one in both), all(one.high < 0 for one in both)
+    answer = "yes" if above and related.gain.mean > 0 else "no" if below else "mixed"
     return Verdict(question, answer, sentence)
 
 
