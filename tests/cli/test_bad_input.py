@@ -229,6 +229,12 @@ def test_a_prompt_of_another_model(
     assert "'foreign'" in message and "f00d" in message and "tiny-llama" in message
 
 
+def test_a_prompt_whose_model_is_not_here(refused: Refused, tmp_path: Path) -> None:
+    moved = a_prompt("moved", width=WIDTH, model="folder/of-the-model").save(tmp_path / "moved.safetensors")
+    message = refused("predict", moved, "A text.", kind="ModelError")
+    assert "'moved' was tuned with 'folder/of-the-model'" in message and "--model" in message
+
+
 def cut(content: bytes) -> bytes:
     return content[:-20]
 

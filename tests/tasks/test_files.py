@@ -166,6 +166,8 @@ GOOD = "text,label\na,x\nb,y\nc,x\nd,y\ne,x\nf,y\n"
         ("a.jsonl", "", {}, "empty"),
         ("a.jsonl", '{"text": "a"}\n{"text": \n', {}, "line 2 is not JSON"),
         ("a.jsonl", '{"text": "a"}\n\n["b"]\n', {}, "line 3 is a JSON list"),
+        ("a.jsonl", '["b"]\n["c"]\n', {}, "line 1 is a JSON list"),
+        ("a.json", '[{"text": "a", "label": "x"},\n{"text": "b", "la', {}, "list of rows, but .*cut short"),
         ("a.parquet", "PAR1 no", {}, "cannot be read as Parquet"),
         ("a.xlsx", "x", {}, "cannot be read as an Excel workbook"),
         ("a.doc", "x", {}, r"ends in \.doc; expected one of \.csv.*--delimiter"),

@@ -13,6 +13,7 @@ import typer
 
 from spoton.cli.output import note, quiet_stdout
 from spoton.cli.threads import keep_within_quota
+from spoton.errors import ModelError
 
 if TYPE_CHECKING:
     from spoton.models import FrozenModel
@@ -111,8 +112,6 @@ class ModelOptions:
         Raises:
             ModelError: Another type was asked for, or compiled layers, which a copy of the model does not have.
         """
-        from spoton.errors import ModelError
-
         wrong = ["--compile"] if self.compile else []
         wrong += [] if self.dtype in ("auto", "float32") else [f"--dtype {self.dtype}"]
         if wrong:
@@ -150,9 +149,17 @@ class ModelOptions:
         keep_within_quota()
         name = self.model or (prompt.card.model if prompt else DEFAULT_MODEL)
         with quiet_stdout():
-            model = load_model(
-                name, dtype=self.dtype, device=self.device, compile=self.compile, on_message=note
-            )
+            try:
+                model = load_model(
+                    name, dtype=self.dtype, device=self.device, compile=self.compile, on_message=note
+                )
+            except ModelError as error:
+                if prompt is None or self.model is not None:
+                    raise
+                raise ModelError(
+                    f"Prompt {prompt.card.name!r} was tuned with {name!r}, which is not loaded: {error} If it is "
+                    "elsewhere now, give its place with --model."
+                ) from error
             if prompt is not None:
                 prompt.require_model(model.fingerprints, model.name)
             choice = engine_for(model).choice if self.verbose else None

@@ -25,7 +25,7 @@ def json_rows(text: str, path: Path) -> list[dict[str, Any]]:
     content = text.strip()
     first, _, more = content.partition("\n")
     if content.startswith("[") or (content.startswith("{") and not is_json(first)):
-        whole = json_document(content)
+        whole = _whole(content, path)
         if isinstance(whole, dict):
             lists = [value for value in whole.values() if isinstance(value, list)]
             whole = lists[0] if len(lists) == 1 else whole
@@ -41,6 +41,23 @@ def json_rows(text: str, path: Path) -> list[dict[str, Any]]:
         if len(whole) > 1 and not CONVERSATIONAL & set(whole) and all(map(_are_objects, whole.values())):
             raise _not_one_list(whole, path)
     return list(json_lines(text.split("\n"), path))
+
+
+def _whole(content: str, path: Path) -> Any:
+    """Returns the value of a text that may be one JSON document; None if its lines may be documents instead.
+
+    Raises:
+        DataError: It begins as a list over several lines, and is no document.
+    """
+    try:
+        return parse_json(content)
+    except MalformedError as error:
+        if content.startswith("[") and not is_json(content.partition("\n")[0]):
+            raise DataError(
+                f"{path} begins as a JSON list of rows, but {error}. If the file was cut short, write it again; one "
+                "object a line works as well."
+            ) from error
+        return None
 
 
 def enclosed_rows(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
