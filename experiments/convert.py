@@ -5,8 +5,8 @@ prompts of SmolLM2 are those of the starter library. Those of Gemma are tuned fi
 cells named `source`. Each target cell (direction, task, start, seed) tunes one prompt on 250 rows of the same task for
 60 steps of 8: from `scratch` (the task in words), or from the prompt converted by `relative` or `linear`. The seed also
 draws the rows. Every cell is a JSON file under `docs/experiments/convert/`; finished cells never run again, those of
-other rows, another recipe or model are refused, and killed
-cells resume from their last evaluation. Loading Gemma from its GGUF file takes most of a minute.
+other rows, another recipe or model are refused, and killed cells resume from their last evaluation. Loading Gemma from
+its GGUF file takes most of a minute.
 
     python -m experiments.convert --data-dir data --gemma gemma-3-270m-q4_k_m.gguf --threads 1
     python -m experiments.convert --data-dir data --gemma gemma-3-270m-q4_k_m.gguf --directions gemma-to-smollm2
