@@ -57,7 +57,9 @@ def with_vectors(model: FrozenModel, vectors: torch.Tensor) -> FrozenModel:
 def test_the_same_model_gives_the_same_prompt(method: ConversionMethod) -> None:
     model = tiny("llama")
     prompt = prompt_of(model)
-    torch.testing.assert_close(convert(prompt, model, model, method=method).value, prompt.value)
+    # `relative` searches in float32, whose sums differ between processors.
+    found = convert(prompt, model, model, method=method).value
+    torch.testing.assert_close(found, prompt.value, rtol=1e-4, atol=1e-5)
 
 
 @each_method
