@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import cell_parser, claimed, model_of
+from experiments.cells import cell_parser, claimed, facts_of, model_of, require_same
 from spoton import (
     PromptLibrary,
     Recipe,
@@ -95,35 +95,24 @@ class Bench:
     def run_arms(self, task: Task, size: int, seed: int, arms: Sequence[str], work: Path) -> None:
         """Runs the arms that have no result; their runs are kept in the folder `work`."""
         runs = KeptRuns(self.model, task, default_mode(task), work, lambda event: None)
+        recipe = self.recipe.changed(seed=seed)
+        known = facts_of(self.model, task, recipe)
         for arm in arms:
             path = self.cells / f"{task.name}.{size}.{arm.replace(', ', '_').replace(' ', '-')}.{seed}.json"
-            if self.is_done(path, task):
+            if path.exists():
+                require_same(path, known)
                 continue
             began = time.process_time()
             try:
-                found = self.cell(runs, self.recipe.changed(seed=seed), arm)
+                found = self.cell(runs, recipe, arm)
             except SpotonError as error:  # for example, no source has a positive similarity
                 found = {"failed": str(error)}
             facts = {
                 "task": task.name, "size": size, "seed": seed, "arm": arm, "metric": task.metric,
-                "data_hash": task.data_hash(), "model_fingerprint": self.model.fingerprint,
-                "recipe": self.recipe.changed(seed=seed).model_dump(), "cpu_seconds": time.process_time() - began,
-                "versions": versions(),
+                "cpu_seconds": time.process_time() - began, "versions": versions(),
             }  # fmt: skip
-            write_record(path, facts | found)
+            write_record(path, known | facts | found)
             print(path.name, found.get("test", found.get("failed")), file=sys.stderr, flush=True)
-
-    def is_done(self, path: Path, task: Task) -> bool:
-        """Whether the cell is finished; refuses to mix cells of other rows, recipes or models in one table."""
-        if not path.exists():
-            return False
-        cell = json.loads(path.read_text())
-        wanted = (task.data_hash(), self.model.fingerprint, self.recipe.model_dump() | {"seed": cell["seed"]})
-        if (cell["data_hash"], cell["model_fingerprint"], cell["recipe"]) != wanted:
-            raise SystemExit(
-                f"{path} is of other rows, another recipe or model. Remove it, or name other --cells."
-            )
-        return True
 
     def cell(self, runs: KeptRuns, recipe: Recipe, arm: str) -> dict[str, Any]:
         """Runs one arm and returns its result."""

@@ -198,13 +198,12 @@ def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Inter
         differences: `[N]` one per seed; NaN if either score is missing.
         level: Confidence.
     """
-    known = differences[np.isfinite(differences)]
+    known, method = differences[np.isfinite(differences)], "paired t"
     if known.size < 2:
-        return Interval(math.nan, math.nan, "paired t", "it takes two seeds that have both sides")
+        return Interval(math.nan, math.nan, method, "it takes two seeds that have both sides")
     if np.ptp(known) <= ROUNDING:
-        return Interval(math.nan, math.nan, "paired t", "all seeds differ by the same amount")
-    bounds = stats.ttest_1samp(known, 0).confidence_interval(level)
-    return Interval(float(bounds.low), float(bounds.high), "paired t")
+        return Interval(math.nan, math.nan, method, "all seeds differ by the same amount")
+    return _student(known, method, level)
 
 
 def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
@@ -244,7 +243,12 @@ def over_targets(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
     method = "t over targets"
     if means.size < 2 or np.ptp(means) <= ROUNDING:
         return Interval(math.nan, math.nan, method, "it takes two targets with different means")
-    bounds = stats.ttest_1samp(means, 0).confidence_interval(level)
+    return _student(means, method, level)
+
+
+def _student(values: NDArray[np.float64], method: str, level: float) -> Interval:
+    """Returns Student's interval of the mean of at least two numbers that are not all the same."""
+    bounds = stats.ttest_1samp(values, 0).confidence_interval(level)
     return Interval(float(bounds.low), float(bounds.high), method)
 
 

@@ -206,8 +206,7 @@ def _asked(model: FrozenModel, prompt: SoftPrompt | Tensor | None, task: Task, c
     own, labels = card.labels or [], task.labels or ()
     fits = calibrate and sorted(own) == sorted(labels)
     calibration, *members = (
-        reordered(each, own, labels) if fits else None
-        for each in (card.calibration, *calibrations_of(card, calibrate=fits))
+        reordered(each, own, labels) if fits else None for each in (card.calibration, *calibrations_of(card))
     )
     return _Asked(prompt.values, input_limit(card), label_score_of(card), calibration, members)
 

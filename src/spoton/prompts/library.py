@@ -247,14 +247,6 @@ class PromptLibrary:
                 f"Cannot remove {name!r} from {self.place}: {error.strerror}. Check its permissions."
             ) from error
 
-    def _files(self) -> Sequence[Path]:
-        """Returns the prompt files with a valid name, sorted.
-
-        Raises:
-            LibraryError: The folder cannot be read.
-        """
-        return [self.folder / (stem + SUFFIX) for stem in self._stems() if _NAME.fullmatch(stem)]
-
     def _stems(self) -> Sequence[str]:
         """Returns the names of all prompt files, valid or not, sorted.
 
@@ -290,7 +282,7 @@ class PromptLibrary:
             )
 
     def _unknown(self, name: str) -> LibraryError:
-        names = [path.stem for path in self._files()]
+        names = [stem for stem in self._stems() if _NAME.fullmatch(stem)]
         near = difflib.get_close_matches(name, names, n=3) or names[:10]
         hint = f"Did you mean {', '.join(near)}?" if near else "It is empty: add a prompt first."
         return LibraryError(f"The library {self.place} has no prompt {name!r}. {hint}")

@@ -34,7 +34,7 @@ from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.similarity import Similarity
 from spoton.transfer.sources import SourcePrompt, sources_for
 from spoton.transfer.work_folder import finished_parts, remove_parts, require_out, work_folder
-from spoton.tuning.outputs import remove_unfinished, save_unfinished
+from spoton.tuning.outputs import save_unfinished
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.record import save_prompt, write_record
 
@@ -199,7 +199,6 @@ def _adapted(
         document["curves"] = str(_curves(runs, task, bare, out))
         write_record(out.with_suffix(".json"), document)
         remove_parts(out)
-        remove_unfinished(out)
     return Adapted(prompt, chosen, runs, document)
 
 

@@ -27,7 +27,6 @@ from spoton.transfer.kept_runs import KeptRuns, Run
 from spoton.transfer.ranking.trial import trial
 from spoton.transfer.sources import Ranking, SourcePrompt
 from spoton.transfer.work_folder import finished_parts, remove_parts, require_out, work_folder
-from spoton.tuning.outputs import remove_unfinished
 from spoton.tuning.recipe import PRESETS, Recipe
 from spoton.tuning.record import save_prompt, write_record
 
@@ -113,7 +112,6 @@ def _untuned(
         save_prompt(prompt, out)
         write_record(out.with_suffix(".json"), document)
         remove_parts(out)
-        remove_unfinished(out)
     return Adapted(prompt, "transfer", [], document)
 
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from spoton.locks import sweep
-from spoton.tuning.outputs import require_free
+from spoton.tuning.outputs import remove_unfinished, require_free
 from spoton.tuning.record import require_place
 
 BUDGET = "budget.json"
@@ -56,7 +56,8 @@ def finished_parts(out: Path | None) -> str:
 
 
 def remove_parts(out: Path) -> None:
-    """Removes the files that only a resumed call would read, and nothing else that is in their folder."""
+    """Removes what interrupted calls left for the prompt `out`, now that it is finished, and nobody else's files."""
+    remove_unfinished(out)
     folder = work_folder(out)
     if not folder.is_dir():
         return
