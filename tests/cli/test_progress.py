@@ -54,3 +54,27 @@ def test_what_libraries_print_goes_to_stderr(capsys: pytest.CaptureFixture[str])
         sys.stdout.write("a library's chatter\n")
     out, err = capsys.readouterr()
     assert (out, err) == ("", "a library's chatter\n")
+
+
+@pytest.mark.parametrize(
+    "runs, seconds_a_step, told",
+    [(1, 29.0, False), (1, 31.0, True), (6, 4.0, False), (6, 6.0, True), (0, 1e3, False)],
+)
+def test_long_runs_are_announced_once_with_a_shorter_budget(
+    capsys: pytest.CaptureFixture[str], runs: int, seconds_a_step: float, told: bool
+) -> None:
+    with progress.live_progress(runs) as on_event:
+        for done in range(1, 41):
+            on_event(Progress("tuning", done, 40, "step", seconds_left=seconds_a_step * (40 - done)))
+    expected = f"40 steps take about {runs * 40 * seconds_a_step / 60:.0f} minutes"
+    err = " ".join(capsys.readouterr().err.split())
+    assert (err.count(expected), err.count("`--minutes 10`")) == ((1, 1) if told else (0, 0))
+
+
+def test_only_steps_that_are_left_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.live_progress(runs=2) as on_event:
+        on_event(Progress("zero-shot", 20, 40, "example", seconds_left=1e6))
+        on_event(Progress("tuning", 40, 40, "step", seconds_left=0.0))  # resumed at its end
+        assert "--minutes" not in capsys.readouterr().err
+        on_event(Progress("transfer", 20, 40, "step", seconds_left=1e6))
+    assert "--minutes" in capsys.readouterr().err

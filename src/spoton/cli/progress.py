@@ -23,11 +23,18 @@ if TYPE_CHECKING:
 
 # Without a terminal: seconds after which a line is written even if nothing was evaluated.
 _SILENCE = 15.0
+# Runs that seem to take longer than this are announced, once the first step, which checks the engine, weighs little.
+_LONG_MINUTES = 20
+_SETTLED_STEP = 8
 
 
 @contextmanager
-def live_progress() -> Iterator[OnEvent]:
-    """Shows events until the block ends; meanwhile, what libraries print goes to stderr."""
+def live_progress(runs: int = 0) -> Iterator[OnEvent]:
+    """Shows events until the block ends; meanwhile, what libraries print goes to stderr.
+
+    Args:
+        runs: Number of runs, about equally long, whose steps the user left open; they are announced if they take long.
+    """
     console = stderr()
     with quiet_stdout():
         if console.is_terminal:
@@ -36,9 +43,32 @@ def live_progress() -> Iterator[OnEvent]:
                 TextColumn("{task.fields[news]}", markup=False),
                 console=console, transient=True, redirect_stdout=False,
             ) as bars:  # fmt: skip
-                yield _BarPerPhase(bars)
+                yield _announced_if_long(_BarPerPhase(bars), console, runs)
         else:
-            yield _LinePerNews(console)
+            yield _announced_if_long(_LinePerNews(console), console, runs)
+
+
+def _announced_if_long(on_event: OnEvent, console: Console, runs: int) -> OnEvent:
+    """Returns a receiver that passes events on, and says once how to end sooner if the runs together take very long."""
+    told = False
+
+    def watch(event: Progress) -> None:
+        nonlocal told
+        on_event(event)
+        settled = event.unit == "step" and _SETTLED_STEP <= event.done < event.total
+        if told or not settled or event.seconds_left is None:
+            return
+        told = True
+        minutes = runs * event.total * event.seconds_left / (event.total - event.done) / 60
+        if minutes > _LONG_MINUTES:
+            what = f"{runs} runs of up to {event.total} steps" if runs > 1 else f"{event.total} steps"
+            console.print(
+                f"{what} take about {minutes:.0f} minutes at this speed, evaluations apart, unless validation stops "
+                f"improving sooner. `--minutes {_LONG_MINUTES // 2}` plans for that time.",
+                style="dim",
+            )
+
+    return watch
 
 
 class _BarPerPhase:

@@ -153,6 +153,11 @@ class RecipeOptions:
             changes["init"] = _start(self.init, library)
         return Recipe.preset(self.preset or "decoder", **changes)
 
+    @property
+    def leaves_budget_open(self) -> bool:
+        """Whether neither steps nor minutes are given."""
+        return self.steps is None and self.minutes is None
+
     def budgeted(
         self,
         recipe: Recipe,

@@ -59,7 +59,7 @@ def tune(
                 kept.unlink(missing_ok=True)
         chosen = recipe.budgeted(chosen, frozen, asked, mode=evaluation, kept=kept)
         note_unknown(frozen, asked.labels)
-        with live_progress() as on_event:
+        with live_progress(runs=1 if recipe.leaves_budget_open else 0) as on_event:
             record = tune_to_file(frozen, asked, chosen, out, on_event=on_event, **options)
         kept.unlink(missing_ok=True)
         place = "prompt"
