@@ -11,7 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,8 @@ class Classical:
 
     metric: str
     scores: dict[str, dict[str, float]]
-    predictions: dict[str, list[str]]
-    probabilities: dict[str, NDArray[np.float64]]
+    predictions: dict[str, list[str]] = field(repr=False)
+    probabilities: dict[str, NDArray[np.float64]] = field(repr=False)
     labels: tuple[str, ...]
     c: float
     folds: int
