@@ -16,7 +16,9 @@ def test_it_learns_words_and_names_how() -> None:
     assert found.c in STRENGTHS and found.folds == 3 and found.rows == 24
     assert found.score("test") == 100.0 and found.seconds > 0
     assert found.to_json()["scores"]["validation"].keys() == {"accuracy"}
-    assert "c=" in repr(found) and "array" not in repr(found)  # a notebook shows what was found, not every row
+    assert "c=" in repr(found) and "array" not in repr(
+        found
+    )  # a notebook shows what was found, not every row
 
 
 def test_probabilities_are_in_the_order_of_the_labels() -> None:
