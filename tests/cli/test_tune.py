@@ -227,6 +227,11 @@ def test_doctor_shows_what_the_model_sees(run: Run, reviews: Path, tiny_model: P
     assert len(ran.document["rates"]) >= 3
     shown = run("doctor", reviews, "--model", tiny_model, "--length", "4", "--batch-size", "4")
     assert "learning rate" in shown.stdout and "good 50%" in shown.stdout
+    told = " ".join(shown.stdout.split())
+    assert ran.document["steps"] == 128  # eight passes over 64 rows, 4 a step
+    assert "s a step: up to 128 steps take less than a minute" in told
+    given = run("doctor", reviews, "--model", tiny_model, "--steps", "7", "--length", "4", "--json")
+    assert given.document["steps"] == 7
 
 
 ALL_WEIGHTS = ("--method", "model", "--steps", "6", "--evaluate-every", "3", "--learning-rate", "1e-3")

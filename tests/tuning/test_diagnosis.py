@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 import torch
@@ -48,6 +49,14 @@ def test_one_batch_of_the_toy_task_is_overfitted(healthy: Diagnosis) -> None:
 def test_three_rates_around_the_recipes_own_start_from_one_prompt(healthy: Diagnosis) -> None:
     assert [rate["learning_rate"] for rate in healthy.rates] == pytest.approx([0.025, 0.1, 0.4])
     assert len({rate["before"] for rate in healthy.rates}) == 1
+
+
+def test_the_time_of_a_step_is_that_of_the_steps_taken(model: FrozenModel) -> None:
+    began = time.perf_counter()
+    found = diagnose(model, toy_task(), RECIPE.changed(steps=77))
+    assert (
+        found.steps == 77 and 0 < 18 * found.step_seconds < time.perf_counter() - began
+    )  # half of 36 steps take longer
 
 
 def test_nothing_is_found_where_nothing_is_amiss(healthy: Diagnosis) -> None:

@@ -32,12 +32,13 @@ def doctor(
     library: Library = None,
     json: Json = False,
 ) -> None:
-    """Examine a task: class balance, label tokens, truncation, and whether one batch can be overfitted."""
+    """Examine a task: class balance, label tokens, truncation, time, and whether one batch can be overfitted."""
     from spoton.tuning import diagnose
 
     asked = task.load(model)
     chosen = recipe.recipe(library)
     frozen = model.load()
+    chosen = recipe.budgeted(chosen, frozen, asked)
     with live_progress() as on_event:
         found = diagnose(frozen, asked, chosen, on_event=on_event)
     emit(found.to_json(), _report(found), as_json=json)
@@ -51,11 +52,19 @@ def _report(found: Diagnosis) -> RenderableType:
         ("label tokens", _joined({label: "|".join(tokens) for label, tokens in found.label_tokens.items()})),
         ("input tokens", _joined(found.input_tokens)),
         ("truncated", found.truncated),
+        ("time", _time(found)),
     ]
     rates = [(f"{rate['learning_rate']:g}", rate["before"], rate["after"]) for rate in found.rates]
     columns = ("learning rate", "loss before", "loss after")
     findings = [f"- {finding}" for finding in found.findings] or ["Nothing unusual was found."]
     return Group(facts(pairs), "", table(columns, rates, numbers=columns), "", *findings)
+
+
+def _time(found: Diagnosis) -> str:
+    minutes = found.steps * found.step_seconds / 60
+    told = f"about {minutes:.0f} minutes" if minutes >= 1 else "less than a minute"
+    run = f"up to {found.steps} steps take {told}, evaluations apart"
+    return f"{found.step_seconds:.2g} s a step: {run}; `adapt` has two such runs"
 
 
 def _joined(values: dict[str, object] | dict[str, int] | dict[str, str]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import statistics
+import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,8 @@ class Diagnosis:
         input_tokens: Quantiles of the inputs' lengths in tokens.
         truncated: Training inputs that lose their middle under the recipe.
         rates: For each learning rate, the loss on one batch before and after a few steps on it.
+        step_seconds: Wall time of one of these steps, their median.
+        steps: Steps of the recipe, the most that a run takes.
         findings: What to know and what to do, one sentence each; empty if there is nothing to report.
     """
 
@@ -56,6 +60,8 @@ class Diagnosis:
     input_tokens: dict[str, int]
     truncated: int
     rates: list[dict[str, float]]
+    step_seconds: float = field(compare=False)
+    steps: int
     findings: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -104,38 +110,41 @@ def diagnose(
     quantiles = {
         name: int(np.quantile(lengths, q)) for name, q in (("median", 0.5), ("95%", 0.95), ("longest", 1))
     }
-    rates = _rates(model, task, recipe, train, on_event)
+    rates, step_seconds = _rates(model, task, recipe, train, on_event)
     findings = [
         *_about_data(task, balance),
         *_about_tokens(label_tokens, unknown_in_labels(model, task.labels), train, recipe),
         *_about_rates(rates, recipe),
     ]
     return Diagnosis(
-        task.name, task.splits(), balance, label_tokens, quantiles, train.truncated, rates, findings
-    )
+        task.name, task.splits(), balance, label_tokens, quantiles, train.truncated, rates, step_seconds, recipe.steps,
+        findings,
+    )  # fmt: skip
 
 
 def _rates(
     model: FrozenModel, task: Task, recipe: Recipe, train: Encoded, on_event: OnEvent
-) -> list[dict[str, float]]:
-    """Returns the loss on one batch before and after a few steps on it, at each learning rate."""
+) -> tuple[list[dict[str, float]], float]:
+    """Returns the loss on one batch before and after a few steps on it, at each learning rate; and a step's seconds."""
     rows = rows_of_step(len(train), min(recipe.batch_size, len(train)), 0, recipe.seed)
     batch = train.batch(rows)
     labels = labels_of_loss(model, task, recipe)
     passes, step_rows = Microbatches(model), StepRows.of(batch, recipe.loss, labels)
     start = starting_prompt(model, task, recipe)[0]
-    results = []
+    results, seconds = [], []
     for i, factor in enumerate(_RATE_FACTORS):
         rate = _middle_rate(model, recipe) * factor
         learner = PromptLearner(model, recipe.changed(learning_rate=rate, rate_unit="absolute"), start)
         optimizer = make_optimizer(recipe, learner.parameters, rate)
         losses = []
         for step in range(_RATE_STEPS):
+            began = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
             losses += passes.backward([learner.prompt()], [step_rows]).tolist()
             if recipe.clip:
                 torch.nn.utils.clip_grad_norm_(learner.parameters, recipe.clip)
             optimizer.step()
+            seconds.append(time.perf_counter() - began)
             done = i * _RATE_STEPS + step + 1
             on_event(
                 Progress(
@@ -143,7 +152,7 @@ def _rates(
                 )
             )
         results.append({"learning_rate": rate, "before": losses[0], "after": min(losses[-3:])})
-    return results
+    return results, statistics.median(seconds)
 
 
 def _middle_rate(model: FrozenModel, recipe: Recipe) -> float:
