@@ -55,15 +55,15 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
     if init == "uniform":
         return from_uniform(length, model.dim, seed), []
     if init == "task":
-        return from_text(_embeddings(model), task_text(model, task, length, seed), length), []
+        return from_text(model.token_vectors(), task_text(model, task, length, seed), length), []
     if init.startswith("text:"):
         ids = model.encode_target(init.removeprefix("text:").strip(), end=False)
-        return from_text(_embeddings(model), ids, length), []
+        return from_text(model.token_vectors(), ids, length), []
     if init == "vocabulary" or (init == "labels" and task.labels is None):
-        return from_vocabulary(_embeddings(model), _common(model), length, seed), []
+        return from_vocabulary(model.token_vectors(), _common(model), length, seed), []
     if init == "labels":
         labels = [model.encode_target(label, end=False) for label in task.labels or ()]
-        return from_label_words(_embeddings(model), labels, _common(model), length, seed), []
+        return from_label_words(model.token_vectors(), labels, _common(model), length, seed), []
     file = start_file(init)
     if file is None:
         raise RecipeError(
@@ -99,12 +99,8 @@ def task_text(model: FrozenModel, task: Task, length: int, seed: int) -> list[in
 @torch.no_grad()
 def embedding_rms(model: FrozenModel) -> float:
     """Returns the root mean square over all numbers of the token vectors `[V, D]` at a prompt's position."""
-    return float(_embeddings(model).square().mean().sqrt())
+    return float(model.token_vectors().square().mean().sqrt())
 
 
 def _common(model: FrozenModel) -> list[int]:
     return common_token_ids(model.tokenizer, _COMMON_TOKENS)
-
-
-def _embeddings(model: FrozenModel) -> Tensor:
-    return model.token_vectors()
