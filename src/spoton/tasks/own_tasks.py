@@ -62,7 +62,7 @@ def read_definition(path: Path | str) -> TaskInfo:
     try:
         info = TaskInfo.model_validate({str(field): value for field, value in found.items()})
     except ValidationError as error:
-        raise DataError(f"{path}: {'; '.join(_problems(error, found))}.") from error
+        raise DataError(f"{path}: {'; '.join(_problems(error))}.") from error
     _require_whole(info, path)
     files = {split: str(path.parent / file) for split, file in info.data_files.items()}
     return info.model_copy(update={"data_files": files})
@@ -134,15 +134,15 @@ def _named(path: Path, field: str, check: Callable[[], object]) -> None:
         raise DataError(f"{path}: {field}: {error}") from error
 
 
-def _problems(error: ValidationError, found: dict[Any, Any]) -> list[str]:
+def _problems(error: ValidationError) -> list[str]:
     """Returns one sentence per field; alternatives of a field are reported as one."""
     by_field: dict[str, list[ErrorDetails]] = defaultdict(list)
     for problem in error.errors():
         by_field[str(problem["loc"][0]) if problem["loc"] else "file"].append(problem)
-    return [_problem(field, problems, found.get(field)) for field, problems in by_field.items()]
+    return [_problem(field, problems) for field, problems in by_field.items()]
 
 
-def _problem(field: str, problems: Sequence[ErrorDetails], found: Any) -> str:
+def _problem(field: str, problems: Sequence[ErrorDetails]) -> str:
     first = problems[0]
     if first["type"] == "missing":
         if len(first["loc"]) > 1:

@@ -104,7 +104,7 @@ def _untuned(
     held = best.prompt.card.scores | by_metric(task, test)
     prompt = replace(best.prompt, card=best.prompt.card.model_copy(update={"scores": held}))
     fitted, unfitted = neighbour(task)
-    document = _document(arms, recipe, ranking, best, scores, bare, fitted) | {
+    document = _document(arms, ranking, best, scores, bare, fitted) | {
         "prompt": None if out is None else str(out), "seconds": time.monotonic() - began,
     }  # fmt: skip
     document["notes"] += unfitted
@@ -117,7 +117,6 @@ def _untuned(
 
 def _document(
     arms: KeptRuns,
-    recipe: Recipe,
     ranking: Ranking,
     best: Run,
     scores: Scores,

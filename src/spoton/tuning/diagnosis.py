@@ -114,7 +114,7 @@ def diagnose(
     findings = [
         *_about_data(task, balance),
         *_about_tokens(label_tokens, unknown_in_labels(model, task.labels), train, recipe),
-        *_about_rates(rates, recipe),
+        *_about_rates(rates),
     ]
     return Diagnosis(
         task.name, task.splits(), balance, label_tokens, quantiles, train.truncated, rates, step_seconds, recipe.steps,
@@ -219,7 +219,7 @@ def _about_lengths(lengths: dict[str, int]) -> list[str]:
     return findings
 
 
-def _about_rates(rates: Sequence[dict[str, float]], recipe: Recipe) -> list[str]:
+def _about_rates(rates: Sequence[dict[str, float]]) -> list[str]:
     """Returns findings on the learning rate."""
     own = rates[_RATE_FACTORS.index(1.0)]
     fitting = [rate for rate in rates if math.isfinite(rate["after"])]
