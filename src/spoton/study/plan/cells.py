@@ -65,16 +65,14 @@ class Source(CellBase):
 class LibrarySource(CellBase):
     """A prompt of a library, copied into the study's folder, so that the study holds everything its results depend on.
 
-    Its recipe and seed are those on its card; one cell serves all seeds of the study.
+    Its task is the prompt's name; its recipe and seed are those on its card. One cell serves all seeds of the study.
 
     Attributes:
-        prompt_task: The task that the prompt was tuned on; `task` is the prompt's name.
         prompt_hash: `SoftPrompt.content_hash()`.
     """
 
     kind = "source"
     role = "source"
-    prompt_task: str
     prompt_hash: str
 
     @property

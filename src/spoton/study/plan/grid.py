@@ -181,7 +181,7 @@ class _Grid:
     def _given(self, name: str, prompt: PromptFacts) -> LibrarySource:
         return LibrarySource(
             task=name, seed=prompt.seed, recipe=prompt.recipe, mode=prompt.mode, data_hash=prompt.data_hash,
-            held=self._held, prompt_task=prompt.task, prompt_hash=prompt.content_hash,
+            held=self._held, prompt_hash=prompt.content_hash,
         )  # fmt: skip
 
     def _of(self, role: Role, entry: TaskEntry, seed: int) -> _Common:

@@ -34,7 +34,6 @@ PROMPTS_FILE = "prompts.safetensors"
 # Baseline methods that are not transfers, as keys of `StudyResults.extra`.
 MODEL_TUNING = "model-tuning"
 WEIGHTED_AVERAGE = "weighted-average"
-MIXTURE = "multi-task-mixture"
 SCRATCH = "scratch"
 NOISE = "noise"
 """Control: tuned from noise with the scale of a source's prompt."""
