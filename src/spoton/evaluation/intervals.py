@@ -21,6 +21,7 @@ from spoton.tasks.metrics import compute, resampled_scores
 from spoton.tasks.text_metrics import Examples, Labels, Predictions
 
 LEVEL = 0.95
+"""Confidence of every interval, which `Interval.text` names."""
 ROUNDING = 1e-9
 """In points: a difference or deviation up to this is rounding, since decimal scores vary in the fifteenth digit."""
 _RESAMPLES = 1000
@@ -133,18 +134,18 @@ def agreement(before: Predictions, after: Predictions, examples: Examples) -> tu
     return counts[True, True], counts[False, True], counts[True, False], counts[False, False]
 
 
-def wilson(right: float, n: int, level: float = LEVEL) -> Interval:
+def wilson(right: float, n: int) -> Interval:
     """Returns Wilson's score interval (1927) of a share of n independent rows, in percent.
 
     Examples:
         >>> wilson(29, 29).text()
         '95 % Wilson: 88.3 to 100.0'
     """
-    bounds = stats.binomtest(round(right), n).proportion_ci(level, method="wilson")
+    bounds = stats.binomtest(round(right), n).proportion_ci(LEVEL, method="wilson")
     return Interval(100 * float(bounds.low), 100 * float(bounds.high), "Wilson")
 
 
-def newcombe(both: int, gained: int, lost: int, neither: int, level: float = LEVEL) -> Interval:
+def newcombe(both: int, gained: int, lost: int, neither: int) -> Interval:
     """Returns Newcombe's interval of the difference of two shares of the same rows, in percent (1998, method 10).
 
     It combines Wilson's intervals of both shares by the correlation of the answers. It does not collapse to a point
@@ -155,14 +156,13 @@ def newcombe(both: int, gained: int, lost: int, neither: int, level: float = LEV
         gained: Rows that only the second gets right.
         lost: Rows that only the first gets right.
         neither: Rows that neither gets right.
-        level: Confidence.
 
     Example:
         >>> newcombe(36, 12, 2, 0).text()
         '95 % Newcombe: 5.7 to 34.0'
     """
     n = both + gained + lost + neither
-    after, before = wilson(both + gained, n, level), wilson(both + lost, n, level)
+    after, before = wilson(both + gained, n), wilson(both + lost, n)
     share_after, share_before = 100 * (both + gained) / n, 100 * (both + lost) / n
     product = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
     covariance = float(both * neither - gained * lost)
@@ -191,22 +191,21 @@ def mcnemar(gained: int, lost: int) -> float:
     return min(1.0, float(2 * chances.cdf(fewer) - chances.pmf(fewer)))
 
 
-def paired_gain(differences: NDArray[np.float64], level: float = LEVEL) -> Interval:
+def paired_gain(differences: NDArray[np.float64]) -> Interval:
     """Returns Student's interval of a mean difference, each of one seed's score after and before (paired t).
 
     Args:
         differences: `[N]` one per seed; NaN if either score is missing.
-        level: Confidence.
     """
     known, method = differences[np.isfinite(differences)], "paired t"
     if known.size < 2:
         return Interval(math.nan, math.nan, method, "it takes two seeds that have both sides")
     if np.ptp(known) <= ROUNDING:
         return Interval(math.nan, math.nan, method, "all seeds differ by the same amount")
-    return _student(known, method, level)
+    return _student(known, method)
 
 
-def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
+def hierarchical(values: NDArray[np.float64]) -> Interval:
     """Returns a bootstrap interval of a mean over targets and seeds, which draws targets, and seeds within each.
 
     Scores of one target are not independent draws of the results on a new target, so targets are drawn first (Davison
@@ -217,7 +216,6 @@ def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
 
     Args:
         values: `[T, N]`, one number per target and seed; NaN if there is none.
-        level: Confidence.
     """
     rows = [row[np.isfinite(row)] for row in values if np.isfinite(row).any()]
     if len(rows) < _MIN_TARGETS:
@@ -228,33 +226,30 @@ def hierarchical(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
     means = np.stack([row[draw.integers(row.size, size=(_RESAMPLES, row.size))].mean(axis=1) for row in rows])
     chosen = draw.integers(len(rows), size=(len(rows), _RESAMPLES))
     resampled = np.take_along_axis(means, chosen, axis=0).mean(axis=0)
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high), "hierarchical bootstrap")
 
 
-def over_targets(values: NDArray[np.float64], level: float = LEVEL) -> Interval:
-    """Returns Student's interval of the mean of the targets' means, which covers `level` with few targets, too.
+def over_targets(values: NDArray[np.float64]) -> Interval:
+    """Returns Student's interval of the mean of the targets' means, which covers 95 % with few targets, too.
 
     Args:
         values: `[T, N]`, one number per target and seed; NaN if there is none.
-        level: Confidence.
     """
     means = np.array([row[np.isfinite(row)].mean() for row in values if np.isfinite(row).any()])
     method = "t over targets"
     if means.size < 2 or np.ptp(means) <= ROUNDING:
         return Interval(math.nan, math.nan, method, "it takes two targets with different means")
-    return _student(means, method, level)
+    return _student(means, method)
 
 
-def _student(values: NDArray[np.float64], method: str, level: float) -> Interval:
+def _student(values: NDArray[np.float64], method: str) -> Interval:
     """Returns Student's interval of the mean of at least two numbers that are not all the same."""
-    bounds = stats.ttest_1samp(values, 0).confidence_interval(level)
+    bounds = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
     return Interval(float(bounds.low), float(bounds.high), method)
 
 
-def unpaired_gain(
-    mean: float, std: float, n: int, base: float, base_std: float, base_n: int, level: float = LEVEL
-) -> Interval:
+def unpaired_gain(mean: float, std: float, n: int, base: float, base_std: float, base_n: int) -> Interval:
     """Returns Welch's interval of the difference of two means, given only their standard deviations."""
     if min(n, base_n) < 2 or not std + base_std > ROUNDING:
         return Interval(
@@ -262,7 +257,7 @@ def unpaired_gain(
         )
     errors = std**2 / n, base_std**2 / base_n
     freedom = sum(errors) ** 2 / (errors[0] ** 2 / (n - 1) + errors[1] ** 2 / (base_n - 1))
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(sum(errors))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(sum(errors))
     return Interval(mean - base - half, mean - base + half, "Welch")
 
 
