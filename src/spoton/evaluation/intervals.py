@@ -66,8 +66,6 @@ def score_intervals(
     predictions: Predictions,
     examples: Examples,
     labels: Labels = None,
-    *,
-    seed: int = 0,
 ) -> dict[str, Interval]:
     """Returns 95 % intervals of metrics on one set of rows.
 
@@ -80,7 +78,6 @@ def score_intervals(
         predictions: One per example.
         examples: The examples.
         labels: The closed set of targets, if there is one.
-        seed: Decides the resamples.
 
     Raises:
         DataError: As `spoton.tasks.metrics.compute`.
@@ -90,7 +87,7 @@ def score_intervals(
         right = sum(said == example.target for said, example in zip(predictions, examples, strict=True))
         return wilson(right, len(examples))
 
-    return _intervals(names, [predictions], examples, labels, seed, exact)
+    return _intervals(names, [predictions], examples, labels, exact)
 
 
 def difference_intervals(
@@ -99,8 +96,6 @@ def difference_intervals(
     after: Predictions,
     examples: Examples,
     labels: Labels = None,
-    *,
-    seed: int = 0,
 ) -> dict[str, Interval]:
     """Returns 95 % intervals of the gain in metrics from one set of answers to another on the same rows.
 
@@ -113,7 +108,6 @@ def difference_intervals(
         after: Answers to compare with those, one per example.
         examples: The examples.
         labels: The closed set of targets, if there is one.
-        seed: Decides the resamples.
 
     Raises:
         DataError: As `spoton.tasks.metrics.compute`.
@@ -122,7 +116,7 @@ def difference_intervals(
     def exact() -> Interval:
         return newcombe(*agreement(before, after, examples))
 
-    return _intervals(names, [before, after], examples, labels, seed, exact)
+    return _intervals(names, [before, after], examples, labels, exact)
 
 
 def agreement(before: Predictions, after: Predictions, examples: Examples) -> tuple[int, int, int, int]:
@@ -266,7 +260,6 @@ def _intervals(
     answers: Sequence[Predictions],
     examples: Examples,
     labels: Labels,
-    seed: int,
     accuracy: Callable[[], Interval],
 ) -> dict[str, Interval]:
     """Returns intervals of one set of answers, or of the difference of two: the given one for accuracy on independent
@@ -275,7 +268,7 @@ def _intervals(
     intervals = {"accuracy": accuracy()} if "accuracy" in names and len(blocks) == len(examples) else {}
     if any(name not in intervals for name in names):
         # All metrics are resampled, since `mean` is computed from the others.
-        intervals = _bootstrap(names, answers, examples, labels, blocks, seed) | intervals
+        intervals = _bootstrap(names, answers, examples, labels, blocks) | intervals
     return {name: intervals[name] for name in names}
 
 
@@ -289,7 +282,7 @@ def _blocks(examples: Examples) -> list[list[int]]:
 
 def _bootstrap(
     names: Sequence[str], answers: Sequence[Predictions], examples: Examples, labels: Labels,
-    blocks: Sequence[Sequence[int]], seed: int,
+    blocks: Sequence[Sequence[int]],
 ) -> dict[str, Interval]:  # fmt: skip
     """Returns intervals of the scores of one set of answers, or of the gain of the second over the first."""
     method = "bootstrap" if len(answers) == 1 else "paired bootstrap"
@@ -298,7 +291,7 @@ def _bootstrap(
     if len(blocks) == len(examples):
         # The same result in a hundredth of the time. Generators of one seed draw the same rows for all answers.
         counted = [
-            resampled_scores(names, said, examples, labels, _RESAMPLES, np.random.default_rng(seed))
+            resampled_scores(names, said, examples, labels, _RESAMPLES, np.random.default_rng(0))
             for said in answers
         ]
         known = [scores for scores in counted if scores is not None]
@@ -325,7 +318,7 @@ def _bootstrap(
 
     drawn: Any = stats.bootstrap(
         (np.arange(len(blocks)),), scores_of, vectorized=False, n_resamples=_RESAMPLES, confidence_level=LEVEL,
-        method="percentile", rng=np.random.default_rng(seed),
+        method="percentile", rng=np.random.default_rng(0),
     )  # fmt: skip
     bounds = zip(names, *(np.atleast_1d(end).tolist() for end in drawn.confidence_interval), strict=True)
     return {name: _interval(low, high, method, len(examples)) for name, low, high in bounds}
