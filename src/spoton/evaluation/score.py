@@ -299,7 +299,6 @@ def label_log_likelihoods(
     value: Float[Tensor, "P D"],
     encoded: Encoded,
     labels: Sequence[str],
-    watch: Watch | None = None,
     label_score: LabelScore = "sum",
 ) -> Float[Tensor, "{len(encoded)} {len(labels)}"]:
     """Returns `[N, C]` log-likelihood of each label after each input, over the label's tokens, in nats.
@@ -311,10 +310,9 @@ def label_log_likelihoods(
         value: `[P, D]` the prompt.
         encoded: N inputs.
         labels: C label words.
-        watch: Told about finished rows.
         label_score: The sum over a label's tokens, or their mean.
     """
-    return member_scores(model, [value], encoded, labels, watch, label_score)[0]
+    return member_scores(model, [value], encoded, labels, label_score=label_score)[0]
 
 
 def generate_texts(
