@@ -320,17 +320,17 @@ def generate_texts(
     value: Float[Tensor, "P D"],
     encoded: Encoded,
     max_tokens: int,
-    watch: Watch | None = None,
+    watch: Watch,
 ) -> list[str]:
     """Returns the greedy continuation of each input after a prompt `[P, D]`, at most `max_tokens` tokens, as text."""
-    generate = engine_for(model).generator(value[None])
-    texts = [""] * len(encoded)
-    for rows in _by_length(model, value, encoded.inputs, max_tokens):
+    engine, texts = engine_for(model), [""] * len(encoded)
+    generate = engine.generator(value[None])
+    repeated = len(value) if engine.repeats_prompts else 0
+    for rows in batches_by_length(model, [len(row) + max_tokens for row in encoded.inputs], repeated):
         tokens = generate(encoded.batch(rows), max_tokens)
         for row, ids in zip(rows, tokens, strict=True):
             texts[row] = model.decode(ids)
-        if watch:
-            watch.advance(len(rows))
+        watch.advance(len(rows))
     return texts
 
 
@@ -351,21 +351,6 @@ def _as_label(text: str, labels: Sequence[str]) -> str | None:
     """Returns the longest label that a generated text is, or begins with as whole words; None if there is none."""
     fitting = [label for label in labels if re.match(rf"{re.escape(label)}(?!\w)", text)]
     return max(fitting, key=len) if fitting else None
-
-
-def _by_length(
-    model: FrozenModel, value: Float[Tensor, "P D"], inputs: Sequence[Sequence[int]], behind: int
-) -> list[list[int]]:
-    """Returns rows in batches of similar length, as large as memory allows, so that little is padded.
-
-    Args:
-        model: The model that runs them.
-        value: `[P, D]` the prompt before them.
-        inputs: Their tokens.
-        behind: Number of tokens that follow each.
-    """
-    repeated = len(value) if engine_for(model).repeats_prompts else 0
-    return batches_by_length(model, [len(row) + behind for row in inputs], repeated)
 
 
 class Watch:
