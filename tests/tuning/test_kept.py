@@ -8,7 +8,7 @@ from spoton.errors import Interrupted
 from spoton.events import Progress
 from spoton.sealing import sealed_json
 from spoton.tuning import Recipe
-from spoton.tuning.kept import score_test_split, tune_to_end, whole_document
+from spoton.tuning.kept import tune_to_end, whole_document
 from spoton.tuning.prompt_run import Job
 from tests.tiny import tiny, toy_task
 
@@ -36,14 +36,3 @@ def test_a_run_that_is_cut_off_is_refused() -> None:
 
     with pytest.raises(Interrupted, match="arm A: Interrupted after 1 of 4 steps"):
         tune_to_end(tiny("llama"), Job(toy_task(), RECIPE, on_event=stop, phase="arm A"))
-
-
-def test_the_test_split_is_scored_by_every_metric() -> None:
-    model, task = tiny("llama"), toy_task()
-    tuned = tune_to_end(model, Job(task, RECIPE))
-    phases: list[str] = []
-    found = score_test_split(
-        model, tuned.prompt, task, "rank", max_input_tokens=12,
-        on_event=lambda event: phases.append(event.phase), phase="test of arm A",
-    )  # fmt: skip
-    assert set(found.scores) == set(task.metrics) and set(phases) == {"test of arm A"}

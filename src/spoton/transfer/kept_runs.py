@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from spoton.errors import PromptError
-from spoton.evaluation.score import LabelScore, Mode
+from spoton.evaluation.score import LabelScore, Mode, evaluate
 from spoton.events import OnEvent
 from spoton.files import atomic_write, sha256_of_text
 from spoton.models.frozen import FrozenModel
@@ -27,7 +27,7 @@ from spoton.tasks.task import Task
 from spoton.tuning.halving import Halving
 from spoton.tuning.identity import what_decides
 from spoton.tuning.initial_prompt import starting_prompt
-from spoton.tuning.kept import require_end, score_test_split, tune_to_end
+from spoton.tuning.kept import require_end, tune_to_end
 from spoton.tuning.parameterization import Collapsible
 from spoton.tuning.prompt_run import Job, PromptRun, Tuned, run_identity
 from spoton.tuning.recipe import Recipe
@@ -216,8 +216,8 @@ class KeptRuns:
         path = None if self.folder is None else self.folder / f"{name}.json"
         if path is not None and (kept := _read(path)) is not None and "test" in kept:
             return {name: float(kept[name]) for name in _TEST if name in kept}
-        found = score_test_split(
-            self.model, prompt, self.task, self.mode,
+        found = evaluate(
+            self.model, prompt, self.task.test, self.task, self.mode,
             max_input_tokens=max_input_tokens, label_score=label_score, on_event=self.on_event, phase=phase,
         )  # fmt: skip
         scores = {"test": found.score}

@@ -1,4 +1,4 @@
-"""Shared code of modules that keep finished runs: tuned to the end, tested once, and found again by name.
+"""Shared code of modules that keep finished runs: tuned to the end, and found again by name.
 
 A run is named by the hash of everything that decides it. Its document is written last and in one step. So an intact
 document means that the run is complete, and a damaged one counts as missing. The callers decide where documents are:
@@ -10,12 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from spoton.errors import Interrupted
-from spoton.evaluation.score import Evaluation, LabelScore, Mode, evaluate
-from spoton.events import OnEvent
 from spoton.models.frozen import FrozenModel
-from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.sealing import unsealed_json
-from spoton.tasks.task import Task
 from spoton.tuning.full_model.tune import TunedModel
 from spoton.tuning.prompt_run import Job, Tuned
 from spoton.tuning.sealed_tensors import discard_if_damaged
@@ -44,35 +40,6 @@ def require_end(tuned: Tuned | TunedModel, phase: str) -> None:
     """
     if tuned.stopped == "interrupted":
         raise Interrupted(f"{phase}: {tuned.message}")
-
-
-def score_test_split(
-    model: FrozenModel,
-    prompt: SoftPrompt | None,
-    task: Task,
-    mode: Mode,
-    *,
-    max_input_tokens: int,
-    label_score: LabelScore | None = None,
-    on_event: OnEvent,
-    phase: str,
-) -> Evaluation:
-    """Returns the evaluation on the test split, which decides nothing.
-
-    Args:
-        model: The frozen model.
-        prompt: The prompt to score; None: the bare (or tuned) model.
-        task: Its test split is scored.
-        mode: How to score.
-        max_input_tokens: Longer inputs lose their middle.
-        label_score: How the tokens of a label make its score. None: as the prompt was tuned.
-        on_event: Called with progress events.
-        phase: Name of this evaluation in progress events.
-    """
-    return evaluate(
-        model, prompt, task.test, task, mode,
-        max_input_tokens=max_input_tokens, label_score=label_score, on_event=on_event, phase=phase,
-    )  # fmt: skip
 
 
 def whole_document(data: bytes | None) -> dict[str, Any] | None:

@@ -36,7 +36,7 @@ from spoton.tasks.task_info import Role
 from spoton.transfer.adapt import neighbour
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import tune_model
-from spoton.tuning.kept import require_end, score_test_split
+from spoton.tuning.kept import require_end
 from spoton.tuning.prompt_run import Job, Tuned
 from spoton.tuning.sealed_tensors import discard_if_damaged
 from spoton.tuning.tune import tune_together
@@ -231,8 +231,8 @@ class CellRunner:
         task, prompt = self.task(cell.role, cell.task), tuned.prompt
         scores = dict(prompt.card.scores)
         if task.test:
-            scores["test"] = score_test_split(
-                self.model, prompt, task, cell.mode, max_input_tokens=cell.recipe.max_input_tokens,
+            scores["test"] = evaluate(
+                self.model, prompt, task.test, task, cell.mode, max_input_tokens=cell.recipe.max_input_tokens,
                 on_event=on_event, phase=f"{cell.words}, test",
             ).scores  # fmt: skip
             prompt = replace(prompt, card=prompt.card.model_copy(update={"scores": scores}))
@@ -254,8 +254,8 @@ class CellRunner:
             resume=True, on_event=on_event, phase=cell.words,
         )  # fmt: skip
         require_end(tuned, cell.words)
-        test = score_test_split(
-            tuned.model, None, task, cell.mode, max_input_tokens=cell.model_recipe.max_input_tokens,
+        test = evaluate(
+            tuned.model, None, task.test, task, cell.mode, max_input_tokens=cell.model_recipe.max_input_tokens,
             label_score=cell.model_recipe.label_score, on_event=on_event, phase=f"{cell.words}, test",
         ).scores  # fmt: skip
         more = {
