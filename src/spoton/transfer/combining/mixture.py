@@ -19,7 +19,7 @@ from spoton.tasks.chat import in_chat
 from spoton.tasks.mixture import mix
 from spoton.tasks.task import Task
 from spoton.transfer.combining.start import Start
-from spoton.transfer.combining.weighted_average import names_of
+from spoton.transfer.combining.weighted_average import names_of, parents_of
 from spoton.transfer.kept_runs import KeptRuns
 from spoton.transfer.sources import Retrieved, SourcePrompt, is_of_file
 from spoton.tuning.recipe import Recipe
@@ -97,7 +97,4 @@ def mixture(
     tuned = apart.tuned(f"seed {recipe.seed}: mixture of {mixed.name}", recipe)
     of_task = Counter(card.task for card in cards)
     weights = [1 / (len(members) + 1) / of_task[card.task] for card in cards]
-    parents = tuple(
-        parent for one, weight in zip(sources, weights, strict=True) for parent in one.parents(weight)
-    )
-    return Start(f"a mixture of {names_of(sources)}", tuned.prompt.value, parents)
+    return Start(f"a mixture of {names_of(sources)}", tuned.prompt.value, parents_of(sources, weights))
