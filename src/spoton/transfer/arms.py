@@ -133,18 +133,12 @@ class SeedRuns:
 
     def steps(self) -> dict[str, int]:
         """Returns the optimizer steps of each arm."""
-        probe = self.ranking.cost.steps
+        probe, steps = self.ranking.cost.steps, self.scratch.prompt.card.recipe["steps"]
+        assert isinstance(steps, int)
         return {
-            "prompt_tuning": self.scratch_steps, "transfer": self.taken, "probe": probe,
+            "prompt_tuning": steps, "transfer": self.taken, "probe": probe,
             "candidates": self.candidates, "each_candidate": (self.taken - probe) // self.candidates,
         }  # fmt: skip
-
-    @property
-    def scratch_steps(self) -> int:
-        """Steps given to tuning from scratch."""
-        steps = self.scratch.prompt.card.recipe["steps"]
-        assert isinstance(steps, int)
-        return steps
 
 
 def tried_first(
