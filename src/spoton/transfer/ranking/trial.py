@@ -117,8 +117,7 @@ def trial(
             "similarity."
         )
     candidates, damaged = _candidates(model, task, sources, recipe, length)
-    run = _Trial(model, task, recipe, candidates, limit, folder)
-    run.watch = Watch(on_event, phase, run.total)
+    run = _Trial(model, task, recipe, candidates, limit, folder, on_event, phase)
     found = run.ranked()[:k]
     notes = []
     if not found[0].is_source:
@@ -157,9 +156,10 @@ class _Trial:
         candidates: Sequence[_Candidate],
         limit: int | None,
         folder: Path | None,
+        on_event: OnEvent,
+        phase: str,
     ) -> None:
         self.model, self.task, self.recipe, self.candidates = model, task, recipe, candidates
-        self.watch: Watch | None = None
         self.passes = ScoringCost()
         self._folder, labels = folder, task.labels
         order = rows_of_step(len(task.train), min(ROUNDS[-1], len(task.train)), 0, recipe.seed)
@@ -170,7 +170,7 @@ class _Trial:
         )  # fmt: skip
         self._labels = None if labels is None else label_tokens(model, labels)
         self.rounds = self._affordable(limit)
-        self.total = sum(len(rows) * n for rows, n in self._stages())
+        self._watch = Watch(on_event, phase, sum(len(rows) * n for rows, n in self._stages()))
 
     def ranked(self) -> list[Retrieved]:
         """Returns all candidates, best first: those that survived more rounds, then those with the lower loss."""
@@ -239,8 +239,7 @@ class _Trial:
                 raise FileNotFoundError
             tensors, plain = read_sealed(path)
             scores, took = tensors["scores"], ScoringCost(**plain)
-            if self.watch:
-                self.watch.advance(len(values) * len(rows))
+            self._watch.advance(len(values) * len(rows))
         except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: computed again
             took = ScoringCost()
             scores = self._scores(values, part, took)
@@ -250,7 +249,7 @@ class _Trial:
         return scores
 
     def _scores(self, values: Sequence[Tensor], part: Encoded, took: ScoringCost) -> Tensor:
-        on_rows = self.watch.advance if self.watch else None
+        on_rows = self._watch.advance
         if self._labels is None:
             return target_losses_of(self.model, values, part, on_rows=on_rows, passes=took)[..., None]
         scores = label_scores_of(self.model, values, part, self._labels, on_rows=on_rows, passes=took)
