@@ -191,10 +191,9 @@ class SourceChoices:
             self._curves[metric] = validation, reported
         return self._curves[metric]
 
-    def best_by_validation(self, *, on_validation: bool = False) -> Array:
+    def best_by_validation(self) -> Array:
         """Returns `[T, N]` scores of the best source by validation."""
-        scores = self.chosen_by if on_validation else self.reported
-        return self.each(lambda there, t, n: float(scores[self.best(there, t, n), t, n].mean()))
+        return self.each(lambda there, t, n: float(self.reported[self.best(there, t, n), t, n].mean()))
 
     def oracle(self) -> Array:
         """Returns `[T, N]` the highest reported score of all sources."""

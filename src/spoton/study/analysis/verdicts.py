@@ -62,13 +62,13 @@ def verdicts(analysis: Analysis) -> tuple[Verdict, ...]:
     return (*found, _relation(groups)) if groups else found
 
 
-def signed(found: Mean, unit: str = "") -> str:
+def signed(found: Mean) -> str:
     """Returns a change with its deviation and seeds, such as `+2.3 ± 0.4 (n = 3)`."""
     if math.isnan(found.mean):
         return "unknown"
     spread = "" if math.isnan(found.std) else f" ± {found.std:.1f}"
     seeds = f" (n = {found.n})" if found.n else ""
-    return f"{found.mean:+z.1f}{unit}{spread}{seeds}"
+    return f"{found.mean:+z.1f}{spread}{seeds}"
 
 
 def shortage(
