@@ -35,9 +35,9 @@ def test_tasks_are_compared_over_all_pairs_of_seeds() -> None:
     found = results({("a", 0): key(0), ("a", 1): key(60)}, {("x", 0): key(0), ("x", 5): key(90)})
     similarities = KeySimilarities(found, "average_tokens")
     cosines = np.cos(np.deg2rad([0, 90, 60, 30]))
-    assert similarities.tasks("a", "x") == pytest.approx(cosines.mean(), abs=1e-6)
+    assert similarities.to_target("a", None, "x") == pytest.approx(cosines.mean(), abs=1e-6)
     assert similarities.to_target("a", 1, "x") == pytest.approx(cosines[2:].mean(), abs=1e-6)
-    assert np.isnan(similarities.tasks("b", "x"))
+    assert np.isnan(similarities.to_target("b", None, "x"))
 
 
 def test_a_task_with_itself_is_compared_over_all_pairs_of_seeds_like_the_rest() -> None:
@@ -71,14 +71,14 @@ def test_keys_of_one_seed_are_compared_where_both_are_there() -> None:
 def test_maximum_token_finds_a_shared_token_where_means_do_not(metric: Similarity, expected: float) -> None:
     """A has the tokens at 0 and 180 degrees, X the same: the means cancel, each token has its match."""
     found = results({("a", 0): key(0, 180, 0)}, {("x", 0): key(0, 180, 180, 0)})
-    assert KeySimilarities(found, metric).tasks("a", "x") == pytest.approx(expected, abs=0.01)
+    assert KeySimilarities(found, metric).to_target("a", None, "x") == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("metric", SIMILARITIES)
 def test_all_metrics_are_those_of_the_transfer_room(metric: Similarity) -> None:
     draw = np.random.default_rng(0)
     a, x = (draw.standard_normal((4, 8)).astype(np.float32) for _ in range(2))
-    found = KeySimilarities(results({("a", 0): a}, {("x", 0): x}), metric).tasks("a", "x")
+    found = KeySimilarities(results({("a", 0): a}, {("x", 0): x}), metric).to_target("a", None, "x")
     assert found == pytest.approx(similarity(torch.tensor(a), torch.tensor(x), metric))
 
 
@@ -119,9 +119,9 @@ def test_displacements_are_compared_by_their_mean_token() -> None:
         source_displacements={("a", 0): key(0, 90)},
         target_displacements={("x", 0): key(135)},
     )
-    assert KeySimilarities(found, "average_tokens").tasks("a", "x") == pytest.approx(1)
+    assert KeySimilarities(found, "average_tokens").to_target("a", None, "x") == pytest.approx(1)
     displaced = KeySimilarities(found, "displacement")
-    assert displaced.tasks("a", "x") == pytest.approx(0, abs=1e-6)
+    assert displaced.to_target("a", None, "x") == pytest.approx(0, abs=1e-6)
     assert displaced.matrix().metric == "displacement"
 
 

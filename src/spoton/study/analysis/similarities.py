@@ -103,10 +103,6 @@ class KeySimilarities:
             prompts = {seed: prompts[seed]}
         return self._mean(prompts, self._of_target.get(target, {}))
 
-    def tasks(self, source: str, target: str) -> float:
-        """Returns the similarity of a source task to a target task, over all pairs of seeds; NaN without keys."""
-        return self._mean(self._of_source.get(source, {}), self._of_target.get(target, {}))
-
     def by_seed(self, grid: ScoreArrays) -> Array:
         """Returns `[S, T, N]` similarities of keys of the same seed, or of the tasks where such a key is missing.
 
