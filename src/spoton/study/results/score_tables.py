@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spoton.errors import DataError
@@ -139,7 +139,7 @@ def read_scores(path: Path, options: ReadOptions = AS_IS) -> ScoreTable:  # froz
                 raise DataError(
                     f"{row.where}: the source is {source!r}; expected the name of a method behind it."
                 )
-            extra.setdefault(source.removeprefix(METHOD), []).append(_without_source(score))
+            extra.setdefault(source.removeprefix(METHOD), []).append(replace(score, source=None))
         elif is_single:
             single["majority" if source.lower() in MAJORITY else "zero-shot"][score.target] = score.score
         else:
@@ -335,10 +335,6 @@ def _number(row: TableRow, column: str) -> float | None:
     if not math.isfinite(number):
         raise DataError(f"{row.where}: {column} is {cell!r}, not a number. Leave the row out, or correct it.")
     return number
-
-
-def _without_source(score: Score) -> Score:
-    return Score(score.target, None, score.seed, score.score, score.std, score.n)
 
 
 def _twice(
