@@ -13,7 +13,8 @@ from spoton.study.analysis.analyse import analyse
 from spoton.study.analysis.analysis_json import analysis_json
 from spoton.study.analysis.replay import replay, replays
 from spoton.study.report import write_report
-from spoton.study.results.study_results import StudyResults, TransferRun, load_results
+from spoton.study.results.collect import results_in
+from spoton.study.results.study_results import StudyResults, TransferRun
 from spoton.tuning.halving import Halving
 from tests.study.made import made
 
@@ -118,4 +119,4 @@ def test_dropped_cells_are_marked_everywhere(tmp_path: Path) -> None:
 def test_runs_are_kept(tmp_path: Path) -> None:
     before = study(**RUNS)
     before.save(tmp_path)
-    assert load_results(tmp_path).runs == before.runs
+    assert results_in(tmp_path).runs == before.runs

@@ -17,10 +17,11 @@ import torch
 
 from spoton.errors import DataError, PromptError, SpotonError, StudyError
 from spoton.study.analysis.analyse import analyse
+from spoton.study.results.collect import results_in
 from spoton.study.results.import_results import ImportedFiles, import_study, require_free
 from spoton.study.results.prompt_files import read_prompts
 from spoton.study.results.score_tables import ReadOptions, read_families, read_scores
-from spoton.study.results.study_results import Score, StudyResults, load_results
+from spoton.study.results.study_results import Score, StudyResults
 
 TABLE = "source,target,seed,score\n,x,0,50\na,x,0,60\nb,x,0,55\n"
 
@@ -226,7 +227,7 @@ def test_a_folder_without_prompts(tmp_path: Path) -> None:
 def test_what_is_imported_is_kept(prompts: Path, csv_of: Any, tmp_path: Path) -> None:
     found = imported(csv_of(TABLE), keys=prompts, families={"a": "nli"})
     found.save(tmp_path / "study")
-    again: StudyResults = load_results(tmp_path / "study")
+    again: StudyResults = results_in(tmp_path / "study")
     assert again.validation == found.validation and again.families == found.families
     assert all(np.array_equal(again.source_keys[place], key) for place, key in found.source_keys.items())
 
@@ -464,4 +465,4 @@ def test_json_that_is_nested_without_end(tmp_path: Path) -> None:
         imported(tmp_path / "scores.json")
     (tmp_path / "results.json").write_text('{"a":' * 100_000)
     with pytest.raises(StudyError, match="nested more than 60 levels"):
-        load_results(tmp_path)
+        results_in(tmp_path)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from spoton.errors import DataError, StudyError
-from spoton.study.results.study_results import Score, load_results
+from spoton.study.results.collect import results_in
+from spoton.study.results.study_results import Score
 from tests.study.made import made
 
 
@@ -21,7 +22,7 @@ def test_a_round_trip(tmp_path: Path) -> None:
         extra={"model-tuning": (Score("cb", None, 0, 90.0),)},
     )  # fmt: skip
     before.save(tmp_path)
-    after = load_results(tmp_path)
+    after = results_in(tmp_path)
     for name in (
         "sources",
         "targets",
@@ -77,13 +78,13 @@ def test_damaged_folders(tmp_path: Path, damage: Any) -> None:
     path = made().save(tmp_path)
     path.write_text(damage(path.read_text()))
     with pytest.raises(StudyError, match=r"results\.json"):
-        load_results(tmp_path)
+        results_in(tmp_path)
 
 
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="spoton study import"):
-        load_results(tmp_path)
+        results_in(tmp_path)
     made().save(tmp_path)
     (tmp_path / "prompts.safetensors").unlink()
     with pytest.raises(StudyError, match=r"prompts\.safetensors"):
-        load_results(tmp_path)
+        results_in(tmp_path)

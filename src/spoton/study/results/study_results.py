@@ -207,7 +207,7 @@ class StudyResults:
         return self.test if self.reported_split == "test" else self.validation
 
     def save(self, folder: Path) -> Path:
-        """Writes a folder that `load_results` reads: scores as JSON, prompts as safetensors.
+        """Writes a folder that `parse_results` reads: scores as JSON, prompts as safetensors.
 
         Raises:
             SpotonError: The folder cannot be written.
@@ -238,25 +238,6 @@ class StudyResults:
         path = folder / RESULTS_FILE
         atomic_write(path, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
         return path
-
-
-def load_results(folder: Path) -> StudyResults:
-    """Reads a folder that `StudyResults.save` wrote.
-
-    Raises:
-        StudyError: The folder is missing, or one of its files is damaged.
-        DataError: The scores contradict each other.
-    """
-
-    def read(name: str) -> bytes | None:
-        try:
-            return (folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StudyError(f"{folder / name} cannot be read: {error.strerror}.") from error
-
-    return parse_results(read, str(folder))
 
 
 def parse_results(read: Callable[[str], bytes | None], place: str) -> StudyResults:
