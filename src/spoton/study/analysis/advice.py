@@ -21,8 +21,7 @@ def caveats(analysis: Analysis) -> list[str]:
     lines = list(results.metadata.get("notes", ()))
     if results.metadata.get("final_prompts_as_keys") and FINAL_PROMPTS not in lines:
         lines.append(FINAL_PROMPTS)
-    left_out = {(source, target) for source, target, _ in results.left_out}
-    if pairs := reported.missing_pairs(left_out):
+    if pairs := reported.missing_pairs(results.untried):
         named = [f"{source} to {target}" for source, target in pairs]
         lines.append(f"{len(pairs)} of {len(list(reported.pairs()))} pairs have no score: {_some(named)}.")
     if keyless := results.tasks_without_key():

@@ -18,8 +18,7 @@ ANALYSIS_FORMAT = "spoton-study-analysis-1"
 def analysis_json(analysis: Analysis) -> dict[str, Any]:
     """Returns the analysis as plain values; unknown numbers are None."""
     results, reported = analysis.results, analysis.reported
-    left_out = {(source, target) for source, target, _ in results.left_out}
-    missing = reported.missing(left_out)
+    missing = reported.missing(results.untried)
     return {
         "format": ANALYSIS_FORMAT,
         "study": {
@@ -30,7 +29,7 @@ def analysis_json(analysis: Analysis) -> dict[str, Any]:
                 "found": len({(one.source, one.target, one.seed) for one in results.reported}),
                 "left_out": [list(pair) for pair in results.left_out],
                 "missing": [{"source": source, "target": target, "seed": seed} for source, target, seed in missing],
-                "missing_pairs": [list(pair) for pair in reported.missing_pairs(left_out)],
+                "missing_pairs": [list(pair) for pair in reported.missing_pairs(results.untried)],
             },
             "missing_keys": results.tasks_without_key(), "unpaired_targets": list(reported.unpaired),
             "learned_sources": dict(results.learned_sources), "keys_are_final_prompts": not results.has_keys

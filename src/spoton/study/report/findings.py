@@ -25,7 +25,7 @@ def findings(analysis: Analysis) -> Section:
         else " There are no test scores: validation scores are both chosen by and reported, which flatters whatever is "
         "chosen."
     )
-    missing = analysis.reported.missing({(source, target) for source, target, _ in results.left_out})
+    missing = analysis.reported.missing(results.untried)
     if missing:
         cells = "1 cell is" if len(missing) == 1 else f"{len(missing)} cells are"
         text += f" {cells} missing; all numbers are of what is there."

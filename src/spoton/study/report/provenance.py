@@ -55,7 +55,7 @@ def provenance(analysis: Analysis) -> Section:
     if analysis.results.left_out:
         columns = ("source", "target", "why it is left out")
         blocks.append(Table("left_out", columns, analysis.results.left_out))
-    missing = analysis.reported.missing({(source, target) for source, target, _ in analysis.results.left_out})
+    missing = analysis.reported.missing(analysis.results.untried)
     if missing:
         shown = [
             (source or "from scratch", target, "mean" if seed is None else str(seed))

@@ -178,6 +178,11 @@ class StudyResults:
         kinds = {one.source is None for one in self.test}
         return "test" if kinds == {True, False} else "validation"
 
+    @property
+    def untried(self) -> set[tuple[str, str]]:
+        """The pairs of source and target that are left out."""
+        return {(source, target) for source, target, _ in self.left_out}
+
     @cached_property
     def dropped(self) -> dict[tuple[str, str, int], int]:
         """Number of steps after which successive halving ended a transfer cell, by source, target and seed."""
