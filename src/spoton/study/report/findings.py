@@ -99,6 +99,6 @@ def deviations(analysis: Analysis) -> str:
             if {one.n for one in given} == {1}
             else "scores, whose deviations are unknown"
         )
-    if analysis.reported.is_seeded.any() and sum(analysis.reported.is_seeded) == 1:
+    if sum(analysis.reported.is_seeded) == 1:
         return "scores of single runs"
     return "mean ± standard deviation over seeds, and their number"

@@ -13,7 +13,6 @@ from spoton.study.report.figures.heatmaps import CLIP
 from spoton.study.report.findings import deviations
 from spoton.study.report.parts import (
     DROPPED,
-    UNKNOWN,
     Content,
     Picture,
     Section,
@@ -169,7 +168,7 @@ def _pairs(analysis: Analysis) -> Table:
             one.source, one.target, *(each if several else []),
             score.marked(DROPPED) if dropped and not several else score,
             number(one.gain, sign=True), interval(one.interval.low, one.interval.high),
-            spread(Mean(one.error_reduction, one.error_reduction_std, 0), sign=True), one.outcome or UNKNOWN,
+            spread(Mean(one.error_reduction, one.error_reduction_std, 0), sign=True), one.outcome,
             probability(one.p_value), probability(p),
         ])  # fmt: skip
     marked = f" ({DROPPED} dropped by halving)" if analysis.results.dropped else ""
