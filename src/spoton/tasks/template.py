@@ -98,15 +98,15 @@ def _shortened(source: str) -> str:
     return repr(source if len(source) <= 200 else f"{source[:200]}...")
 
 
-def column_template(column: str, cue: str = CUE) -> str:
+def column_template(column: str) -> str:
     """Returns the default template of one column: its text, and the cue on a separate line."""
     plain = column.isidentifier() and column not in _RESERVED
-    return f"{{{{ {column if plain else f'row[{column!r}]'} }}}}\n{cue}"
+    return f"{{{{ {column if plain else f'row[{column!r}]'} }}}}\n{CUE}"
 
 
-def nested_template(path: Sequence[str], cue: str = CUE) -> str:
+def nested_template(path: Sequence[str]) -> str:
     """Returns the default template of a key in a nested column."""
-    return f"{{{{ row{''.join(f'[{key!r}]' for key in path)} }}}}\n{cue}"
+    return f"{{{{ row{''.join(f'[{key!r}]' for key in path)} }}}}\n{CUE}"
 
 
 @lru_cache(maxsize=_KEPT)
