@@ -24,15 +24,13 @@ class Adafactor(torch.optim.Optimizer):
 
         beta2 = 1 - (i + 1) ** -0.8
         v     = beta2 * v + (1 - beta2) * (g * g + 1e-30)
-        y     = g / sqrt(v);  y /= max(1, RMS(y) / clipping)
+        y     = g / sqrt(v);  y /= max(1, RMS(y))
         p     = (1 - weight_decay) * p - learning_rate * y
 
     Args:
         params: Prompt matrices `[P, D]`.
         lr: Learning rate, constant.
         weight_decay: Share of the parameter lost every step, independent of `lr`.
-        decay: Exponent of the second moment's schedule.
-        clipping: Largest RMS of an update before the learning rate.
         scaling: Whether the learning rate is multiplied by `max(0.001, RMS(p))`, as in fine-tuning T5 (Raffel et al.
             2020, section 3.1.2; the settings of T5X). Prompts are tuned without.
     """
@@ -40,14 +38,11 @@ class Adafactor(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor],
-        lr: float = 0.3,
-        weight_decay: float = 1e-5,
-        decay: float = 0.8,
-        clipping: float = 1.0,
+        lr: float,
+        weight_decay: float,
         scaling: bool = False,
     ) -> None:
-        settings = {"lr": lr, "weight_decay": weight_decay, "decay": decay, "clipping": clipping}
-        super().__init__(params, settings | {"scaling": scaling})
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "scaling": scaling})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -59,10 +54,10 @@ class Adafactor(torch.optim.Optimizer):
                 state: dict[str, Any] = self.state[p]
                 if not state:
                     state["step"], state["v"] = torch.tensor(0.0), torch.zeros_like(p)
-                beta2 = 1.0 - (float(state["step"]) + 1.0) ** -group["decay"]
+                beta2 = 1.0 - (float(state["step"]) + 1.0) ** -0.8
                 state["v"].mul_(beta2).add_(p.grad.square() + 1e-30, alpha=1.0 - beta2)
                 update = p.grad / state["v"].sqrt()
-                update /= max(1.0, float(update.square().mean().sqrt()) / group["clipping"])
+                update /= max(1.0, float(update.square().mean().sqrt()))
                 rate = group["lr"]
                 if group["scaling"]:
                     rate *= max(1e-3, float(p.square().mean().sqrt()))
