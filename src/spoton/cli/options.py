@@ -70,7 +70,6 @@ Overwrite = Annotated[
 PromptSpec = Annotated[str, typer.Argument(metavar="PROMPT", help="A prompt file, or a name in a library.")]
 
 _MODEL = "Model"
-_RECIPE = "Recipe"
 
 
 @dataclass(frozen=True, kw_only=True)
