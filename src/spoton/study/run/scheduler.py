@@ -183,7 +183,7 @@ def run_cells(
     """
     with _alone(store):
         plan = write_plan(store, cells, predicted)
-        progress = _Progress(plan, set(status_of(store, plan).finished), executor.slots)
+        progress = _Progress(plan, set(status_of(store, plan).finished))
         queue = Queue(_groups(cells, together), progress.done, lambda group: _halving(group) is not None)
         attempts: Counter[str] = Counter()
         free = executor.slots
@@ -263,11 +263,11 @@ def _settle(store: Store, outcome: Outcome, attempts: Counter[str], queue: Queue
 class _Progress:
     """How far a running study is, as running sums: the cost of an event does not depend on the number of cells."""
 
-    def __init__(self, plan: Sequence[Planned], done: set[str], slots: int) -> None:
+    def __init__(self, plan: Sequence[Planned], done: set[str]) -> None:
         self.done = done
         self._seconds = {cell.name: cell.seconds for cell in plan}
         self._left = sum(seconds for name, seconds in self._seconds.items() if name not in done)
-        self._slots, self._began, self._here = slots, time.monotonic(), 0.0
+        self._began, self._here = time.monotonic(), 0.0
 
     def note(self, name: str) -> None:
         """Counts a cell as finished."""
