@@ -259,12 +259,12 @@ def _indices(layout: Layout, heads: int, kv_heads: int) -> list[_Indices]:
     """Returns the indices of every block; the first layer that needs them makes them."""
     found: list[_Indices] | None = layout.indices.get((heads, kv_heads))
     if found is None:
-        found = [_indices_of(block, layout, heads, kv_heads) for block in layout.blocks]
+        found = [_indices_of(block, heads, kv_heads) for block in layout.blocks]
         layout.indices[heads, kv_heads] = found
     return found
 
 
-def _indices_of(block: Block, layout: Layout, heads: int, kv_heads: int) -> _Indices:
+def _indices_of(block: Block, heads: int, kv_heads: int) -> _Indices:
     places = block.places
     device, longest = places.device, places.shape[1]
     head, kv_head = torch.arange(heads, device=device), torch.arange(kv_heads, device=device)
