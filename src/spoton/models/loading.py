@@ -97,19 +97,18 @@ def load_model(
     return model
 
 
-def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
+def is_encoder_decoder(name: str) -> bool:
     """Returns whether a model has an encoder and a decoder, from its configuration alone; fetches and reads no weights.
 
     Args:
         name: As for `load_model`.
-        revision: Branch, tag or commit of a Hugging Face id.
 
     Raises:
         ModelError: The model cannot be found or read.
     """
     if _is_embedded(name):
         return False
-    folder, options = _place(name, revision)
+    folder, options = _place(name)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
             return bool(AutoConfig.from_pretrained(folder, **options).is_encoder_decoder)
@@ -117,18 +116,17 @@ def is_encoder_decoder(name: str, *, revision: str | None = None) -> bool:
         raise ModelError(_not_loaded(name, expanded(name), error)) from error
 
 
-def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Loads only the tokenizer of a model.
 
     Args:
         name: As for `load_model`.
-        revision: Branch, tag or commit of a Hugging Face id.
 
     Raises:
         ModelError: It cannot be found or read.
         DownloadError: An embedded model could not be fetched.
     """
-    folder, options = (pull_model(name), _NO_CODE) if _is_embedded(name) else _place(name, revision)
+    folder, options = (pull_model(name), _NO_CODE) if _is_embedded(name) else _place(name)
     try:
         with nullcontext() if Path(folder).exists() else hub_or_cache():
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
@@ -141,7 +139,7 @@ def _is_embedded(name: str) -> bool:
     return name in {info.name for info in list_models()} and not expanded(name).exists()
 
 
-def _place(name: str, revision: str | None) -> tuple[str | Path, dict[str, Any]]:
+def _place(name: str, revision: str | None = None) -> tuple[str | Path, dict[str, Any]]:
     """Returns the place of a model that is not embedded, and the options for transformers to read it."""
     source = expanded(name)
     if source.suffix == ".gguf" and source.is_file():
