@@ -80,12 +80,11 @@ class LibraryIndex:
 
     Args:
         library: The library's folder, or another path that names it.
-        folder: Folder of the index; None: in the cache folder.
     """
 
-    def __init__(self, library: Path, folder: Path | None = None) -> None:
+    def __init__(self, library: Path) -> None:
         name = sha256_of_text([str(library.resolve())])[:16]
-        self.folder = (cache_folder() / "libraries" if folder is None else folder) / name
+        self.folder = cache_folder() / "libraries" / name
 
     def heads(self, files: Mapping[str, str]) -> list[Head]:
         """Returns the head of every file, sorted by name, after reading new and changed files.
