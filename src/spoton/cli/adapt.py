@@ -20,11 +20,9 @@ from spoton.cli.recipe_options import RecipeOptions
 from spoton.errors import RecipeError
 
 if TYPE_CHECKING:
-    from spoton.models import FrozenModel
     from spoton.prompts import PromptLibrary
     from spoton.tasks import Task
     from spoton.transfer import Adapted
-    from spoton.tuning import Recipe
 
 app = typer.Typer()
 
@@ -76,6 +74,7 @@ def adapt(
     With `--steps 0` nothing is tuned: the best source in a trial is calibrated and tested.
     """
     from spoton.transfer import adapt as transfer
+    from spoton.transfer.untuned import adapt_untuned
     from spoton.transfer.work_folder import BUDGET, require_out, work_folder
 
     untuned = recipe.steps == 0
@@ -88,8 +87,13 @@ def adapt(
     libraries = open_libraries(library)
     frozen = model.load()
     if untuned:
-        found = _untuned(frozen, asked, libraries, chosen, k, evaluation, out, overwrite)
-        _emit(found, asked, libraries, as_json=json)
+        note_unknown(frozen, asked.labels)
+        with live_progress() as on_event:
+            adapted = adapt_untuned(
+                frozen, asked, libraries, chosen,
+                k=k, evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event,
+            )  # fmt: skip
+        _emit(adapted, asked, libraries, as_json=json)
         return
     kept = None if out is None else work_folder(out) / BUDGET
     chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, mode=evaluation, kept=kept)
@@ -120,25 +124,6 @@ def _require_nothing_tuned(
         raise RecipeError(
             f"--steps 0 tunes nothing and always ranks by trial; found {', '.join(given)}. Leave it out, or give steps."
         )
-
-
-def _untuned(
-    model: FrozenModel,
-    task: Task,
-    libraries: Sequence[PromptLibrary],
-    recipe: Recipe,
-    k: int,
-    evaluation: Literal["rank", "generate"] | None,
-    out: Path | None,
-    overwrite: bool,
-) -> Adapted:
-    from spoton.transfer.untuned import adapt_untuned
-
-    note_unknown(model, task.labels)
-    with live_progress() as on_event:
-        return adapt_untuned(
-            model, task, libraries, recipe, k=k, evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event
-        )  # fmt: skip
 
 
 def _emit(adapted: Adapted, task: Task, libraries: Sequence[PromptLibrary], *, as_json: bool) -> None:
