@@ -86,7 +86,7 @@ def _resolved(
     path = Path(spec)
     if spec.startswith(MIXTURE_PREFIX):
         data.require_for("a mixture", spec)
-        return load_mixture(spec, data, own=own, on_message=on_message)
+        return _mixture(spec, data, own, on_message)
     _require_name(spec)
     if path.suffix in (".yaml", ".yml") and path.is_file():
         raise DataError(
@@ -154,26 +154,10 @@ def _sampled(task: Task, data: DataSpec) -> Task:
     return task.balanced() if data.class_weights == "balanced" else task
 
 
-def load_mixture(
-    spec: str,
-    data: DataSpec | None = None,
-    *,
-    own: Sequence[TaskInfo] = (),
-    on_message: Callable[[str], None] | None = None,
+def _mixture(
+    spec: str, data: DataSpec, own: Sequence[TaskInfo], on_message: Callable[[str], None] | None
 ) -> Task:
-    """Loads the members of a mixture and combines them into one task.
-
-    Args:
-        spec: `mixture:` and the name of a mixture, or tasks as for `resolve_task`, separated by commas.
-        data: How to mix, the seed, and how to read catalog members.
-        own: The user's own tasks, in addition to the catalog's.
-        on_message: Called before a download starts.
-
-    Raises:
-        DataError: A mixture or member does not exist, or its rows cannot be used.
-        DownloadError: No source has the rows of a member.
-    """
-    data = data or DataSpec()
+    """Loads the members of a mixture and combines them into one task."""
     seed = data.split_seed
     name = spec.removeprefix(MIXTURE_PREFIX)
     members: list[Task] = []
