@@ -37,10 +37,10 @@ def unsealed(data: bytes) -> bytes:
     return content
 
 
-def sealed_json(document: dict[str, Any], *, indent: int = 1) -> bytes:
+def sealed_json(document: dict[str, Any]) -> bytes:
     """Returns a document as readable JSON with its checksum as the last field."""
     return (
-        json.dumps(document | {CHECKSUM: _checksum(document)}, indent=indent, ensure_ascii=False) + "\n"
+        json.dumps(document | {CHECKSUM: _checksum(document)}, indent=1, ensure_ascii=False) + "\n"
     ).encode("utf-8", "surrogatepass")
 
 
