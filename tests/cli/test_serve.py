@@ -36,6 +36,13 @@ def test_a_library_that_is_not_there(run: Run, tmp_path: Path) -> None:
     assert ran.code == 2 and "no such folder" in ran.stderr
 
 
+def test_libraries_are_named_as_in_other_commands_too(run: Run, tmp_path: Path) -> None:
+    ran = run("serve", "--library", tmp_path / "nothing", "--json")
+    assert (
+        ran.code == 2 and ran.document["kind"] == "LibraryError" and "no such folder" in ran.document["error"]
+    )
+
+
 def test_the_own_library_may_appear_while_it_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,8 +67,10 @@ def test_the_model_is_that_of_all_prompts(
     monkeypatch.setattr("spoton.models.load_model", load)
     run("serve", prompts.folder)
     run("serve", prompts.folder, "starter")
+    run("serve", "--library", prompts.folder)
+    run("serve", prompts.folder, "--library", "starter")
     run("serve", prompts.folder, "--model", "another")
-    assert loaded == [str(tiny_model), DEFAULT_MODEL, "another"]
+    assert loaded == [*[str(tiny_model), DEFAULT_MODEL] * 2, "another"]
 
 
 def test_a_port_in_use_is_an_error_like_any_other(run: Run, prompts: PromptLibrary, tiny_model: Path) -> None:

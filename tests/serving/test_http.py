@@ -244,6 +244,36 @@ def test_a_malformed_body_is_told_by_its_field(url: str, body: Any, param: str |
     assert error["message"].startswith(message)
 
 
+def test_another_path_is_told_those_that_there_are(url: str, client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match=r"/v1/chat/completions. There are POST /v1/classify"):
+        client.chat.completions.create(model="short", messages=[{"role": "user", "content": "A"}])
+    wrong = get(f"{url}/v1/classify")
+    assert wrong.status_code == 405 and "POST /v1/classify" in wrong.json()["error"]["message"]
+
+
+def test_a_prompt_that_is_not_there_is_told_by_its_field(url: str) -> None:
+    for path, body in (
+        ("classify", {"prompt": "nope", "inputs": ["A"]}), ("completions", {"model": "nope", "prompt": "A"}),
+    ):  # fmt: skip
+        answer = post(f"{url}/v1/{path}", json=body)
+        assert answer.status_code == 404
+        assert answer.json()["error"]["param"] == next(
+            name for name, value in body.items() if value == "nope"
+        )
+
+
+def test_a_damaged_prompt_is_told_in_one_sentence(
+    model: FrozenModel, library: PromptLibrary, tmp_path: Path
+) -> None:
+    own = PromptLibrary(tmp_path)
+    own.add(library.get("short"))
+    own.path("broken").write_bytes(b"x")
+    with serving(model, own) as url:
+        answer = post(f"{url}/v1/classify", json={"prompt": "broken", "inputs": ["A"]})
+    message = answer.json()["error"]["message"]
+    assert answer.status_code == 404 and "'broken' is not served" in message and not message.endswith("..")
+
+
 def test_classify_equals_predict(url: str, model: FrozenModel, library: PromptLibrary) -> None:
     rows = [{"text": "The film was lovely."}, "The book was dull.", "A meal."]
     names = ["short", "many", "open"]

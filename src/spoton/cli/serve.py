@@ -11,7 +11,7 @@ import typer
 
 from spoton.cli.command import command
 from spoton.cli.libraries import open_libraries
-from spoton.cli.options import Json, ModelOptions
+from spoton.cli.options import Json, Library, ModelOptions
 from spoton.cli.output import emit, note, quiet_stdout
 from spoton.errors import ServingError
 from spoton.reading import read_text, reason
@@ -32,11 +32,12 @@ app = typer.Typer()
 )
 def serve(
     model: ModelOptions,
-    library: Annotated[
+    places: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[LIBRARY]...",
-            help="Folders of prompts, or `starter`. Default: your own library and the starter library.",
+            help="Folders of prompts, or `starter`; `--library` names them, too. "
+            "Default: your own library and the starter library.",
         ),
     ] = None,
     host: Annotated[
@@ -57,6 +58,7 @@ def serve(
         float,
         typer.Option(min=0.1, help="Longest time of a request in seconds; after that the answer is 504."),
     ] = 30.0,
+    library: Library = None,
     json: Json = False,
 ) -> None:
     """Serve one frozen model and all its prompts: labels with probabilities, OpenAI's completions, and a web page."""
@@ -73,7 +75,7 @@ def serve(
     from spoton.serving.server import Server
     from spoton.serving.service import Service
 
-    libraries = served_libraries(library)
+    libraries = served_libraries([*(places or ()), *(library or ())])
     limits = Limits(cache_bytes=cache_mb * 2**20, queue=queue, seconds=seconds)
     frozen = _of_prompts(model, libraries).load()
     with quiet_stdout():

@@ -23,6 +23,8 @@ from spoton.serving.page import add_pages
 from spoton.serving.service import Service
 
 _LOOK_SECONDS = 0.5
+_PATHS = "There are POST /v1/classify and /v1/completions, GET /v1/models, /v1/prompts, /health and /metrics."
+"""What a client that asks for another path, such as that of chats, can ask for."""
 """How often the server looks whether the client of a long answer is still there."""
 _CLIENT_LEFT = 499  # as nginx logs it; nobody receives it
 
@@ -188,7 +190,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-        message = f"{error.detail}: {request.method} {request.url.path}"
+        message = f"{error.detail}: {request.method} {request.url.path}. {_PATHS}"
         return respond(RequestError(error.status_code, message, code, headers=dict(error.headers or {})))
 
     @app.exception_handler(Exception)

@@ -116,8 +116,12 @@ class Service:
             except Exception:  # whatever it is, the next time may succeed
                 _log.exception("Libraries could not be fetched.")
 
-    async def prompt(self, name: str) -> ServedPrompt:
+    async def prompt(self, name: str, field: str = "model") -> ServedPrompt:
         """Returns a prompt by name, even if it was added a moment ago.
+
+        Args:
+            name: Its name.
+            field: The field of the request that names it, for the error.
 
         Raises:
             RequestError: It does not exist, or is not served.
@@ -131,11 +135,11 @@ class Service:
         reasons = [refused.reason for refused in self.roster.refused if refused.name == name]
         raise RequestError(
             404,
-            f"The prompt {name!r} is not served: {reasons[0]}."
+            f"The prompt {name!r} is not served: {reasons[0].rstrip('.')}."
             if reasons
             else f"There is no prompt {name!r}. GET /v1/models lists those that are served.",
             "model_not_found",
-            "model",
+            field,
         )
 
     async def classify(
@@ -182,7 +186,7 @@ class Service:
             RequestError: A prompt is not served, or the request has too many tokens.
             DataError: A row does not fit its prompt.
         """
-        prompts = {name: await self.prompt(name) for name in dict.fromkeys(names)}
+        prompts = {name: await self.prompt(name, "prompt") for name in dict.fromkeys(names)}
         read: dict[int, _ReadRow] = {}
         for name, prompt in prompts.items():
             own = [row for row, wanted in enumerate(names) if wanted == name]
