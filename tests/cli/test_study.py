@@ -86,6 +86,17 @@ def test_plan_lists_all_that_is_missing_and_estimates(run: Run, tmp_path: Path) 
     assert not (tmp_path / "plan.json").exists()
 
 
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_start_that_is_not_there_is_told_before_anything_runs(run: Run, folder: Path, verb: str) -> None:
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    document["sources"]["recipe"] = document["sources"].get("recipe", {}) | {"init": "nope.safetensors"}
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    ran = run("study", verb, folder, "--json")
+    assert ran.code == 2 and ran.document["kind"] == "StudyError"
+    assert "init is 'nope.safetensors'" in ran.document["error"] and "no such file" in ran.document["error"]
+    assert not (folder / "cells").exists()
+
+
 def test_damaged_cells_are_shown_and_run_again(run: Run, folder: Path) -> None:
     run("study", "run", folder)
     damaged = next((folder / "cells").glob("transfer.*.json"))

@@ -189,6 +189,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run every cell that is not finished. After Ctrl-C or a kill, the same command resumes."""
+    from spoton.errors import StudyError
     from spoton.study.plan.cost import Predictor
     from spoton.study.plan.machine import share_of
     from spoton.study.run.cell_runner import CellRunner, Placement
@@ -199,6 +200,8 @@ def run(
     keep_within_quota()
     with live_progress() as on_event:
         cell_runner = CellRunner(folder, placement=Placement(device, device_map, compile), on_message=note)
+        if starts := cell_runner.missing_starts():
+            raise StudyError(" ".join(starts))
         cells = cell_runner.cells()
         with share_of(workers, on_gpu=cell_runner.model.device.type == "cuda").threads_taken():
             predictor = Predictor(cell_runner.model, cell_runner.task, cells)

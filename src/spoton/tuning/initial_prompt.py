@@ -44,6 +44,19 @@ def start_file(init: str, folder: Path | None = None) -> Path | None:
     return next((path for path in places if is_file(path)), None)
 
 
+def is_start(init: str, folder: Path | None = None) -> bool:
+    """Returns whether a recipe's `init` is a strategy, a text or a file that exists; `folder` as for `start_file`."""
+    return init in STRATEGIES or init.startswith("text:") or start_file(init, folder) is not None
+
+
+def no_start(init: str) -> RecipeError:
+    """Returns the error for an `init` that is none of these."""
+    return RecipeError(
+        f"init is {init!r}: expected {', '.join(STRATEGIES)}, text:... or the path of a prompt, or with --init the "
+        "name of a prompt in a library. If it is a path, there is no such file."
+    )
+
+
 def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Tensor, list[Parent]]:
     """Returns the first prompt `[P, D]` of a run and the prompts it descends from.
 
@@ -66,10 +79,7 @@ def starting_prompt(model: FrozenModel, task: Task, recipe: Recipe) -> tuple[Ten
         return from_label_words(model.token_vectors(), labels, _common(model), length, seed), []
     file = start_file(init)
     if file is None:
-        raise RecipeError(
-            f"init is {init!r}: expected {', '.join(STRATEGIES)}, text:... or the path of a prompt, or with --init the "
-            "name of a prompt in a library. If it is a path, there is no such file."
-        )
+        raise no_start(init)
     source = SoftPrompt.load(file)
     source.require_model(model.fingerprints, model.name)
     source.require_single("a start")

@@ -59,6 +59,19 @@ def test_all_that_is_missing_is_told_at_once(make_study: MakeStudy) -> None:
     assert len(told) == 3 and "songs.csv" in " ".join(told) and "films.csv" in " ".join(told)
 
 
+def test_a_start_that_is_not_there_is_missing(make_study: MakeStudy) -> None:
+    folder = make_study()
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    document["targets"]["recipe"] = document["targets"]["recipe"] | {"init": "start.safetensors"}
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    (told,) = CellRunner(folder).missing()
+    assert "songs.csv" in told and "'start.safetensors'" in told and "no such file" in told
+    model = CellRunner(folder).model
+    card = Card(name="start", task="any", model=model.name, model_fingerprint=model.fingerprint)
+    SoftPrompt(torch.zeros(4, model.dim), card).save(folder / "start.safetensors")
+    assert CellRunner(folder).missing() == ()
+
+
 def test_members_of_a_mixture_are_files_of_the_study_too(make_study: MakeStudy) -> None:
     folder = make_study()
     document = yaml.safe_load((folder / "study.yaml").read_text())

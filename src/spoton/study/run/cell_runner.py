@@ -36,6 +36,7 @@ from spoton.tasks.task_info import Role
 from spoton.transfer.adapt import neighbour
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
 from spoton.tuning.full_model.tune import tune_model
+from spoton.tuning.initial_prompt import is_start, no_start
 from spoton.tuning.kept import require_end
 from spoton.tuning.prompt_run import Job, Tuned
 from spoton.tuning.sealed_tensors import discard_if_damaged
@@ -127,8 +128,8 @@ class CellRunner:
         return {place: self.task(*place) for place in self._places()}
 
     def missing(self) -> tuple[str, ...]:
-        """Returns one message for everything that cannot be read: the model, tasks, and prompts of a library."""
-        told = []
+        """Returns one message for everything that cannot be read: the model, tasks, and prompts to start from."""
+        told = list(self.missing_starts())
         reads: list[tuple[str, Callable[[], object]]] = [(self.study.model, lambda: self.model)]
         reads += [(name, partial(self.task, role, name)) for role, name in self._places()]
         reads += [(self._given.place, self.prompts)] if self._given else []
@@ -138,6 +139,25 @@ class CellRunner:
             except SpotonError as error:
                 told.append(str(error) if name in str(error) else f"{name}: {error}")
         return tuple(dict.fromkeys(told))
+
+    def missing_starts(self) -> tuple[str, ...]:
+        """Returns one message for every file that a recipe names as its start and that is not here.
+
+        Nothing is missing if the study is at a URL, since its cells may run on machines that have the files.
+        """
+        study = self.study
+        if self.store.local is None:
+            return ()
+        groups = (
+            (study.sources, study.sources.tasks),
+            (study.targets, study.targets.tasks + study.candidates),
+        )
+        inits = [(entry.task, group.recipe_of(entry).init) for group, tasks in groups for entry in tasks]
+        return tuple(
+            f"The recipe of {task}: {no_start(init)}"
+            for task, init in inits
+            if not is_start(init, self.store.local)
+        )
 
     def _places(self) -> list[tuple[Role, str]]:
         places: list[tuple[Role, str]] = [("source", entry.task) for entry in self.study.sources.tasks]
