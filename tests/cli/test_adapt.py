@@ -80,6 +80,18 @@ def test_a_budget_smaller_than_the_probe_is_a_mistake(
     assert ran.document["kind"] == "RecipeError" and "--steps" in ran.document["error"]
 
 
+def test_too_few_minutes_are_named_as_such(
+    run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary
+) -> None:
+    ran = run(
+        "adapt", reviews, "--model", tiny_model, "--library", prompts.folder, "--length", 4, "--minutes", 0.01,
+        "--key-step", 10**6, "--json",
+    )  # fmt: skip
+    assert ran.code == 2 and ran.document["kind"] == "RecipeError"
+    assert ran.document["error"].startswith("--minutes 0.01 leaves time for")
+    assert "Raise --steps or --minutes" in ran.document["error"]
+
+
 def test_an_unwritable_place_is_found_out_before_anything_runs(
     run: Run, reviews: Path, tiny_model: Path, prompts: PromptLibrary, tmp_path: Path
 ) -> None:

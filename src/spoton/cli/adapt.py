@@ -98,7 +98,8 @@ def adapt(
     kept = None if out is None else work_folder(out) / BUDGET
     chosen = recipe.budgeted(chosen, frozen, asked, runs=2 * seeds, mode=evaluation, kept=kept)
     note_unknown(frozen, asked.labels)
-    with live_progress(runs=2 * seeds if recipe.leaves_budget_open else 0) as on_event:
+    announced = 2 * seeds if recipe.leaves_budget_open else 0
+    with recipe.minutes_named(chosen), live_progress(announced) as on_event:
         adapted = transfer(
             frozen, asked, libraries, chosen, method=method, rank=rank, k=k, metric=metric, seeds=seeds,
             ensemble=ensemble, evaluation=evaluation, out=out, overwrite=overwrite, on_event=on_event,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -194,6 +194,27 @@ class RecipeOptions:
             minutes = None if self.minutes is None else self.minutes / runs
             return with_budget(model, task, recipe, minutes=minutes, interval=interval, mode=mode, kept=kept)
         return with_interval(recipe, task) if interval else recipe
+
+    @contextlib.contextmanager
+    def minutes_named(self, planned: Recipe) -> Iterator[None]:
+        """Says in an error about too few steps that they were planned from minutes.
+
+        Args:
+            planned: The result of `budgeted`.
+
+        Raises:
+            RecipeError: The same error, with the minutes and the steps planned from them.
+        """
+        from spoton.errors import RecipeError
+
+        try:
+            yield
+        except RecipeError as error:
+            if self.minutes is None or "--minutes" not in str(error):  # not about the budget
+                raise
+            raise RecipeError(
+                f"--minutes {self.minutes:g} leaves time for {planned.steps} step(s) a run on this machine. {error}"
+            ) from error
 
     def _given(self) -> dict[str, object]:
         """Returns the options that change the preset, by name; the learning rate is a number unless it is a word."""

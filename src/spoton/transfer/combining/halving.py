@@ -31,6 +31,6 @@ def halving_within(budget: int, prompts: int, recipe: Recipe) -> tuple[Recipe, H
     if steps <= every * rungs:
         raise RecipeError(
             f"{budget} steps do not reach the last of {rungs} rungs at which {prompts} candidates are compared: "
-            f"expected more than {every * sum(inside)}. Raise --steps, or lower --k or --evaluate-every."
+            f"expected more than {every * sum(inside)}. Raise --steps or --minutes, or lower --k or --evaluate-every."
         )
     return recipe.changed(steps=steps), halving

@@ -206,7 +206,7 @@ class _Trial:
                 return self.rounds
         raise RecipeError(
             f"A trial of {len(self.candidates)} candidates costs as much as {cheapest} steps, and may cost {limit} of "
-            f"the {self.recipe.steps}. Raise --steps, give a smaller --library, or rank by similarity."
+            f"the {self.recipe.steps}. Raise --steps or --minutes, give a smaller --library, or rank by similarity."
         )
 
     def _expected_tokens(self) -> int:
