@@ -50,3 +50,20 @@ def test_a_first_line_that_is_a_row() -> None:
     assert any("'good' is also a cell of that column" in note for note in choose(rows).notes)
     named = [{"what they wrote": f"words {i} " * 9, "team": "ab"[i % 2]} for i in range(12)]
     assert not any("is also a cell" in note for note in choose(named).notes)
+
+
+def test_one_column_is_not_both_input_and_target() -> None:
+    rows = [{"text": f"words {i}", "label": "ab"[i % 2]} for i in range(12)]
+    for named in ({"target": "text"}, {"input": "label"}, {"input": "text", "target": "text"}):
+        with pytest.raises(
+            DataError, match=r"both the input and the target.*'text', 'label'.*--input"
+        ) as told:
+            choose(rows, **named)
+        assert told.value.columns == ("text", "label")
+
+
+def test_a_template_that_gives_the_answer_away_is_told() -> None:
+    rows = [{"text": f"words {i}", "label": "ab"[i % 2]} for i in range(12)]
+    for template in ("{{ text }} {{ label }}:", "{{ text }} {{ row['label'] }}"):
+        assert any("the answer is in the input" in note for note in choose(rows, template=template).notes)
+    assert choose(rows, template="{{ text }} Label:").notes == ()

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from spoton.errors import DataError
 from spoton.tasks.cells import Row
-from spoton.tasks.template import column_template, nested_template
+from spoton.tasks.template import column_template, nested_template, template_columns
 
 INPUT_NAMES = ("text", "input", "sentence", "question", "prompt", "content", "review", "message", "document")
 TARGET_NAMES = ("label", "target", "answer", "class", "category", "labels", "completion", "output")
@@ -59,8 +59,8 @@ class Columns:
             template: Template of the input, instead of `input`.
 
         Raises:
-            DataError: A named column is missing or none can be guessed (`option` says which), or both an input column
-                and a template are given.
+            DataError: A named column is missing or none can be guessed (`option` says which), both an input column
+                and a template are given, or one column is both input and target.
         """
         there = names_of(rows)
         if template is not None and input is not None:
@@ -93,7 +93,14 @@ class Columns:
         if missing:
             raise _no_column(there, *missing[0])
         assert answer is not None
-        return cls(template or _template(text or "", there), answer, text, tuple(notes))
+        if text == answer:
+            raise _same_column(there, answer)
+        chosen = template or _template(text or "", there)
+        if template is not None and answer in template_columns(template):
+            notes.append(
+                f"The template reads {answer!r}, the column of the target: the answer is in the input."
+            )
+        return cls(chosen, answer, text, tuple(notes))
 
 
 def names_of(rows: Iterable[Row]) -> list[str]:
@@ -169,6 +176,15 @@ def _guessed_input(rows: Iterable[Row], names: Sequence[str]) -> str | None:
     if not ranked or not ranked[0][1] or (len(ranked) > 1 and ranked[0][1] < 2 * ranked[1][1]):
         return None
     return ranked[0][0]
+
+
+def _same_column(there: Sequence[str], column: str) -> DataError:
+    return DataError(
+        f"Column {column!r} is both the input and the target, so the answer would be in the input. Columns there: "
+        f"{listed(there)}. Name others with --input and --target.",
+        option="input",
+        columns=tuple(there),
+    )
 
 
 def _no_column(there: Sequence[str], option: str, usual: Sequence[str]) -> DataError:
