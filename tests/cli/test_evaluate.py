@@ -7,6 +7,7 @@ import pytest
 
 from spoton.models import load_model
 from spoton.prompts import PromptLibrary, SoftPrompt
+from spoton.prompts.card import Calibration
 from spoton.tasks.files import read_rows
 from tests.cli.conftest import Run, a_prompt
 
@@ -372,3 +373,21 @@ def test_a_file_in_other_splits_than_the_prompt_was_tuned_on_is_told(
     assert told in " ".join(run("evaluate", out, reviews, "--model", tiny_model).stderr.split())
     same = run("evaluate", out, reviews, "--model", tiny_model, "--split-seed", 5)
     assert same.code == 0 and told not in " ".join(same.stderr.split())
+
+
+def test_a_calibration_for_other_labels_is_left_out_and_told(
+    run: Run, prompts: PromptLibrary, reviews: Path, tmp_path: Path
+) -> None:
+    made = prompts.get("news")
+    fitted = Calibration(bias=[0.5, -0.5], temperature=2.0, rows=8)
+    card = made.card.model_copy(update={"labels": ["bad", "good"], "calibration": fitted})
+    file = SoftPrompt(made.value, card, made.key).save(tmp_path / "fitted.safetensors")
+    own = run("evaluate", file, reviews, "--json")
+    assert own.document["uncalibrated"] is not None and "calibration of" not in own.stderr
+    other = run("evaluate", file, reviews, "--labels", "bad,good,neutral", "--json")
+    assert other.document["uncalibrated"] is None
+    told = " ".join(other.stderr.split())
+    assert "for the labels bad, good and not used: reviews has others" in told
+    for option in (("--no-calibration",), ("--evaluation", "generate")):
+        ran = run("evaluate", file, reviews, "--labels", "bad,good,neutral", *option)
+        assert ran.code == 0 and "for the labels" not in ran.stderr

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spoton.tasks.targets import labels_of
+from spoton.tasks.targets import labels_of, metrics_with
 
 
 def repeated(*targets: str, times: int) -> list[str]:
@@ -38,3 +38,10 @@ def test_the_reason_names_the_metric_that_was_asked_for() -> None:
     numbers = [str(i / 7) for i in range(30)]
     assert "numbers, scored by exact_match:" in labels_of(numbers, None, ("exact_match", "pearson"))[1]
     assert "numbers, scored by correlation:" in labels_of(numbers, None, ("spearman",))[1]
+
+
+def test_the_metrics_that_come_with_a_main_one() -> None:
+    assert metrics_with("pearson", None) == ("pearson", "spearman")
+    assert metrics_with("token_f1", None) == ("token_f1", "exact_match")
+    assert metrics_with("rouge1", None) == ("rouge1",)
+    assert metrics_with("matthews", ["a", "b"]) == ("matthews", "accuracy", "macro_f1")

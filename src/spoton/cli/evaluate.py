@@ -113,7 +113,7 @@ def evaluate(
     from spoton.evaluation import evaluate as score
     from spoton.evaluation.encoding import MAX_INPUT_TOKENS
     from spoton.evaluation.intervals import score_intervals
-    from spoton.evaluation.score import input_limit
+    from spoton.evaluation.score import input_limit, mode_of
 
     if task.data.endswith(".safetensors"):
         raise DataError(
@@ -132,6 +132,8 @@ def evaluate(
     examples = _examples(asked, split)
     note_unknown(frozen, asked.labels)
     _note_other_splits(asked, found)
+    if calibration and mode_of(asked, evaluation) == "rank":
+        _note_unused_calibration(asked, found)
 
     def scored_by(prompt: SoftPrompt | None) -> tuple[int, Evaluated]:
         limit = max_input_tokens or (input_limit(prompt.card) if prompt else MAX_INPUT_TOKENS)
@@ -199,6 +201,19 @@ def _note_other_splits(task: Task, prompts: Mapping[str, SoftPrompt]) -> None:
             )
 
 
+def _note_unused_calibration(task: Task, prompts: Mapping[str, SoftPrompt]) -> None:
+    """Names the prompts whose calibration is for other labels, and so is left out of their scores."""
+    from spoton.evaluation.ensemble import calibrations_of
+
+    for name, prompt in prompts.items():
+        own = sorted(prompt.card.labels or ())
+        fitted = prompt.card.calibration or any(calibrations_of(prompt.card))
+        if fitted and own != sorted(task.labels or ()):
+            note(
+                f"The calibration of {name} is for the labels {', '.join(own)} and not used: {task.name} has others."
+            )
+
+
 def _require_same_reading(task: TaskOptions, prompts: Mapping[str, SoftPrompt]) -> None:
     """Refuses prompts that read the same data in different ways, since they would answer different inputs.
 
@@ -248,6 +263,7 @@ def _loaded(task: TaskOptions, model: ModelOptions, prompt: SoftPrompt | None, s
 def _known(task: TaskOptions, card: Card) -> dict[str, Any]:
     """Returns how the card of a prompt says to read a file, for options that are not given."""
     from spoton.tasks.fill import given_columns
+    from spoton.tasks.targets import metrics_with
     from spoton.tasks.template import template_columns
 
     if not is_path(task.data) or task.described() is not None:
@@ -263,8 +279,7 @@ def _known(task: TaskOptions, card: Card) -> dict[str, Any]:
     if asked.labels is None:
         known["labels"] = "none" if card.labels is None else tuple(card.labels)
     if asked.metrics is None and card.metric and card.metric != "mean":
-        others = ("accuracy", "macro_f1") if card.labels is not None else ()
-        known["metrics"] = tuple(dict.fromkeys((card.metric, *others)))
+        known["metrics"] = metrics_with(card.metric, card.labels)
     return known
 
 

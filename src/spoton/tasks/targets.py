@@ -8,6 +8,9 @@ from spoton.errors import DataError
 from spoton.tasks.data_spec import LabelChoice
 from spoton.tasks.metrics import CORRELATIONS, number
 
+_OF_LABELS = ("accuracy", "macro_f1")
+_OF_NUMBERS = ("pearson", "spearman")
+_OF_TEXT = ("exact_match", "token_f1")
 FEW = 20
 """Up to this many distinct targets are labels if they are short and occur twice on average."""
 MANY = 200
@@ -90,11 +93,17 @@ def labels_of(
 def metrics_of(targets: Sequence[str] | TargetFacts, labels: Sequence[str] | None) -> tuple[str, ...]:
     """Returns the default metrics of a task, the main one first."""
     if labels is not None:
-        return ("accuracy", "macro_f1")
+        return _OF_LABELS
     facts = targets if isinstance(targets, TargetFacts) else TargetFacts.of(targets)
     if facts.distinct > FEW and facts.numbers:
-        return ("pearson", "spearman")
-    return ("exact_match", "token_f1")
+        return _OF_NUMBERS
+    return _OF_TEXT
+
+
+def metrics_with(metric: str, labels: Sequence[str] | None) -> tuple[str, ...]:
+    """Returns the metrics of a task whose main metric is known: it, and those that `metrics_of` gives with it."""
+    usual = [_OF_LABELS] if labels is not None else [few for few in (_OF_NUMBERS, _OF_TEXT) if metric in few]
+    return tuple(dict.fromkeys((metric, *(name for few in usual for name in few))))
 
 
 def require_labels(targets: Iterable[str], labels: Sequence[str] | None, column: str) -> None:
