@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
-from spoton.tasks.splits import interleaved, k_per_label, stratified_sample, stratified_split
+from spoton.tasks.splits import (
+    interleaved,
+    k_per_label,
+    require_enough,
+    stratified_sample,
+    stratified_split,
+)
 
 LABELS = ("a", "b", "c")
 
@@ -152,3 +158,9 @@ def test_splits_without_repeated_texts_are_pinned() -> None:
         sha256_of_text(f"{n} {each.input}" for n, split in enumerate(splits) for each in split)[:16]
         == "10c5b2c6e51f0a0c"
     )
+
+
+def test_of_many_small_labels_the_error_names_a_few() -> None:
+    with pytest.raises(DataError, match=r"'a0' has 1, .*, and 20 more labels; at least 3") as told:
+        require_enough({f"a{n}": 1 for n in range(30)}, 3, [f"a{n}" for n in range(30)])
+    assert len(str(told.value)) < 400

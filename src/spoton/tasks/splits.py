@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from spoton.arguments import is_count, shown
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
@@ -19,6 +20,7 @@ from spoton.tasks.stored.rows import StoredRows
 
 FRACTIONS = (0.8, 0.1, 0.1)
 AT_MOST = (500, 1000)
+_MOST_NAMED = 10  # labels, in an error
 
 _GroupKey = TypeVar("_GroupKey", bound=Hashable)
 V = TypeVar("V")
@@ -83,8 +85,10 @@ def k_per_label(
     Raises:
         DataError: `k` is below 1, or a label has fewer than `k` examples.
     """
-    if k < 1:
-        raise DataError(f"k-shot sampling needs k of at least 1, found {k}. Choose a larger k.")
+    if not is_count(k):
+        raise DataError(
+            f"k-shot sampling needs k of at least 1, a whole number; found {shown(k)}. Choose such a k."
+        )
     chosen: list[Example] = []
     for label in labels if labels is not None else [None]:
         if isinstance(examples, StoredRows):
@@ -147,7 +151,9 @@ def require_enough(counts: Mapping[str, int], wanted: int, labels: Sequence[str]
     """
     small = {label: count for label, count in sorted(counts.items()) if count < wanted}
     if small or not counts:
-        found = ", ".join(f"{label!r} has {count}" if label else str(count) for label, count in small.items())
+        shown_few = list(small.items())[:_MOST_NAMED]
+        found = ", ".join(f"{label!r} has {count}" if label else str(count) for label, count in shown_few)
+        found += f", and {len(small) - _MOST_NAMED} more labels" if len(small) > _MOST_NAMED else ""
         raise DataError(
             f"Too few different inputs to split: {found or 0}; at least {wanted} are needed"
             f"{' for each label' if labels is not None else ''}. "
