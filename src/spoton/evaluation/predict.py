@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from spoton.evaluation.arguments import require_asked
 from spoton.evaluation.calibration import calibrated
 from spoton.evaluation.encoding import Encoded, encode, needs_end
 from spoton.evaluation.ensemble import calibrations_of, pooled, voted
@@ -71,13 +72,14 @@ def predict(
         One prediction per row, in order; an empty row has no answer.
 
     Raises:
-        PromptError: The prompt belongs to another model.
+        PromptError: The prompt belongs to another model, or is not a prompt with its card.
         DataError: `rows` is not a list, or a row lacks a column or is a text though the template has several columns.
 
     Examples:
         >>> predict(model, prompt, ["A joy from start to end."])[0].answer  # doctest: +SKIP
         'positive'
     """
+    require_asked(model, prompt, max_tokens)
     prompt.require_model(model.fingerprints, model.name)
     filled = inputs_of(prompt.card.template, rows, given_columns(prompt.card.source))
     numbers = [number for number, text in enumerate(filled) if text is not None]
@@ -89,10 +91,7 @@ def predict(
     inputs = [text for text in filled if text is not None]
     encoded = encode_inputs(model, prompt, inputs, max_tokens)
     if encoded.truncated and on_message:
-        room = max(map(len, encoded.inputs))
-        on_message(
-            f"{encoded.truncated} of {len(inputs)} inputs are longer than {room} tokens and lose their middle."
-        )
+        on_message(_of_long_rows(encoded))
     watch, labels = Watch(on_event, "answering", len(inputs) * len(prompt.values)), prompt.card.labels
     if labels is None:
         texts = voted([generate_texts(model, value, encoded, max_tokens, watch) for value in prompt.values])
@@ -109,6 +108,13 @@ def predict(
 def _of_empty_rows(filled: Sequence[str | None]) -> str:
     empty = f"{filled.count(None)} of {len(filled)} rows are empty"
     return f"{empty} (the first: row {filled.index(None) + 1}) and get no answer."
+
+
+def _of_long_rows(encoded: Encoded) -> str:
+    room = max(map(len, encoded.inputs))
+    return (
+        f"{encoded.truncated} of {len(encoded)} inputs are longer than {room} tokens and lose their middle."
+    )
 
 
 def encode_inputs(model: FrozenModel, prompt: SoftPrompt, inputs: Sequence[str], max_tokens: int) -> Encoded:

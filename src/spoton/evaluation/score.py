@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spoton.errors import DataError
+from spoton.evaluation.arguments import require_counts, require_examples, require_loaded
 from spoton.evaluation.calibration import (
     calibrated,
     expected_calibration_error,
@@ -90,10 +91,14 @@ def mode_of(task: Task, mode: Mode | None) -> Mode:
     """Returns the mode asked for, or the default of the task.
 
     Raises:
-        DataError: There is no such mode.
+        DataError: There is no such mode, or the task has no labels to rank.
     """
     if mode is not None and mode not in get_args(Mode):
         raise DataError(f"Unknown way to evaluate {mode!r}; there is: {', '.join(get_args(Mode))}.")
+    if mode == "rank" and task.labels is None:
+        raise DataError(
+            f"{task.name} has open targets, so there are no labels to rank. Evaluate it by generate."
+        )
     return mode or default_mode(task)
 
 
@@ -144,12 +149,15 @@ def evaluate(
 
     Raises:
         DataError: There are no examples, or `rank` is used on a task without a closed label set, or there is no such
-            mode.
+            mode, label score or length.
         PromptError: The prompt belongs to another model, or is not a matrix as wide as the model.
+        ModelError: The model is not loaded.
     """
+    require_loaded(model, task)
+    require_counts(max_input_tokens=max_input_tokens, max_tokens=max_tokens)
     asked = _asked(model, prompt, task, calibrate)
     mode = mode_of(task, mode)
-    _require_scorable(task, examples, mode)
+    _require_scorable(task, examples, label_score)
     longest = _longest_answer(model, task, max_tokens) if mode == "generate" else 0
     encoded = encode(
         model, examples, end=needs_end(model, task.labels), prompt_length=max(map(len, asked.values)),
@@ -167,13 +175,12 @@ def evaluate(
     return _generated(task, examples, texts, encoded.truncated)
 
 
-def _require_scorable(task: Task, examples: Sequence[Example], mode: Mode) -> None:
+def _require_scorable(task: Task, examples: Sequence[Example], label_score: str | None) -> None:
+    require_examples(examples)
+    if label_score not in (None, *get_args(LabelScore)):
+        raise DataError(f"Unknown label_score {label_score!r}; there is: {', '.join(get_args(LabelScore))}.")
     if not examples:
         raise DataError(f"{task.name} has no examples in this split, so nothing can be evaluated.")
-    if mode == "rank" and task.labels is None:
-        raise DataError(
-            f"{task.name} has open targets, so there are no labels to rank. Evaluate it by generate."
-        )
 
 
 @dataclass(frozen=True)

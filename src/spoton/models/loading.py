@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from spoton.arguments import require_kind
 from spoton.errors import ModelError, first_line
 from spoton.files import expanded
 from spoton.hub_offline import hub_or_cache
@@ -43,8 +44,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 def load_model(
     name: str | Path = DEFAULT_MODEL,
     *,
-    dtype: str = "auto",
-    device: str = "auto",
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
     revision: str | None = None,
     device_map: str | dict[str, Any] | None = None,
     compile: bool = False,
@@ -56,7 +57,7 @@ def load_model(
         name: An embedded model (`smollm2-135m`), a folder, a `.gguf` file or a Hugging Face id, decoder-only or
             encoder-decoder.
         dtype: `float32`, `bfloat16`, `float16` or `auto`: bfloat16 if the hardware computes in it, else
-            float32.
+            float32. A type of torch will do, too.
         device: A torch device or `auto`: CUDA if there is one, else the CPU.
         revision: Branch, tag or commit of a Hugging Face id.
         device_map: Passed to transformers, for models that do not fit on one device.
@@ -73,9 +74,13 @@ def load_model(
         >>> model.describe()["family"]  # doctest: +SKIP
         'llama'
     """
+    require_kind(
+        name, (str, Path), "The model", ModelError,
+        f"a name, folder, .gguf file or Hugging Face id, such as {DEFAULT_MODEL!r}",
+    )  # fmt: skip
     name, tell = str(name), on_message or (lambda message: None)
-    place = _choose_device(device)
-    kind = _choose_dtype(dtype, place)
+    place = _choose_device(str(device))
+    kind = _choose_dtype(str(dtype).removeprefix("torch."), place)
     source = expanded(name)
     folder: str | Path
     if _is_embedded(name):

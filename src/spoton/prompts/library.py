@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
+from spoton.arguments import require_kind
 from spoton.errors import LibraryError, PromptError, PromptNotFoundError
 from spoton.files import atomic_write, expanded, has_home
 from spoton.prompts.index import LibraryIndex
@@ -96,9 +97,13 @@ class PromptLibrary:
             The file written.
 
         Raises:
-            LibraryError: The name is malformed or taken, or the library is read-only or cannot be reached.
+            LibraryError: The prompt is not loaded, its name is malformed or taken, or the library is read-only or
+                cannot be reached.
             SpotonError: The folder is not writable, or the disk is full.
         """
+        require_kind(
+            prompt, SoftPrompt, "prompt", LibraryError, "a soft prompt. Load it first: spoton.SoftPrompt.load(file)"
+        )  # fmt: skip
         self._require_writable()
         name = prompt.card.name if name is None else name
         path = self.path(name)
@@ -111,7 +116,7 @@ class PromptLibrary:
         except FileExistsError as error:
             raise LibraryError(
                 f"The library {self.place} already has a prompt {name!r}. "
-                "Choose another name, remove it first, or ask to replace it."
+                "Choose another name, remove it first, or replace it (--replace; in Python replace=True)."
             ) from error
         return path
 
@@ -134,7 +139,7 @@ class PromptLibrary:
         Raises:
             LibraryError: The name is malformed.
         """
-        if not _NAME.fullmatch(name):
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
             raise LibraryError(f"{name!r} cannot be a prompt's name; {_NAME_RULE}. Give such a name.")
         return self.folder / f"{name}{SUFFIX}"
 

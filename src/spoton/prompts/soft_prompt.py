@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
+from spoton.arguments import require_kind, shown
 from spoton.errors import PromptError, PromptNotFoundError
 from spoton.files import atomic_write, sha256_of_text
 from spoton.parsing import MalformedError, parse_json
@@ -35,7 +36,7 @@ FORMAT = "spoton-prompt-1"
 _LARGEST = 4 * 2**30  # bytes of a file; the longest prompt of the largest models has a tenth of it
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SoftPrompt:
     """A tuned prompt: P virtual tokens in the embedding space of one frozen model.
 
@@ -49,7 +50,8 @@ class SoftPrompt:
         start: `[Q, D]` the prompt before its first step, if known; key minus start is the effect of the task on it.
 
     Raises:
-        PromptError: A tensor is not a finite matrix with at least one row, or key and value differ in D.
+        PromptError: A tensor is not a finite matrix with at least one row, key and value differ in D, or the card is
+            not a card.
 
     Examples:
         >>> card = Card(name="news", task="news_sentiment", model="smollm2-135m", model_fingerprint="9f2c")
@@ -66,6 +68,7 @@ class SoftPrompt:
     start: Tensor | None = None
 
     def __post_init__(self) -> None:
+        require_kind(self.card, Card, "The prompt's card", PromptError, "a card. Make one: spoton.Card(...)")
         object.__setattr__(self, "value", _matrix("value", self.value))
         rows = sum(member.length for member in self.card.members)
         if self.card.members and rows != self.value.shape[0]:
@@ -83,6 +86,14 @@ class SoftPrompt:
                     f"The {name} has dimension {given.shape[1]} and the value {self.dim}; expected rows of one "
                     "embedding space. Take both from the same tuning run."
                 )
+
+    def __repr__(self) -> str:
+        """Returns what it is, without its numbers, which fill pages of a notebook."""
+        card = self.card
+        return (
+            f"SoftPrompt(name={card.name!r}, task={card.task!r}, model={card.model!r}, length={self.length}, "
+            f"dim={self.dim}, has_key={self.key is not None})"
+        )
 
     @property
     def values(self) -> list[Float[Tensor, "_ {self.dim}"]]:
@@ -279,7 +290,11 @@ def resize_prompt(value: Float[Tensor, "P D"], length: int) -> Float[Tensor, "{l
     return value[torch.arange(length, device=value.device) % value.shape[0]]
 
 
-def _matrix(name: str, tensor: Tensor) -> Float[Tensor, "P D"]:
+def _matrix(name: str, tensor: object) -> Float[Tensor, "P D"]:
+    if not isinstance(tensor, Tensor):
+        raise PromptError(
+            f"The prompt's {name} is {shown(tensor)}; expected a tensor [P, D]. Make one: torch.as_tensor(...)"
+        )
     if tensor.dim() != 2 or 0 in tensor.shape or not tensor.is_floating_point():
         raise PromptError(
             f"The prompt's {name} has shape {list(tensor.shape)} and type {tensor.dtype}; expected floating "

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import get_args
 
 import yaml
 
@@ -140,9 +141,11 @@ def load_task(
         on_message: Called before a download starts.
 
     Raises:
-        DataError: The task does not exist, or its rows cannot be used.
+        DataError: The task or the form does not exist, or its rows cannot be used.
         DownloadError: No source has its rows; the message says how to get them.
     """
+    if form not in get_args(Form):
+        raise DataError(f"Unknown form {form!r} of a task; there is: {', '.join(get_args(Form))}.")
     info = task_info(name, own)
     rows = find_rows(info, data_dir=data_dir, max_rows=max_rows, on_message=on_message)
     said = info.in_form(form)

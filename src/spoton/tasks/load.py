@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from spoton.arguments import require_kind
 from spoton.errors import DataError, DownloadError
 from spoton.reading import is_file
 from spoton.tasks.catalog import is_task, load_task, task_info
@@ -51,6 +52,11 @@ def resolve_task(
     Examples:
         >>> resolve_task("reviews.csv", input="text", labels=["bad", "good"])  # doctest: +SKIP
     """
+    require_kind(
+        spec, (str, Path), "The task's rows or name", DataError,
+        "the path of a file or the name of a task. Save rows in memory first: "
+        "pandas.DataFrame(rows).to_csv('rows.csv', index=False)",
+    )  # fmt: skip
     chosen = DataSpec.of(data, options)
     return _sampled(_resolved(str(spec), chosen, read_definitions(task_files, is_task), on_message), chosen)
 

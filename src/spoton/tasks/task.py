@@ -8,6 +8,7 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from spoton.arguments import is_count, require_kind, shown
 from spoton.errors import DataError
 from spoton.files import sha256_of_text
 from spoton.tasks.example import Example
@@ -15,6 +16,8 @@ from spoton.tasks.metrics import CORRELATIONS, number, require_known
 from spoton.tasks.splits import k_per_label, stratified_sample
 from spoton.tasks.stored.hashing import hash_of_stored
 from spoton.tasks.stored.rows import StoredRows, target_counts
+
+_EXAMPLE = "spoton.Example(input, target), both of them texts."
 
 __all__ = ["Example", "Task", "require_label_words"]
 
@@ -35,13 +38,13 @@ def require_label_words(labels: Sequence[str], task: str) -> None:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Task:
     """Examples in three splits, and how their answers are scored.
 
     Raises:
-        DataError: A target is not among the labels, there are fewer than two labels, a metric is unknown or
-            does not suit the targets, or the train split is empty.
+        DataError: A field or an example is not of its type, a target is not among the labels, there are fewer than two
+            labels, a metric is unknown or does not suit the targets, or the train split is empty.
     """
 
     name: str
@@ -75,10 +78,19 @@ class Task:
         """Refuses a task that cannot be tuned or scored."""
         if not self.train:
             raise DataError(f"Task {self.name!r} has no train examples. Give it at least a few.")
+        self._check_values()
         require_known(self.metrics)
         if self.labels is not None:
             self._check_labels(self.labels)
         self._check_correlations()
+
+    def __repr__(self) -> str:
+        """Returns what it is, with the number of its examples in place of their texts."""
+        splits = ", ".join(f"{split}={count}" for split, count in self.splits().items())
+        return (
+            f"Task(name={self.name!r}, {splits}, labels={self.labels!r}, metrics={self.metrics!r}, "
+            f"source={self.source!r})"
+        )
 
     @property
     def metric(self) -> str:
@@ -150,11 +162,31 @@ class Task:
         )
 
     def _sample(self, split: Sequence[Example], size: int | None, seed: int) -> Sequence[Example]:
-        if size is None or size >= len(split):
+        if size is None:
             return split
-        if size < 0:
-            raise DataError(f"A split cannot have {size} examples. Give 0 or more.")
+        if not (is_count(size) or size == 0):
+            raise DataError(f"A split cannot have {shown(size)} examples. Give a whole number of 0 or more.")
+        if size >= len(split):
+            return split
         return stratified_sample(split, size, self.labels, seed)
+
+    def _check_values(self) -> None:
+        """Refuses what a card could not hold, before a prompt is tuned and cannot be saved."""
+        if not (isinstance(self.name, str) and self.name):
+            raise DataError(f"A task has the name {shown(self.name)}; expected a text. Give it one.")
+        for field in ("family", "template", "source"):
+            require_kind(
+                getattr(self, field), str, f"The {field} of task {self.name!r}", DataError, "a text."
+            )
+        for split in (self.train, self.validation, self.test):
+            if isinstance(split, StoredRows):
+                continue
+            for row in split:
+                require_kind(row, Example, f"An example of task {self.name!r}", DataError, _EXAMPLE)
+                for text in (row.input, row.target):
+                    require_kind(
+                        text, str, f"A text of an example of task {self.name!r}", DataError, _EXAMPLE
+                    )
 
     def _check_labels(self, labels: tuple[str, ...]) -> None:
         require_label_words(labels, self.name)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from spoton.errors import DataError, Interrupted, RecipeError
+from spoton.evaluation.arguments import require_loaded
 from spoton.evaluation.baseline import Classical, classical
 from spoton.evaluation.score import Mode, evaluate, mode_of
 from spoton.events import OnEvent, silent
@@ -35,7 +36,7 @@ from spoton.transfer.similarity import Similarity
 from spoton.transfer.sources import SourcePrompt, sources_for
 from spoton.transfer.work_folder import finished_parts, remove_parts, require_out, work_folder
 from spoton.tuning.outputs import save_unfinished
-from spoton.tuning.recipe import PRESETS, Recipe
+from spoton.tuning.recipe import PRESETS, Recipe, require_recipe
 from spoton.tuning.record import save_prompt, write_record
 
 # Every further candidate shortens the tuning of all, and the budget is small. Larger k is not measured yet.
@@ -55,8 +56,8 @@ class Adapted:
 
     prompt: SoftPrompt
     chosen: str
-    runs: list[SeedRuns]
-    document: dict[str, Any]
+    runs: list[SeedRuns] = field(repr=False)
+    document: dict[str, Any] = field(repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the result as plain values."""
@@ -103,8 +104,10 @@ def adapt(
         on_event: Called with progress events.
 
     Raises:
-        RecipeError: The budget is too small for the ranking and the candidates.
-        LibraryError: There is no source; the message says how many prompts were left out, and why.
+        RecipeError: The budget is too small for the ranking and the candidates, or the recipe is not a recipe.
+        LibraryError: There is no source; the message says how many prompts were left out, and why. Or `libraries` is
+            not a list of libraries.
+        ModelError, DataError: The model or the task is not loaded.
         SpotonError: `out` cannot name a prompt, cannot be written, exists, or is being written by another process. This
             is checked first.
         Interrupted: Ctrl-C. The best prompt so far is saved at `out` and the message says so.
@@ -114,8 +117,11 @@ def adapt(
         >>> adapted.to_json()["verdict"]  # doctest: +SKIP
         'test accuracy 70.2 with transfer, 61.0 from scratch (+9.2): ...'
     """
+    require_loaded(model, task)
     recipe, mode = recipe or PRESETS["decoder"], mode_of(task, evaluation)
+    require_recipe(recipe)
     out, how = None if out is None else Path(out), TransferPlan(method, rank, k, metric, rows_of)
+    how.require_counts(seeds)
     if ensemble and seeds < 2:
         raise RecipeError(
             "An ensemble needs the prompts of at least two seeds; found 1. Give --seeds 3, or more."

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from spoton.arguments import is_count, shown
 from spoton.errors import RecipeError
 from spoton.transfer.combining.halving import halving_within
 from spoton.transfer.combining.methods import SEVERAL, Method, starts
@@ -54,8 +55,7 @@ class TransferPlan:
         """
         if self.rank not in RANKS:
             raise RecipeError(f"Unknown ranking {self.rank!r}; there is: {', '.join(RANKS)}.")
-        if self.k < 1 or seeds < 1:
-            raise RecipeError(f"k and seeds must be at least 1; found k = {self.k}, seeds = {seeds}.")
+        self.require_counts(seeds)
         refuse_similarity(self.rank, self.metric)
         if self.method in ("learned-mix", "multiplicative") and recipe.reparameterization != "none":
             raise RecipeError(
@@ -67,6 +67,18 @@ class TransferPlan:
         else:
             self.require_left(
                 recipe, recipe.key_step, min(self.k, n_sources) if self.method in SEVERAL else 1
+            )
+
+    def require_counts(self, seeds: int) -> None:
+        """Refuses a `k` or a number of seeds that is not a count.
+
+        Raises:
+            RecipeError: Names both.
+        """
+        if not (is_count(self.k) and is_count(seeds)):
+            raise RecipeError(
+                "k and seeds must be at least 1, and whole numbers; found "
+                f"k = {shown(self.k)}, seeds = {shown(seeds)}."
             )
 
     def require_left(self, recipe: Recipe, spent: int, candidates: int) -> None:
@@ -86,8 +98,8 @@ class TransferPlan:
         fewest = 2 if self.method == "mixture" else candidates  # half of them tune on the mixture
         if left < fewest:
             raise RecipeError(
-                f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a ranking of "
-                f"{spent} steps. Raise --steps, or lower {'' if self.rank == 'trial' else '--key-step or '}--k."
+                f"{recipe.steps} steps leave nothing to tune {candidates} candidate(s) with after a ranking of {spent} "
+                f"steps. Raise --steps or --minutes, or lower {'' if self.rank == 'trial' else '--key-step or '}--k."
             )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
+from spoton.arguments import require_kind
 from spoton.errors import PromptError
 from spoton.shapes import Float
 
@@ -30,7 +31,7 @@ def similarity(a: Tensor, b: Tensor, metric: Similarity = "average_tokens") -> f
         metric: The similarity.
 
     Raises:
-        PromptError: The prompts differ in width, or the metric is unknown.
+        PromptError: The prompts differ in width or are not matrices, or the metric is unknown.
 
     Examples:
         >>> import torch
@@ -39,6 +40,10 @@ def similarity(a: Tensor, b: Tensor, metric: Similarity = "average_tokens") -> f
     """
     if metric not in _SIMILARITIES:
         raise PromptError(f"Unknown similarity {metric!r}; there is: {', '.join(SIMILARITIES)}.")
+    for name, prompt in (("a", a), ("b", b)):
+        require_kind(
+            prompt, Tensor, name, PromptError, "a matrix [P, D]: the `key` or the `value` of a SoftPrompt"
+        )
     if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
         raise PromptError(
             f"Prompts of shapes {list(a.shape)} and {list(b.shape)} cannot be compared: they need one width D, "

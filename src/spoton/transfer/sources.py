@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from spoton.arguments import require_kind, shown
 from spoton.errors import LibraryError
 from spoton.prompts.card import Parent
 from spoton.prompts.library import PromptLibrary
@@ -125,8 +126,10 @@ def sources_for(
         need_key: Whether prompts without a key are left out; a trial needs none.
 
     Raises:
-        LibraryError: There is no source; the message says how many prompts were left out, and why.
+        LibraryError: There is no source; the message says how many prompts were left out, and why. Or `libraries` is
+            not a list of libraries.
     """
+    libraries = _require_libraries(libraries)
     accepted = {fingerprints} if isinstance(fingerprints, str) else set(fingerprints)
     found: dict[str, SourcePrompt] = {}
     left_out: Counter[str] = Counter()
@@ -152,6 +155,16 @@ def sources_for(
     if not found:
         raise no_source(left_out)
     return list(found.values())
+
+
+def _require_libraries(libraries: Iterable[PromptLibrary]) -> list[PromptLibrary]:
+    advice = "a list of libraries, such as [spoton.PromptLibrary('prompts'), spoton.starter_library()]"
+    if isinstance(libraries, str) or not isinstance(libraries, Iterable):
+        raise LibraryError(f"libraries is {shown(libraries)}; expected {advice}.")
+    opened = list(libraries)
+    for library in opened:
+        require_kind(library, PromptLibrary, "One of the libraries", LibraryError, advice)
+    return opened
 
 
 def reread(sources: Sequence[SourcePrompt]) -> list[SourcePrompt]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from spoton.evaluation.arguments import require_loaded
 from spoton.evaluation.encoding import Encoded, encode, needs_end, unknown_in_labels, unknown_sentence
 from spoton.events import OnEvent, Progress, silent
 from spoton.models.frozen import FrozenModel
@@ -24,7 +25,7 @@ from spoton.tuning.initial_prompt import embedding_rms, starting_prompt
 from spoton.tuning.microbatches import Microbatches, StepRows
 from spoton.tuning.optimizer import make_optimizer
 from spoton.tuning.prompt_learner import PromptLearner, learning_rate
-from spoton.tuning.recipe import PRESETS, Recipe
+from spoton.tuning.recipe import PRESETS, Recipe, require_recipe
 from spoton.tuning.row_order import rows_of_step
 from spoton.tuning.training_run import labels_of_loss
 from spoton.tuning.tune import AUTO_RATES
@@ -88,9 +89,13 @@ def diagnose(
         on_event: Called with progress events.
 
     Raises:
-        DataError: An input is empty or a target does not fit the model's context.
+        DataError: An input is empty or a target does not fit the model's context, or the task is not loaded.
+        ModelError: The model is not loaded.
+        RecipeError: The recipe is the name of a preset, or plain values.
     """
+    require_loaded(model, task)
     recipe = recipe or PRESETS["decoder"]
+    require_recipe(recipe)
     some = (
         stratified_sample(task.train, _MOST_ROWS, task.labels, 0)
         if isinstance(task.train, StoredRows)

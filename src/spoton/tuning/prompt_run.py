@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -52,7 +52,7 @@ class Tuned:
     """
 
     prompt: SoftPrompt
-    history: list[dict[str, float]]
+    history: list[dict[str, float]] = field(repr=False)
     stopped: Stopped
     steps: int
     truncated: int

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from spoton.arguments import require_kind
 from spoton.errors import RecipeError
 from spoton.evaluation.encoding import MAX_INPUT_TOKENS
 from spoton.evaluation.score import LabelScore
@@ -184,3 +185,15 @@ PRESETS |= {
 }
 # A source prompt starts from sampled vocabulary instead (section 2.1.4).
 PRESETS["paper-t5-source"] = PRESETS["paper-t5"].changed(init="vocabulary")
+
+
+def require_recipe(recipe: object) -> None:
+    """Refuses the name of a preset, or plain values, in place of a recipe.
+
+    Raises:
+        RecipeError: It is not a recipe.
+    """
+    require_kind(
+        recipe, Recipe, "recipe", RecipeError,
+        "a recipe. Make one: spoton.PRESETS['decoder'].changed(...), or spoton.Recipe(...)",
+    )  # fmt: skip

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from spoton.errors import DivergenceError
+from spoton.evaluation.arguments import require_loaded
 from spoton.evaluation.score import Mode
 from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
@@ -25,7 +26,7 @@ from spoton.tuning.halving import Halving, Look
 from spoton.tuning.initial_prompt import embedding_rms
 from spoton.tuning.microbatches import Microbatches
 from spoton.tuning.prompt_run import Job, PromptRun, Tuned
-from spoton.tuning.recipe import Recipe
+from spoton.tuning.recipe import Recipe, require_recipe
 from spoton.tuning.shared_evaluation import shared_evaluations
 from spoton.tuning.training_run import TrainingRun
 
@@ -41,7 +42,7 @@ def tune(
     initial: Tensor | None = None,
     parents: Sequence[Parent] = (),
     mode: Mode | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Path | str | None = None,
     resume: bool = False,
     until: int | None = None,
     on_event: OnEvent = silent,
@@ -68,11 +69,16 @@ def tune(
         phase: Name of this run in progress events.
 
     Raises:
-        DataError: The task has no training or validation examples.
+        DataError: The task has no training or validation examples, or is not loaded.
+        ModelError: The model is not loaded.
+        RecipeError: The recipe is the name of a preset, or plain values.
         DivergenceError: The loss was NaN or infinite before there was anything to keep.
     """
+    require_loaded(model, task)
+    require_recipe(recipe)
+    file = None if checkpoint is None else Path(checkpoint)
     return tune_job(
-        model, Job(task, recipe, initial, parents, mode, checkpoint, resume, on_event, phase, until=until)
+        model, Job(task, recipe, initial, parents, mode, file, resume, on_event, phase, until=until)
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from torch import Tensor
 
+from spoton.arguments import is_count, require_kind, shown
 from spoton.errors import LibraryError, PromptError
 from spoton.prompts.index import LibraryIndex, cosines
 from spoton.prompts.soft_prompt import SoftPrompt
@@ -48,8 +49,10 @@ def retrieve(
             whatever was learned; the ranking's notes say so.
 
     Raises:
-        LibraryError: There is no source.
+        LibraryError: There is no source, or `sources` are not from `sources_for`.
+        PromptError: `key` is not a matrix, or `k` is below 1.
     """
+    _require_question(key, sources, k)
     wanted = "key" if start is None else "displacement"
     by_index = metric == "average_tokens"
     bounds = _cosines(key, sources, start) if by_index else [math.inf] * len(sources)
@@ -76,6 +79,17 @@ def retrieve(
         raise no_source(Counter(damaged=len(sources)))
     notes = [f"{plain} of the sources do not know their start; they come last, ranked by their plain keys."]
     return Ranking(best, damaged, notes=notes if plain else ())
+
+
+def _require_question(key: object, sources: Sequence[object], k: object) -> None:
+    require_kind(key, Tensor, "key", PromptError, "a matrix [P, D]: the `key` of a SoftPrompt that has one")
+    if not is_count(k):
+        raise PromptError(f"k is {shown(k)}; expected a whole number of at least 1.")
+    for source in sources[:1]:
+        require_kind(
+            source, tuple, "The first of the sources", LibraryError,
+            "sources of spoton.transfer.sources_for([library], model.fingerprint)",
+        )  # fmt: skip
 
 
 def _compared(
