@@ -1,6 +1,7 @@
 """The library: names, damage, read-only folders, and eight real processes at once."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -34,6 +35,18 @@ def test_add_get_list_remove(library: PromptLibrary, prompt: SoftPrompt) -> None
     assert torch.equal(library.get("movies").value, prompt.value)
     library.remove("movies")
     assert [entry.name for entry in library.list()] == ["a.second-one_2"]
+
+
+@pytest.mark.parametrize(
+    ("own", "suggested"), [("Réviews (2024)/v1.2", "reviews-2024-v1.2"), ("_.x", "x"), ("评论", "prompt")]
+)
+def test_a_prompt_whose_own_name_is_not_allowed_gets_a_suggestion(
+    library: PromptLibrary, prompt: SoftPrompt, own: str, suggested: str
+) -> None:
+    given = named(prompt, name=own)
+    with pytest.raises(LibraryError, match=rf"--name {re.escape(suggested)}$"):
+        library.add(given)
+    assert library.add(given, name=suggested).exists()
 
 
 def test_the_card_takes_the_name_in_the_library(library: PromptLibrary, prompt: SoftPrompt) -> None:

@@ -12,6 +12,7 @@ import difflib
 import importlib.resources
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace as changed
 from functools import cached_property
@@ -39,6 +40,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,199}")
 _NAME_RULE = "expected lower-case letters, digits, '.', '_' and '-', a letter or digit first, 200 at most"
 
 Entries = list[Entry]  # inside the class below, `list` is the method
+
+
+def _allowed(name: str) -> str:
+    """Returns an allowed name that is like another one."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9._]+", "-", plain).strip("._-")[:200] or "prompt"
 
 
 class PromptLibrary:
@@ -105,7 +112,15 @@ class PromptLibrary:
             prompt, SoftPrompt, "prompt", LibraryError, "a soft prompt. Load it first: spoton.SoftPrompt.load(file)"
         )  # fmt: skip
         self._require_writable()
-        name = prompt.card.name if name is None else name
+        if name is None:
+            name = prompt.card.name
+            if not _NAME.fullmatch(
+                name
+            ):  # the task's own name, which may be any text, such as that of a file
+                raise LibraryError(
+                    f"The prompt is called {name!r}, which cannot be its name here; {_NAME_RULE}. Give it another: "
+                    f"--name {_allowed(name)}"
+                )
         path = self.path(name)
         content = changed(prompt, card=prompt.card.model_copy(update={"name": name})).to_bytes()
         try:
