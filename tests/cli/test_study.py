@@ -86,6 +86,19 @@ def test_plan_lists_all_that_is_missing_and_estimates(run: Run, tmp_path: Path) 
     assert not (tmp_path / "plan.json").exists()
 
 
+def test_the_next_command_can_be_pasted(run: Run, tmp_path: Path) -> None:
+    done = run("study", "new", tmp_path / "my study")
+    assert f"spoton study plan '{tmp_path / 'my study'}'" in done.stdout.replace("\n", "")
+
+
+def test_a_recipe_that_ends_before_its_key_is_told_by_plan(run: Run, folder: Path) -> None:
+    document = yaml.safe_load((folder / "study.yaml").read_text())
+    document["sources"]["recipe"] = document["sources"]["recipe"] | {"key_step": 9}
+    (folder / "study.yaml").write_text(yaml.safe_dump(document))
+    told = " ".join(run("study", "plan", folder).stderr.split())
+    assert "recipe of books.csv, films.csv ends before its key_step" in told
+
+
 @pytest.mark.parametrize("verb", ["plan", "run"])
 def test_a_start_that_is_not_there_is_told_before_anything_runs(run: Run, folder: Path, verb: str) -> None:
     document = yaml.safe_load((folder / "study.yaml").read_text())

@@ -43,6 +43,15 @@ def test_a_value_that_does_not_fit_is_named(field: str, value: Any) -> None:
         Recipe().changed(**{field: value})
 
 
+def test_a_field_that_there_is_not_gets_the_nearest() -> None:
+    with pytest.raises(
+        RecipeError, match=r"batchsize: there is no such field \(did you mean batch_size\?\)\.$"
+    ):
+        Recipe().changed(batchsize=4)
+    with pytest.raises(RecipeError, match=r"zzz: there is no such field\.$"):
+        Recipe().changed(zzz=4)
+
+
 def test_a_rate_left_open_has_no_number() -> None:
     with pytest.raises(RecipeError, match=r"auto.*Give a number"):
         Recipe(learning_rate="auto").chosen_rate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -56,7 +57,11 @@ def new(
         atomic_write(path, text.encode(), overwrite=False)
     except FileExistsError as error:
         raise StudyError(f"{path} already exists. Choose another folder, or edit the file.") from error
-    emit({"study": str(path)}, f"{path} is written. Edit it, then: spoton study plan {folder}", as_json=json)
+    emit(
+        {"study": str(path)},
+        f"{path} is written. Edit it, then: spoton study plan {shlex.quote(str(folder))}",
+        as_json=json,
+    )
 
 
 @command(
@@ -112,6 +117,7 @@ def plan(
 
 def _show_plan(cell_runner: CellRunner, workers: int, json: bool) -> None:
     """Writes and shows the plan of a study whose model and rows are available."""
+    from spoton.study.plan.cells import Scratch, Source
     from spoton.study.plan.cost import Predictor
     from spoton.study.plan.machine import share_of
     from spoton.study.run.scheduler import status_of, write_plan
@@ -137,6 +143,16 @@ def _show_plan(cell_runner: CellRunner, workers: int, json: bool) -> None:
     ]
     rows.append(("all", len(cells), len(status.finished), _time(document["seconds"])))
     emit(document, table(("kind", "cells", "finished", "time of one worker"), rows), as_json=json)
+    keyless = {
+        cell.task
+        for cell in cells
+        if isinstance(cell, (Source, Scratch)) and cell.recipe.steps < cell.recipe.key_step
+    }
+    if keyless:
+        note(
+            f"The recipe of {', '.join(sorted(keyless))} ends before its key_step, so there are no keys to compare: "
+            "give more steps, or a smaller key_step."
+        )
     if share.at_once < workers:
         note(f"{workers} workers share {share.at_once} core(s) or GPU(s): more workers save no time.")
     note(

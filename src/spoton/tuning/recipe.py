@@ -5,9 +5,12 @@ It holds and checks values; `prompt_run.py`, `optimizer.py`, `parameterization.p
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from spoton.arguments import require_kind
 from spoton.errors import RecipeError
@@ -87,15 +90,24 @@ class TuningRecipe(BaseModel):
         try:
             return type(self).model_validate(self.model_dump() | wanted)
         except ValidationError as error:
-            problems = "; ".join(
-                # For errors about several fields, the input is the whole recipe, and the message names the relevant
-                # fields.
-                f"{'.'.join(map(str, e['loc']))}: {e['msg']} (found {e.get('input')!r})"
-                if e["loc"]
-                else e["msg"].removeprefix("Value error, ")
-                for e in error.errors()
-            )
+            problems = "; ".join(_problem(one, type(self).model_fields) for one in error.errors())
             raise RecipeError(f"The recipe does not hold together: {problems}.") from error
+
+
+def _problem(error: ErrorDetails, known: Iterable[str]) -> str:
+    """Returns one problem of a recipe in words.
+
+    Args:
+        error: What pydantic found.
+        known: The fields that there are.
+    """
+    if not error["loc"]:  # about several fields, which the message names; the input is the whole recipe
+        return error["msg"].removeprefix("Value error, ")
+    place = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place, list(known), n=1)
+        return f"{place}: there is no such field{f' (did you mean {near[0]}?)' if near else ''}"
+    return f"{place}: {error['msg']} (found {error.get('input')!r})"
 
 
 class Recipe(TuningRecipe):

@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from spoton.errors import StudyError
+from spoton.errors import RecipeError, StudyError
 from spoton.evaluation.score import Mode
 from spoton.parsing import MalformedError, parse_yaml
 from spoton.reading import read_text, reason
@@ -343,15 +343,18 @@ def parse_study_file(text: str, name: str) -> StudyFile:
     try:
         study = StudyFile.model_validate(found)
     except ValidationError as error:
-        raise StudyError(f"{name} is not a valid study: {_problems(error)}.") from error
+        raise StudyError(f"{name} is not a valid study: {_problems(error)}") from error
     for group, entries in (
         (study.sources, study.sources.tasks),
         (study.targets, [*study.targets.tasks, *study.candidates]),
     ):
         for entry in entries:
-            recipe = group.recipe_of(entry)  # raises an error that names the wrong value
-            if study.model_tuning is not None:
-                study.model_tuning.recipes_of(recipe)
+            try:
+                recipe = group.recipe_of(entry)
+                if study.model_tuning is not None:
+                    study.model_tuning.recipes_of(recipe)
+            except RecipeError as error:
+                raise RecipeError(f"{name}, {entry.task}: {error}") from error
             if study.halving is not None and group is study.targets and entry in group.tasks:
                 study.halving.require_evaluations(recipe.steps, recipe.evaluate_every)
     return study
@@ -367,7 +370,7 @@ def _problems(error: ValidationError) -> str:
             near = difflib.get_close_matches(name, [known for known in _KNOWN if known != name], n=1)
             message = f"there is no such entry{f'; did you mean {near[0]}?' if near else ''}"
         told.append(f"{place}: {message}")
-    return "; ".join(told)
+    return "; ".join(told).removesuffix("?") + ("?" if told[-1].endswith("?") else ".")
 
 
 _MODELS: tuple[type[BaseModel], ...] = (
