@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from spoton.errors import DataError, PromptError
@@ -141,9 +142,18 @@ def test_columns_that_are_not_read_do_not_fill_a_row() -> None:
     [
         ("The film was lovely.", "one text; expected a list"), ({"text": "Fine."}, "one mapping"),
         (["Fine.", None], "Row 2 is None; expected a text"), ([3], "Row 1 is 3; expected a text"),
+        (pd.DataFrame({"text": ["Fine."]}), "data frame; expected a list of rows"),
     ],
 )  # fmt: skip
 def test_rows_of_the_wrong_kind_are_refused(rows: Any, told: str) -> None:
     model = tiny("llama")
     with pytest.raises(DataError, match=told):
         predict(model, prompt(model.fingerprint, ["yes", "no"]), rows)
+
+
+def test_a_column_or_the_rows_of_a_data_frame_are_answered_as_lists_are() -> None:
+    model, frame = tiny("llama"), pd.DataFrame({"text": ["Fine.", "Dull."], "id": [1, 2]})
+    own = prompt(model.fingerprint, ["yes", "no"])
+    expected = [answer.probabilities for answer in predict(model, own, ["Fine.", "Dull."])]
+    for rows in (frame["text"], frame.to_dict("records")):
+        assert [answer.probabilities for answer in predict(model, own, rows)] == expected

@@ -23,9 +23,9 @@ from spoton.serving.page import add_pages
 from spoton.serving.service import Service
 
 _LOOK_SECONDS = 0.5
+"""How often the server looks whether the client of a long answer is still there."""
 _PATHS = "There are POST /v1/classify and /v1/completions, GET /v1/models, /v1/prompts, /health and /metrics."
 """What a client that asks for another path, such as that of chats, can ask for."""
-"""How often the server looks whether the client of a long answer is still there."""
 _CLIENT_LEFT = 499  # as nginx logs it; nobody receives it
 
 

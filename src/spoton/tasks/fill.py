@@ -54,6 +54,10 @@ def inputs_of(
     if isinstance(rows, str | Mapping):
         what = "one text" if isinstance(rows, str) else "one mapping of columns"
         raise DataError(f"Found {what}; expected a list of rows. Put it into a list.")
+    if hasattr(rows, "columns"):  # of pandas or polars; as a sequence, it is its columns
+        raise DataError(
+            "Found a data frame; expected a list of rows. Give one of its columns, or frame.to_dict('records')."
+        )
     if template and not reads_row(template):  # older cards of mixtures say `mixture of ...`
         raise DataError(
             f"The prompt's template is {template[:200]!r}, which reads no column: every text would "
