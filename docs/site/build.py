@@ -32,6 +32,9 @@ ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.m
 """Files in the checkout's root, and the pages made from them."""
 
 
+CELL = re.compile(r"<td((?: style[^>]*)?)>(.*?)</td>", flags=re.DOTALL)
+FEW_WORDS = 40  # letters of a cell that may become a narrow column
+
 SHIM, SHIM_ELSEWHERE = "iframe-worker.js", "https://unpkg.com/iframe-worker/shim"
 
 
@@ -63,16 +66,23 @@ def main() -> int:
 
 
 def finish_pages() -> None:
-    """Removes the need for a server (one external script, the link of the logo); marks short code and numbers."""
+    """Removes the need for a server (one external script, the link of the logo); marks short code and cells."""
     shutil.copy(DOCS / "site" / SHIM, SITE / "assets")
     logo = re.compile(r'<a href="([./]*)" title="spoton"')
     for page in SITE.rglob("*.html"):
         text = page.read_text().replace(SHIM_ELSEWHERE, os.path.relpath(SITE / "assets" / SHIM, page.parent))
         text = logo.sub(lambda match: f'<a href="{match[1] or "."}/index.html" title="spoton"', text)
         text = re.sub(r"<code>([^<\s]{2,20})</code>", r'<code class="short">\1</code>', text)
-        page.write_text(
-            re.sub(r"<td( style[^>]*)?>([-+\u2212]?\d[^<]{0,23})</td>", r'<td class="number"\1>\2</td>', text)
+        text = re.sub(
+            r"<td( style[^>]*)?>([-+\u2212]?\d[^<]{0,23})</td>", r'<td class="number"\1>\2</td>', text
         )
+        page.write_text(CELL.sub(marked_if_words, text))
+
+
+def marked_if_words(cell: re.Match[str]) -> str:
+    """Returns a cell of a table, marked if it holds more than a few words."""
+    shown = re.sub(r"<[^>]*>", "", cell[2])
+    return f'<td class="words"{cell[1]}>{cell[2]}</td>' if len(shown) > FEW_WORDS else cell[0]
 
 
 def put_together() -> None:

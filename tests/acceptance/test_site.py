@@ -121,6 +121,20 @@ def test_pages_fit_their_window_and_ask_nobody(
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
+def test_words_and_lines_have_the_width_that_reading_needs(site: dict[Path, Page], browser: Any) -> None:
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True)
+    page = context.new_page()
+    page.goto((SITE / "experiments.html").as_uri())
+    widths = "(these) => these.map((one) => one.getBoundingClientRect().width)"
+    cells = page.eval_on_selector_all("article td.words", widths)
+    lines = page.eval_on_selector_all("article > p", widths)
+    code = page.evaluate("document.querySelector('article').getBoundingClientRect().width")
+    context.close()
+    assert len(cells) > 5
+    assert min(cells) > 120  # in a table that is too wide for the page, a cell of words is no column of words
+    assert max(lines) < 800 < code
+
+
 def test_search_works_without_a_server(site: dict[Path, Page], browser: Any) -> None:
     context = browser.new_context(viewport={"width": 1400, "height": 900}, offline=True)
     page = context.new_page()
