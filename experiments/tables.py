@@ -1,10 +1,11 @@
-"""Writes the tables of docs/experiments.md from the cells, so that the page says what was measured.
+"""Writes the tables of docs/experiments.md from the cells, and the table of answers from the page's own sections.
 
 python -m experiments.tables
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -36,13 +37,36 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "small-tasks": partial(small_tasks.table, small_tasks.CELLS),
 }
 """Name of a part of the page -> what returns its table."""
+ANSWERS = "answers"
+"""Name of the part that has the answer of every section."""
+_SECTION = re.compile(r"^#{2,3} (?P<title>.+)\n\n(?:\*\*(?P<answer>[^*]+)\*\*)?", flags=re.MULTILINE)
 
 
 def written(page: str) -> str:
     """Returns the page with every table made anew."""
     for name, made in TABLES.items():
         page = filled(page, name, f"\n{made()}\n")
-    return page
+    return filled(page, ANSWERS, f"\n{answers(page)}\n")
+
+
+def answers(page: str) -> str:
+    """Returns a table of the sections that begin with their answer: a bold sentence, which stands on the page once."""
+    rows = [
+        f"| [{section['title']}](#{anchor(section['title'])}) | {' '.join(section['answer'].split())} |"
+        for section in _SECTION.finditer(page)
+        if section["answer"]
+    ]
+    return "\n".join(["| experiment | answer |", "|---|---|", *rows])
+
+
+def unanswered(page: str) -> list[str]:
+    """Returns the titles of the sections that do not begin with an answer."""
+    return [section["title"] for section in _SECTION.finditer(page) if not section["answer"]]
+
+
+def anchor(title: str) -> str:
+    """Returns what a link to a section ends in, as GitHub and the site make it from the title."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 if __name__ == "__main__":
