@@ -1,4 +1,4 @@
-"""The tables of docs/experiments.md are those of the committed cells, and its first one has the answers of its sections."""
+"""The tables of docs/experiments.md are those of the committed cells; the first one has its sections' answers."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def test_the_page_begins_with_the_answers_of_its_sections() -> None:
 
 
 def test_an_answer_is_the_bold_sentence_that_a_section_begins_with() -> None:
-    page = "# Page\n\n**All.** Text.\n\n## Is it so?\n\n**Yes: +4.1\npoints.** More.\n\n## Cells, and more\n\nNo **answer**.\n"
+    page = (
+        "# Page\n\n**All.** Text.\n\n## Is it so?\n\n**Yes: +4.1\npoints.** More.\n\n"
+        "## Cells, and more\n\nNo **answer**.\n"
+    )
     assert answers(page).splitlines()[2:] == ["| [Is it so?](#is-it-so) | Yes: +4.1 points. |"]
     assert unanswered(page) == ["Cells, and more"]
