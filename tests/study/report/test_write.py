@@ -8,18 +8,21 @@ import html
 import io
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fontTools.ttLib import TTFont
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from spoton.errors import StudyError
 from spoton.events import Progress
 from spoton.study.analysis.analyse import analyse
 from spoton.study.report import write_report
-from spoton.study.report.figures.drawing import SOFT, family_colors
+from spoton.study.report.figures.drawing import FIGURE_COLORS, SOFT, family_colors, marker_of
 from spoton.study.report.figures.panels import gain_color
 from spoton.study.results.study_results import StudyResults
 from tests.study.analysis.test_analyse import partial
@@ -284,6 +287,24 @@ def test_a_family_has_one_colour_in_all_figures() -> None:
     for tasks in (["sst2", "mnli"], ["cr"], list(found.results.sources)):
         assert family_colors(found, tasks).items() <= every.items()
         assert set(family_colors(found, tasks)) == {families[task] for task in tasks if task in families}
+
+
+def test_no_two_colours_of_figures_look_alike_to_readers_who_miss_red_or_green() -> None:
+    """Simulated as by Viénot, Brettel and Mollon (1999); distances of CIE Lab, where 2 is just visible."""
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+    def seen(color: str, share_of_red: float) -> np.ndarray:
+        red, green, blue = (
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)
+        )
+        both = share_of_red * red + (1 - share_of_red) * green
+        x, y, z = np.cbrt(matrix @ [both, both, blue] / [0.9505, 1, 1.089])
+        return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    for share_of_red in (0.1124, 0.2928):  # without cones for red, without those for green
+        colors = [seen(color, share_of_red) for color in FIGURE_COLORS]
+        assert min(np.linalg.norm(a - b) for a, b in combinations(colors, 2)) > 15
+    assert len({marker_of(color) for color in FIGURE_COLORS}) == len(FIGURE_COLORS)
 
 
 def test_starts_are_told_apart_where_families_are_known(tmp_path: Path) -> None:

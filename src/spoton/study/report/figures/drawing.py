@@ -28,8 +28,11 @@ FONT_FAMILY = "DejaVu Sans"
 
 INK, SOFT, LINE = "#1d2733", "#5c6b7a", "#9aa5b1"
 FIGURE_COLORS = (
-    "#4c72b0", "#dd8452", "#55a868", "#c44e52", "#8172b3", "#937860", "#da8bc3", "#64b5cd", "#ccb974", "#2f4b5c",
+    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#5b3a29", "#2f4b5c", "#b7e4c7", "#f0e442",
 )  # fmt: skip
+"""Okabe and Ito's, which readers of any colour vision tell apart, without black and with three more."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+"""One for each colour, for figures whose points or lines overlap."""
 UNCOLORED = "#8c8c8c"
 FONT = 8.5  # points; a page shows them as 11 pixels
 
@@ -150,13 +153,21 @@ def color_of(analysis: Analysis, task: str, colors: dict[str, str]) -> str:
     return colors.get(analysis.results.families.get(task, ""), UNCOLORED)
 
 
+def marker_of(color: str) -> str:
+    """Returns the marker that goes with a colour."""
+    return MARKERS[FIGURE_COLORS.index(color)] if color in FIGURE_COLORS else "o"
+
+
 def source_label(analysis: Analysis, source: str) -> str:
     """Returns a source's name, marked where its prompt had not learned its own task."""
     return source + (" (not learned)" if analysis.results.learned_sources.get(source) is False else "")
 
 
-def family_legend(drawing: Drawing, axes: Axes, colors: dict[str, str], drop: float) -> None:
-    """Draws families and their colours in one or more rows, `drop` inches below some axes."""
+def family_legend(
+    drawing: Drawing, axes: Axes, colors: dict[str, str], drop: float, *, markers: bool = False
+) -> None:
+    """Draws families and their colours, or markers, in one or more rows, `drop` inches below some axes."""
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     if not colors:
@@ -166,7 +177,10 @@ def family_legend(drawing: Drawing, axes: Axes, colors: dict[str, str], drop: fl
     # Matplotlib fills column by column; this order makes families read in order row by row.
     shown = [item for column in range(across) for item in list(colors.items())[column::across]]
     axes.legend(
-        [Patch(color=color) for _, color in shown], [name.replace("_", " ") for name, _ in shown],
+        [
+            Line2D([], [], color=color, marker=marker_of(color), linestyle="", markersize=5) if markers
+            else Patch(color=color) for _, color in shown
+        ], [name.replace("_", " ") for name, _ in shown],
         loc="upper left", bbox_to_anchor=(0, -drop / height), ncols=across, frameon=False,
         fontsize=FONT, handlelength=1.0, borderaxespad=0,
     )  # fmt: skip

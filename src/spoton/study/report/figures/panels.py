@@ -20,6 +20,7 @@ from spoton.study.report.figures.drawing import (
     color_of,
     family_colors,
     family_legend,
+    marker_of,
     plain,
     source_label,
 )
@@ -85,7 +86,7 @@ def _scatters(
                 axes.set_ylabel("error reduction (%)")
                 first = axes
     if axes is not None:
-        family_legend(drawing, first, colors, 0.55)
+        family_legend(drawing, first, colors, 0.55, markers=True)
     return drawing
 
 
@@ -109,7 +110,7 @@ def _points(
     for (color, hollow, *_), points in groups.items():
         drawn = axes.scatter(
             [x for *_, x, _ in points], [y for *_, y in points], s=18, facecolors="none" if hollow else color,
-            edgecolors=color, alpha=0.85, linewidths=1,
+            edgecolors=color, marker=marker_of(color), alpha=0.85, linewidths=1,
         )  # fmt: skip
         if _has_words(analysis):
             source, seed, x, y = points[0]

@@ -17,6 +17,7 @@ from spoton.study.report.figures.drawing import (
     UNCOLORED,
     Drawing,
     canvas,
+    marker_of,
     plain,
 )
 from spoton.study.report.parts import number, percent
@@ -38,18 +39,19 @@ def retrieval_curves(analysis: Analysis) -> Drawing:
         color = UNCOLORED if name == "random" else next(colors, UNCOLORED)
         line = ":" if name == "random" else "-" if name.startswith("best of top k") else ""
         x, y = np.array([row.k for row in rows]), np.array([row.absolute.mean for row in rows])
-        axes.plot(x, y, color=color, linestyle=line, marker="" if line else "o", markersize=4, label=name)
+        marker = marker_of(color)
+        axes.plot(x, y, color=color, linestyle=line, marker=marker, markersize=4, label=name)
         if name != "random":
             # Bands, since error bars of similarities that choose alike would hide each other.
             noise = np.nan_to_num([row.absolute.std for row in rows])
             axes.fill_between(x, y - noise, y + noise, color=color, alpha=0.1, linewidth=0)
         for row in rows:
-            (point,) = axes.plot([row.k or 0], [row.absolute.mean], marker="o", markersize=4, color=color)
+            (point,) = axes.plot([row.k or 0], [row.absolute.mean], marker=marker, markersize=4, color=color)
             drawing.tell(
                 point,
                 f"{name}, k = {row.k}: {number(row.absolute.mean, 2, sign=True)} points, {percent(row.kept)} kept",
             )
-    levels = (("oracle", INK, "--"), ("oracle-of-other-seeds", INK, ":"), (MODEL_TUNING, "#c44e52", "-."))
+    levels = (("oracle", INK, "--"), ("oracle-of-other-seeds", INK, ":"), (MODEL_TUNING, "#d55e00", "-."))
     for name, color, dashes in levels:
         # A level over fewer targets or seeds than the curves would be read as being above or below them.
         if (level := analysis.row(name)) and (name != MODEL_TUNING or covers_the_study(analysis)):
