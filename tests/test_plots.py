@@ -53,7 +53,7 @@ def test_it_shows_losses_their_mean_and_scores(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(plots, "figure", keep)
     draw_curve(HISTORY, "macro_f1", "reviews", tmp_path / "p.png")
     left, right = kept[0].axes
-    assert left.get_title() == "reviews" and right.get_ylabel() == "validation macro_f1"
+    assert left.get_title() == "reviews" and right.get_ylabel() == "validation macro_f1 (%)"
     raw, mean = ([float(y) for y in line.get_ydata()] for line in left.get_lines())
     assert raw == [3, 1] and mean == [3, 2]
     (scores,) = right.get_lines()
@@ -63,6 +63,17 @@ def test_it_shows_losses_their_mean_and_scores(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("task", ["prices in $_$", "under_score", "größer", r"back\slash"])
 def test_any_name_of_a_task_can_be_a_title(tmp_path: Path, task: str) -> None:
     assert draw_curve(HISTORY, "accuracy", task, tmp_path / "p.png").is_file()
+
+
+def test_a_long_name_does_not_run_out_of_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing, axes = figure(1)
+    monkeypatch.setattr(plots, "figure", lambda _: (drawing, axes))
+    draw_curve(
+        HISTORY, "accuracy", "support_tickets_by_team_and_by_urgency_of_the_year_2024", tmp_path / "p.png"
+    )
+    title = axes[0].title.get_window_extent()
+    assert title.x0 > 0 and title.x1 < drawing.bbox.width
+    assert axes[0].get_title() == "support_tickets_by_team_…he_year_2024"
 
 
 def test_drawing_needs_no_display(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def test_the_bare_model_is_a_line_where_it_was_scored(tmp_path: Path, drawn: lis
 def test_axes_say_what_they_show(tmp_path: Path, drawn: list[Figure]) -> None:
     draw(tmp_path / "p.png", [history(4)], [history(4)], metric="macro_f1", task="news")
     left, right = drawn[0].axes
-    assert left.get_ylabel() == "validation macro_f1" and "news" in left.get_title()
+    assert left.get_ylabel() == "validation macro_f1 (%)" and "news" in left.get_title()
     assert "loss" in right.get_ylabel() and "steps" in right.get_xlabel()
 
 

@@ -64,7 +64,7 @@ def write_picture(result: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     works = list(dict.fromkeys(c["work"] for c in result["configurations"]))
-    figure, panels = pyplot.subplots(1, len(works), figsize=(6.2 * len(works), 4.2), squeeze=False)
+    figure, panels = pyplot.subplots(1, len(works), figsize=(7.4 * len(works), 4.2), squeeze=False)
     for panel, work in zip(panels[0], works, strict=True):
         chosen = [c for c in result["configurations"] if c["work"] == work]
         names = list(dict.fromkeys(name for c in chosen for name in c["rounds"][0]))
@@ -77,13 +77,14 @@ def write_picture(result: dict[str, Any], path: Path) -> None:
             bars = panel.bar(places, speeds, width, label=name, color=_COLOURS.get(name))
             panel.bar_label(bars, fmt="%.3g", fontsize=6, padding=1)
         panel.set_yscale("log")  # both a tenth and a half are visible
+        panel.yaxis.set_major_formatter("{x:g}")
         panel.set_xticks(
             [k + 0.4 - width / 2 for k in range(len(chosen))],
             [f"{c['model'].split()[0]}\nP={c['length']}, batch {c['batch_size']}" for c in chosen],
             fontsize=7,
         )
         panel.set_title(work)
-        panel.set_ylabel("examples a second")
+        panel.set_ylabel("examples a second (logarithmic)")
         panel.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, frameon=False, loc="lower center", ncols=len(labels))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 COLORS = ("#4c72b0", "#dd8452")
 _SMOOTHING = 5
+_LONGEST = 36  # letters of a name above a panel, which has no room for more
 
 
 def figure(panels: int) -> tuple[Figure, list[Axes]]:
@@ -71,20 +72,29 @@ def smooth(values: Sequence[float]) -> list[float]:
     return [float(np.mean(values[max(0, i - _SMOOTHING + 1) : i + 1])) for i in range(len(values))]
 
 
+def shortened(name: str) -> str:
+    """Returns a name that fits above a panel: of a long one, its beginning and its end."""
+    if len(name) <= _LONGEST:
+        return name
+    return f"{name[: _LONGEST * 2 // 3]}…{name[-(_LONGEST // 3) :]}"
+
+
 def draw_curve(history: Sequence[dict[str, float]], metric: str, task: str, path: Path) -> Path:
     """Draws the training loss and validation score of one run, and writes the PNG."""
     drawing, (axes,) = figure(1)
     steps, values = losses(history)
     axes.plot(steps, values, color=COLORS[0], alpha=0.3, linewidth=0.8)
     axes.plot(steps, smooth(values), color=COLORS[0], linewidth=2, label="training loss")
-    axes.set(xlabel="optimizer steps", ylabel="training loss (nats a token)", title=task)
+    axes.set(xlabel="optimizer steps", ylabel="training loss (nats a token)", title=shortened(task))
     log_losses(axes)
     score = axes.twinx()
     score.spines[["top"]].set_visible(False)
     score.plot(*evaluations(history), color=COLORS[1], linewidth=2, marker="o", label=f"validation {metric}")
-    score.set_ylabel(f"validation {metric}")
+    score.set_ylabel(f"validation {metric} (%)")
     lines = [*axes.get_lines()[1:], *score.get_lines()]
-    axes.legend(lines, [str(line.get_label()) for line in lines], frameon=False, fontsize=8)
+    # Outside: a legend inside would know the lines of one of the two axes only, and cover those of the other.
+    names = [str(line.get_label()) for line in lines]
+    drawing.legend(lines, names, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return save_figure(drawing, path)
 
 
@@ -127,7 +137,9 @@ def draw_arms(
     if zero_shot is not None:
         left.axhline(zero_shot, color="0.6", linestyle=":", label="no prompt (zero-shot)")
     left.set(
-        xlabel="optimizer steps, ranking included", ylabel=f"validation {metric}", title=f"{task}: score"
+        xlabel="optimizer steps, ranking included",
+        ylabel=f"validation {metric} (%)",
+        title=f"{shortened(task)}: score",
     )
     right.set(xlabel="optimizer steps, ranking included", ylabel="training loss (nats a token)", title="loss")
     log_losses(right)
