@@ -136,6 +136,33 @@ def test_library_and_prompt(browser: Any, url: str, width: int, tmp_path: Path) 
 
 
 @needs_chromium
+def test_long_names_of_prompts_fit_the_page(browser: Any, tmp_path: Path) -> None:
+    model = tiny("llama")
+    long, library = (
+        "support_tickets_by_team_and_by_urgency_of_the_year_2024",
+        PromptLibrary(tmp_path / "prompts"),
+    )
+    facts = {
+        "family": "topic",
+        "scores": {"test": {"accuracy": 80.0}},
+        "splits": {"test": 100},
+        "metric": "accuracy",
+    }
+    for number in range(3):
+        library.add(a_prompt(model, f"{long}_version_{number}", **facts))
+    with running(Service(model, [library], patient())) as server:
+        for width in (1400, 800, 400):
+            page = browser.new_page(viewport={"width": width, "height": 1000})
+            page.goto(server.address)
+            assert page.evaluate(TOO_WIDE) == []
+            row = page.locator("#library tbody tr").first.bounding_box()
+            assert row is not None and row["height"] < 130
+            page.locator("#library a").first.click()
+            assert page.evaluate(TOO_WIDE) == []
+            page.close()
+
+
+@needs_chromium
 def test_what_goes_wrong_is_said_where_the_answer_would_be(browser: Any, url: str) -> None:
     page = browser.new_page()
     page.goto(url)
