@@ -89,7 +89,7 @@ def test_too_few_minutes_are_named_as_such(
     )  # fmt: skip
     assert ran.code == 2 and ran.document["kind"] == "RecipeError"
     assert ran.document["error"].startswith("--minutes 0.01 leaves time for")
-    assert "Raise --steps or --minutes" in ran.document["error"]
+    assert "Raise --steps or --minutes" in ran.document["error"] and "--steps 0" in ran.document["error"]
 
 
 def test_an_unwritable_place_is_found_out_before_anything_runs(

@@ -197,7 +197,7 @@ class RecipeOptions:
 
     @contextlib.contextmanager
     def minutes_named(self, planned: Recipe) -> Iterator[None]:
-        """Says in an error about too few steps that they were planned from minutes.
+        """Says in an error of `adapt` about too few steps that they were planned from minutes.
 
         Args:
             planned: The result of `budgeted`.
@@ -213,7 +213,8 @@ class RecipeOptions:
             if self.minutes is None or "--minutes" not in str(error):  # not about the budget
                 raise
             raise RecipeError(
-                f"--minutes {self.minutes:g} leaves time for {planned.steps} step(s) a run on this machine. {error}"
+                f"--minutes {self.minutes:g} leaves time for {planned.steps} step(s) a run on this machine. {error} "
+                "In place of --minutes, --steps 0 tries all sources and tunes none."
             ) from error
 
     def _given(self) -> dict[str, object]:
