@@ -81,7 +81,11 @@ def _scatters(
                 axes.set_title(f"{target}, {metric.replace('_', ' ')}\n{_statistics(one)}", loc="left")
             axes.ticklabel_format(useOffset=False)  # keys with a common start differ in the fifth digit
             if row == len(targets) - 1:
-                axes.set_xlabel(f"similarity ({metric.replace('_', ' ')})")
+                axes.set_xlabel(
+                    "minus the untuned loss"
+                    if metric == "untuned_loss"
+                    else f"similarity ({metric.replace('_', ' ')})"
+                )
             if column == 0:
                 axes.set_ylabel("error reduction (%)")
                 first = axes
