@@ -76,6 +76,26 @@ def test_out_keeps_the_columns_and_says_how_sure(run: Run, labelled: Path, tmp_p
     assert run("predict", labelled, "--file", file, "--out", tmp_path / "answers.doc").code == 2
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_a_row_is_answered(
+    run: Run, labelled: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    ran = run("predict", labelled, "A text.", "--out", tmp_path / "file" / "answers.csv", "--json")
+    assert ran.code == 2 and str(tmp_path / "file") in ran.document["error"] and "float32" not in ran.stderr
+
+
+def test_kept_answers_leave_with_the_table_and_a_file_in_their_place_stays(
+    run: Run, labelled: Path, tmp_path: Path
+) -> None:
+    out, partial = tmp_path / "answers.csv", tmp_path / "answers.csv.partial"
+    before = set(tmp_path.iterdir())
+    assert run("predict", labelled, "A text.", "--out", out).code == 0
+    assert set(tmp_path.iterdir()) - before == {out}
+    partial.write_text("mine")
+    ran = run("predict", labelled, "A text.", "--out", out, "--overwrite", "--json")
+    assert ran.code == 2 and str(partial) in ran.document["error"] and partial.read_text() == "mine"
+
+
 def test_answers_never_replace_the_data(run: Run, labelled: Path, tmp_path: Path) -> None:
     file = tmp_path / "new.csv"
     file.write_text("id;text\n7;The film was dull.\n")

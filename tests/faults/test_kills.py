@@ -1,22 +1,27 @@
 """kill -9 at random moments: what is there is whole, what resumes ends as if nothing had happened, no litter stays.
 
-Every test counts the kills that met a living process: at least 14 of `tune`, 7 of `adapt`, 80 of a library's writer and
-8 of a study in this file; workers of Ray in `test_ray_kills.py`.
+Every test counts the kills that met a living process: at least 14 of `tune`, 7 of `adapt`, 8 of `predict`, 80 of a
+library's writer and 8 of a study in this file; workers of Ray in `test_ray_kills.py`.
 """
 
 from __future__ import annotations
 
+import importlib
+import json
 import random
 import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from spoton.evaluation import predict
 from spoton.events import silent
+from spoton.files import atomic_write
 from spoton.locks import sweep
 from spoton.models import FrozenModel
 from spoton.prompts import PromptLibrary, SoftPrompt
@@ -74,6 +79,32 @@ def test_a_killed_adapt_resumes_to_the_very_prompt(
     model: FrozenModel, task: Task, library: PromptLibrary, tmp_path: Path
 ) -> None:
     kill_often(lambda out: adapt(model, task, [library], RECIPE, out=out), tmp_path, 1, kills=7)
+
+
+def test_a_killed_predict_goes_on_to_the_very_answers(
+    model: FrozenModel, library: PromptLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("spoton.evaluation.predict"), "PART", 4)
+    prompt, texts = library.get(library.list()[0].name), [f"Text {i}" for i in range(80)]
+    wanted = [asdict(one) for one in predict(model, prompt, texts)]
+
+    def run(folder: Path) -> None:
+        answers = [asdict(one) for one in predict(model, prompt, texts, kept=folder / "kept")]
+        atomic_write(folder / "answers.json", json.dumps(answers).encode())
+
+    began = time.monotonic()
+    assert Child(lambda: run(tmp_path)).wait() == 0
+    takes, moments, killed, trial = time.monotonic() - began, random.Random(4), 0, 0
+    while killed < 8:
+        folder = tmp_path / str(trial)
+        folder.mkdir()
+        for _ in range(3):
+            killed += (
+                Child(lambda at=folder: run(at)).kill_after(moments.uniform(0, takes)) == -signal.SIGKILL
+            )  # type: ignore[misc]
+        assert Child(lambda at=folder: run(at)).wait() == 0  # type: ignore[misc]
+        assert json.loads((folder / "answers.json").read_bytes()) == wanted
+        trial += 1
 
 
 def test_a_killed_study_goes_on_to_the_very_results(make_study: MakeStudy, model: FrozenModel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from spoton.cli.progress import live_progress
 from spoton.cli.tables import joined, require_table, write_table
 from spoton.errors import DataError
 from spoton.events import silent
+from spoton.locks import locked
 from spoton.parsing import MalformedError, parse_json
 
 if TYPE_CHECKING:
@@ -55,7 +57,8 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write the answers to this CSV, TSV or JSONL file, next to the columns of their rows."
+            help="Write the answers to this CSV, TSV or JSONL file, next to the columns of their rows. A killed run "
+            "resumes there."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
@@ -84,14 +87,17 @@ def predict(
         raise DataError("There is no text to answer. Give texts as arguments, with --file, or on stdin.")
     found = find_prompt(prompt, library)
     frozen = model.load(found)
-    with live_progress() as on_event:
-        predictions = answer(
-            frozen, found, rows, max_tokens=max_tokens, calibrate=calibration, on_message=note,
-            on_event=silent if out is None and len(rows) < _MANY else on_event,
-        )  # fmt: skip
-    if out is not None:
-        names = list(dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row))
-        write_table(out, [_answered(row, one, names) for row, one in zip(rows, predictions, strict=True)])
+    kept = None if out is None else out.with_name(f"{out.name}.partial")
+    with locked(out) if out is not None else nullcontext():
+        with live_progress() as on_event:
+            predictions = answer(
+                frozen, found, rows, max_tokens=max_tokens, calibrate=calibration, kept=kept, on_message=note,
+                on_event=silent if out is None and len(rows) < _MANY else on_event,
+            )  # fmt: skip
+        if out is not None and kept is not None:
+            names = list(dict.fromkeys(name for row in rows if isinstance(row, Mapping) for name in row))
+            write_table(out, [_answered(row, one, names) for row, one in zip(rows, predictions, strict=True)])
+            kept.unlink(missing_ok=True)
     document = {
         "prompt": prompt,
         "task": found.card.task,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import SpotonError
-from spoton.files import atomic_write
+from spoton.files import atomic_write, require_writable
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
 
@@ -32,7 +32,8 @@ def require_table(
         folders: Folders whose files the command reads as data, as it would read the table the next time.
 
     Raises:
-        SpotonError: The suffix is not one of a table, the file already exists, or it would be in a folder of data.
+        SpotonError: The suffix is not one of a table, the file already exists or cannot be written, or it would be in a
+            folder of data.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise SpotonError(
@@ -51,6 +52,7 @@ def require_table(
             )
     if path.exists() and not overwrite:
         raise SpotonError(f"{path} already exists. Choose another name, or give --overwrite.")
+    require_writable(path)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

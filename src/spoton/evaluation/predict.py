@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from spoton.errors import Interrupted
 from spoton.evaluation.arguments import require_asked
 from spoton.evaluation.calibration import calibrated
 from spoton.evaluation.encoding import Encoded, encode, needs_end
 from spoton.evaluation.ensemble import calibrations_of, pooled, voted
+from spoton.evaluation.kept_answers import Answer, KeptAnswers
 from spoton.evaluation.score import (
     Watch,
     generate_texts,
@@ -20,12 +23,16 @@ from spoton.evaluation.score import (
     member_scores,
 )
 from spoton.events import OnEvent, silent
+from spoton.files import sha256_of_text
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.shapes import Float
 from spoton.tasks.example import Example
 from spoton.tasks.fill import given_columns, inputs_of
+
+PART = 512
+"""Rows that are answered together; with `kept`, a kill loses as many at most."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def predict(
     *,
     max_tokens: int = 32,
     calibrate: bool = True,
+    kept: Path | None = None,
     on_message: Callable[[str], None] | None = None,
     on_event: OnEvent = silent,
 ) -> list[Prediction]:
@@ -65,6 +73,8 @@ def predict(
             `number` and `file`, which the catalog adds to the rows of bundled tasks, are optional.
         max_tokens: Length of the longest generated answer, if there are no labels.
         calibrate: Whether the card's calibration of label scores is applied, if it has one.
+        kept: File in which finished answers are kept, so that the same call goes on after a kill; the caller removes
+            it. None: nothing is kept.
         on_message: Called with how many inputs lost their middle, and how many rows are empty, if any.
         on_event: Called with progress events.
 
@@ -74,6 +84,7 @@ def predict(
     Raises:
         PromptError: The prompt belongs to another model, or is not a prompt with its card.
         DataError: `rows` is not a list, or a row lacks a column or is a text though the template has several columns.
+        Interrupted: Ctrl-C; the message says what is kept.
 
     Examples:
         >>> predict(model, prompt, ["A joy from start to end."])[0].answer  # doctest: +SKIP
@@ -92,17 +103,66 @@ def predict(
     encoded = encode_inputs(model, prompt, inputs, max_tokens)
     if encoded.truncated and on_message:
         on_message(_of_long_rows(encoded))
-    watch, labels = Watch(on_event, "answering", len(inputs) * len(prompt.values)), prompt.card.labels
-    if labels is None:
-        texts = voted([generate_texts(model, value, encoded, max_tokens, watch) for value in prompt.values])
-        for number, text, answer in zip(numbers, inputs, texts, strict=True):
-            found[number] = Prediction(number + 1, text, answer, None)
-        return found
-    scores = member_scores(model, prompt.values, encoded, labels, watch, label_score_of(prompt.card))
-    answers = answers_from_scores(prompt.card, scores, calibrate=calibrate)
-    for number, text, (label, chances) in zip(numbers, inputs, answers, strict=True):
-        found[number] = Prediction(number + 1, text, label, chances)
+    answers = _answers(model, prompt, encoded, inputs, max_tokens, calibrate, kept, on_event)
+    for number, text, (answer, chances) in zip(numbers, inputs, answers, strict=True):
+        found[number] = Prediction(number + 1, text, answer, chances)
     return found
+
+
+def _answers(
+    model: FrozenModel,
+    prompt: SoftPrompt,
+    encoded: Encoded,
+    inputs: Sequence[str],
+    max_tokens: int,
+    calibrate: bool,
+    kept: Path | None,
+    on_event: OnEvent,
+) -> list[Answer]:
+    """Returns the answer to each input, part by part; those in a file of kept answers are taken from there.
+
+    Raises:
+        Interrupted: Ctrl-C, with kept answers.
+    """
+    of = [
+        prompt.content_hash(),
+        prompt.card.model_dump_json(),
+        str(model.dtype),
+        str(max_tokens),
+        str(calibrate),
+    ]
+    store = None if kept is None else KeptAnswers(kept, sha256_of_text([*of, *inputs]))
+    answers = store.begin() if store else []
+    members = len(prompt.values)
+    watch = Watch(on_event, "answering", len(inputs) * members, done=len(answers) * members)
+    try:
+        for first in range(len(answers), len(inputs), PART):
+            rows = range(first, min(first + PART, len(inputs)))
+            part = _part(model, prompt, encoded.part(rows), max_tokens, calibrate, watch)
+            answers += part
+            if store:
+                store.add(part)
+    except KeyboardInterrupt as stop:
+        if store is None or not answers:
+            if store:
+                store.path.unlink(missing_ok=True)
+            raise
+        raise Interrupted(
+            f"Interrupted after {len(answers)} of {len(inputs)} rows. Their answers are kept in {store.path}; the same "
+            "command goes on from there."
+        ) from stop
+    return answers
+
+
+def _part(
+    model: FrozenModel, prompt: SoftPrompt, encoded: Encoded, max_tokens: int, calibrate: bool, watch: Watch
+) -> list[Answer]:
+    labels = prompt.card.labels
+    if labels is None:
+        texts = [generate_texts(model, value, encoded, max_tokens, watch) for value in prompt.values]
+        return [(text, None) for text in voted(texts)]
+    scores = member_scores(model, prompt.values, encoded, labels, watch, label_score_of(prompt.card))
+    return list(answers_from_scores(prompt.card, scores, calibrate=calibrate))
 
 
 def _of_empty_rows(filled: Sequence[str | None]) -> str:

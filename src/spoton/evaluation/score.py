@@ -363,13 +363,13 @@ def _as_label(text: str, labels: Sequence[str]) -> str | None:
 class Watch:
     """Turns finished rows into progress events."""
 
-    def __init__(self, on_event: OnEvent, phase: str, total: int) -> None:
+    def __init__(self, on_event: OnEvent, phase: str, total: int, done: int = 0) -> None:
         self._on_event, self._phase, self._total = on_event, phase, total
-        self._done, self._start = 0, time.monotonic()
+        self._done, self._before, self._start = done, done, time.monotonic()
 
     def advance(self, rows: int) -> None:
         """Reports `rows` more rows."""
         self._done += rows
         elapsed = time.monotonic() - self._start
-        left = elapsed / self._done * (self._total - self._done) if elapsed else math.nan
+        left = elapsed / (self._done - self._before) * (self._total - self._done) if elapsed else math.nan
         self._on_event(Progress(self._phase, self._done, self._total, "example", seconds_left=left))
