@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from spoton.errors import Interrupted, SpotonError
-from spoton.evaluation.kept_answers import Answer, KeptAnswers
+from spoton.evaluation.kept_answers import KeptAnswer, KeptAnswers
 from spoton.evaluation.predict import PART, predict
 from spoton.events import Progress
 from spoton.models import FrozenModel
 from spoton.prompts import Card, SoftPrompt
 from tests.tiny import WIDTH, draw, tiny
 
-ANSWERS: list[Answer] = [("yes", {"yes": 0.1 + 0.2, "no": 1.0}), ("", None), ('a\n"b"\ud800', None)]
+ANSWERS: list[KeptAnswer] = [("yes", {"yes": 0.1 + 0.2, "no": 1.0}), ("", None), ('a\n"b"\ud800', None)]
 
 
 def test_answers_come_back_as_they_were(tmp_path: Path) -> None:

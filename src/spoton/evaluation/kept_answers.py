@@ -13,7 +13,7 @@ from spoton.files import atomic_write, writing
 from spoton.parsing import MalformedError, parse_json
 from spoton.reading import read_text, reason
 
-Answer = tuple[str, dict[str, float] | None]
+KeptAnswer = tuple[str, dict[str, float] | None]
 """An answer, and the probability of every label; None if the answer was generated."""
 
 _HEAD = "answers of"
@@ -35,14 +35,14 @@ class KeptAnswers:
         self.path = path
         self._head = json.dumps({_HEAD: of})
 
-    def begin(self) -> list[Answer]:
+    def begin(self) -> list[KeptAnswer]:
         """Returns the answers that are there, and leaves a file to which others can be added.
 
         Raises:
             SpotonError: The file is none of kept answers, or cannot be read or written.
         """
         lines = self._lines()
-        kept: list[Answer] = []
+        kept: list[KeptAnswer] = []
         whole = 1
         for line in lines[1:]:
             part = _part(line)
@@ -68,7 +68,7 @@ class KeptAnswers:
             )
         return lines if lines[0] == self._head else [self._head]
 
-    def add(self, answers: Sequence[Answer]) -> None:
+    def add(self, answers: Sequence[KeptAnswer]) -> None:
         """Adds a part.
 
         Raises:
@@ -80,7 +80,7 @@ class KeptAnswers:
             os.fsync(file.fileno())
 
 
-def _part(line: str) -> list[Answer] | None:
+def _part(line: str) -> list[KeptAnswer] | None:
     """Returns the answers of a line; None if it is damaged."""
     try:
         found: Any = parse_json(line)

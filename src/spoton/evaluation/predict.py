@@ -14,7 +14,7 @@ from spoton.evaluation.arguments import require_asked
 from spoton.evaluation.calibration import calibrated
 from spoton.evaluation.encoding import Encoded, encode, needs_end
 from spoton.evaluation.ensemble import calibrations_of, pooled, voted
-from spoton.evaluation.kept_answers import Answer, KeptAnswers
+from spoton.evaluation.kept_answers import KeptAnswer, KeptAnswers
 from spoton.evaluation.score import (
     Watch,
     generate_texts,
@@ -118,7 +118,7 @@ def _answers(
     calibrate: bool,
     kept: Path | None,
     on_event: OnEvent,
-) -> list[Answer]:
+) -> list[KeptAnswer]:
     """Returns the answer to each input, part by part; those in a file of kept answers are taken from there.
 
     Raises:
@@ -156,7 +156,7 @@ def _answers(
 
 def _part(
     model: FrozenModel, prompt: SoftPrompt, encoded: Encoded, max_tokens: int, calibrate: bool, watch: Watch
-) -> list[Answer]:
+) -> list[KeptAnswer]:
     labels = prompt.card.labels
     if labels is None:
         texts = [generate_texts(model, value, encoded, max_tokens, watch) for value in prompt.values]
