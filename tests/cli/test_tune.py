@@ -234,6 +234,13 @@ def test_doctor_shows_what_the_model_sees(run: Run, reviews: Path, tiny_model: P
     assert given.document["steps"] == 7
 
 
+def test_doctor_lists_no_texts_that_occur_once(run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "open.csv"
+    file.write_text("text,answer\n" + "".join(f"Question {i},a long answer {i}\n" for i in range(40)))
+    ran = run("doctor", file, "--labels", "none", "--model", tiny_model, "--length", "4", "--batch-size", "4")
+    assert ran.code == 0 and "open texts, all different" in ran.stdout and "a long answer" not in ran.stdout
+
+
 ALL_WEIGHTS = ("--method", "model", "--steps", "6", "--evaluate-every", "3", "--learning-rate", "1e-3")
 
 

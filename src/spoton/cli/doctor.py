@@ -48,7 +48,7 @@ def _report(found: Diagnosis) -> RenderableType:
     pairs = [
         ("task", found.task),
         ("splits", _joined(found.splits)),
-        ("targets", _joined({target: f"{share:.0%}" for target, share in found.balance.items()})),
+        ("targets", _targets(found)),
         ("label tokens", _joined({label: "|".join(tokens) for label, tokens in found.label_tokens.items()})),
         ("input tokens", _joined(found.input_tokens)),
         ("truncated", found.truncated),
@@ -58,6 +58,12 @@ def _report(found: Diagnosis) -> RenderableType:
     columns = ("learning rate", "loss before", "loss after")
     findings = [f"- {finding}" for finding in found.findings] or ["Nothing unusual was found."]
     return Group(facts(pairs), "", table(columns, rates, numbers=columns), "", *findings)
+
+
+def _targets(found: Diagnosis) -> str:
+    if not found.label_tokens and found.splits["train"] * max(found.balance.values()) < 1.5:
+        return "open texts, all different"
+    return _joined({target: f"{share:.0%}" for target, share in found.balance.items()})
 
 
 def _time(found: Diagnosis) -> str:
