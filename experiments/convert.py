@@ -4,14 +4,14 @@ Prompts of SmolLM2-135M are converted to Gemma 3 270M and the other way round (`
 prompts of SmolLM2 are those of the starter library. Those of Gemma are tuned first, each on 1,000 rows of its task, as
 cells named `source`. Each target cell (direction, task, start, seed) tunes one prompt on 250 rows of the same task for
 60 steps of 8: from `scratch` (the task in words), or from the prompt converted by `relative` or `linear`. The seed also
-draws the rows. Every cell is a JSON file under `docs/experiments/convert/`; finished cells never run again, those of
-other rows, another recipe or model are refused, and killed cells resume from their last evaluation. Loading Gemma from
-its GGUF file takes most of a minute.
+draws the rows. Every cell is a JSON file under `docs/experiments/convert/100_tokens/` (those in the folder above have
+prompts of 32 tokens); finished cells never run again, a folder with cells of other rows, another recipe or model is
+refused, and killed cells resume from their last evaluation. Loading Gemma from its GGUF file takes most of a minute.
 
     python -m experiments.convert --data-dir data --gemma gemma-3-270m-q4_k_m.gguf --threads 1
     python -m experiments.convert --data-dir data --gemma gemma-3-270m-q4_k_m.gguf --directions gemma-to-smollm2
     python -m experiments.convert --gemma gemma-3-270m-q4_k_m.gguf --words
-    python -m experiments.convert --table
+    python -m experiments.convert --table --cells docs/experiments/convert
 
 `--words` checks the conversions without any tuning: shared tokens that are no anchors are converted like the rows of a
 prompt, and compared with the embedding that the other model has for them.
@@ -63,6 +63,8 @@ from spoton.tuning import Job
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "convert"
+"""The published cells, with prompts of 32 tokens. Those of 100, as the preset has now, are in a folder in it."""
+LONGER = CELLS / "100_tokens"
 TASKS = ("sst2", "trec", "ag_news", "mnli")
 STARTS = ("scratch", *CONVERSIONS)
 DIRECTIONS: dict[str, tuple[str, str]] = {
@@ -205,6 +207,18 @@ def wanted_cells(
     return list(dict.fromkeys(cells))
 
 
+def require_one_recipe(cells: Path) -> None:
+    """Refuses a folder with finished cells of another recipe, which new ones, of other seeds or tasks, would join.
+
+    Raises:
+        SystemExit: There is such a cell.
+    """
+    for path in sorted(cells.glob("*-to-*.json")):
+        one = json.loads(path.read_text())
+        cell = Cell(one["direction"], one["task"], one["start"], one["seed"])
+        require_same(path, {"recipe": cell.recipe.model_dump()})
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
     library = starter_library()
@@ -218,6 +232,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_record(arguments.cells / "words.json", found)
         print(json.dumps(found, indent=2))
         return
+    require_one_recipe(arguments.cells)
     task = cache(partial(task_of, data_dir=arguments.data_dir))
     for cell in wanted_cells(arguments.directions, arguments.tasks, arguments.starts, arguments.seeds):
         path = arguments.cells / cell.file
@@ -270,7 +285,7 @@ def main() -> None:
     parser = cell_parser(__doc__)
     parser.add_argument("--gemma", help="folder or GGUF file of Gemma 3 270M")
     parser.add_argument("--words", action="store_true", help="check the conversions on single tokens")
-    parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
+    parser.add_argument("--cells", type=Path, default=LONGER, help="folder of the results")
     parser.add_argument("--directions", nargs="+", default=list(DIRECTIONS), choices=list(DIRECTIONS))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS)

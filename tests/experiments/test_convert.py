@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 from experiments.cells import facts_of, require_same
-from experiments.convert import CELLS, RECIPES, Cell, Models, main, run_cell, table, wanted_cells, words
+from experiments.convert import (
+    CELLS,
+    LONGER,
+    RECIPES,
+    Cell,
+    Models,
+    main,
+    require_one_recipe,
+    run_cell,
+    table,
+    wanted_cells,
+    words,
+)
 from experiments.pages import filled
 from spoton.prompts import Card, PromptLibrary, SoftPrompt
 from tests.tiny import WIDTH, draw, tiny, toy_task
@@ -79,12 +91,18 @@ def test_finished_cells_of_another_recipe_are_refused(
 
 
 def test_the_published_cells_have_one_recipe_a_model() -> None:
-    """They were run when prompts had 32 tokens."""
-    found = [json.loads(path.read_text()) for path in CELLS.glob("*-to-*.json")]
-    for one in found:
-        cell = Cell(one["direction"], one["task"], one["start"], one["seed"])
-        assert one["recipe"] == cell.recipe.changed(length=32).model_dump()
-    assert found
+    for folder, length in ((CELLS, 32), (LONGER, 100)):
+        found = [json.loads(path.read_text()) for path in folder.glob("*-to-*.json")]
+        for one in found:
+            cell = Cell(one["direction"], one["task"], one["start"], one["seed"])
+            assert one["recipe"] == cell.recipe.changed(length=length).model_dump()
+        assert found
+
+
+def test_cells_of_another_recipe_are_not_joined_by_those_of_other_seeds() -> None:
+    require_one_recipe(LONGER)
+    with pytest.raises(SystemExit, match="another recipe"):
+        require_one_recipe(CELLS)
 
 
 def test_whole_seeds_come_first_and_sources_before_what_they_are_for() -> None:

@@ -158,6 +158,7 @@ def test_long_names_of_prompts_fit_the_page(browser: Any, tmp_path: Path) -> Non
             row = page.locator("#library tbody tr").first.bounding_box()
             assert row is not None and row["height"] < 130
             page.locator("#library a").first.click()
+            page.wait_for_url("**/prompts/**")  # and for its style, without which every table is too wide
             assert page.evaluate(TOO_WIDE) == []
             page.close()
 
