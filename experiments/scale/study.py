@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from experiments.pages import filled
 from spoton.sealing import sealed_json
-from spoton.study.plan.cell_base import Held, Role
+from spoton.study.plan.cell_base import Held, TaskRole
 from spoton.study.plan.grid import TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile
 from spoton.study.run.executors import CellGroup, Outcome
@@ -81,7 +81,7 @@ def grid(cells: int) -> StudyFile:
     })  # fmt: skip
 
 
-def facts(role: Role, name: str) -> TaskFacts:
+def facts(role: TaskRole, name: str) -> TaskFacts:
     """Returns the facts of a task without rows."""
     return TaskFacts(f"{role}-{name}", "rank")
 

@@ -244,15 +244,17 @@ def test_yaml_of_the_catalog_is_that_of_the_file() -> None:
 
 
 def test_yaml_of_a_study_is_valid(tmp_path: Path) -> None:
-    whole, library = blocks(CHECKOUT / "docs" / "how-to" / "run-a-study.md", "yaml")
+    whole, library, multi_task = blocks(CHECKOUT / "docs" / "how-to" / "run-a-study.md", "yaml")
     (tmp_path / "study.yaml").write_text(whole)
     study = read_study_file(tmp_path / "study.yaml")
     assert [entry.task for entry in study.targets.tasks] == ["cb", "rte"]
     changed = (
-        yaml.safe_load(whole) | yaml.safe_load(library) | {"retrieval": {}}
-    )  # a mixture needs rows of sources
+        yaml.safe_load(whole) | yaml.safe_load(library) | yaml.safe_load(multi_task) | {"retrieval": {}}
+    )  # a mixture of the retrieved needs rows of sources
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(changed))
-    assert read_study_file(tmp_path / "study.yaml").sources.prompts == ["mnli", "sst2", "trec"]
+    study = read_study_file(tmp_path / "study.yaml")
+    assert study.sources.prompts == ["mnli", "sst2", "trec"]
+    assert [entry.task for entry in study.tasks_of("mixture")] == ["mixture:mnli,qqp,sst2"]
 
 
 def test_every_block_has_its_test() -> None:

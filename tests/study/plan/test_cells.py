@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spoton.study.plan.cell_base import Held, Role, recipe_text
+from spoton.study.plan.cell_base import Held, TaskRole, recipe_text
 from spoton.study.plan.cells import (
     Cell,
     ModelTuning,
@@ -61,7 +61,7 @@ def test_a_study_that_ran_is_found_again() -> None:
     """Every cell has the name that it had when it ran, so the study resumes."""
     ran = json.loads((FIRST / "cells.json").read_text())
 
-    def facts(role: Role, name: str) -> TaskFacts:
+    def facts(role: TaskRole, name: str) -> TaskFacts:
         return TaskFacts(*ran["facts"][role][name])
 
     held = Held(ran["model_fingerprint"], ran["dtype"])
@@ -82,7 +82,7 @@ def test_the_study_of_the_docs_is_found_again(tmp_path: Path) -> None:
     model: Any = SimpleNamespace(name="smollm2-135m", fingerprints=(fingerprint,))
     prompts = GivenSources(str(tmp_path), study.sources.prompts).facts(model)
 
-    def facts(role: Role, name: str) -> TaskFacts:
+    def facts(role: TaskRole, name: str) -> TaskFacts:
         return TaskFacts(by_task[name]["data_hash"], by_task[name]["evaluation"])
 
     cells = cells_of(study, Held(fingerprint, recorded[0]["dtype"]), facts, prompts)

@@ -10,21 +10,22 @@ import yaml
 
 from spoton.errors import StudyError
 from spoton.evaluation.score import default_mode
-from spoton.study.plan.cell_base import Held, Role
+from spoton.study.plan.cell_base import Held, TaskRole
 from spoton.study.plan.cells import Cell, ModelTuning, Transfer
 from spoton.study.plan.grid import PromptFacts, TaskFacts, cells_of
-from spoton.study.plan.study_file import StudyFile, TaskEntry, parse_study_file
+from spoton.study.plan.study_file import StudyFile, parse_study_file
+from spoton.study.plan.task_groups import TaskEntry
 from spoton.tasks import Task
 from tests.tiny import toy_task
 
 HELD = Held("f00d", "float32")
 
 
-def load(role: Role, name: str) -> Task:
+def load(role: TaskRole, name: str) -> Task:
     return replace(toy_task(), name=name, template=name, test=toy_task().test[: 4 if role == "source" else 8])
 
 
-def facts(role: Role, name: str) -> TaskFacts:
+def facts(role: TaskRole, name: str) -> TaskFacts:
     task = load(role, name)
     return TaskFacts(task.data_hash(), default_mode(task))
 
@@ -204,6 +205,34 @@ def test_model_tuning_is_named_by_its_own_recipe_alone() -> None:
     )
     assert names(model_tuning={"recipe": {"learning_rate": 1e-5}}).isdisjoint(before)
     assert names(model_tuning={}, targets={"tasks": ["c", "d"], "recipe": {"steps": 61}}).isdisjoint(before)
+
+
+def test_multi_task_model_tuning_repeats_model_tuning_from_one_mixture_a_seed() -> None:
+    def tuned(**mixture: Any) -> list[Any]:
+        wanted = {"learning_rates": [1e-5, 3e-5], "mixture": {"task": "mixture:a,b"} | mixture}
+        cells = cells_of(study(model_tuning=wanted), HELD, facts)
+        return [cell for cell in cells if cell.kind in ("model-mixture", "multi-task-model-tuning")]
+
+    cells = tuned()
+    first, *runs = cells[: len(cells) // 2]
+    assert [cell.kind for cell in cells].count("model-mixture") == 2 and first.kind == "model-mixture"
+    assert [(run.task, run.seed, run.model_recipe.learning_rate) for run in runs] == [
+        ("c", 0, 1e-5), ("c", 0, 3e-5), ("d", 0, 1e-5), ("d", 0, 3e-5)
+    ]  # fmt: skip
+    assert {run.needs for run in runs} == {(first.name,)} and first.work().tests == 0
+    plain = {
+        cell.name for cell in cells_of(study(model_tuning={"learning_rates": [1e-5, 3e-5]}), HELD, facts)
+    }
+    assert plain <= {
+        cell.name
+        for cell in cells_of(
+            study(model_tuning={"learning_rates": [1e-5, 3e-5], "mixture": {"task": "mixture:a,b"}}),
+            HELD,
+            facts,
+        )
+    }
+    longer = {cell.name for cell in tuned(recipe={"steps": 7})}
+    assert longer.isdisjoint(cell.name for cell in cells)
 
 
 HALVED = {"halving": {"rungs": [10, 20]}, "targets": {"tasks": ["c", "d"], "recipe": {"evaluate_every": 10}}}

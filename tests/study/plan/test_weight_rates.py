@@ -7,7 +7,7 @@ import torch
 
 from spoton.errors import SpotonError
 from spoton.study.plan.cell_base import Held
-from spoton.study.plan.cells import ModelTuning, Scratch
+from spoton.study.plan.cells import ModelTuning, MultiTaskModelTuning, Scratch
 from spoton.study.plan.cost import Predictor, Rates
 from spoton.study.plan.weight_rates import WeightRates, measure_weight_rates
 from spoton.tuning.full_model.checkpoint import ModelCheckpoint
@@ -38,6 +38,14 @@ def test_every_weight_costs_its_steps_and_checkpoints() -> None:
     assert more == pytest.approx(model.network.num_parameters() * (6 * 1e-6 + 2 * 1e-5))
     prompt = Scratch(**COMMON)  # tunes few numbers
     assert all_of_it.seconds(prompt) == passes.seconds(prompt)
+
+
+def test_weights_from_a_mixture_are_one_more_copy_in_memory_and_one_more_score() -> None:
+    model = tiny("llama")
+    predictor = Predictor(model, lambda role, name: toy_task(), rates=PASSES)
+    again = MultiTaskModelTuning(**COMMON, model_recipe=TUNED.model_recipe, from_cell="mixture")
+    assert predictor.memory(again) - predictor.memory(TUNED) == 4 * model.network.num_parameters()
+    assert again.work().validations == TUNED.work().validations + 1
 
 
 def test_rates_of_weights_are_measured_where_a_cell_tunes_the_model() -> None:

@@ -18,7 +18,7 @@ from spoton.study.analysis.advice import caveats
 from spoton.study.analysis.analyse import analyse
 from spoton.study.plan.cells import Combination, ModelTuning, ZeroShot
 from spoton.study.results.collect import collect
-from spoton.study.run import cell_runner
+from spoton.study.run import cell_runner, model_cells
 from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import InProcess
 from spoton.study.run.scheduler import read_plan, run_cells, status_of
@@ -210,7 +210,8 @@ def test_labels_are_scored_alike_with_and_without_a_prompt(
         asked.append(options["label_score"])
         return real(*given, **options)
 
-    monkeypatch.setattr(cell_runner, "evaluate", watched)
+    for module in (cell_runner, model_cells):
+        monkeypatch.setattr(module, "evaluate", watched)
     runner.carry_out([cell for cell in runner.cells() if isinstance(cell, ZeroShot | ModelTuning)])
     assert asked == ["mean"] * 3
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.source_choices import aligned
 from spoton.study.results.score_arrays import NOTHING, Array, Mean, ScoreArrays, known
-from spoton.study.results.study_results import MODEL_TUNING
+from spoton.study.results.study_results import MODEL_TUNING, MULTI_TASK_MODEL_TUNING
 
 RETRIEVED = 3
 """Number of most similar sources tried in the retrieval column; fixed, so that no result chooses it."""
@@ -24,12 +24,14 @@ def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
     """Returns scores of the reported split by target, and tuned parameters; None if no model was tuned.
 
     Transfer uses the best source by validation in each seed; retrieval the best by validation of the `RETRIEVED` most
-    similar ones. All are means over seeds; on a target with model tuning, over the seeds that it has.
+    similar ones. All are means over seeds; on a target with model tuning, over the seeds that it has. Multi-task model
+    tuning is one more column where a mixture was tuned.
     """
     results, choices, metric = analysis.results, analysis.choices, analysis.metric
-    model = _scores(analysis)
+    model = _scores(analysis, MODEL_TUNING)
     if model is None:
         return None
+    multi_task = _scores(analysis, MULTI_TASK_MODEL_TUNING)
     transfer = choices.best_by_validation()
     retrieval = None if metric is None else choices.best_of_top(metric, RETRIEVED)
     rows = []
@@ -40,6 +42,7 @@ def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
             "transfer": transfer,
             "retrieval": retrieval,
             "model_tuning": model,
+            **({} if multi_task is None else {"multi_task_model_tuning": multi_task}),
         }
         means = {name: _mean(values, t, seeds).to_json() for name, values in found.items()}
         rows.append({"target": target, "zero_shot": known(results.zero_shot.get(target)), **means})
@@ -52,13 +55,13 @@ def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
 
 def covers_the_study(analysis: Analysis) -> bool:
     """Returns whether a model was tuned on every target and seed that has a run from scratch."""
-    model = _scores(analysis)
+    model = _scores(analysis, MODEL_TUNING)
     return model is not None and bool(np.isfinite(model[np.isfinite(analysis.choices.scratch)]).all())
 
 
-def _scores(analysis: Analysis) -> Array | None:
-    """Returns `[T, N]` reported scores of model tuning; None if no model was tuned."""
-    scores = analysis.results.reported_extra.get(MODEL_TUNING)
+def _scores(analysis: Analysis, method: str) -> Array | None:
+    """Returns `[T, N]` reported scores of model tuning, or of multi-task model tuning; None if no model was tuned."""
+    scores = analysis.results.reported_extra.get(method)
     if not scores:
         return None
     model = ScoreArrays.of(scores, analysis.results.sources, analysis.results.targets)

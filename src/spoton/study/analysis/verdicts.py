@@ -235,6 +235,9 @@ def _model_tuning(analysis: Analysis) -> Verdict:
         f"Over {_targets(len(gaps))} model tuning scores {model:.1f}, transfer from the source best by validation "
         f"{prompt:.1f}, tuning from scratch {scratch:.1f}."
     )
+    mixed = [row["multi_task_model_tuning"]["mean"] for row in rows if "multi_task_model_tuning" in row]
+    if known_ones := [one for one in mixed if one is not None]:
+        told += f" Multi-task model tuning scores {np.mean(known_ones):.1f} over {_targets(len(known_ones))}."
     chosen = analysis.row("best-by-validation")
     in_noise = chosen is not None and chosen.within_noise is True
     if prompt > model:

@@ -11,21 +11,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
 from spoton.evaluation.score import Mode
 from spoton.files import sha256_of_file, sha256_of_text
-from spoton.tasks.task_info import Role
 from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.initial_prompt import start_file
 from spoton.tuning.recipe import Recipe
 
+TaskRole = Literal["source", "target", "mixture"]
+"""The group of the study file that a task belongs to; `mixture`: that of multi-task model tuning."""
+ROLES: tuple[TaskRole, ...] = get_args(TaskRole)
+
 CellKind = Literal[
     "zero-shot", "source", "scratch", "transfer", "noise", "weighted-average", "task-vectors", "learned-mix",
-    "multiplicative", "multi-task-mixture", "model-tuning",
+    "multiplicative", "multi-task-mixture", "model-tuning", "model-mixture", "multi-task-model-tuning",
 ]  # fmt: skip
 
 # Fields of a recipe that every name contains, in the order of the first version. A field that was added later is part
@@ -102,7 +105,7 @@ class CellBase:
     """
 
     kind: ClassVar[CellKind]
-    role: ClassVar[Role] = "target"
+    role: ClassVar[TaskRole] = "target"
     """The group that its task belongs to."""
     task: str
     seed: int

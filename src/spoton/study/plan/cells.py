@@ -276,20 +276,14 @@ class MultiTaskMixture(_Retrieving):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelTuning(CellBase):
-    """All weights of a copy of the model, tuned on a target.
+class WeightTuning(CellBase):
+    """A cell that tunes all weights of a copy of the model.
 
     Attributes:
-        model_recipe: How the weights are tuned; `recipe` is that of the target's prompts, which decides the data.
+        model_recipe: How the weights are tuned; `recipe` is that of prompts of the task, which decides a target's data.
     """
 
-    kind = "model-tuning"
     model_recipe: ModelRecipe
-
-    @property
-    def words(self) -> str:
-        """What it is, for people."""
-        return f"{self.task}: model tuning at {self.model_recipe.learning_rate:g}, seed {self.seed}"
 
     def tuned_by(self) -> Recipe | ModelRecipe:
         """The recipe that its result names."""
@@ -305,6 +299,64 @@ class ModelTuning(CellBase):
         return recipe_text(self.model_recipe)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelTuning(WeightTuning):
+    """All weights, tuned on a target."""
+
+    kind = "model-tuning"
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"{self.task}: model tuning at {self.model_recipe.learning_rate:g}, seed {self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMixture(WeightTuning):
+    """All weights, tuned on a mixture and kept for the cells that start from them."""
+
+    kind = "model-mixture"
+    role = "mixture"
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return f"{self.task}: model tuning, seed {self.seed}"
+
+    def work(self) -> Work:
+        """Returns its work: steps on all weights, without a test."""
+        return super().work()._replace(tests=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiTaskModelTuning(WeightTuning):
+    """All weights, tuned on a target after they were tuned on a mixture (a baseline of Vu et al. 2022, section 2).
+
+    Attributes:
+        from_cell: Name of the mixture's cell of the same seed.
+    """
+
+    kind = "multi-task-model-tuning"
+    from_cell: str
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the cells it starts from."""
+        return (self.from_cell,)
+
+    @property
+    def words(self) -> str:
+        """What it is, for people."""
+        return (
+            f"{self.task}: multi-task model tuning at {self.model_recipe.learning_rate:g}, seed {self.seed}"
+        )
+
+    def work(self) -> Work:
+        """As model tuning, with a score of the start."""
+        plain = super().work()
+        return plain._replace(validations=plain.validations + 1)
+
+
 Cell = (
     ZeroShot
     | Source
@@ -315,5 +367,7 @@ Cell = (
     | Combination
     | MultiTaskMixture
     | ModelTuning
+    | ModelMixture
+    | MultiTaskModelTuning
 )
 """One run of a study."""

@@ -20,11 +20,10 @@ from spoton.evaluation.score import Mode
 from spoton.models.choose_engine import engine_for
 from spoton.models.engine import Batch, Engine
 from spoton.models.frozen import FrozenModel
-from spoton.study.plan.cell_base import Work
-from spoton.study.plan.cells import Cell, ModelTuning, MultiTaskMixture, Source
+from spoton.study.plan.cell_base import TaskRole, Work
+from spoton.study.plan.cells import Cell, MultiTaskMixture, MultiTaskModelTuning, Source, WeightTuning
 from spoton.study.plan.weight_rates import WeightRates, measure_weight_rates, seconds_of
 from spoton.tasks.task import Task
-from spoton.tasks.task_info import Role
 from spoton.tuning.microbatches import count_kept
 
 _SAMPLE = 64
@@ -241,13 +240,13 @@ class Predictor:
     def __init__(
         self,
         model: FrozenModel,
-        load: Callable[[Role, str], Task],
+        load: Callable[[TaskRole, str], Task],
         cells: list[Cell] | None = None,
         rates: Rates | None = None,
     ) -> None:
         self._model, self._load = model, load
         self._repeats = engine_for(model).repeats_prompts
-        self._sizes: dict[tuple[Role, str, int], TaskSize] = {}
+        self._sizes: dict[tuple[TaskRole, str, int], TaskSize] = {}
         self._sources = {cell.task: cell for cell in cells or [] if isinstance(cell, Source)}
         self.rates = rates or self._measured(cells or [])
 
@@ -267,11 +266,13 @@ class Predictor:
         stages = cell.work().stages
         if not stages:
             return 0.0
+        # Multi-task model tuning starts from weights of its own, which are there as well.
+        a_weight = _BYTES_A_WEIGHT + (4 if isinstance(cell, MultiTaskModelTuning) else 0)
         bytes_of_stages = []
         for stage in stages:
             prompts = stage.batch_size if self._repeats else 1
             tokens = prompts * stage.prompt_length + stage.batch_size * stage.max_input_tokens
-            weights = _BYTES_A_WEIGHT * self._model.network.num_parameters() if stage.weights else 0
+            weights = a_weight * self._model.network.num_parameters() if stage.weights else 0
             bytes_of_stages.append(weights + tokens * self.rates.kept)
         return float(max(bytes_of_stages))
 
@@ -306,7 +307,7 @@ class Predictor:
     def _measured(self, cells: list[Cell]) -> Rates:
         """Measures rates at the median size of the cells' steps, and those of weights if a cell tunes the model."""
         rates = self._measured_passes(cells)
-        tuned = next((cell for cell in cells if isinstance(cell, ModelTuning)), None)
+        tuned = next((cell for cell in cells if isinstance(cell, WeightTuning)), None)
         if tuned is None:
             return rates
         return replace(rates, weights=measure_weight_rates(self._model, tuned.model_recipe))

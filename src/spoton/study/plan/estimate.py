@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict
 
 from spoton.errors import StudyError
 from spoton.evaluation.calibration import ROWS as CALIBRATION_ROWS
-from spoton.study.plan.cell_base import Held
+from spoton.study.plan.cell_base import ROLES, Held, TaskRole
 from spoton.study.plan.cells import Cell, MultiTaskMixture, Source
 from spoton.study.plan.cost import Counted, TaskSize, count, mean_size
 from spoton.study.plan.grid import PromptFacts, TaskFacts, cells_of
-from spoton.study.plan.study_file import StudyFile, TaskEntry, TaskGroup
+from spoton.study.plan.study_file import StudyFile
+from spoton.study.plan.task_groups import TaskEntry
 from spoton.tasks.catalog import is_task, task_info
-from spoton.tasks.task_info import Role
 
 USE = 0.4
 """Share of a device's peak that a step is assumed to reach."""
@@ -169,7 +169,7 @@ def estimate(study: StudyFile, missing: tuple[str, ...] = ()) -> Estimate:
 
 def _require_known(study: StudyFile) -> None:
     """Refuses a study with a model or tasks of unknown size, and names all of them."""
-    entries = [*study.sources.tasks, *study.targets.tasks, *study.candidates]
+    entries = [entry for role in ROLES for entry in study.tasks_of(role)]
     strange = sorted({entry.task for entry in entries if not is_task(entry.task)})
     told = [f"tasks that are not in the catalog: {', '.join(strange)}"] if strange else []
     if study.model not in _published().models:
@@ -181,7 +181,7 @@ def _require_known(study: StudyFile) -> None:
         )
 
 
-def _facts(role: Role, name: str) -> TaskFacts:
+def _facts(role: TaskRole, name: str) -> TaskFacts:
     return TaskFacts(f"published:{name}", "generate" if task_info(name).labels is None else "rank")
 
 
@@ -199,7 +199,7 @@ class _Sizes:
 
     def __init__(self, study: StudyFile) -> None:
         self._study = study
-        self._splits: dict[tuple[Role, str], tuple[int, int]] = {}
+        self._splits: dict[tuple[TaskRole, str], tuple[int, int]] = {}
         self.assumed: set[str] = set()
 
     def of(self, cell: Cell) -> TaskSize:
@@ -217,22 +217,20 @@ class _Sizes:
         if targets is None:
             targets = _TARGET_TOKENS if task_info(cell.task).labels else _OPEN_TARGET_TOKENS
             self.assumed.add(f"{cell.task}: no rows were counted, so targets count as {targets:g} tokens.")
-        group: TaskGroup = self._study.sources if cell.role == "source" else self._study.targets
-        train = group.train_size or task_info(cell.task).train_size or CALIBRATION_ROWS
+        train = self._study.sizes_of(cell.role).train or task_info(cell.task).train_size or CALIBRATION_ROWS
         return TaskSize(*self._splits[place], min(inputs, limit), targets, train)
 
-    def _validation_and_test(self, role: Role, name: str, known: _Task) -> tuple[int, int]:
-        group: TaskGroup = self._study.sources if role == "source" else self._study.targets
-        rows = known.validation
+    def _validation_and_test(self, role: TaskRole, name: str, known: _Task) -> tuple[int, int]:
+        most, rows = self._study.sizes_of(role), known.validation
         if rows is None:
             rows = round(_HELD_OUT_OF * (task_info(name).train_size or 0))
-            if group.validation_size is None or rows < group.validation_size:
+            if most.validation is None or rows < most.validation:
                 self.assumed.add(
                     f"{name}: its validation split counts as {rows} rows, a tenth of its training rows."
                 )
         elif self._study.protocol == "honest":
             rows //= 2  # the other half is the test split
-        return min(rows, group.validation_size or rows), min(rows, group.test_size or rows)
+        return min(rows, most.validation or rows), min(rows, most.test or rows)
 
 
 def _flop(counted: Counted, model: _Model) -> float:

@@ -15,22 +15,24 @@ from typing import NamedTuple, TypedDict
 from spoton.errors import StudyError
 from spoton.evaluation.score import Mode
 from spoton.prompts.listing import Identity
-from spoton.study.plan.cell_base import Held
+from spoton.study.plan.cell_base import Held, TaskRole
 from spoton.study.plan.cells import (
     COMBINATIONS,
     Cell,
     Combination,
     LibrarySource,
+    ModelMixture,
     ModelTuning,
     MultiTaskMixture,
+    MultiTaskModelTuning,
     Noise,
     Scratch,
     Source,
     Transfer,
     ZeroShot,
 )
-from spoton.study.plan.study_file import StudyFile, TaskEntry
-from spoton.tasks.task_info import Role
+from spoton.study.plan.study_file import StudyFile
+from spoton.study.plan.task_groups import TaskEntry
 from spoton.transfer.sources import same_rows, same_texts
 from spoton.tuning.recipe import Recipe
 
@@ -88,7 +90,7 @@ class _Common(TypedDict):
 def cells_of(
     study: StudyFile,
     held: Held,
-    facts: Callable[[Role, str], TaskFacts],
+    facts: Callable[[TaskRole, str], TaskFacts],
     prompts: Mapping[str, PromptFacts] = MappingProxyType({}),
     folder: Path | None = None,
 ) -> list[Cell]:
@@ -122,7 +124,7 @@ def cells_of(
     for seed in study.seeds:
         for entry in study.targets.tasks:
             cells += grid.methods(entry, seed)
-    return cells + list(grid.model_tuning())
+    return [*cells, *grid.model_tuning(), *grid.multi_task_model_tuning()]
 
 
 def require_sources(study: StudyFile, prompts: Mapping[str, PromptFacts]) -> None:
@@ -157,14 +159,14 @@ class _Grid:
         self,
         study: StudyFile,
         held: Held,
-        facts: Callable[[Role, str], TaskFacts],
+        facts: Callable[[TaskRole, str], TaskFacts],
         prompts: Mapping[str, PromptFacts],
         folder: Path | None,
     ) -> None:
         self._study, self._held, self._prompts, self._folder = study, held, prompts, folder
         self._facts = cache(facts)
         self._scratch: dict[tuple[str, int], Scratch] = {}
-        self._common: dict[tuple[Role, str, int], _Common] = {}
+        self._common: dict[tuple[TaskRole, str, int], _Common] = {}
         self._left_out = {(pair.source, pair.target) for pair in study.leave_out}
         self._tuned = {
             (entry.task, seed): Source(**self._of("source", entry, seed))
@@ -184,7 +186,7 @@ class _Grid:
             held=self._held, prompt_hash=prompt.content_hash,
         )  # fmt: skip
 
-    def _of(self, role: Role, entry: TaskEntry, seed: int) -> _Common:
+    def _of(self, role: TaskRole, entry: TaskEntry, seed: int) -> _Common:
         """Returns the common fields of the cells of a task and seed."""
         found = self._common.get((role, entry.task, seed))
         if found is None:
@@ -283,6 +285,24 @@ class _Grid:
                 common = self.target(entry, seed)
                 for recipe in wanted.recipes_of(common["recipe"]):
                     yield ModelTuning(**common, model_recipe=recipe)
+
+    def multi_task_model_tuning(self) -> Iterator[ModelMixture | MultiTaskModelTuning]:
+        """Yields, seed by seed, the run on the mixture, and every run of model tuning once more from its weights."""
+        mixture = self._study.model_tuning and self._study.model_tuning.mixture
+        if not mixture:
+            return
+        facts = self._facts("mixture", mixture.task)
+        begun: dict[int, ModelMixture] = {}
+        for cell in self.model_tuning():
+            if cell.seed not in begun:
+                begun[cell.seed] = ModelMixture(
+                    task=mixture.task, seed=cell.seed, recipe=Recipe.preset("decoder"),
+                    mode=mixture.evaluation or facts.mode, data_hash=facts.data_hash, held=self._held,
+                    model_recipe=mixture.recipe_of(cell.seed),
+                )  # fmt: skip
+                yield begun[cell.seed]
+            shared = {name: getattr(cell, name) for name in (*_Common.__annotations__, "model_recipe")}
+            yield MultiTaskModelTuning(**shared, from_cell=begun[cell.seed].name)
 
     def _is_tried(self, source: str, target: str) -> bool:
         return (source, target) not in self._left_out and not self._is_own(source, target)

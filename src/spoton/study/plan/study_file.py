@@ -7,31 +7,28 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ValidationError, field_validator, model_validator
 
 from spoton.errors import RecipeError, StudyError
-from spoton.evaluation.score import Mode
 from spoton.parsing import MalformedError, parse_yaml
 from spoton.reading import read_text, reason
+from spoton.study.plan.cell_base import TaskRole
+from spoton.study.plan.model_tuning import MixtureEntry, ModelTuningBaseline
+from spoton.study.plan.task_groups import (
+    CHECKED,
+    Seed,
+    SourceGroup,
+    TaskEntries,
+    TaskEntry,
+    TaskGroup,
+    each_once,
+)
 from spoton.tasks.data_spec import DataSpec
 from spoton.transfer.similarity import Similarity
-from spoton.tuning.full_model.recipe import ModelRecipe
 from spoton.tuning.halving import Halving
-from spoton.tuning.recipe import Recipe
 
 StudyMethod = Literal[
     "weighted-average", "task-vectors", "learned-mix", "multiplicative", "multi-task-mixture"
@@ -42,121 +39,18 @@ Control = Literal["noise"]
 
 _LARGEST = 16 * 2**20  # bytes of a study file
 _PRESETS = importlib.resources.files("spoton.study.plan") / "presets"
-_CHECKED = ConfigDict(frozen=True, extra="forbid")
-
-_Value = TypeVar("_Value")
-
-
-def _require_once(values: Iterable[object]) -> None:
-    twice = sorted(str(value) for value, count in Counter(values).items() if count > 1)
-    if twice:
-        raise ValueError(f"{', '.join(twice)} is listed twice; keep one")
-
-
-def _each_once(values: list[_Value]) -> list[_Value]:
-    _require_once(values)
-    return values
-
-
-def _for_all_runs(recipe: dict[str, Any]) -> dict[str, Any]:
-    if "seed" in recipe:
-        raise ValueError(
-            f"found seed {recipe['seed']}, but runs have the seeds of the study; remove it here, list it under seeds"
-        )
-    if recipe.get("learning_rate") == "auto":
-        raise ValueError(
-            "found learning_rate auto, which is chosen where one prompt is tuned alone, not in a study; give a number"
-        )
-    return recipe
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-RecipeChanges = Annotated[dict[str, Any], AfterValidator(_for_all_runs)]
-
-
-class TaskEntry(BaseModel):
-    """One task of a study, and the settings for this task only."""
-
-    model_config = _CHECKED
-
-    task: str = Field(min_length=1)
-    """As for `spoton tune`: a task of the catalog, a file, hub:owner/name, or mixture:a,b."""
-    options: DataSpec = DataSpec()
-    """How its rows are read: input, target, template, labels, data_dir, ..."""
-    recipe: RecipeChanges = {}
-    """Changes to the recipe for this task."""
-    evaluation: Mode | None = None
-    """rank or generate; null: decided by the task."""
-
-
-def _names_as_entries(tasks: Any) -> Any:
-    return [{"task": t} if isinstance(t, str) else t for t in tasks] if isinstance(tasks, list) else tasks
-
-
-def _each_task_once(tasks: list[TaskEntry]) -> list[TaskEntry]:
-    _require_once(entry.task for entry in tasks)
-    return tasks
-
-
-TaskEntries = Annotated[list[TaskEntry], BeforeValidator(_names_as_entries), AfterValidator(_each_task_once)]
-
-
-class TaskGroup(BaseModel):
-    """The sources, or the targets, of a study."""
-
-    model_config = _CHECKED
-
-    tasks: TaskEntries = []
-    """Names, or mappings with `task` and its own settings."""
-    recipe: RecipeChanges = {}
-    """`preset` and changes to it."""
-    train_size: int | None = Field(default=None, ge=1)
-    """At most this many training examples, each label in proportion; null: all."""
-    validation_size: int | None = Field(default=None, ge=1)
-    """At most this many examples to choose checkpoints by."""
-    test_size: int | None = Field(default=None, ge=1)
-    """At most this many examples for the score."""
-
-    def recipe_of(self, entry: TaskEntry) -> Recipe:
-        """Returns how one of the tasks is tuned.
-
-        Raises:
-            RecipeError: A value is not valid, or there is no such preset.
-        """
-        changes = self.recipe | entry.recipe
-        return Recipe.preset(str(changes.pop("preset", "decoder")), **changes)
-
-
-class SourceGroup(TaskGroup):
-    """The sources of a study: tasks whose prompts it tunes, and prompts of a library."""
-
-    library: str | None = None
-    """`starter`, a folder or a URL: its prompts are sources without tuning; null: the study tunes all sources."""
-    prompts: Annotated[list[str], AfterValidator(_each_once)] | None = Field(default=None, min_length=1)
-    """Which prompts of the library; null: all that belong to the model and have a key."""
-
-    @model_validator(mode="after")
-    def _prompts_are_of_a_library(self) -> SourceGroup:
-        if self.prompts is not None and self.library is None:
-            raise ValueError(
-                "prompts names prompts of a library, so library has to say which library; give both"
-            )
-        both = sorted({entry.task for entry in self.tasks} & set(self.prompts or ()))
-        if both:
-            raise ValueError(f"{', '.join(both)} is both a task and a prompt of the library; keep one")
-        return self
 
 
 class Retrieval(BaseModel):
     """Which retrieval methods are tuned and analysed (SPoT, section 3.3)."""
 
-    model_config = _CHECKED
+    model_config = CHECKED
 
-    similarity: Annotated[list[Similarity], AfterValidator(_each_once)] = list(get_args(Similarity)[:2])
+    similarity: Annotated[list[Similarity], AfterValidator(each_once)] = list(get_args(Similarity)[:2])
     """The similarities that compare keys; the first one retrieves for the methods below."""
-    methods: Annotated[list[StudyMethod], AfterValidator(_each_once)] = []
+    methods: Annotated[list[StudyMethod], AfterValidator(each_once)] = []
     """Methods that need their own runs."""
-    k: Annotated[list[int], AfterValidator(_each_once)] = [1, 3]
+    k: Annotated[list[int], AfterValidator(each_once)] = [1, 3]
     """How many source prompts they take."""
 
     @field_validator("k")
@@ -179,53 +73,19 @@ class Retrieval(BaseModel):
 class LeftOut(BaseModel):
     """A source that is not tried on a target, for example because it holds rows of the target's test split."""
 
-    model_config = _CHECKED
+    model_config = CHECKED
 
     source: str
     target: str
     why: str
 
 
-class ModelTuningBaseline(BaseModel):
-    """Model tuning of every target, the baseline of a study: all weights of a copy of the model."""
+class SplitSizes(NamedTuple):
+    """The most rows that each split of a task has; None: all there are."""
 
-    model_config = _CHECKED
-
-    recipe: RecipeChanges = {}
-    """`preset` and changes, as for `ModelRecipe`; steps, batch size, evaluations and input length default to the
-    target's."""
-    seeds: list[int] | None = None
-    """Which of the study's seeds; null: all."""
-    targets: list[str] | None = None
-    """Which of the study's targets; null: all."""
-    learning_rates: list[float] = []
-    """Rates to try on every target and seed, each in a cell of its own; the analysis takes the one that is best by
-    validation. Empty: that of the recipe."""
-
-    @model_validator(mode="after")
-    def _one_way_to_name_rates(self) -> ModelTuningBaseline:
-        if len(set(self.learning_rates)) != len(self.learning_rates):
-            raise ValueError("learning_rates has to be different numbers")
-        if self.learning_rates and "learning_rate" in self.recipe:
-            raise ValueError("give either learning_rates or the learning_rate of recipe, not both")
-        return self
-
-    def recipes_of(self, target: Recipe) -> list[ModelRecipe]:
-        """Returns how the model is tuned on a target, on the same data as its prompts, once for every learning rate.
-
-        Args:
-            target: The recipe of the target's prompts.
-
-        Raises:
-            RecipeError: A value is not valid, or there is no such preset.
-        """
-        recipe = self._recipe_of(target)
-        return [recipe.changed(learning_rate=rate) for rate in self.learning_rates] or [recipe]
-
-    def _recipe_of(self, target: Recipe) -> ModelRecipe:
-        shared = ("steps", "batch_size", "seed", "evaluate_every", "patience", "max_input_tokens")
-        changes = {name: getattr(target, name) for name in shared} | self.recipe | {"seed": target.seed}
-        return ModelRecipe.preset(str(changes.pop("preset", "decoder")), **changes)
+    train: int | None
+    validation: int | None
+    test: int | None
 
 
 class StudyFile(BaseModel):
@@ -239,7 +99,7 @@ class StudyFile(BaseModel):
         40
     """
 
-    model_config = _CHECKED
+    model_config = CHECKED
 
     model: str = "smollm2-135m"
     """The frozen model, as for `--model`."""
@@ -309,6 +169,22 @@ class StudyFile(BaseModel):
                     raise ValueError(f"leave_out names the {role} {name}, which is not in the study{hint}")
         return self
 
+    def tasks_of(self, role: TaskRole) -> list[TaskEntry]:
+        """Returns the tasks of a role whose rows are read; candidates are targets."""
+        if role == "mixture":
+            mixture = self.model_tuning and self.model_tuning.mixture
+            return [mixture] if mixture else []
+        return self.sources.tasks if role == "source" else [*self.targets.tasks, *self.candidates]
+
+    def sizes_of(self, role: TaskRole) -> SplitSizes:
+        """Returns the most rows that the splits of the tasks of a role have."""
+        if role == "mixture":
+            mixture = self.model_tuning and self.model_tuning.mixture
+            assert mixture
+            return SplitSizes(mixture.train_size, mixture.validation_size, None)
+        group = self.sources if role == "source" else self.targets
+        return SplitSizes(group.train_size, group.validation_size, group.test_size)
+
 
 def read_study_file(path: Path) -> StudyFile:
     """Reads and checks a study file.
@@ -357,6 +233,11 @@ def parse_study_file(text: str, name: str) -> StudyFile:
                 raise RecipeError(f"{name}, {entry.task}: {error}") from error
             if study.halving is not None and group is study.targets and entry in group.tasks:
                 study.halving.require_evaluations(recipe.steps, recipe.evaluate_every)
+    for mixture in [one for one in study.tasks_of("mixture") if isinstance(one, MixtureEntry)]:
+        try:
+            mixture.recipe_of(study.seeds[0])
+        except RecipeError as error:
+            raise RecipeError(f"{name}, model_tuning.mixture: {error}") from error
     return study
 
 
@@ -374,7 +255,7 @@ def _problems(error: ValidationError) -> str:
 
 
 _MODELS: tuple[type[BaseModel], ...] = (
-    StudyFile, SourceGroup, TaskEntry, Retrieval, LeftOut, ModelTuningBaseline, Halving, DataSpec
+    StudyFile, SourceGroup, TaskEntry, Retrieval, LeftOut, ModelTuningBaseline, MixtureEntry, Halving, DataSpec
 )  # fmt: skip
 _KNOWN = sorted({name for model in _MODELS for name in model.model_fields})
 

@@ -6,7 +6,10 @@ from spoton.study.analysis.analyse import Analysis
 from spoton.study.analysis.model_tuning import model_tuning
 from spoton.study.report.parts import Section, Table, count, mean_of, number, spread
 
-_SCORES = ("from_scratch", "transfer", "retrieval", "model_tuning")
+_SCORES = {
+    "from_scratch": "from scratch", "transfer": "transfer", "retrieval": "retrieval, k = {k}",
+    "model_tuning": "model tuning", "multi_task_model_tuning": "multi-task model tuning",
+}  # fmt: skip
 _WORDS = {"prompt": "a prompt", "model": "the model"}
 
 
@@ -16,9 +19,10 @@ def model_tuning_sections(analysis: Analysis) -> list[Section]:
     if found is None:
         return []
     k = found["k"]
-    columns = ("target", "zero-shot", "from scratch", "transfer", f"retrieval, k = {k}", "model tuning")
+    scores = [name for name in _SCORES if all(name in row for row in found["targets"])]
+    columns = ("target", "zero-shot", *(_SCORES[name].format(k=k) for name in scores))
     rows = [
-        (row["target"], number(row["zero_shot"]), *(spread(mean_of(row[name])) for name in _SCORES))
+        (row["target"], number(row["zero_shot"]), *(spread(mean_of(row[name])) for name in scores))
         for row in found["targets"]
     ]
     text = (
@@ -31,6 +35,8 @@ def model_tuning_sections(analysis: Analysis) -> list[Section]:
             f" Retrieval: the best by validation of the {k} most similar sources by {found['similarity']}."
         )
     text += " Model tuning: all weights, on the same rows."
+    if "multi_task_model_tuning" in scores:
+        text += " Multi-task model tuning: all weights on a mixture of tasks first."
     if found["rates"]:
         rates = ", ".join(f"{rate:g}" for rate in found["rates"])
         text += f" Its learning rate is, for each target and seed, the best by validation of {rates}."

@@ -15,6 +15,7 @@ from spoton.evaluation.intervals import wilson
 from spoton.study.plan.study_file import StudyFile, StudyMethod, parse_study_file
 from spoton.study.results.study_results import (
     MODEL_TUNING,
+    MULTI_TASK_MODEL_TUNING,
     NOISE,
     RESULTS_FILE,
     SCRATCH,
@@ -28,6 +29,8 @@ from spoton.study.run.scheduler import PLAN, Planned, read_plan
 from spoton.study.run.store import STUDY_FILE, Store
 from spoton.transfer.ranking.displacement import displacement
 
+_MIXTURE = "model-mixture"
+_NOT_OF_TARGETS = ("source", _MIXTURE)  # kinds of cells whose tasks are not targets
 _METHODS: tuple[str, ...] = get_args(StudyMethod)
 
 
@@ -70,7 +73,8 @@ def collect(place: str | Path) -> StudyResults:
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         by_kind.setdefault(cell["kind"], []).append(cell)
-    by_kind[MODEL_TUNING] = _best_rates(by_kind.get(MODEL_TUNING, ()))
+    for kind in (MODEL_TUNING, MULTI_TASK_MODEL_TUNING):
+        by_kind[kind] = _best_rates(by_kind.get(kind, ()))
     tuned = [*by_kind.get("scratch", ()), *by_kind.get("transfer", ())]
     zero_shot = by_kind.get("zero-shot", ())
     prompts = {kind: _Embeddings.of(store, by_kind.get(kind, ())) for kind in ("source", SCRATCH)}
@@ -90,7 +94,7 @@ def collect(place: str | Path) -> StudyResults:
         source_values=own.values,
         families={cell["task"]: cell["family"] for cell in cells},
         learned_sources=_learned(by_kind),
-        metrics={cell["task"]: cell["metric"] for cell in cells if cell["kind"] != "source"},
+        metrics={cell["task"]: cell["metric"] for cell in cells if cell["kind"] not in _NOT_OF_TARGETS},
         candidates=tuple(entry.task for entry in study.candidates),
         left_out=_left_out(study, plan, sources, targets),
         runs={(cell["source"], cell["task"], cell["seed"]): _run(cell) for cell in by_kind.get("transfer", ())},
@@ -132,6 +136,8 @@ def _named_in(study: StudyFile, cells: Sequence[dict[str, Any]]) -> list[dict[st
     def is_named(cell: dict[str, Any]) -> bool:
         if cell["kind"] == "source":
             return cell["task"] in sources or (whole_library and "library" in cell)
+        if cell["kind"] == _MIXTURE:
+            return cell["task"] in [entry.task for entry in study.tasks_of("mixture")]
         return cell["task"] in (alone if cell["kind"] in (SCRATCH, "zero-shot") else targets)
 
     gone = {cell["name"] for cell in cells if not is_named(cell)}
@@ -226,7 +232,7 @@ def _extra(by_kind: Mapping[str, Sequence[dict[str, Any]]], split: str) -> dict[
         for cell in by_kind.get(method, ()):
             name = f"{method}:{cell['similarity']}@{cell['k']}"
             found.setdefault(name, []).append(Score(cell["task"], None, cell["seed"], cell["scores"][split]))
-    for method in (MODEL_TUNING, NOISE):
+    for method in (MODEL_TUNING, MULTI_TASK_MODEL_TUNING, NOISE):
         for cell in by_kind.get(method, ()):
             if split in cell["scores"]:
                 score = Score(cell["task"], None, cell["seed"], cell["scores"][split])
@@ -306,7 +312,8 @@ def _tuned(by_kind: Mapping[str, Sequence[dict[str, Any]]], prompts: Mapping[Any
 
 
 def _role(cell: dict[str, Any]) -> str:
-    return f"{cell['task']} as {'source' if cell['kind'] == 'source' else 'target'}"
+    group = {"source": "source", _MIXTURE: "mixture"}.get(cell["kind"], "target")
+    return f"{cell['task']} as {group}"
 
 
 def _rows(cell: dict[str, Any]) -> str:

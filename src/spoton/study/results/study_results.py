@@ -33,6 +33,7 @@ RESULTS_FILE = "results.json"
 PROMPTS_FILE = "prompts.safetensors"
 # Baseline methods that are not transfers, as keys of `StudyResults.extra`.
 MODEL_TUNING = "model-tuning"
+MULTI_TASK_MODEL_TUNING = "multi-task-model-tuning"
 WEIGHTED_AVERAGE = "weighted-average"
 SCRATCH = "scratch"
 NOISE = "noise"
@@ -114,8 +115,9 @@ class StudyResults:
         learned_sources: Whether a source's prompt had learned its own task, where known.
         candidates: Tasks scored only without transfer, among which to choose targets.
         left_out: Pairs (source, target, reason) that are not tried, and so are not missing.
-        extra: Validation scores of other methods. A name is `model-tuning`, or `weighted-average@3`,
-            `weighted-average:per_token_average@3`, `multi-task-mixture@12`: method, similarity metric, k.
+        extra: Validation scores of other methods. A name is `model-tuning`, `multi-task-model-tuning`, or
+            `weighted-average@3`, `weighted-average:per_token_average@3`, `multi-task-mixture@12`: method, similarity
+            metric, k.
         extra_test: The same on the test split.
         runs: Course of transfer cells, by source, target and seed, where known.
         other_runs: The same for cells without a source, by method (`scratch`, `noise`), target and seed.

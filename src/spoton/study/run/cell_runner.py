@@ -20,11 +20,12 @@ from spoton.events import OnEvent, silent
 from spoton.models.frozen import FrozenModel
 from spoton.models.loading import load_model
 from spoton.sealing import sealed_json
-from spoton.study.plan.cell_base import Held
-from spoton.study.plan.cells import Cell, LibrarySource, ModelTuning, Transfer, ZeroShot
+from spoton.study.plan.cell_base import ROLES, Held, TaskRole
+from spoton.study.plan.cells import Cell, LibrarySource, Transfer, WeightTuning, ZeroShot
 from spoton.study.plan.grid import PromptFacts, TaskFacts, cells_of
 from spoton.study.plan.study_file import StudyFile, parse_study_file
 from spoton.study.run.given import GivenSources
+from spoton.study.run.model_cells import ModelCells
 from spoton.study.run.result import Result, document_of_result, document_of_source
 from spoton.study.run.starts import CellStart, Starts, first_stage
 from spoton.study.run.store import STUDY_FILE, Store
@@ -32,10 +33,8 @@ from spoton.tasks.catalog import is_task
 from spoton.tasks.load import MIXTURE_PREFIX, has_forms, resolve_task
 from spoton.tasks.majority import majority_scores
 from spoton.tasks.task import Task
-from spoton.tasks.task_info import Role
 from spoton.transfer.adapt import neighbour
 from spoton.tuning.full_model.checkpoint import remove_model_checkpoint
-from spoton.tuning.full_model.tune import tune_model
 from spoton.tuning.initial_prompt import is_start, no_start
 from spoton.tuning.kept import require_end
 from spoton.tuning.prompt_run import Job, Tuned
@@ -77,7 +76,7 @@ class CellRunner:
         place: str | Path,
         *,
         placement: Placement | None = None,
-        tasks: Callable[[Role, str], Task] | None = None,
+        tasks: Callable[[TaskRole, str], Task] | None = None,
         on_message: Callable[[str], None] = lambda message: None,
     ) -> None:
         self.store = Store(place)
@@ -89,12 +88,17 @@ class CellRunner:
         self.study: StudyFile = parse_study_file(
             text.decode("utf-8", "replace"), f"{self.store.place}/{STUDY_FILE}"
         )
+        if self.study.tasks_of("mixture") and self.store.local is None:
+            raise StudyError(
+                f"model_tuning.mixture keeps weights of the whole model in the study's folder, and {place} is a URL. "
+                "Run the study in a folder, or leave out the mixture."
+            )
         self.placement = placement or Placement()
         self._tell = on_message
         self._read_task = tasks or self._read
         self._model: FrozenModel | None = None
-        self._tasks: dict[tuple[Role, str], Task] = {}
-        self._hashes: dict[tuple[Role, str], str] = {}
+        self._tasks: dict[tuple[TaskRole, str], Task] = {}
+        self._hashes: dict[tuple[TaskRole, str], str] = {}
         sources = self.study.sources
         self._given = sources.library and GivenSources(self._near(sources.library), sources.prompts)
 
@@ -112,7 +116,7 @@ class CellRunner:
         """The properties of the model that decide results."""
         return Held(self.model.fingerprint, str(self.model.dtype).removeprefix("torch."))
 
-    def task(self, role: Role, name: str) -> Task:
+    def task(self, role: TaskRole, name: str) -> Task:
         """Returns a task with the sizes of its role; it is read once.
 
         Raises:
@@ -123,7 +127,7 @@ class CellRunner:
             self._tasks[role, name] = self._read_task(role, name)
         return self._tasks[role, name]
 
-    def every_task(self) -> dict[tuple[Role, str], Task]:
+    def every_task(self) -> dict[tuple[TaskRole, str], Task]:
         """Returns all tasks of the study, by role and name."""
         return {place: self.task(*place) for place in self._places()}
 
@@ -159,18 +163,16 @@ class CellRunner:
             if not is_start(init, self.store.local)
         )
 
-    def _places(self) -> list[tuple[Role, str]]:
-        places: list[tuple[Role, str]] = [("source", entry.task) for entry in self.study.sources.tasks]
-        places += [("target", entry.task) for entry in [*self.study.targets.tasks, *self.study.candidates]]
-        return places
+    def _places(self) -> list[tuple[TaskRole, str]]:
+        return [(role, entry.task) for role in ROLES for entry in self.study.tasks_of(role)]
 
-    def data_hash(self, role: Role, name: str) -> str:
+    def data_hash(self, role: TaskRole, name: str) -> str:
         """Returns the hash of a task's rows; computed once."""
         if (role, name) not in self._hashes:
             self._hashes[role, name] = self.task(role, name).data_hash()
         return self._hashes[role, name]
 
-    def facts(self, role: Role, name: str) -> TaskFacts:
+    def facts(self, role: TaskRole, name: str) -> TaskFacts:
         """Returns the properties of a task that decide results. Reads its rows."""
         task = self.task(role, name)
         return TaskFacts(self.data_hash(role, name), default_mode(task), task.name, task.source)
@@ -206,8 +208,8 @@ class CellRunner:
             began = time.monotonic()
             if isinstance(cell, ZeroShot):
                 self._write(cell, self._zero_shot(cell, on_event), began)
-            elif isinstance(cell, ModelTuning):
-                self._write(cell, self._tune_model(cell, on_event), began)
+            elif isinstance(cell, WeightTuning):
+                self._write(cell, ModelCells(self.model, self.store, self.task).run(cell, on_event), began)
             elif isinstance(cell, LibrarySource):
                 self._copy(cell)
             else:
@@ -266,24 +268,6 @@ class CellRunner:
             more |= {"halving": cell.halving.model_dump(), "dropped": tuned.dropped}
         return Result(scores, tuned, more)
 
-    def _tune_model(self, cell: ModelTuning, on_event: OnEvent) -> Result:
-        """Tunes all weights of a copy of the model, scores them once on the test split, and keeps the scores only."""
-        task = self.task(cell.role, cell.task)
-        tuned = tune_model(
-            self.model, task, cell.model_recipe, mode=cell.mode, checkpoint=self.store.checkpoint(cell.name),
-            resume=True, on_event=on_event, phase=cell.words,
-        )  # fmt: skip
-        require_end(tuned, cell.words)
-        test = evaluate(
-            tuned.model, None, task.test, task, cell.mode, max_input_tokens=cell.model_recipe.max_input_tokens,
-            label_score=cell.model_recipe.label_score, on_event=on_event, phase=f"{cell.words}, test",
-        ).scores  # fmt: skip
-        more = {
-            "best_step": tuned.best_step, "tuned_parameters": tuned.parameters, "tuned_bytes": 4 * tuned.parameters,
-            "tuned_dtype": "float32",
-        }  # fmt: skip
-        return Result(tuned.scores | {"test": test}, tuned, more)
-
     def _zero_shot(self, cell: ZeroShot, on_event: OnEvent) -> Result:
         """Scores a target without a prompt: the bare model, the most frequent answer, and TF-IDF."""
         task = self.task(cell.role, cell.task)
@@ -324,7 +308,7 @@ class CellRunner:
         )  # fmt: skip
         self._finish(cell, document)
         checkpoint = self.store.checkpoint(cell.name)
-        if checkpoint is not None and isinstance(cell, ModelTuning):
+        if checkpoint is not None and isinstance(cell, WeightTuning):
             remove_model_checkpoint(checkpoint)
             return
         for left in (checkpoint, first_stage(checkpoint)):
@@ -347,10 +331,9 @@ class CellRunner:
                     "files, model and --dtype."
                 )
 
-    def _read(self, role: Role, name: str) -> Task:
+    def _read(self, role: TaskRole, name: str) -> Task:
         """Reads the rows of a task by the options of its entry in the study file."""
-        group = self.study.sources if role == "source" else self.study.targets
-        entry = next(e for e in [*group.tasks, *self.study.candidates] if e.task == name)
+        entry = next(entry for entry in self.study.tasks_of(role) if entry.task == name)
         options = entry.options.given()
         if is_task(name) or name.startswith(MIXTURE_PREFIX):
             options.setdefault("protocol", self.study.protocol)
@@ -362,7 +345,7 @@ class CellRunner:
             if options.get(which) is not None:
                 options[which] = Path(self._near(str(options[which])))
         task = resolve_task(self._found(name), on_message=self._tell, **options)
-        task = task.limited(group.train_size, group.validation_size, group.test_size)
+        task = task.limited(*self.study.sizes_of(role))
         if role == "target" and not task.test:
             raise StudyError(
                 f"The target {name} has no test split, but a study reports test scores. Give it one in its options."

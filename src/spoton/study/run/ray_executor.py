@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from spoton.errors import StudyError
+from spoton.study.plan.cell_base import TaskRole
 from spoton.study.run.cell_runner import CellRunner, Placement
 from spoton.study.run.executors import CellGroup, Outcome, attempt
 from spoton.tasks.task import Task
-from spoton.tasks.task_info import Role
 
 # How many times Ray starts a task again after its worker died, before the task counts as failed.
 _RETRIES = 3
@@ -135,7 +135,7 @@ _cell_runners: dict[str, CellRunner] = {}
 
 
 def _in_worker(
-    place: str, placement: Placement, rows: Mapping[tuple[Role, str], Any], group: CellGroup
+    place: str, placement: Placement, rows: Mapping[tuple[TaskRole, str], Any], group: CellGroup
 ) -> str:
     """Runs a group in the cell runner of this worker process, which is opened once.
 
@@ -148,7 +148,7 @@ def _in_worker(
     if place not in _cell_runners:
         import ray
 
-        def task(role: Role, name: str) -> Task:
+        def task(role: TaskRole, name: str) -> Task:
             found: Task = ray.get(rows[role, name])
             return found
 

@@ -18,11 +18,11 @@ from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Parent
 from spoton.prompts.initial import from_prompt
 from spoton.prompts.soft_prompt import SoftPrompt
+from spoton.study.plan.cell_base import TaskRole
 from spoton.study.plan.cells import Cell, Combination, MultiTaskMixture, Noise, Transfer
 from spoton.study.run.store import Store
 from spoton.tasks.mixture import mix
 from spoton.tasks.task import Task
-from spoton.tasks.task_info import Role
 from spoton.transfer.combining.methods import METHODS, starts
 from spoton.transfer.ranking.similarity import most_similar
 from spoton.transfer.sources import Retrieved
@@ -61,7 +61,7 @@ class Starts:
     """
 
     def __init__(
-        self, model: FrozenModel, store: Store, task: Callable[[Role, str], Task], sources: list[str]
+        self, model: FrozenModel, store: Store, task: Callable[[TaskRole, str], Task], sources: list[str]
     ) -> None:
         self._model, self._store, self._task, self._sources = model, store, task, sources
 
