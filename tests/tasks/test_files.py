@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,24 @@ def test_an_excel_sheet(tmp_path: Path) -> None:
     (tmp_path / "named.csv").write_bytes((tmp_path / "a.xlsx").read_bytes())
     assert read_rows(tmp_path / "a.xlsx")[11] == {"text": "s11", "label": 1}
     assert load_task_file(tmp_path / "named.csv").labels == ("0", "1")
+
+
+def test_numbers_of_a_parquet_file_are_read_as_they_were_written(tmp_path: Path) -> None:
+    texts = [f"sentence {i}" for i in range(40)]
+    halves = pyarrow.array([(0.1, 2.0)[i % 2] for i in range(40)], pyarrow.float32())
+    prices = pyarrow.array([(Decimal("1.50"), Decimal("20.00"))[i % 2] for i in range(40)])
+    for column, labels in ((halves, ("0.1", "2")), (prices, ("1.5", "20"))):
+        pyarrow.parquet.write_table(pyarrow.table({"text": texts, "label": column}), tmp_path / "a.parquet")
+        assert load_task_file(tmp_path / "a.parquet").labels == labels
+
+
+def test_a_parquet_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    columns = [["a", "b"], ["c", "d"], ["x", "y"]]
+    pyarrow.parquet.write_table(
+        pyarrow.table(columns, names=["text", "text", "label"]), tmp_path / "a.parquet"
+    )
+    with pytest.raises(DataError, match=r"a\.parquet names the column 'text' twice"):
+        read_rows(tmp_path / "a.parquet")
 
 
 def test_class_names_of_a_parquet_file(tmp_path: Path) -> None:

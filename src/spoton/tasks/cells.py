@@ -6,6 +6,7 @@ Python's own form of these ("['a', 'b']", "b'text'", "nan").
 
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from spoton.errors import DataError
@@ -42,7 +43,8 @@ def lookup(row: Row, column: str) -> Any:
 
 
 def target_text(cell: Any, column: str) -> str:
-    """Returns a cell as a stripped target: booleans as in JSON, 1.0 as 1, a list of one item as that item.
+    """Returns a cell as a stripped target: booleans as in JSON, 1.0 as 1, a decimal
+    1.50 as 1.5, a list of one item as that item.
 
     Raises:
         DataError: The cell is a list of several, an object, or bytes that are not text.
@@ -61,6 +63,8 @@ def target_text(cell: Any, column: str) -> str:
         return str(cell).lower()
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
+    if isinstance(cell, Decimal) and cell.is_finite():
+        return f"{cell.normalize():f}"
     return str(cell).strip()
 
 

@@ -140,4 +140,4 @@ def require_header(header: Sequence[str], path: Path) -> None:
     """
     twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
-        raise DataError(f"{path} names the column {twice[0]!r} twice. Rename one in the first line.")
+        raise DataError(f"{path} names the column {twice[0]!r} twice. Rename one.")

@@ -185,7 +185,7 @@ def parquet_table(source: Any, path: Path) -> tuple[list[str], Iterator[dict[str
         path: Path of the file, for messages.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: It cannot be read, or a column occurs twice.
     """
     import pyarrow
     import pyarrow.parquet
@@ -193,12 +193,13 @@ def parquet_table(source: Any, path: Path) -> tuple[list[str], Iterator[dict[str
     with _readable_parquet(path):
         file = pyarrow.parquet.ParquetFile(source)
         schema = file.schema_arrow
+    require_header(schema.names, path)
     classes = _classes((schema.metadata or {}).get(b"huggingface", b""))
 
     def rows() -> Iterator[dict[str, Any]]:
         with _readable_parquet(path):
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                for row in batch.to_pylist():
+                for row in _as_written(batch).to_pylist():
                     for name, words in classes.items():
                         code = row.get(name)
                         if isinstance(code, int):  # -1 stands for a hidden label
@@ -206,6 +207,17 @@ def parquet_table(source: Any, path: Path) -> tuple[list[str], Iterator[dict[str
                     yield row
 
     return list(schema.names), rows()
+
+
+def _as_written(batch: Any) -> Any:
+    """Returns a batch whose floats of 32 bits are what they were written as: 0.1, and not 0.10000000149011612."""
+    import pyarrow
+
+    for place, field in enumerate(batch.schema):
+        if field.type == pyarrow.float32():
+            shortest = batch.column(place).cast(pyarrow.string()).cast(pyarrow.float64())
+            batch = batch.set_column(place, field.name, shortest)
+    return batch
 
 
 @contextmanager
@@ -217,7 +229,9 @@ def _readable_parquet(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}. Write it anew.") from error
+        raise DataError(
+            f"{path} cannot be read as Parquet: {str(error).rstrip('.')}. Write it anew."
+        ) from error
 
 
 def _classes(metadata: bytes) -> dict[str, list[str]]:
