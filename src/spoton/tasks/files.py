@@ -246,7 +246,7 @@ def _classes(metadata: bytes) -> dict[str, list[str]]:
 
 
 def _read_excel(data: bytes, path: Path, on_note: OnNote) -> list[dict[str, Any]]:
-    """Returns the rows of the first sheet that has any."""
+    """Returns the rows of the first sheet that has any below its header."""
     chosen = first_sheet(data, path, on_note)
     if not chosen:
         return []

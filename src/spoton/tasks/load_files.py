@@ -117,7 +117,13 @@ def _load(
     }
     # Equal rows are the same task whatever the names of their files; different rows are another task.
     content = sha256_of_text(sha256_of_file(part) for part in files["train"])[:12]
-    task = task_from_rows(splits, name=name, source=f"{source}@{content}", spec=spec)
+    try:
+        task = task_from_rows(splits, name=name, source=f"{source}@{content}", spec=spec)
+    except DataError:  # what was noted about the files, such as a sheet that was not read, may be why
+        if on_message:
+            for note in notes:
+                on_message(note)
+        raise
     return replace(task, notes=(*notes, *task.notes))
 
 
