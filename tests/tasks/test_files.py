@@ -170,7 +170,9 @@ GOOD = "text,label\na,x\nb,y\nc,x\nd,y\ne,x\nf,y\n"
         ("a.jsonl", '["b"]\n["c"]\n', {}, "line 1 is a JSON list"),
         ("a.json", '[{"text": "a", "label": "x"},\n{"text": "b", "la', {}, "list of rows, but .*cut short"),
         ("a.parquet", "PAR1 no", {}, "cannot be read as Parquet"),
-        ("a.xlsx", "x", {}, "cannot be read as an Excel workbook"),
+        ("a.xlsx", GOOD, {}, r"cannot be read as an Excel workbook: .*If it is text, name it \.csv"),
+        ("a.xlsx", "PK", {}, "cannot be read as an Excel workbook"),
+        ("a.xlsx", "", {}, "empty"),
         ("a.doc", "x", {}, r"ends in \.doc; expected one of \.csv.*--delimiter"),
         ("a.csv", "%PDF-1.4", {}, "is a PDF"),
         ("a.csv", "<!DOCTYPE html><html>", {}, "is a web page"),
@@ -188,6 +190,12 @@ def test_mistakes_are_explained(
     (tmp_path / file).write_text(content)
     with pytest.raises(DataError, match=message):
         load_task_file(tmp_path / file, **options)
+
+
+def test_a_workbook_with_a_password_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
+    with pytest.raises(DataError, match="is an Excel or Word file that is old or has a password"):
+        read_rows(tmp_path / "a.xlsx")
 
 
 def test_a_wrong_encoding_is_located(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from spoton.errors import DataError
+from spoton.tasks.files import read_rows
 from spoton.tasks.json_rows import enclosed_rows, json_rows
 from spoton.tasks.stored.stream import row_stream
 
@@ -47,6 +48,34 @@ def test_several_lines_are_rows_whatever_they_hold() -> None:
 def test_an_object_with_two_lists_is_refused(indent: int | None) -> None:
     with pytest.raises(DataError, match="one JSON object with 'train', 'test'; expected a list of objects"):
         json_rows(json.dumps({"train": ROWS, "test": ROWS}, indent=indent), PATH)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        {"text": {"0": "a", "1": "c"}, "label": {"0": "b", "1": "d"}},
+        {"0": ROWS[0], "1": ROWS[1]},
+        {"text": ["a", "c"], "label": ["b", "d"]},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_table_by_column_or_index_is_refused(whole: Any, indent: int | None) -> None:
+    with pytest.raises(DataError, match=r"one JSON object with .*one object a line.*orient='records'"):
+        json_rows(json.dumps(whole, indent=indent), PATH)
+
+
+@pytest.mark.parametrize("row", [{"a": {"text": "x"}, "b": {"text": "y"}}, {"a": ["x"], "b": ["y"]}, {}])
+def test_one_row_of_objects_or_short_lists_is_a_row(row: Any) -> None:
+    assert json_rows(json.dumps(row), PATH) == [row]
+
+
+def test_json_under_another_name_is_read(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
+    for text in (lines, json.dumps(ROWS), json.dumps(ROWS, indent=1)):
+        (tmp_path / "a.csv").write_text(text)
+        assert read_rows(tmp_path / "a.csv") == ROWS
+    (tmp_path / "a.csv").write_text('[note],"{x}"\na,b\n')
+    assert read_rows(tmp_path / "a.csv") == [{"[note]": "a", "{x}": "b"}]
 
 
 def test_a_large_document_is_read_as_a_whole(tmp_path: Path) -> None:

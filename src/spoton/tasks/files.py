@@ -15,10 +15,11 @@ from spoton.errors import DataError
 from spoton.reading import read_bytes, reason
 from spoton.tasks.csv_rows import aligned_rows, csv_table, require_header
 from spoton.tasks.excel import OnNote, first_sheet, unheard
-from spoton.tasks.json_rows import json_document, json_rows
+from spoton.tasks.json_rows import holds_json, json_document, json_rows
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xlsm")
 """Suffixes of data files; each may be followed by `.gz`."""
+_EXCEL = (".xlsx", ".xlsm")
 _PARQUET_ROWS = 10_000  # at once
 BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8-sig"),
@@ -29,7 +30,10 @@ BYTE_ORDER_MARKS = (
 )
 REFUSED = (
     (b"%PDF", "a PDF. Copy its table into a spreadsheet and save that as CSV"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file. Save it as .xlsx or CSV"),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "an Excel or Word file that is old or has a password. Save it as .xlsx without one, or as CSV",
+    ),
     (b"SQLite format 3", "an SQLite database. Export a table of it as CSV"),
     (b"BZh", "compressed by bzip2. Unpack it, or compress it by gzip"),
     (b"\xfd7zXZ", "compressed by xz. Unpack it, or compress it by gzip"),
@@ -60,7 +64,7 @@ def read_rows(
     data, suffix = file_content(path)
     if data.startswith(b"PAR1") or (suffix == ".parquet" and data):
         rows = _read_parquet(data, path)
-    elif suffix in (".xlsx", ".xlsm") or (data.startswith(b"PK") and b"xl/workbook" in data):
+    elif data.startswith(b"PK") and (suffix in _EXCEL or b"xl/workbook" in data):
         rows = _read_excel(data, path, on_note)
     else:
         rows = _read_table(data, suffix, path, encoding, delimiter)
@@ -160,13 +164,18 @@ def _read_table(
     reason = next((why for mark, why in REFUSED if start.startswith(mark.lower())), None)
     if reason is not None:
         raise DataError(f"{path} is {reason}.")
+    if suffix in _EXCEL and data:
+        raise DataError(
+            f"{path} cannot be read as an Excel workbook: it is not a ZIP archive, as those are. If it is text, "
+            "name it .csv; else save it anew."
+        )
     if suffix not in SUFFIXES and delimiter is None:
         raise DataError(
             f"{path} ends in {suffix or 'nothing'}; expected one of {', '.join(SUFFIXES)}. Convert it, or give "
             "the --delimiter of its cells."
         )
     text = decoded(data, path, encoding)
-    if suffix in (".json", ".jsonl", ".ndjson") and delimiter is None:
+    if delimiter is None and (suffix in (".json", ".jsonl", ".ndjson") or holds_json(text)):
         return json_rows(text, path)
     return list(csv_table(io.StringIO(text, newline=""), path, delimiter)[1])
 

@@ -1,6 +1,6 @@
 """Rows of JSON text: one document that holds them, or one document per line."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def json_rows(text: str, path: Path) -> list[dict[str, Any]]:
         rows = enclosed_rows(whole)
         if rows is not None:
             return rows
-        if len(whole) > 1 and not CONVERSATIONAL & set(whole) and all(map(_are_objects, whole.values())):
+        if _is_table(whole):
             raise _not_one_list(whole, path)
     return list(json_lines(text.split("\n"), path))
 
@@ -73,6 +73,22 @@ def enclosed_rows(row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     return None
 
 
+def _is_table(whole: Mapping[str, Any]) -> bool:
+    """Returns whether an object holds lists of rows, or a table by column or by index, as pandas writes one."""
+    if len(whole) < 2 or CONVERSATIONAL & set(whole):
+        return False
+    lists = [value for value in whole.values() if isinstance(value, list)]
+    if len(lists) == len(whole) and (all(map(_are_objects, lists)) or _are_columns(lists)):
+        return True
+    objects = [value for value in whole.values() if isinstance(value, dict)]
+    by_column = all(value and all(map(str.isdecimal, value)) for value in objects)
+    return len(objects) == len(whole) and (by_column or all(map(str.isdecimal, whole)))
+
+
+def _are_columns(lists: Sequence[list[Any]]) -> bool:
+    return len(lists[0]) > 1 and len(set(map(len, lists))) == 1 and not any(map(_are_objects, lists))
+
+
 def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
@@ -80,8 +96,14 @@ def _are_objects(value: Any) -> bool:
 def _not_one_list(whole: Mapping[str, Any], path: Path) -> DataError:
     return DataError(
         f"{path} is one JSON object with {', '.join(map(repr, list(whole)[:5]))}; expected a list of "
-        "objects, one a row, or one object a line."
+        "objects, one a row, or one object a line. pandas writes these with `orient='records'`."
     )
+
+
+def holds_json(text: str) -> bool:
+    """Returns whether a text that need not be JSON is a JSON document, or its first line is: a list or an object."""
+    content = text.strip()
+    return content.startswith(("{", "[")) and (is_json(content.partition("\n")[0]) or is_json(content))
 
 
 def is_json(line: str) -> bool:
