@@ -43,3 +43,27 @@ def test_signs_at_the_ends_of_labels_tell_them_apart() -> None:
     assert oddities(with_labels("A", "A-", "B-", "B")) == ()
     assert oddities(with_labels("inf", "-inf")) == ()
     assert oddities(with_labels("not_related", "not-related", "related"))
+
+
+def test_closing_and_quotation_marks_do_not() -> None:
+    for one, other in (
+        ("good", "good."),
+        ("good", '"good"'),
+        ("don't know", "don\u2019t know"),
+        ("bad!", "bad"),
+    ):
+        assert "'maybe'" not in oddities(with_labels(one, other, "maybe"))[0]
+    assert oddities(with_labels("!", "!!", "?")) == ()
+
+
+def test_labels_that_stand_for_no_value() -> None:
+    (told,) = oddities(with_labels("yes", "no", "NaN"))
+    assert told.startswith("The label 'NaN' (8 rows) is what programs write for a cell without a value.")
+    assert oddities(with_labels("yes", "no", "none")) == ()
+
+
+def test_labels_that_list_others() -> None:
+    (told,) = oddities(with_labels("news", "sport", "news; sport"))
+    assert told.startswith("1 of 3 labels is a list of others, such as 'news; sport'")
+    assert "3 labels is a list" in oddities(with_labels("['a']", "['b']", "['a', 'b']"))[0]
+    assert oddities(with_labels("Card, prepaid", "Other", "1,000", "1")) == ()

@@ -15,6 +15,12 @@ _INVISIBLE = re.compile(r"[\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\u00ad\x
 
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 """Does not match the signs at the end of the grade B- and in front of -inf."""
+_QUOTES = re.compile("[\"'`\u00b4\u2018-\u201f\u00ab\u00bb]")
+_EMPTY = frozenset(
+    "NaN nan -nan NA N/A n/a <NA> NULL null None NaT #N/A #REF! #VALUE! #NAME? #DIV/0! #NUM! #NULL!".split()
+)
+"""What programs write for a cell without a value."""
+_JOINED = re.compile(r"[;,|]")
 
 
 def oddities(task: Task) -> tuple[str, ...]:
@@ -25,7 +31,13 @@ def oddities(task: Task) -> tuple[str, ...]:
     """
     if task.labels is None:
         return ()
-    return (*_near_labels(task), *_contradictions(task), *_without_training_rows(task))
+    return (
+        *_near_labels(task),
+        *_empty_labels(task),
+        *_joined_labels(task),
+        *_contradictions(task),
+        *_without_training_rows(task),
+    )
 
 
 def _near_labels(task: Task) -> list[str]:
@@ -43,8 +55,36 @@ def _near_labels(task: Task) -> list[str]:
     )
     more = f", and {len(groups) - _SHOWN} more" if len(groups) > _SHOWN else ""
     return [
-        f"Labels that differ only in case, space, invisible characters or encoding count as different: {listed}{more}. "
-        "Write each in one way."
+        "Labels that differ only in case, space, closing or quotation marks, invisible characters or encoding count as "
+        f"different: {listed}{more}. Write each in one way."
+    ]
+
+
+def _empty_labels(task: Task) -> list[str]:
+    """Reports labels that stand for a cell without a value."""
+    counts = task.targets()
+    empty = [label for label in task.labels or () if label in _EMPTY and counts[label]]
+    return [
+        f"The label {label!r} ({counts[label]} rows) is what programs write for a cell without a value. If it stands "
+        "for none, empty these cells; rows without a target are left out."
+        for label in empty
+    ]
+
+
+def _joined_labels(task: Task) -> list[str]:
+    """Reports labels that list other labels, as in cells with several."""
+    parts = {
+        label: [part.strip(" '\"") for part in _JOINED.split(label.strip("[](){}"))]
+        for label in task.labels or ()
+    }
+    single = {names[0] for names in parts.values() if len(names) == 1}
+    joined = [label for label, names in parts.items() if len(names) > 1 and single.issuperset(names)]
+    if not joined:
+        return []
+    return [
+        f"{len(joined)} of {len(parts)} labels {'is a list' if len(joined) == 1 else 'are lists'} of others, such as "
+        f"{joined[0]!r}, and each list is read as a label of its own. For several labels a row, make one task of each, "
+        "with the targets yes and no."
     ]
 
 
@@ -54,8 +94,8 @@ def _same(label: str) -> str:
     if value is not None:
         return repr(value)
     plain = _INVISIBLE.sub("", unicodedata.normalize("NFKC", label))
-    words = _BETWEEN_WORDS.sub(" ", plain.casefold())
-    return " ".join(words.split())
+    words = " ".join(_BETWEEN_WORDS.sub(" ", plain.casefold()).split())
+    return _QUOTES.sub("", words).strip().rstrip(".,;:!") or words
 
 
 def _visible(label: str, others: Sequence[str]) -> str:
