@@ -81,3 +81,18 @@ def test_a_blank_line_is_an_empty_cell_of_a_single_column() -> None:
 
 def test_only_blank_lines_are_no_rows() -> None:
     assert rows("\n\n,,\n") == []
+
+
+def test_columns_without_a_name_are_called_by_their_place() -> None:
+    (row,) = rows("text,,label,,\na,1,b,,\n")
+    assert row == {"text": "a", "column 2": "1", "label": "b", "column 4": "", "column 5": ""}
+
+
+def test_spaces_behind_delimiters_are_no_part_of_cells() -> None:
+    assert rows('text, "label"\n"a, b", "c"\nd,  e\n') == [
+        {"text": "a, b", "label": "c"},
+        {"text": "d", "label": "e"},
+    ]
+    assert rows('text,label\na, "b" c\n') == [{"text": "a", "label": ' "b" c'}]
+    with pytest.raises(DataError, match=r"line 3: 3 cells under 2 columns"):
+        rows("text, label\na, b\na, b, c\n")

@@ -33,9 +33,14 @@ def csv_table(lines: TextIO, path: Path, delimiter: str | None) -> tuple[list[st
             cannot be parsed.
     """
     begin = _begin(lines, path, delimiter)
-    reader = csv.reader(chain(filter(None, [begin.line]), lines), delimiter=begin.delimiter, strict=True)
+    reader = csv.reader(
+        chain(filter(None, [begin.line]), lines),
+        delimiter=begin.delimiter,
+        skipinitialspace=begin.is_spaced,
+        strict=True,
+    )
     with _long_cells(path, reader, begin.skipped):
-        header = next(reader, [])
+        header = column_names(next(reader, []))
         require_header(header, path)
     return header, aligned_rows(header, _cells(reader, len(header), path, begin.skipped), "")
 
@@ -47,6 +52,11 @@ class _Begin:
     line: str
     skipped: int
     delimiter: str
+
+    @property
+    def is_spaced(self) -> bool:
+        """Whether a space follows each delimiter, as people write by hand; it is then no part of the cells."""
+        return self.line.count(self.delimiter) == self.line.count(f"{self.delimiter} ") > 0
 
 
 def _begin(lines: TextIO, path: Path, delimiter: str | None) -> _Begin:
@@ -130,6 +140,11 @@ def aligned_rows(
 
 def _is_blank(cells: Sequence[Any]) -> bool:
     return all(cell is None for cell in cells)
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """Returns the names of columns; `column 3` is the third if it has none."""
+    return [name if name.strip() else f"column {place}" for place, name in enumerate(header, start=1)]
 
 
 def require_header(header: Sequence[str], path: Path) -> None:

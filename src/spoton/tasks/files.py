@@ -13,7 +13,7 @@ from typing import Any
 
 from spoton.errors import DataError
 from spoton.reading import read_bytes, reason
-from spoton.tasks.csv_rows import aligned_rows, csv_table, require_header
+from spoton.tasks.csv_rows import aligned_rows, column_names, csv_table, require_header
 from spoton.tasks.excel import OnNote, first_sheet, unheard
 from spoton.tasks.json_rows import holds_json, json_document, json_rows
 
@@ -261,6 +261,6 @@ def _read_excel(data: bytes, path: Path, on_note: OnNote) -> list[dict[str, Any]
         return []
     header = ["" if cell is None else str(cell).strip() for cell in chosen[0]]
     width = max(place for place, name in enumerate(header, start=1) if name)
-    names = [name or f"column {place}" for place, name in enumerate(header[:width], start=1)]
+    names = column_names(header[:width])
     require_header(names, path)
     return list(aligned_rows(names, [row[:width] for row in chosen[1:]], None))
