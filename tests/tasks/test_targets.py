@@ -27,6 +27,14 @@ def test_a_guess_comes_with_its_reason(targets: list[str], closed: bool, words: 
     assert (labels is not None) is closed and words in reason and "--labels" in reason
 
 
+@pytest.mark.parametrize("form", ["{:,}", "${:,}", "{} %", "{},5"])
+def test_numbers_that_are_not_plain_are_open_text_with_advice(form: str) -> None:
+    reason = labels_of([form.format(i * 1370) for i in range(30)], None)[1]
+    assert "open text" in reason and "To score them as numbers, write " in reason
+    for open_text in ("2024-01-{}", "item {}", "{}:30"):
+        assert "numbers" not in labels_of([open_text.format(i) for i in range(30)], None)[1]
+
+
 def test_what_is_asked_for_is_no_guess() -> None:
     targets = [str(i / 7) for i in range(30)]
     assert labels_of(targets, "auto") == (tuple(sorted(targets)), "")

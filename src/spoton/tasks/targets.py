@@ -1,5 +1,6 @@
 """Decides the kind of a task from its targets: a closed set of labels, numbers, or open text. Always gives a reason."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ MANY = 200
 OFTEN = 4
 LONGEST_LABEL = 5
 """Most words of a short target. Targets that occur `OFTEN` times may be longer."""
+_MARKED_NUMBER = re.compile(r"[+-]?\W{0,2}\d[\d.,'\u2019\s]*\W{0,2}")
+"""A number with a thousands separator, a decimal comma, or the sign of a currency or unit: 1,370 or $5 or 40%."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ def labels_of(
         why = f"numbers, scored by {score}: {seen}"
     else:
         why = f"open text, which is generated: {seen}{'' if facts.short else ', some of more than 5 words'}"
+        if facts.distinct > FEW and distinct and all(map(_MARKED_NUMBER.fullmatch, distinct)):
+            why += f". To score them as numbers, write {distinct[-1]!r} and the others with digits and a point only"
     return None, f"Targets are read as {why}. `--labels auto` reads each as a label."
 
 
