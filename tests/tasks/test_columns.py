@@ -67,3 +67,8 @@ def test_a_template_that_gives_the_answer_away_is_told() -> None:
     for template in ("{{ text }} {{ label }}:", "{{ text }} {{ row['label'] }}"):
         assert any("the answer is in the input" in note for note in choose(rows, template=template).notes)
     assert choose(rows, template="{{ text }} Label:").notes == ()
+
+
+def test_a_template_that_reads_no_column_is_refused() -> None:
+    with pytest.raises(DataError, match=r"The template 'text' reads no column.*\{\{ column \}\}"):
+        choose([{"text": "a", "label": "x"}], template="text")

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from spoton.errors import DataError
 from spoton.tasks.cells import Row
-from spoton.tasks.template import column_template, nested_template, template_columns
+from spoton.tasks.template import column_template, nested_template, reads_row, template_columns
 
 INPUT_NAMES = ("text", "input", "sentence", "question", "prompt", "content", "review", "message", "document")
 TARGET_NAMES = ("label", "target", "answer", "class", "category", "labels", "completion", "output")
@@ -60,13 +60,10 @@ class Columns:
 
         Raises:
             DataError: A named column is missing or none can be guessed (`option` says which), both an input column
-                and a template are given, or one column is both input and target.
+                and a template are given, the template reads no column, or one column is both input and target.
         """
         there = names_of(rows)
-        if template is not None and input is not None:
-            raise DataError(
-                "Both an input column and a template are given. Keep one of --input and --template."
-            )
+        _require_template(template, input)
         answer = _named(rows, target, "target") or _usual(there, TARGET_NAMES)
         text = None
         if template is None:
@@ -114,6 +111,23 @@ def listed(columns: Sequence[str]) -> str:
     """Returns columns for an error message: all, or the first few of many."""
     more = f", ... ({len(columns):,} in all)" if len(columns) > _MOST_NAMED else ""
     return ", ".join(map(repr, columns[:_MOST_NAMED])) + more
+
+
+def _require_template(template: str | None, input: str | None) -> None:
+    """Refuses a template next to an input column, and one that reads no column.
+
+    Raises:
+        DataError: Says which.
+    """
+    if template is None:
+        return
+    if input is not None:
+        raise DataError("Both an input column and a template are given. Keep one of --input and --template.")
+    if not reads_row(template):
+        raise DataError(
+            f"The template {template[:200]!r} reads no column, so that all inputs would be the same. Write a column as "
+            "{{ column }}."
+        )
 
 
 def _template(column: str, there: Sequence[str]) -> str:
