@@ -53,6 +53,14 @@ def test_an_argument_that_is_a_file_means_the_file(run: Run, labelled: Path, tmp
     assert run("predict", labelled, file, "A text.").code == 2
 
 
+def test_a_text_that_looks_like_the_name_of_a_file_is_noted(run: Run, labelled: Path) -> None:
+    ran = run("predict", labelled, "reviws.csv", "--json")
+    assert ran.document["predictions"][0]["input"] == "reviws.csv\nVerdict:"
+    assert "There is no file reviws.csv; its name is answered as a text." in ran.stderr
+    for text in ("I sent a file.csv", "A joy."):
+        assert "There is no file" not in run("predict", labelled, text).stderr
+
+
 def test_out_keeps_the_columns_and_says_how_sure(run: Run, labelled: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "new.csv", tmp_path / "answers.csv"
     file.write_text("id;text;answer\n7;The film was dull.;x\n8;;y\n9;The meal was warm.;z\n")

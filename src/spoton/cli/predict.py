@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -113,6 +114,7 @@ def predict(
 # Progress is shown from this many rows on.
 _MANY = 32
 _STDIN = "-"
+_NAME_OF_FILE = re.compile(r"\S+\.(csv|tsv|json|jsonl|ndjson|parquet|xlsx|xlsm|txt)(\.gz)?", re.IGNORECASE)
 
 
 def _given(
@@ -130,6 +132,8 @@ def _given(
         if Path(files[0]).is_file():
             note(f"{files[0]} is a file; its rows are answered.")
         return _rows(Path(files[0]), encoding, delimiter)
+    if len(texts) == 1 and _NAME_OF_FILE.fullmatch(texts[0]):
+        note(f"There is no file {texts[0]}; its name is answered as a text.")
     return [_row(one) for one in texts] if texts else _rows(file, encoding, delimiter)
 
 
