@@ -85,7 +85,9 @@ def test_a_share_of_nothing_leaves_a_split_empty() -> None:
 
 def test_too_small_a_class_is_named() -> None:
     examples = [Example(str(i), "common") for i in range(30)] + [Example("x", "rare"), Example("y", "rare")]
-    with pytest.raises(DataError, match=r"'rare' has 2; at least 3.*merge rare labels.*--validation"):
+    with pytest.raises(
+        DataError, match=r"'rare' has 2; at least 3.*merge rare labels.*--validation.*evaluate --split all"
+    ):
         stratified_split(examples, labels=("common", "rare"))
 
 

@@ -157,7 +157,8 @@ def require_enough(counts: Mapping[str, int], wanted: int, labels: Sequence[str]
         raise DataError(
             f"Too few different inputs to split: {found or 0}; at least {wanted} are needed"
             f"{' for each label' if labels is not None else ''}. "
-            "Add rows, merge rare labels, or give separate files with --validation and --test."
+            "Add rows, merge rare labels, or give separate files with --validation and --test. `evaluate --split all` "
+            "scores rows without splitting them."
         )
 
 

@@ -141,7 +141,7 @@ def require_several(targets: Iterable[str], column: str) -> None:
     if len(counts) == 1:
         raise DataError(
             f"Column {column!r} holds one class only, {next(iter(counts))!r} in all {counts.total()} rows. "
-            "There is nothing to learn; give rows of at least two."
+            "There is nothing to learn; give rows of at least two. `evaluate --split all` scores rows of one class."
         )
 
 
