@@ -40,7 +40,6 @@ TESTED_IN = {
     "cli/retrieve.py": "cli/test_evaluate.py",
     "cli/study_analysis.py": "cli/test_study.py",
     "cli/compared.py": "cli/test_adapt.py",
-    "evaluation/many_prompts.py": "transfer/ranking/test_trial.py",
     # Formats and layers of one kind are tested against each other.
     "exchange/foreign.py": "exchange/test_formats.py",
     "exchange/matrix_files.py": "exchange/test_formats.py",

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from spoton.errors import DataError
 from spoton.evaluation.encoding import Encoded, encode, needs_end, unknown_in_labels
+from spoton.evaluation.many_prompts import label_tokens
 from spoton.models import FrozenModel
 from spoton.tasks import Example
 from spoton.tuning.row_order import rows_of_step
@@ -87,6 +88,28 @@ def test_targets_end_only_where_they_must(
     model: FrozenModel, labels: tuple[str, ...] | None, expected: bool
 ) -> None:
     assert needs_end(model, labels) is expected
+
+
+def test_each_label_is_tokenized_twice_however_many_there_are(
+    model: FrozenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, asked = FrozenModel.encode_target, Counter[str]()
+
+    def counted(self: FrozenModel, text: str, *, end: bool) -> list[int]:
+        asked[text] += 1
+        return plain(self, text, end=end)
+
+    monkeypatch.setattr(FrozenModel, "encode_target", counted)
+    label_tokens(model, [f"label {n}" for n in range(50)])
+    assert set(asked.values()) == {2}  # once to see whether they need an end, and once with it
+
+
+@given(st.lists(st.sampled_from(["yes", "yes and no", "no", "no no", "maybe", "y"]), max_size=5))
+def test_labels_need_an_end_if_any_begins_with_another(labels: list[str]) -> None:
+    model = tiny("gpt2")
+    ids = [model.encode_target(label, end=False) for label in labels]
+    begins = [b[: len(a)] == a for i, a in enumerate(ids) for k, b in enumerate(ids) if i != k]
+    assert needs_end(model, labels) is any(begins)
 
 
 @given(st.integers(1, 30), st.integers(1, 12), st.integers(0, 2**31))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from spoton.errors import DataError
 from spoton.models.engine import Batch
@@ -195,5 +196,6 @@ def needs_end(model: FrozenModel, labels: Sequence[str] | None) -> bool:
     if labels is None:
         return True
     _require_whole_characters("Label", labels)
-    ids = [model.encode_target(label, end=False) for label in labels]
-    return any(a is not b and b[: len(a)] == a for a in ids for b in ids)
+    # In this order, what begins with a label follows it directly.
+    ids = sorted(model.encode_target(label, end=False) for label in labels)
+    return any(after[: len(label)] == label for label, after in pairwise(ids))

@@ -138,7 +138,8 @@ def target_losses_of(
 
 def label_tokens(model: FrozenModel, labels: Sequence[str]) -> list[list[int]]:
     """Returns the tokens of label words; without an end token, unless one is a prefix of another."""
-    return [model.encode_target(label, end=needs_end(model, labels)) for label in labels]
+    end = needs_end(model, labels)
+    return [model.encode_target(label, end=end) for label in labels]
 
 
 def tokens_of(model: FrozenModel, prompts: Sequence[int], rows: Sequence[int]) -> int:

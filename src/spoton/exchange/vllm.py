@@ -24,6 +24,7 @@ from torch import Tensor
 
 from spoton.errors import DataError, DownloadError, ModelError
 from spoton.evaluation.encoding import encode, needs_end
+from spoton.evaluation.many_prompts import label_tokens
 from spoton.evaluation.predict import answers_from_scores
 from spoton.evaluation.score import input_limit, label_score_of
 from spoton.models.frozen import FrozenModel
@@ -165,8 +166,7 @@ class VllmClient:
         labels = self.prompt.card.labels
         if not labels:
             raise DataError(f"{self.prompt.card.name!r} has no labels to rank. Use complete.")
-        end = needs_end(self.model, labels)
-        tokens = [self.model.encode_target(label, end=end) for label in labels]
+        tokens = label_tokens(self.model, labels)
         start = text_ids(self.model, self.prompt, text)
         likelihoods = [0.0] * len(labels)
         for prefix in sorted({tuple(ids[:n]) for ids in tokens for n in range(len(ids))}, key=len):

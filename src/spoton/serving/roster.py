@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from spoton.errors import SpotonError
-from spoton.evaluation.encoding import needs_end
+from spoton.evaluation.many_prompts import label_tokens
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.card import Card
 from spoton.prompts.library import PromptLibrary
@@ -187,9 +187,7 @@ class Roster:
         try:
             whole = library.get(entry.name)
             labels = card.labels
-            ids = None
-            if labels is not None:
-                ids = [model.encode_target(label, end=needs_end(model, labels)) for label in labels]
+            ids = None if labels is None else label_tokens(model, labels)
         except SpotonError as error:
             return str(error)
         similar_by = whole.value if whole.key is None else whole.key

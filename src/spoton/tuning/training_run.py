@@ -17,6 +17,7 @@ from spoton.errors import DataError
 from spoton.evaluation.calibration import ROWS, fit_calibration, gold_indices
 from spoton.evaluation.encoding import needs_end
 from spoton.evaluation.late_encoding import LateEncoded, encode_for_training
+from spoton.evaluation.many_prompts import label_tokens
 from spoton.evaluation.score import Evaluation, Mode, evaluate, label_log_likelihoods, ranked
 from spoton.events import OnEvent
 from spoton.models.frozen import FrozenModel
@@ -294,5 +295,4 @@ def labels_of_loss(model: FrozenModel, task: Task, recipe: TuningRecipe) -> Sequ
         return ()
     if task.labels is None:
         raise DataError(f"{task.name} has open targets, so there is no loss over its labels. Leave it out.")
-    end = needs_end(model, task.labels)
-    return [model.encode_target(label, end=end) for label in task.labels]
+    return label_tokens(model, task.labels)
