@@ -133,6 +133,12 @@ def test_labels_of_many_tokens_are_pointed_out(model: FrozenModel) -> None:
     assert "unequal numbers of tokens, 1 to " in finding(found, "long labels start behind")
 
 
+def test_means_over_tokens_do_not_put_long_labels_behind(model: FrozenModel) -> None:
+    task = labelled(["yes", "xqzjkvw"] * 5, ("yes", "xqzjkvw"))
+    found = diagnose(model, task, RECIPE.changed(label_score="mean"))
+    assert not any("long labels start behind" in text for text in found.findings)
+
+
 def test_few_or_no_validation_examples(model: FrozenModel) -> None:
     assert FEW in finding(diagnose(model, toy_task(), RECIPE), "by chance")
     assert finding(diagnose(model, toy_task(validation=()), RECIPE), "no validation split")

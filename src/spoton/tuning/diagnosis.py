@@ -194,7 +194,8 @@ def _about_tokens(
             f"Several labels begin with the same token ({', '.join(map(repr, shared))}); words that differ at once "
             "are learned faster."
         )
-    findings += _about_lengths({label: len(tokens) for label, tokens in label_tokens.items()})
+    lengths = {label: len(tokens) for label, tokens in label_tokens.items()}
+    findings += _about_lengths(lengths, summed=recipe.label_score == "sum")
     if train.truncated:
         room = max(map(len, train.inputs))
         advice = (
@@ -209,14 +210,14 @@ def _about_tokens(
     return findings
 
 
-def _about_lengths(lengths: dict[str, int]) -> list[str]:
-    """Returns findings on how many tokens labels have."""
+def _about_lengths(lengths: dict[str, int], *, summed: bool) -> list[str]:
+    """Returns findings on how many tokens labels have; `summed`: whether their scores are sums and not means."""
     long = [f"{label!r} ({length})" for label, length in lengths.items() if length > 1]
     if not long:
         return []
     shown = ", ".join(long[:5]) + (f" and {len(long) - 5} more" if len(long) > 5 else "")
     findings = [f"Labels of several tokens: {shown}. A common word of one token is learned faster."]
-    if len(set(lengths.values())) > 1:
+    if summed and len(set(lengths.values())) > 1:
         findings.append(
             f"Labels have unequal numbers of tokens, {min(lengths.values())} to {max(lengths.values())}: `rank` sums "
             "over them, so that long labels start behind. Choose words of equal length, such as one token each."
