@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -115,6 +116,24 @@ def test_requests_that_are_being_read_join_the_pass(tmp_path: Path) -> None:
     started.classify([names[0]], ["good"])
     started.close()
     assert sizes == [8, 1]
+
+
+def test_an_error_behind_finished_answers_does_not_end_the_thread(tmp_path: Path) -> None:
+    started = Running(tiny("llama"), tmp_path / "prompts")
+    batcher = started.service.batcher
+    counted, failed = batcher._on_pass, threading.Event()
+
+    def on_pass(inputs: int, tokens: int, seconds: float) -> None:
+        batcher._on_pass = counted
+        failed.set()
+        raise RuntimeError("The answers are there, and then this.")
+
+    batcher._on_pass = on_pass
+    name = next(name for name, labels in LABELS.items() if labels)
+    first = started.classify([name], ["good"])
+    assert failed.wait(60)
+    assert started.classify([name], ["good"]) == first
+    started.close()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bloom", "t5"])

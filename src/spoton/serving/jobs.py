@@ -91,7 +91,8 @@ class LabelJob(ServingJob):
 
     def fail(self, error: Exception) -> None:
         """See `ServingJob`."""
-        self.done.set_exception(error)
+        if not self.done.done():  # its own result may have come before the error
+            self.done.set_exception(error)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -107,7 +108,8 @@ class TextJob(ServingJob):
 
     def fail(self, error: Exception) -> None:
         """See `ServingJob`."""
-        self.done.set_exception(error)
+        if not self.done.done():  # its own result may have come before the error
+            self.done.set_exception(error)
 
 
 @dataclass(kw_only=True, eq=False)
