@@ -39,15 +39,16 @@ def test_an_unknown_preset_says_which_there_are() -> None:
     ],
 )  # fmt: skip
 def test_a_value_that_does_not_fit_is_named(field: str, value: Any) -> None:
-    with pytest.raises(RecipeError, match=field):
-        Recipe().changed(**{field: value})
+    for recipe in (Recipe, Recipe().changed):
+        with pytest.raises(RecipeError, match=field):
+            recipe(**{field: value})
 
 
 def test_a_field_that_there_is_not_gets_the_nearest() -> None:
     with pytest.raises(
         RecipeError, match=r"batchsize: there is no such field \(did you mean batch_size\?\)\.$"
     ):
-        Recipe().changed(batchsize=4)
+        Recipe(**{"batchsize": 4})
     with pytest.raises(RecipeError, match=r"zzz: there is no such field\.$"):
         Recipe().changed(zzz=4)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -66,6 +66,20 @@ class TuningRecipe(BaseModel):
     max_input_tokens: int = Field(default=MAX_INPUT_TOKENS, ge=8)
     """Longer inputs lose their middle; the run reports how many."""
 
+    if not TYPE_CHECKING:  # type checkers know the fields
+
+        def __init__(self, **values: Any) -> None:
+            """Checks the values.
+
+            Raises:
+                RecipeError: One does not fit; the message names it, what was found and what was expected.
+            """
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                problems = "; ".join(_problem(one, type(self).model_fields) for one in error.errors())
+                raise RecipeError(f"The recipe does not hold together: {problems}.") from error
+
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
         """Returns a named preset with some values changed.
@@ -84,14 +98,11 @@ class TuningRecipe(BaseModel):
         """Returns this recipe with some values changed, checked again; None means unchanged.
 
         Raises:
-            RecipeError: A value does not fit; the message names it, what was found and what was expected.
+            RecipeError: A value does not fit.
         """
-        wanted = {key: value for key, value in changes.items() if value is not None}
-        try:
-            return type(self).model_validate(self.model_dump() | wanted)
-        except ValidationError as error:
-            problems = "; ".join(_problem(one, type(self).model_fields) for one in error.errors())
-            raise RecipeError(f"The recipe does not hold together: {problems}.") from error
+        return type(self)(
+            **self.model_dump() | {key: value for key, value in changes.items() if value is not None}
+        )
 
 
 def _problem(error: ErrorDetails, known: Iterable[str]) -> str:

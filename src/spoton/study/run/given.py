@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
-
-from spoton.errors import LibraryError, StudyError
+from spoton.errors import LibraryError, RecipeError, StudyError
 from spoton.models.frozen import FrozenModel
 from spoton.prompts.library import PromptLibrary
 from spoton.prompts.places import open_library
@@ -114,6 +112,6 @@ class GivenSources:
 def _recipe(prompt: SoftPrompt) -> Recipe:
     """Returns how a prompt was tuned, for the record only; the default recipe if its card does not say."""
     try:
-        return Recipe.model_validate(prompt.card.recipe)
-    except ValidationError:  # imported, or of a version with other fields
+        return Recipe(**prompt.card.recipe)
+    except RecipeError:  # imported, or of a version with other fields
         return Recipe.preset("decoder")
