@@ -35,11 +35,11 @@ def model_tuning_sections(analysis: Analysis) -> list[Section]:
             f" Retrieval: the best by validation of the {k} most similar sources by {found['similarity']}."
         )
     text += " Model tuning: all weights, on the same rows."
-    if "multi_task_model_tuning" in scores:
-        text += " Multi-task model tuning: all weights on a mixture of tasks first."
     if found["rates"]:
         rates = ", ".join(f"{rate:g}" for rate in found["rates"])
         text += f" Its learning rate is, for each target and seed, the best by validation of {rates}."
+    if "multi_task_model_tuning" in scores:
+        text += " Multi-task model tuning: the same, from weights that were tuned on a mixture of tasks."
     costs = [
         (_WORDS[name], count(size["parameters"]), count(size["bytes"]))
         for name, size in found["tuned"].items()
