@@ -158,3 +158,11 @@ def test_each_pair_of_keys_is_compared_once(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("scale", ["0", "-1", "nan", "inf"])
 def test_a_factor_that_makes_no_scores(import_table: Any, scale: str) -> None:
     assert "cannot be a factor" in import_table(ITSELF, "--scale", scale, code=2).document["error"]
+
+
+def test_keys_and_final_prompts_are_not_both_compared(import_table: Any, tmp_path: Path) -> None:
+    for folder in ("keys", "values"):
+        (tmp_path / folder).mkdir()
+    error = import_table(ITSELF, "--keys", tmp_path / "keys", "--values", tmp_path / "values", code=2).stderr
+    assert "not both" in error and "--keys" in error and "--values" in error
+    assert not (tmp_path / "study").exists()

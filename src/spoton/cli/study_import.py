@@ -46,7 +46,7 @@ def import_(
         typer.Option(help="Folder of task embeddings: TASK.npy, TASK.SEED.pt, TASK/task_prompt, ..."),
     ] = None,
     values: Annotated[
-        Path | None, typer.Option(help="Folder of final prompts, which are compared if there are no keys.")
+        Path | None, typer.Option(help="Folder of final prompts, to compare in place of --keys.")
     ] = None,
     families: Annotated[Path | None, typer.Option(help="Table task,family[,learned].")] = None,
     wide: Annotated[
@@ -72,6 +72,7 @@ def import_(
     from spoton.study.results.score_tables import ReadOptions, read_families
 
     require_free(out, replace=replace)
+    _require_one_kind(keys, values)
     kinds, learned = read_families(families) if families else ({}, {})
     results = import_study(
         ImportedFiles(scores, test, baseline, keys, values, kinds, learned),
@@ -79,13 +80,24 @@ def import_(
     )  # fmt: skip
     path = results.save(out)
     document = _document(results) | {"folder": str(out), "results": str(path)}
-    for line in results.metadata["notes"]:
-        note(f"Note: {line}")
-    for word, names in (("scores of", document["missing_pairs"]), ("keys of", document["missing_keys"])):
-        if names:
-            note(f"Missing {word} {_listed(names)}")
+    _print_notes(document)
     summary = f"{len(results.sources)} sources, {len(results.targets)} targets, {len(results.reported)} scores: {path}"
     emit(document, summary, as_json=json)
+
+
+def _require_one_kind(keys: Path | None, values: Path | None) -> None:
+    """Refuses keys together with final prompts: these are of different steps, and sources are compared by one kind.
+
+    Raises:
+        StudyError: Both are given.
+    """
+    from spoton.errors import StudyError
+
+    if keys is not None and values is not None:
+        raise StudyError(
+            f"Either {keys} or {values} can be compared, not both. Give --keys for early checkpoints, or --values for "
+            "final prompts."
+        )
 
 
 def _document(results: StudyResults) -> dict[str, Any]:
@@ -98,6 +110,15 @@ def _document(results: StudyResults) -> dict[str, Any]:
         "missing_pairs": [list(pair) for pair in arrays.missing_pairs()],
         "missing_keys": results.tasks_without_key(), "notes": list(results.metadata["notes"]),
     }  # fmt: skip
+
+
+def _print_notes(document: dict[str, Any]) -> None:
+    """Prints the notes of an import and what it has no scores or keys of."""
+    for line in document["notes"]:
+        note(f"Note: {line}")
+    for word, names in (("scores of", document["missing_pairs"]), ("keys of", document["missing_keys"])):
+        if names:
+            note(f"Missing {word} {_listed(names)}")
 
 
 def _listed(names: list[Any]) -> str:
