@@ -255,13 +255,20 @@ def test_a_name_that_is_not_a_page(tmp_path: Path) -> None:
         write_report(analyse(made()), tmp_path / "report.pdf")
 
 
-@pytest.mark.parametrize("notes", [b"# Notes\n", b"# Transfer study\n\nMy own thoughts.\n", b"\xff\xfe", b""])
-def test_a_file_that_is_not_of_a_report_is_not_replaced(tmp_path: Path, notes: bytes) -> None:
-    (tmp_path / "notes.md").write_bytes(notes)
-    with pytest.raises(StudyError, match=r"notes\.md exists and is not .* Choose another --out"):
+@pytest.mark.parametrize("name", ["notes.md", "notes.html"])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"# Notes\n", b"# Transfer study\n\nMy own thoughts.\n", b"\xff\xfe", b"",
+        b"<!doctype html>\n<h1>Transfer study</h1>\n<p>My own page.</p>\n",
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_of_a_report_is_not_replaced(tmp_path: Path, notes: bytes, name: str) -> None:
+    (tmp_path / name).write_bytes(notes)
+    with pytest.raises(StudyError, match=rf"{name} exists and is not .* Choose another --out"):
         write_report(analyse(made()), tmp_path / "notes.html", files=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]
-    assert (tmp_path / "notes.md").read_bytes() == notes
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == notes
 
 
 @pytest.mark.parametrize("name", ["made up", None])

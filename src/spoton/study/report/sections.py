@@ -26,11 +26,15 @@ def title(analysis: Analysis) -> str:
     return f"{_TITLE}: {name}" if name else _TITLE
 
 
-def is_report(markdown: str) -> bool:
-    """Returns whether a text is the Markdown of a report: its heading, and the first and the last of its sections."""
-    return all(
-        re.search(pattern, markdown, re.MULTILINE)
-        for pattern in (rf"\A# {_TITLE}(:|$)", r"^## Findings$", r"^## Provenance$")
+def is_report(text: str) -> bool:
+    """Returns whether a text is a report, as Markdown or as a page.
+
+    Both have the heading, and the first and the last of the sections.
+    """
+    markdown = (rf"\A# {_TITLE}(:|$)", r"^## Findings$", r"^## Provenance$")
+    page = (rf"^<h1>{_TITLE}(:|</h1>)", r"^<h2[^>]*>Findings</h2>$", r"^<h2[^>]*>Provenance</h2>$")
+    return any(
+        all(re.search(pattern, text, re.MULTILINE) for pattern in patterns) for patterns in (markdown, page)
     )
 
 

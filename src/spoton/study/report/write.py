@@ -32,14 +32,16 @@ def write_report(
         The files written, the HTML first.
 
     Raises:
-        StudyError: The name does not end in `.html`, or the place of the Markdown holds a file that is not of a report.
+        StudyError: The name does not end in `.html`, or the place of the page or of the Markdown holds a file that is
+            not of a report.
         SpotonError: A file cannot be written.
     """
     if out.suffix != ".html":
         raise StudyError(
             f"{out} cannot be the report: expected a name that ends in .html. Use {out.with_suffix('.html')}."
         )
-    _require_own(out.with_suffix(".md"))
+    for path, kind in ((out, "HTML"), (out.with_suffix(".md"), "Markdown")):
+        _require_own(path, kind)
     require_writable(out)
     drawn = draw_figures(analysis)
     formats: tuple[Format, ...] = ("page", *FORMATS) if files else ("page",)
@@ -67,16 +69,19 @@ def write_report(
     return list(written)
 
 
-def _require_own(markdown: Path) -> None:
-    """Refuses to replace a file that is not the Markdown of a report, such as notes of the user."""
-    if not markdown.is_file():
+def _require_own(path: Path, kind: str) -> None:
+    """Refuses to replace a file that is not of a report, such as a page or notes of the user.
+
+    A report is made anew from its study at any time, so a new one may replace it.
+    """
+    if not path.is_file():
         return
     try:
-        text = read_text(markdown)
+        text = read_text(path)
     except (OSError, UnicodeError):
         text = ""
     if not is_report(text):
         raise StudyError(
-            f"{markdown} exists and is not the Markdown of a report, but the Markdown of this report would go there. "
+            f"{path} exists and is not the {kind} of a report, but the {kind} of this report would go there. "
             "Choose another --out, or move that file."
         )
