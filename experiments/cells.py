@@ -9,7 +9,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,23 @@ def require_same(path: Path, wanted: Mapping[str, Any], option: str = "--cells")
     other = [_OTHER[field] for field, value in wanted.items() if record.get(field) != value]
     if other:
         raise SystemExit(f"{path} is of {' and '.join(other)}. Remove it, or name other {option}.")
+
+
+def require_alike(
+    cells: Path, wanted: Callable[[Mapping[str, Any]], Mapping[str, Any]], pattern: str = "*.json"
+) -> None:
+    """Refuses a folder with finished cells of another recipe or model, which new ones, of other seeds, would join.
+
+    Args:
+        cells: Folder of the results.
+        wanted: Returns what a record has to hold, by field, as `require_same` takes it.
+        pattern: Pattern of the names of the results.
+
+    Raises:
+        SystemExit: There is such a cell.
+    """
+    for path in sorted(cells.glob(pattern)):
+        require_same(path, wanted(json.loads(path.read_text())))
 
 
 def tuned_together(model: FrozenModel, jobs: Sequence[Job]) -> list[Tuned | DivergenceError]:

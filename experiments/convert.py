@@ -23,7 +23,7 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from experiments.cells import (
     claimed,
     facts_of,
     model_of,
+    require_alike,
     require_same,
     scored_record,
     speed_of,
@@ -207,16 +208,10 @@ def wanted_cells(
     return list(dict.fromkeys(cells))
 
 
-def require_one_recipe(cells: Path) -> None:
-    """Refuses a folder with finished cells of another recipe, which new ones, of other seeds or tasks, would join.
-
-    Raises:
-        SystemExit: There is such a cell.
-    """
-    for path in sorted(cells.glob("*-to-*.json")):
-        one = json.loads(path.read_text())
-        cell = Cell(one["direction"], one["task"], one["start"], one["seed"])
-        require_same(path, {"recipe": cell.recipe.model_dump()})
+def planned(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a record has to hold, see `require_alike`."""
+    cell = Cell(record["direction"], record["task"], record["start"], record["seed"])
+    return {"recipe": cell.recipe.model_dump()}
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -232,7 +227,7 @@ def run(arguments: argparse.Namespace) -> None:
         write_record(arguments.cells / "words.json", found)
         print(json.dumps(found, indent=2))
         return
-    require_one_recipe(arguments.cells)
+    require_alike(arguments.cells, planned, "*-to-*.json")
     task = cache(partial(task_of, data_dir=arguments.data_dir))
     for cell in wanted_cells(arguments.directions, arguments.tasks, arguments.starts, arguments.seeds):
         path = arguments.cells / cell.file

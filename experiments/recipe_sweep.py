@@ -2,9 +2,9 @@
 
 It uses seven tasks of seven kinds in their natural form, each with at most 1,000 training and 200 validation rows.
 Every cell (task, variant, steps, seed) is a JSON file under `docs/experiments/recipe_sweep/`. Finished cells never run
-again, a killed cell resumes from its checkpoint, and several processes may work at the same time. With `--together N` a
-process tunes up to N cells in every pass through the model, which a GPU needs to be busy. Rows come from a folder, as
-for the catalog.
+again, a table with cells of another recipe or model is refused, a killed cell resumes from its checkpoint, and several
+processes may work at the same time. With `--together N` a process tunes up to N cells in every pass through the model,
+which a GPU needs to be busy. Rows come from a folder, as for the catalog.
 
     python -m experiments.recipe_sweep --data-dir data --steps 100 --seeds 0 --threads 1
     python -m experiments.recipe_sweep --data-dir data --steps 100 --together 32 --device cuda
@@ -23,7 +23,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.cells import Stopwatch, cell_parser, claimed_together, model_of, require_same, tuned_together
+from experiments.cells import (
+    Stopwatch,
+    cell_parser,
+    claimed_together,
+    model_of,
+    require_alike,
+    tuned_together,
+)
 from spoton import Recipe
 from spoton.errors import DivergenceError
 from spoton.models import FrozenModel
@@ -152,18 +159,25 @@ def groups(cells: Iterable[Cell], together: int) -> Iterator[tuple[list[Cell], i
         yield [cell for cell in found if cell.recipe.learning_rate == "auto"], 1
 
 
+def planned(model: FrozenModel, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a record has to hold, see `require_alike`."""
+    recipe = Cell(record["task"], record["variant"], record["steps"], record["seed"]).recipe
+    # An open rate is recorded as the rate that was chosen.
+    if recipe.learning_rate == "auto":
+        recipe = recipe.changed(learning_rate=record["recipe"]["learning_rate"])
+    return {"recipe": recipe.model_dump(), "model": model.fingerprint}
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
     model = model_of(arguments)
     arguments.cells.mkdir(parents=True, exist_ok=True)
+    for steps in arguments.steps:  # each number of steps has a table of its own
+        require_alike(arguments.cells, partial(planned, model), f"*.{steps}.*.json")
     task = cache(partial(task_of, data_dir=arguments.data_dir))
     wanted = wanted_cells(arguments.variants, arguments.tasks, arguments.steps, arguments.seeds)
     for cells, most in groups(wanted, arguments.together):
         by_path = {cell_path(arguments.cells, *cell): cell for cell in cells}
-        for path, cell in by_path.items():
-            # An open rate is recorded as the rate that was chosen.
-            if path.exists() and cell.recipe.learning_rate != "auto":
-                require_same(path, {"recipe": cell.recipe.model_dump(), "model": model.fingerprint})
         for mine in claimed_together(by_path, most):
             asked = {path: by_path[path] for path in mine}
             run_cells(model, {path: (cell, task(cell.task, seed=cell.seed)) for path, cell in asked.items()})

@@ -3,8 +3,8 @@
 Inference targets with at most 256 training rows are tuned with the default recipe from four starts, at equal steps:
 from scratch (the task in words), from the MNLI prompt, from the SST-2 prompt (a control that has learned something
 else), and from noise of the MNLI prompt's scale. Every cell (target, start, seed) is a JSON file under
-`docs/experiments/related_source/`. Finished cells never run again, those of other rows, another recipe or model
-are refused, and killed cells resume from their last evaluation. The seed also draws the rows. The first seed also
+`docs/experiments/related_source/`. Finished cells never run again, a folder with cells of other rows, another recipe or
+model is refused, and killed cells resume from their last evaluation. The seed also draws the rows. The first seed also
 scores the untuned starts. With `--together N` a process tunes up to N cells in every pass through the model, which a
 GPU needs to be busy.
 
@@ -33,6 +33,7 @@ from experiments.cells import (
     claimed_together,
     facts_of,
     model_of,
+    require_alike,
     require_same,
     scored_record,
     speed_of,
@@ -134,11 +135,20 @@ def task_of(name: str, data_dir: str | None, seed: int) -> Task:
     return task.limited(TRAIN, VALIDATION, TEST, seed=seed)
 
 
+def planned(model: FrozenModel, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a record has to hold, see `require_alike`."""
+    return {
+        "recipe": RECIPE.changed(seed=record["seed"]).model_dump(),
+        "model_fingerprint": model.fingerprint,
+    }
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
     library = PromptLibrary(arguments.library) if arguments.library else starter_library()
     model = model_of(arguments)
     arguments.cells.mkdir(parents=True, exist_ok=True)
+    require_alike(arguments.cells, partial(planned, model))
     task = cache(partial(task_of, data_dir=arguments.data_dir))
     wanted = {
         arguments.cells / f"{target}.{start}.{seed}.json": Cell(target, start, seed)

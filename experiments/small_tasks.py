@@ -7,7 +7,7 @@ source of the starter library, which never includes a prompt of the target itsel
 training rows, and on training and validation rows together, since the prompts have seen both.
 
 Every cell (task, rows, seed) is a JSON file under `docs/experiments/small_tasks/`. Finished cells never run again,
-those of other rows, another recipe, ranking or model are refused, and killed cells resume.
+a folder with cells of other rows, another recipe, ranking or model is refused, and killed cells resume.
 
     python -m experiments.small_tasks --data-dir data --threads 1 --sizes 100 --seeds 0
     python -m experiments.small_tasks --rank trial --calibrate every --cells docs/experiments/small_tasks/trial
@@ -21,11 +21,13 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from experiments.cells import cell_parser, claimed, facts_of, model_of, require_same, spread
+from experiments.cells import cell_parser, claimed, facts_of, model_of, require_alike, require_same, spread
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
 from spoton import Recipe, adapt, starter_library
 from spoton.evaluation.baseline import classical
@@ -58,10 +60,23 @@ def run_cell(model: FrozenModel, task: Task, recipe: Recipe, rank: Rank, path: P
     }  # fmt: skip
 
 
+def planned(
+    model: FrozenModel, rank: Rank, calibrate: Calibrate, record: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns what a record has to hold, see `require_alike`. The budget depends on rows, so it is taken as it is."""
+    own = record["recipe"]
+    budget = {name: own[name] for name in ("steps", "evaluate_every", "patience")}
+    recipe = Recipe.preset("decoder", seed=own["seed"], calibrate=calibrate, **budget)
+    return {"recipe": recipe.model_dump(), "model_fingerprint": model.fingerprint, "rank": rank}
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
     model = model_of(arguments)
     arguments.cells.mkdir(parents=True, exist_ok=True)
+    own = partial(planned, model, arguments.rank, arguments.calibrate)
+    # Another name than that of the prompt of an unfinished cell, as the table reads them.
+    require_alike(arguments.cells, own, "*.[0-9].json")
     for seed in arguments.seeds:
         for size in arguments.sizes:
             for name in arguments.tasks:
@@ -70,8 +85,8 @@ def run(arguments: argparse.Namespace) -> None:
                 rows = task.limited(size, VALIDATION, TEST, seed=seed)
                 recipe = Recipe.preset("decoder", seed=seed, calibrate=arguments.calibrate)
                 if path.exists():
-                    planned = facts_of(model, rows, with_budget(model, rows, recipe))
-                    require_same(path, planned | {"rank": arguments.rank})
+                    facts = facts_of(model, rows, with_budget(model, rows, recipe))
+                    require_same(path, facts | {"rank": arguments.rank})
                 with claimed(path) as mine:
                     if not mine:
                         continue

@@ -5,10 +5,10 @@ takes `--steps` steps. Every other arm has the same number of steps: it pays for
 trial) and divides the rest among the prompts that it tunes. `ensemble` gives each of its three prompts a third. Each
 arm is scored once on the test split.
 
-Each cell has its own JSON file, written last. Finished cells never run again; a killed cell resumes from its last
-evaluation. Several processes may work at the same time: one of them runs all arms of a task, size and seed, since these
-share the run from scratch. `mixture` reads rows of sources in the folder `SPOTON_DATA_DIR`. `--table` prints the
-results so far.
+Each cell has its own JSON file, written last. Finished cells never run again, a folder with cells of another recipe or
+model is refused, and a killed cell resumes from its last evaluation. Several processes may work at the same time: one
+of them runs all arms of a task, size and seed, since these share the run from scratch. `mixture` reads rows of sources
+in the folder `SPOTON_DATA_DIR`. `--table` prints the results so far.
 
     python -m experiments.transfer_methods --tasks news_sentiment,disambiguation_qa --sizes 100,250 --seeds 0,1,2
     python -m experiments.transfer_methods --table
@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from experiments.cells import cell_parser, claimed, facts_of, model_of, require_same
+from experiments.cells import cell_parser, claimed, facts_of, model_of, require_alike, require_same
 from spoton import (
     PromptLibrary,
     Recipe,
@@ -87,10 +87,16 @@ class Bench:
         """Runs the arms of one task, size and seed that have no result, unless another process works on them."""
         work = self.cells / "work" / f"{task.name}.{size}"
         work.mkdir(parents=True, exist_ok=True)
+        require_alike(self.cells, self.planned)
         # There is no such file: the arms have results, and they share runs, so they are claimed together.
         with claimed(work / f"{seed}.arms") as mine:
             if mine:
                 self.run_arms(task, size, seed, arms, work)
+
+    def planned(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what a record has to hold, see `require_alike`."""
+        recipe = self.recipe.changed(seed=record["seed"])
+        return {"recipe": recipe.model_dump(), "model_fingerprint": self.model.fingerprint}
 
     def run_arms(self, task: Task, size: int, seed: int, arms: Sequence[str], work: Path) -> None:
         """Runs the arms that have no result; their runs are kept in the folder `work`."""

@@ -3,7 +3,7 @@
 Scores SmolLM2-135M-Instruct without a prompt, by rank, on the first validation rows of tasks of several families, each
 in several wordings; then with a prompt of 60 steps of the default recipe in the wordings that matter. A cell is one
 task in one wording, and one seed where a prompt is tuned. Cells are in `docs/experiments/wording`. Finished cells never
-run again.
+run again; a folder with cells of another recipe is refused.
 
 It says nothing about other models: label words and choices that help one model may hurt another.
 
@@ -19,14 +19,14 @@ import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from experiments.cells import cell_parser, claimed, model_of, spread
+from experiments.cells import cell_parser, claimed, model_of, require_alike, spread
 from spoton import Recipe, Task, load_task, tune
 from spoton.evaluation.encoding import encode, needs_end
 from spoton.evaluation.form import chat_of
@@ -171,6 +171,13 @@ class Cell(NamedTuple):
         return f"{self.task}.{self.wording.replace(' ', '_')}{tuned}.json"
 
 
+def recipe_of(seed: int) -> Recipe:
+    """Returns the recipe of the tuned prompts."""
+    return Recipe.preset(
+        "decoder", steps=STEPS, evaluate_every=STEPS, max_input_tokens=INPUT_TOKENS, seed=seed
+    )
+
+
 def score(model: FrozenModel, task: Task, seed: int | None) -> dict[str, Any]:
     """Scores one task in one wording, with the bare model or with a prompt of a few steps.
 
@@ -182,9 +189,7 @@ def score(model: FrozenModel, task: Task, seed: int | None) -> dict[str, Any]:
     examples, labels = task.validation, list(task.labels or ())
     prompt, recipe = torch.zeros(0, model.dim), None
     if seed is not None:
-        recipe = Recipe.preset(
-            "decoder", steps=STEPS, evaluate_every=STEPS, max_input_tokens=INPUT_TOKENS, seed=seed
-        )
+        recipe = recipe_of(seed)
         # The last step counts: the few validation rows choose nothing but the average or the last prompt.
         prompt = tune(model, replace(task, validation=examples[:16]), recipe).prompt.value
     encoded = encode(
@@ -224,13 +229,19 @@ def cells(tasks: Sequence[str]) -> Iterator[Cell]:
             yield from (Cell(task, wording, seed) for wording in TUNED_WORDINGS)
 
 
+def planned(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a record has to hold, see `require_alike`."""
+    return {"recipe": None if record["seed"] is None else recipe_of(record["seed"]).model_dump(mode="json")}
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs the cells that have no result. A wording that changes nothing in a task has no cell for it."""
+    arguments.cells.mkdir(parents=True, exist_ok=True)
+    require_alike(arguments.cells, planned)
     model = model_of(arguments)
     wordings = Wordings(model, arguments.data_dir, arguments.rows)
-    CELLS.mkdir(parents=True, exist_ok=True)
     for cell in cells(arguments.tasks):
-        path = CELLS / cell.file
+        path = arguments.cells / cell.file
         with claimed(path) as mine:
             if not mine:
                 continue
@@ -276,11 +287,12 @@ def table(folder: Path, *, tuned: bool) -> str:
 def main() -> None:
     """Runs cells, or prints the tables."""
     parser = cell_parser(__doc__)
+    parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--rows", type=int, default=200, help="validation rows of each task")
     arguments = parser.parse_args()
     if arguments.table:
-        sys.stdout.write("\n\n".join(table(CELLS, tuned=tuned) for tuned in (False, True)) + "\n")
+        sys.stdout.write("\n\n".join(table(arguments.cells, tuned=tuned) for tuned in (False, True)) + "\n")
     else:
         run(arguments)
 

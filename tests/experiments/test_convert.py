@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cells import facts_of, require_same
+from experiments.cells import facts_of, require_alike, require_same
 from experiments.convert import (
     CELLS,
     LONGER,
@@ -15,7 +15,7 @@ from experiments.convert import (
     Cell,
     Models,
     main,
-    require_one_recipe,
+    planned,
     run_cell,
     table,
     wanted_cells,
@@ -100,9 +100,9 @@ def test_the_published_cells_have_one_recipe_a_model() -> None:
 
 
 def test_cells_of_another_recipe_are_not_joined_by_those_of_other_seeds() -> None:
-    require_one_recipe(LONGER)
+    require_alike(LONGER, planned, "*-to-*.json")
     with pytest.raises(SystemExit, match="another recipe"):
-        require_one_recipe(CELLS)
+        require_alike(CELLS, planned, "*-to-*.json")
 
 
 def test_whole_seeds_come_first_and_sources_before_what_they_are_for() -> None:

@@ -108,8 +108,10 @@ def test_finished_cells_of_another_recipe_are_refused(
     monkeypatch.setattr("sys.argv", ["recipe_sweep", *words])
     main()  # it is finished
     monkeypatch.setattr(recipe_sweep, "BASE", recipe_sweep.BASE.changed(length=5))
-    with pytest.raises(SystemExit, match="another recipe"):
-        main()
+    for seed in "01":  # the cell itself, and one that would join it
+        monkeypatch.setattr("sys.argv", ["recipe_sweep", *words[:-1], seed])
+        with pytest.raises(SystemExit, match="another recipe"):
+            main()
 
 
 def test_the_published_cells_are_those_of_their_variants(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,8 +117,10 @@ def test_finished_cells_of_another_recipe_rows_or_model_are_refused(
         1,
     ]
     monkeypatch.setattr("sys.argv", ["related_source", *map(str, words)])
-    with pytest.raises(SystemExit, match="another recipe"):
-        main()
+    for seed in (1, 2):  # the cell itself, and one that would join it
+        monkeypatch.setattr("sys.argv", ["related_source", *map(str, words[:-1]), str(seed)])
+        with pytest.raises(SystemExit, match="another recipe"):
+            main()
 
 
 @pytest.mark.parametrize(("folder", "length"), [(CELLS, 32), (CELLS / "100_tokens", 100)])

@@ -50,7 +50,9 @@ def test_finished_cells_of_another_recipe_or_ranking_are_refused(
     (tmp_path / "trec.100.0.json").write_text(json.dumps(record))
     monkeypatch.setattr("experiments.small_tasks.model_of", lambda arguments: model)
     monkeypatch.setattr("experiments.small_tasks.load_task", lambda *name, **options: toy_task())
-    words = ["--tasks", "trec", "--sizes", "100", "--seeds", "0", "--cells", str(tmp_path)]
+    # Cells of other seeds are refused as the cell itself is.
+    seed = "0" if word == "--seeds" else "1"
+    words = ["--tasks", "trec", "--sizes", "100", "--seeds", seed, "--cells", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["small_tasks", *words, word, other])
     if word == "--seeds":
         main()  # as it is: finished

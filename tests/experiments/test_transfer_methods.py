@@ -58,7 +58,7 @@ def test_cells_of_methods_are_run_once_and_make_a_table(
     assert f"| scratch | {cells['scratch']['test']:.1f} |" in told[2]
     other = Bench(model, tmp_path / "cells", RECIPE.changed(steps=25), [library])
     with pytest.raises(SystemExit, match="another recipe"):
-        other.run(toy_task(), 24, 0, ["scratch"])
+        other.run(toy_task(), 24, 1, ["scratch"])  # a seed that has no cells yet
 
 
 def test_arms_of_another_process_are_left_to_it(

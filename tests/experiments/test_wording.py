@@ -1,5 +1,10 @@
 """What the experiment on wording changes in a task, and that its table is made of its cells."""
 
+import json
+from pathlib import Path
+
+import pytest
+
 from experiments import wording
 from tests.tiny import toy_task
 
@@ -29,3 +34,14 @@ def test_the_table_has_a_row_for_each_task_with_a_cell() -> None:
     lines = wording.table(wording.CELLS, tuned=False).splitlines()
     assert lines[0].startswith("| task | metric | one label | t5 | natural |")
     assert any(line.startswith("| sst2 | accuracy |") for line in lines)
+
+
+def test_cells_of_another_recipe_are_not_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = wording.recipe_of(0).changed(length=32)
+    for seed, recipe in ((None, None), (0, other.model_dump(mode="json"))):
+        file = wording.Cell("sst2", "natural", seed).file
+        (tmp_path / file).write_text(json.dumps({"seed": seed, "recipe": recipe}))
+    monkeypatch.setattr("sys.argv", ["wording", "--cells", str(tmp_path), "--tasks", "trec"])
+    with pytest.raises(SystemExit, match="another recipe"):
+        wording.main()
+    wording.require_alike(wording.CELLS, wording.planned)  # the published cells have one
