@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -159,3 +162,20 @@ def test_describe_names_what_matters() -> None:
     assert facts["dim"] == WIDTH and facts["dtype"] == "float32" and facts["device"] == "cpu"
     assert facts["parameters"] == sum(weight.numel() for weight in model.network.parameters())
     assert facts["fingerprint"] == model.fingerprint
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+@pytest.mark.parametrize("copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy])
+def test_a_model_with_an_engine_is_pickled_and_copied(
+    family: str, copied: Callable[[FrozenModel], FrozenModel]
+) -> None:
+    """As worker processes get it. The engine stays behind: it would run the weights of the first model."""
+    model = tiny(family)
+    engine_for(model)
+    other = copied(model)
+    assert not other.derived and model.derived
+    assert other.fingerprint == model.fingerprint and not other.network.training
+    assert type(engine_for(other)) is type(engine_for(model))
+    with torch.no_grad():
+        other.embeddings.zero_()
+    assert model.embeddings.any()

@@ -60,6 +60,13 @@ class FrozenModel:
         # transformers would apply them to every generation, which would no longer be the model's most likely text.
         self.network.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # transformers' own
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what is pickled, for worker processes, and copied: all but `derived`.
+
+        Engines hold functions, which cannot be pickled, and a copied engine would still run the first model.
+        """
+        return {**self.__dict__, "derived": {}}
+
     def require_width(self, value: object) -> None:
         """Refuses what is not a matrix of numbers as wide as the model's embeddings.
 
