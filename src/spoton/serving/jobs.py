@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from spoton.models.token_scores import TokenScores
+
+_Awaited = TypeVar("_Awaited")
 
 
 @dataclass(frozen=True)
@@ -74,16 +77,14 @@ class ServingJob:
 
 
 @dataclass(kw_only=True, eq=False)
-class LabelJob(ServingJob):
-    """Requests the log-likelihoods of some labels: `[C]`."""
+class AwaitedJob(ServingJob, Generic[_Awaited]):
+    """A job with one answer, for which its client waits.
 
-    labels: Sequence[Sequence[int]]
-    done: Future[Tensor] = field(default_factory=Future)
+    Attributes:
+        done: The answer, or the error.
+    """
 
-    @property
-    def tokens(self) -> int:
-        """Number of tokens of the input and the labels' stems."""
-        return len(self.text) + sum(len(label) - 1 for label in self.labels)
+    done: Future[_Awaited] = field(default_factory=Future)
 
     def claim(self) -> bool:
         """See `ServingJob`."""
@@ -96,20 +97,22 @@ class LabelJob(ServingJob):
 
 
 @dataclass(kw_only=True, eq=False)
-class TextJob(ServingJob):
+class LabelJob(AwaitedJob[Tensor]):
+    """Requests the log-likelihoods of some labels: `[C]`."""
+
+    labels: Sequence[Sequence[int]]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of the input and the labels' stems."""
+        return len(self.text) + sum(len(label) - 1 for label in self.labels)
+
+
+@dataclass(kw_only=True, eq=False)
+class TextJob(AwaitedJob[TokenScores]):
     """Requests the log-likelihoods of the input's own tokens."""
 
     top: int
-    done: Future[TokenScores] = field(default_factory=Future)
-
-    def claim(self) -> bool:
-        """See `ServingJob`."""
-        return self.done.set_running_or_notify_cancel()
-
-    def fail(self, error: Exception) -> None:
-        """See `ServingJob`."""
-        if not self.done.done():  # its own result may have come before the error
-            self.done.set_exception(error)
 
 
 @dataclass(kw_only=True, eq=False)

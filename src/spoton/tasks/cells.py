@@ -43,8 +43,8 @@ def lookup(row: Row, column: str) -> Any:
 
 
 def target_text(cell: Any, column: str) -> str:
-    """Returns a cell as a stripped target: booleans as in JSON, 1.0 as 1, a decimal
-    1.50 as 1.5, a list of one item as that item.
+    """Returns a cell as a stripped target: booleans as in JSON, 1.0 as 1, a decimal 1.50 as 1.5, a list of one item as
+    that item.
 
     Raises:
         DataError: The cell is a list of several, an object, or bytes that are not text.

@@ -54,7 +54,7 @@ def mixed(make_study: MakeStudy) -> Path:
 def test_the_second_run_starts_from_the_weights_of_the_first(mixed: Path) -> None:
     runner = CellRunner(mixed)
     cell = next(cell for cell in runner.cells() if isinstance(cell, MultiTaskModelTuning))
-    entry = runner.study.model_tuning and runner.study.model_tuning.mixture
+    entry = runner.study.mixture
     assert entry
     mixture, target = runner.task("mixture", entry.task), runner.task("target", cell.task)
     assert (len(mixture.train), len(mixture.validation)) == (20, 8)

@@ -236,8 +236,8 @@ def _model_tuning(analysis: Analysis) -> Verdict:
         f"{prompt:.1f}, tuning from scratch {scratch:.1f}."
     )
     mixed = [row["multi_task_model_tuning"]["mean"] for row in rows if "multi_task_model_tuning" in row]
-    if known_ones := [one for one in mixed if one is not None]:
-        told += f" Multi-task model tuning scores {np.mean(known_ones):.1f} over {_targets(len(known_ones))}."
+    if scored := [mean for mean in mixed if mean is not None]:
+        told += f" Multi-task model tuning scores {np.mean(scored):.1f} over {_targets(len(scored))}."
     chosen = analysis.row("best-by-validation")
     in_noise = chosen is not None and chosen.within_noise is True
     if prompt > model:

@@ -288,8 +288,8 @@ class _Grid:
 
     def multi_task_model_tuning(self) -> Iterator[ModelMixture | MultiTaskModelTuning]:
         """Yields, seed by seed, the run on the mixture, and every run of model tuning once more from its weights."""
-        mixture = self._study.model_tuning and self._study.model_tuning.mixture
-        if not mixture:
+        mixture = self._study.mixture
+        if mixture is None:
             return
         facts = self._facts("mixture", mixture.task)
         begun: dict[int, ModelMixture] = {}

@@ -169,19 +169,22 @@ class StudyFile(BaseModel):
                     raise ValueError(f"leave_out names the {role} {name}, which is not in the study{hint}")
         return self
 
+    @property
+    def mixture(self) -> MixtureEntry | None:
+        """The mixture of multi-task model tuning; None: there is none."""
+        return self.model_tuning.mixture if self.model_tuning else None
+
     def tasks_of(self, role: TaskRole) -> list[TaskEntry]:
         """Returns the tasks of a role whose rows are read; candidates are targets."""
         if role == "mixture":
-            mixture = self.model_tuning and self.model_tuning.mixture
-            return [mixture] if mixture else []
+            return [self.mixture] if self.mixture else []
         return self.sources.tasks if role == "source" else [*self.targets.tasks, *self.candidates]
 
     def sizes_of(self, role: TaskRole) -> SplitSizes:
         """Returns the most rows that the splits of the tasks of a role have."""
         if role == "mixture":
-            mixture = self.model_tuning and self.model_tuning.mixture
-            assert mixture
-            return SplitSizes(mixture.train_size, mixture.validation_size, None)
+            assert self.mixture
+            return SplitSizes(self.mixture.train_size, self.mixture.validation_size, None)
         group = self.sources if role == "source" else self.targets
         return SplitSizes(group.train_size, group.validation_size, group.test_size)
 
@@ -233,11 +236,11 @@ def parse_study_file(text: str, name: str) -> StudyFile:
                 raise RecipeError(f"{name}, {entry.task}: {error}") from error
             if study.halving is not None and group is study.targets and entry in group.tasks:
                 study.halving.require_evaluations(recipe.steps, recipe.evaluate_every)
-    for mixture in [one for one in study.tasks_of("mixture") if isinstance(one, MixtureEntry)]:
-        try:
-            mixture.recipe_of(study.seeds[0])
-        except RecipeError as error:
-            raise RecipeError(f"{name}, model_tuning.mixture: {error}") from error
+    try:
+        if study.mixture:
+            study.mixture.recipe_of(study.seeds[0])
+    except RecipeError as error:
+        raise RecipeError(f"{name}, model_tuning.mixture: {error}") from error
     return study
 
 

@@ -88,7 +88,7 @@ class CellRunner:
         self.study: StudyFile = parse_study_file(
             text.decode("utf-8", "replace"), f"{self.store.place}/{STUDY_FILE}"
         )
-        if self.study.tasks_of("mixture") and self.store.local is None:
+        if self.study.mixture and self.store.local is None:
             raise StudyError(
                 f"model_tuning.mixture keeps weights of the whole model in the study's folder, and {place} is a URL. "
                 "Run the study in a folder, or leave out the mixture."

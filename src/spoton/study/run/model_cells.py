@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from spoton.errors import StudyError
 from spoton.evaluation.score import evaluate
@@ -19,7 +18,7 @@ from spoton.study.plan.cells import ModelMixture, MultiTaskModelTuning, WeightTu
 from spoton.study.run.result import Result
 from spoton.study.run.store import Store
 from spoton.tasks.task import Task
-from spoton.tuning.full_model.tune import TunedModel, tune_model
+from spoton.tuning.full_model.tune import tune_model
 from spoton.tuning.full_model.tune_to_folder import save_model
 from spoton.tuning.kept import require_end
 
@@ -44,10 +43,10 @@ class ModelCells:
             Interrupted: Ctrl-C; the checkpoint is kept if the folder is local.
             SpotonError: Tuning failed.
         """
-        task = self._task(cell.role, cell.task)
+        task, recipe = self._task(cell.role, cell.task), cell.model_recipe
         start = self._mixed(cell) if isinstance(cell, MultiTaskModelTuning) else self._model
         tuned = tune_model(
-            start, task, cell.model_recipe, mode=cell.mode, checkpoint=self._store.checkpoint(cell.name),
+            start, task, recipe, mode=cell.mode, checkpoint=self._store.checkpoint(cell.name),
             resume=True, on_event=on_event, phase=cell.words,
         )  # fmt: skip
         require_end(tuned, cell.words)
@@ -58,17 +57,11 @@ class ModelCells:
         if isinstance(cell, ModelMixture):
             save_model(tuned.model, self._folder(cell.name))
             return Result(tuned.scores, tuned, more | {"tuned_fingerprint": tuned.model.fingerprint})
-        return Result(tuned.scores | {"test": self._tested(cell, task, tuned, on_event)}, tuned, more)
-
-    def _tested(
-        self, cell: WeightTuning, task: Task, tuned: TunedModel, on_event: OnEvent
-    ) -> dict[str, float]:
-        recipe = cell.model_recipe
-        scores: dict[str, Any] = evaluate(
+        test = evaluate(
             tuned.model, None, task.test, task, cell.mode, max_input_tokens=recipe.max_input_tokens,
             label_score=recipe.label_score, on_event=on_event, phase=f"{cell.words}, test",
         ).scores  # fmt: skip
-        return scores
+        return Result(tuned.scores | {"test": test}, tuned, more)
 
     def _mixed(self, cell: MultiTaskModelTuning) -> FrozenModel:
         """Returns the weights that were tuned on the mixture."""
