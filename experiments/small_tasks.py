@@ -29,7 +29,7 @@ from typing import Any, get_args
 
 from experiments.cells import cell_parser, claimed, facts_of, model_of, require_alike, require_same, spread
 from experiments.classical_baseline import SEEDS, SIZES, TASKS
-from spoton import Recipe, adapt, starter_library
+from spoton import PromptLibrary, Recipe, adapt, starter_library
 from spoton.evaluation.baseline import classical
 from spoton.models import FrozenModel
 from spoton.tasks import Task, load_task
@@ -43,12 +43,29 @@ CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "small_tasks"
 VALIDATION, TEST = 50, 250
 
 
-def run_cell(model: FrozenModel, task: Task, recipe: Recipe, rank: Rank, path: Path) -> dict[str, Any]:
-    """Adapts to one task and returns the record of `adapt` with the figures of its neighbour."""
+def run_cell(
+    model: FrozenModel,
+    task: Task,
+    recipe: Recipe,
+    rank: Rank,
+    path: Path,
+    library: PromptLibrary | None = None,
+) -> dict[str, Any]:
+    """Adapts to one task and returns the record of `adapt` with the figures of its neighbour.
+
+    Args:
+        model: The frozen model.
+        task: The task, with its three splits.
+        recipe: How to tune, apart from the steps.
+        rank: How sources are ranked.
+        path: Path of the result, which the caller writes.
+        library: The sources; None: the starter library.
+    """
     began = time.process_time()
     out = path.with_suffix(".prompt.safetensors")
     recipe = with_budget(model, task, recipe)
-    document = adapt(model, task, [starter_library()], recipe, rank=rank, out=out, overwrite=True).to_json()
+    libraries = [library or starter_library()]
+    document = adapt(model, task, libraries, recipe, rank=rank, out=out, overwrite=True).to_json()
     for suffix in (".safetensors", ".json", ".png"):
         out.with_suffix(suffix).unlink()
     for name in ("prompt", "curves"):
