@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import random
 import shutil
 import statistics
@@ -49,23 +50,24 @@ Row = tuple[str, str]
 """A text and its label."""
 
 
-def questions(data_dir: Path | None) -> list[Row]:
+def questions(data_dir: str | None) -> list[Row]:
     """Returns the questions of TREC's training split that have one of the 16 kinds."""
-    if data_dir is None:
+    folder = data_dir or os.environ.get("SPOTON_DATA_DIR")
+    if not folder:
         raise SystemExit("The questions are in a folder of rows: give --data-dir.")
-    lines = (data_dir / "trec" / "train.jsonl").read_text().splitlines()
+    lines = Path(folder, "trec", "train.jsonl").read_text().splitlines()
     found = [(one["text"], KINDS.get(one["fine_label"])) for one in map(json.loads, lines)]
     return [(text, kind) for text, kind in found if kind is not None]
 
 
-def exam_questions(data_dir: Path | None) -> list[Row]:
+def exam_questions(data_dir: str | None) -> list[Row]:
     """Returns the questions of all splits, without the line that the catalog's template adds."""
     task = load_task("medical_subject", data_dir=data_dir, form="natural")
     rows = (*task.train, *task.validation, *task.test)
     return [(row.input.removesuffix("\nSubject:"), row.target) for row in rows]
 
 
-TASKS: Mapping[str, tuple[Callable[[Path | None], list[Row]], str]] = {
+TASKS: Mapping[str, tuple[Callable[[str | None], list[Row]], str]] = {
     "question_kinds": (questions, "trec"),
     "medical_subject": (exam_questions, "medical_subject"),
 }
