@@ -44,3 +44,20 @@ def test_aliases_stand_for_what_is_behind_them() -> None:
 
 def test_an_empty_yaml_is_nothing() -> None:
     assert parse_yaml("") is None and parse_yaml("# only a comment\n") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a:\n\tb: 1", r"^line 2, column 1: found character that cannot start any token$"),
+        ("a: [1,\nb: 2", r"^line 3, column 1: did not find expected ',' or '\]'$"),
+        ("a: 1\0", r"^control characters are not allowed, at character 5$"),
+        (
+            "a: !!python/object:os.system x",
+            r"^line 1, column 4: could not determine a constructor for the tag",
+        ),
+    ],
+)
+def test_a_yaml_that_cannot_be_read_is_told_by_its_line(text: str, told: str) -> None:
+    with pytest.raises(MalformedError, match=told):
+        parse_yaml(text)

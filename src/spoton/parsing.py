@@ -136,4 +136,9 @@ def _in_words(error: Exception) -> str:
     text = str(error)
     if text.startswith("Exceeds the limit"):
         return f"it holds a whole number of more than {_LONGEST_NUMBER:,} digits"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"{error.reason}, at character {error.position + 1}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     return text or type(error).__name__

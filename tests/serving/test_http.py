@@ -225,12 +225,12 @@ def test_a_fault_of_the_server_is_answered_as_every_error(
 @pytest.mark.parametrize(
     ("body", "param", "message"),
     [
-        ({"model": "short", "prompt": ""}, "prompt", "prompt: String should have at least 1 character."),
-        ({"model": "short", "prompt": ["A", ""]}, "prompt", "prompt.1: String should have at least 1 character."),
-        ({"model": "short", "prompt": 5}, "prompt", "prompt: Input should be a valid string."),
-        ({"model": "short", "prompt": "A", "stop": [3]}, "stop", "stop: Input should be a valid string."),
-        ({"model": "short", "prompt": "A", "stream_options": {"x": 1}}, "stream_options", "stream_options.x: Extra"),
-        ([], None, "Input should be a valid dictionary"),
+        ({"model": "short", "prompt": ""}, "prompt", "prompt: found ''; expected a text that is not empty."),
+        ({"model": "short", "prompt": ["A", ""]}, "prompt", "prompt.1: found ''; expected a text that is not empty."),
+        ({"model": "short", "prompt": 5}, "prompt", "prompt: found 5; expected text or a list."),
+        ({"model": "short", "prompt": "A", "stop": [3]}, "stop", "stop.0: found 3; expected text."),
+        ({"model": "short", "prompt": "A", "stream_options": {"x": 1}}, "stream_options", "stream_options.x: there"),
+        ([], None, "found a list of 0; expected a mapping."),
         (None, None, "The body is not JSON: Expecting property name enclosed in double quotes, at character 1."),
     ],
 )  # fmt: skip

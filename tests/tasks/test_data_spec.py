@@ -27,7 +27,7 @@ def test_changes_keep_what_was_given_and_seed_is_the_split_seed() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"inptu": "text"}, "inptu is not an option of data. Did you mean input"),
+        ({"inptu": "text"}, "inptu: there is no such field; did you mean input?"),
         ({"delimiter": ";;"}, "delimiter: found ';;'; expected one character"),
         ({"max_rows": 0}, "max_rows: found 0"),
         ({"protocol": "dishonest"}, "protocol: found 'dishonest'"),

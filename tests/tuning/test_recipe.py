@@ -45,11 +45,9 @@ def test_a_value_that_does_not_fit_is_named(field: str, value: Any) -> None:
 
 
 def test_a_field_that_there_is_not_gets_the_nearest() -> None:
-    with pytest.raises(
-        RecipeError, match=r"batchsize: there is no such field \(did you mean batch_size\?\)\.$"
-    ):
+    with pytest.raises(RecipeError, match=r"batchsize: there is no such field; did you mean batch_size\?$"):
         Recipe(**{"batchsize": 4})
-    with pytest.raises(RecipeError, match=r"zzz: there is no such field\.$"):
+    with pytest.raises(RecipeError, match=r"zzz: there is no such field; there is: optimizer, "):
         Recipe().changed(zzz=4)
 
 

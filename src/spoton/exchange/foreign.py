@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from spoton.errors import PromptError
+from spoton.fields import place, problems
 from spoton.prompts.card import Card
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.fill import fill
@@ -70,11 +71,8 @@ class ForeignPrompt:
             return SoftPrompt(self.value, Card.model_validate(fields))
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
             if first["type"] == "missing":
                 raise PromptError(
-                    f"The file does not say the card's {name}, which every prompt needs. Give it."
+                    f"The file does not say the card's {place(first)}, which every prompt needs. Give it."
                 ) from error
-            raise PromptError(
-                f"The card's {name} is {first['input']!r}: {first['msg']}. Correct it."
-            ) from error
+            raise PromptError(f"The card's {problems([first])[0]}. Correct it.") from error

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from spoton.arguments import require_kind, shown
 from spoton.errors import PromptError, PromptNotFoundError
+from spoton.fields import sentence
 from spoton.files import atomic_write, sha256_of_text
 from spoton.parsing import MalformedError, parse_json
 from spoton.prompts.card import Card
@@ -357,10 +358,8 @@ def _read_card(path: Path, record: Mapping[str, Any]) -> Card:
     try:
         return Card.model_validate(record.get("card"))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in ("card", *first["loc"]))
         raise PromptError(
-            f"{path} has a card that cannot be used: {field}: {first['msg']}. "
+            f"{path} has a card that cannot be used: {sentence(error.errors(), Card.model_fields)} "
             "Upgrade spoton if a newer version wrote it; otherwise fetch or tune the prompt again."
         ) from error
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from spoton.fields import place, sentence
 
 
 class RequestError(Exception):
@@ -38,24 +41,19 @@ class RequestError(Exception):
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
-_KIND = re.compile(r"[\[-]|^str$")
-"""Matches the parts of a problem's place that name a kind of value, such as `list[constrained-str]`, and no field."""
 
-
-def malformed(problems: Sequence[Any]) -> RequestError:
+def malformed(problems: Sequence[ErrorDetails]) -> RequestError:
     """Returns the error for a body that is not JSON, or not what the path expects.
 
     Args:
-        problems: What pydantic found. Of a field that may be of several kinds it lists a problem for each kind; one
-            about a value comes before those that only name another kind.
+        problems: What pydantic found; each place begins with "body".
     """
-    first = next((one for one in problems if not one["type"].endswith("_type")), problems[0])
+    first = problems[0]
     if first["type"] == "json_invalid":
         told = f"The body is not JSON: {first['ctx']['error']}, at character {first['loc'][-1]}."
         return RequestError(400, told, "invalid_value")
-    place = [str(part) for part in first["loc"][1:] if not _KIND.search(str(part))]  # it begins with "body"
-    where = f"{'.'.join(place)}: " if place else ""
-    return RequestError(400, f"{where}{first['msg']}.", "invalid_value", place[0] if place else None)
+    inside = [one | {"loc": one["loc"][1:]} for one in problems]
+    return RequestError(400, sentence(inside), "invalid_value", place(inside[0]).partition(".")[0] or None)
 
 
 def queue_full(waiting: int, seconds: int) -> RequestError:

@@ -5,7 +5,6 @@ A command's flags, the `options` of a study file and the keyword arguments of `r
 """
 
 import csv
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from spoton.errors import DataError
+from spoton.fields import sentence
 from spoton.tasks.mixture import CAP
 
 DataKind = Literal["a file", "a folder", "a data set on the Hub", "a bundled task", "a mixture"]
@@ -133,7 +133,7 @@ class DataSpec(BaseModel):
         try:
             return cls.model_validate(kept | dict(options))
         except ValidationError as error:
-            raise DataError(" ".join(map(_problem, error.errors()))) from error
+            raise DataError(f"The options of data: {sentence(error.errors(), cls.model_fields)}") from error
 
     def given(self) -> dict[str, Any]:
         """Returns the fields that were set, by name."""
@@ -168,13 +168,3 @@ _APPLY: dict[DataKind, frozenset[str]] = {
     "a bundled task": _CATALOG,
     "a mixture": _CATALOG | {"mixing_sizes", "mixing_cap", "mixing_temperature", "available_only"},
 }
-
-
-def _problem(problem: Any) -> str:
-    field = str(problem["loc"][0])
-    if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(field, DataSpec.model_fields, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"There is: {', '.join(DataSpec.model_fields)}."
-        return f"{field} is not an option of data. {hint}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{field}: found {problem['input']!r}; {message[0].lower()}{message[1:]}."

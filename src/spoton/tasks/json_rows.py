@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spoton.errors import DataError
+from spoton.fields import shown_value
 from spoton.parsing import MalformedError, parse_json
 from spoton.tasks.cells import CONVERSATIONAL
 
@@ -135,7 +136,5 @@ def json_lines(lines: Iterable[str], path: Path) -> Iterator[dict[str, Any]]:
                 f"{path}, line {line} is not JSON: {error}. Expected one object a line."
             ) from error
         if not isinstance(row, dict):
-            raise DataError(
-                f"{path}, line {line} is a JSON {type(row).__name__}; expected an object with columns."
-            )
+            raise DataError(f"{path}, line {line} holds {shown_value(row)}; expected an object with columns.")
         yield row

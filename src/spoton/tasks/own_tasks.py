@@ -3,7 +3,6 @@
 Reads and checks the description, which then serves like a catalog entry.
 """
 
-import difflib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from spoton.errors import DataError
+from spoton.fields import expected, place, unknown
 from spoton.parsing import MalformedError, parse_yaml
 from spoton.reading import read_text, reason
 from spoton.tasks.metrics import require_known
@@ -24,14 +24,6 @@ from spoton.tasks.template import compile_template
 
 _LARGEST = 4 * 2**20  # bytes of a task file
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?")
-_EXPECTED = {
-    "string_type": "text",
-    "tuple_type": "a list",
-    "dict_type": "a mapping",
-    "bool_type": "true or false",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-}
 
 
 def read_definition(path: Path | str) -> TaskInfo:
@@ -149,19 +141,13 @@ def _problem(field: str, problems: Sequence[ErrorDetails]) -> str:
             return f"{field}: has no {first['loc'][-1]}, which is needed"
         return f"{field} is missing; expected at least name, doc_to_text, doc_to_target and metrics"
     if first["type"] == "extra_forbidden":
-        known = TaskInfo.model_fields if len(first["loc"]) == 1 else ()
-        near = difflib.get_close_matches(field, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known)}" if known else ""
-        return f"{'.'.join(map(str, first['loc']))} is not a field of a task{f'; {hint}' if hint else ''}"
+        known = list(TaskInfo.model_fields) if len(first["loc"]) == 1 else []
+        return f"{place(first)} is not a field of a task{unknown(field, known)}"
     # The alternative that fits best has its problem deepest.
     deepest = max(problems, key=lambda problem: len(problem["loc"]))
-    place = [str(part) for part in deepest["loc"] if not re.search(r"[\[(]|^str$", str(part))]
-    value = deepest["input"]
-    expected = _EXPECTED.get(deepest["type"])
-    if expected is None:
-        return f"{'.'.join(place)}: found {_shown(value)}; {deepest['msg'].removeprefix('Value error, ')}"
-    quotes = ", in quotes" if expected == "text" and isinstance(value, bool | int | float) else ""
-    return f"{'.'.join(place)}: found {_shown(value)}; expected {expected}{quotes}"
+    value, wanted = deepest["input"], expected(deepest)
+    quotes = ", in quotes" if wanted == "text" and isinstance(value, bool | int | float) else ""
+    return f"{place(deepest)}: found {_shown(value)}; expected {wanted}{quotes}"
 
 
 def _shown(value: Any) -> str:

@@ -5,17 +5,15 @@ It holds and checks values; `prompt_run.py`, `optimizer.py`, `parameterization.p
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from spoton.arguments import require_kind
 from spoton.errors import RecipeError
 from spoton.evaluation.encoding import MAX_INPUT_TOKENS
 from spoton.evaluation.score import LabelScore
+from spoton.fields import sentence
 
 Schedule = Literal["constant", "linear", "cosine"]
 Reparameterization = Literal["none", "residual", "superposition", "low_rank"]
@@ -77,8 +75,8 @@ class TuningRecipe(BaseModel):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                problems = "; ".join(_problem(one, type(self).model_fields) for one in error.errors())
-                raise RecipeError(f"The recipe does not hold together: {problems}.") from error
+                told = sentence(error.errors(), type(self).model_fields)
+                raise RecipeError(f"The recipe does not hold together: {told}") from error
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Self:
@@ -103,22 +101,6 @@ class TuningRecipe(BaseModel):
         return type(self)(
             **self.model_dump() | {key: value for key, value in changes.items() if value is not None}
         )
-
-
-def _problem(error: ErrorDetails, known: Iterable[str]) -> str:
-    """Returns one problem of a recipe in words.
-
-    Args:
-        error: What pydantic found.
-        known: The fields that there are.
-    """
-    if not error["loc"]:  # about several fields, which the message names; the input is the whole recipe
-        return error["msg"].removeprefix("Value error, ")
-    place = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place, list(known), n=1)
-        return f"{place}: there is no such field{f' (did you mean {near[0]}?)' if near else ''}"
-    return f"{place}: {error['msg']} (found {error.get('input')!r})"
 
 
 class Recipe(TuningRecipe):

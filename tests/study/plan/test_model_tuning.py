@@ -32,8 +32,8 @@ def test_a_mixture_has_its_own_recipe_and_sizes() -> None:
 @pytest.mark.parametrize(
     ("mixture", "told"),
     [
-        ({}, r"model_tuning.mixture.task: Field required"),
-        ({"task": "mnli", "train": 5}, r"there is no such entry; did you mean train_size"),
+        ({}, r"model_tuning.mixture.task is missing"),
+        ({"task": "mnli", "train": 5}, r"there is no such field; did you mean train_size"),
         ({"task": "mnli", "recipe": {"length": 5}}, r"model_tuning.mixture: .*length"),
         ({"task": "mnli", "recipe": {"learning_rate": 0}}, r"model_tuning.mixture: .*learning_rate"),
         ({"task": "mnli", "recipe": {"seed": 1}}, r"under seeds"),

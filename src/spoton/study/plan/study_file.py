@@ -5,7 +5,6 @@ It says what to compute, not how: the cells are in `cells.py`.
 
 from __future__ import annotations
 
-import difflib
 import importlib.resources
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, get_args
@@ -13,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 from pydantic import AfterValidator, BaseModel, ValidationError, field_validator, model_validator
 
 from spoton.errors import RecipeError, StudyError
+from spoton.fields import sentence, shown_value, unknown
 from spoton.parsing import MalformedError, parse_yaml
 from spoton.reading import read_text, reason
 from spoton.study.plan.cell_base import TaskRole
@@ -164,8 +164,7 @@ class StudyFile(BaseModel):
         for pair in self.leave_out:
             for name, known, role in ((pair.source, sources, "source"), (pair.target, chosen, "target")):
                 if name not in known and not (open_library and role == "source"):
-                    near = difflib.get_close_matches(name, known, n=1)
-                    hint = f"; did you mean {near[0]}?" if near else ""
+                    hint = unknown(name, list(known), listed=False)
                     raise ValueError(f"leave_out names the {role} {name}, which is not in the study{hint}")
         return self
 
@@ -217,12 +216,13 @@ def parse_study_file(text: str, name: str) -> StudyFile:
         raise StudyError(f"{name} is not valid YAML: {error}") from error
     if not isinstance(found, dict):
         raise StudyError(
-            f"{name} contains {type(found).__name__}; expected a mapping with sources and targets."
+            f"{name} contains {shown_value(found)}; expected a mapping with sources and targets."
         )
     try:
         study = StudyFile.model_validate(found)
     except ValidationError as error:
-        raise StudyError(f"{name} is not a valid study: {_problems(error)}") from error
+        told = sentence(error.errors(), _KNOWN, listed=False)
+        raise StudyError(f"{name} is not a valid study: {told}") from error
     for group, entries in (
         (study.sources, study.sources.tasks),
         (study.targets, [*study.targets.tasks, *study.candidates]),
@@ -242,19 +242,6 @@ def parse_study_file(text: str, name: str) -> StudyFile:
     except RecipeError as error:
         raise RecipeError(f"{name}, model_tuning.mixture: {error}") from error
     return study
-
-
-def _problems(error: ValidationError) -> str:
-    told = []
-    for problem in error.errors():
-        place = ".".join(map(str, problem["loc"])) or "study"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            name = str(problem["loc"][-1])
-            near = difflib.get_close_matches(name, [known for known in _KNOWN if known != name], n=1)
-            message = f"there is no such entry{f'; did you mean {near[0]}?' if near else ''}"
-        told.append(f"{place}: {message}")
-    return "; ".join(told).removesuffix("?") + ("?" if told[-1].endswith("?") else ".")
 
 
 _MODELS: tuple[type[BaseModel], ...] = (
