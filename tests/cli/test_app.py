@@ -45,6 +45,8 @@ def test_every_command_has_json_examples_and_help(words: str, run: Run) -> None:
     assert f"spoton {words}" in found.epilog
     undocumented = [parameter.name for parameter in found.params if not parameter.help]
     assert not undocumented
+    arguments = [one.metavar for one in found.params if one.param_type_name == "argument"]
+    assert all(name.isupper() and "[" not in name for name in arguments)  # `--help` adds the brackets
     helped = run(*words.split(), "--help")
     assert helped.code == 0 and "Examples" in helped.stdout
 
@@ -136,6 +138,27 @@ def test_with_json_a_wrong_option_anywhere_is_the_document(args: tuple[str, ...]
     assert ran.code == 2 and "No such" in ran.stderr
     assert (ran.document["kind"], ran.document["code"]) == ("UsageError", "E-USAGE")
     assert ran.document["error"].startswith("No such")
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (("tasks", "show", ""), "DATA|TASK"),
+        (("serve", "--library", ""), "--library"),
+        (("serve", "--library="), "--library"),
+        (("serve", "--library", "a", "--library", ""), "--library"),
+        (("study", "plan", ""), "FOLDER"),
+    ],
+)
+def test_an_empty_argument_is_refused(args: tuple[str, ...], name: str, run: Run) -> None:
+    ran = run(*args, "--json")
+    assert (ran.code, ran.document["code"]) == (2, "E-USAGE")
+    assert ran.document["error"].startswith(f"Invalid value for {name}: it is empty.")
+
+
+def test_an_empty_text_among_those_to_answer_is_none_of_them(run: Run) -> None:
+    ran = run("predict", "nosuch", "A text.", "", "--json")
+    assert ran.document["code"] == "E-LIBRARY"
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from functools import wraps
 from typing import Any, get_type_hints
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
+from typer.models import ArgumentInfo
 
 from spoton.cli.failures import USER_ERROR, describe
 from spoton.cli.output import emit, stderr
@@ -82,6 +83,29 @@ class SpotonGroup(TyperGroup):
             raise typer.Exit(code) from error
 
 
+class _Command(TyperCommand):
+    """A command that refuses empty arguments, which unset variables of a shell are: an empty path is the current
+    folder."""
+
+    def parse_args(
+        self, ctx: Any, args: list[str]
+    ) -> list[str]:  # the class that typer passes is private to it
+        """Reads the arguments; the texts of a list, such as those of `predict`, may be empty."""
+        if not ctx.resilient_parsing:
+            given = self.make_parser(ctx).parse_args(args=list(args))[0]
+            parameters: list[Any] = self.get_params(ctx)  # of a class that is private, too
+            for parameter in parameters:
+                value = given.get(parameter.name)
+                listed = parameter.param_type_name == "argument" and parameter.nargs == -1
+                if not listed and "" in (value if isinstance(value, list | tuple) else [value]):
+                    raise typer.BadParameter(
+                        "it is empty. Give a value, or leave it out; a shell variable that is not set is empty.",
+                        ctx=ctx, param_hint=parameter.metavar or max(parameter.opts, key=len),
+                    )  # fmt: skip
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
 def command(
     app: typer.Typer, *examples: str, name: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -98,7 +122,7 @@ def command(
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         lines = ["[bold]Examples[/bold]", *(f"$ {example}" for example in examples)]
-        app.command(name, epilog="\n\n".join(lines))(_flattened(function))
+        app.command(name, cls=_Command, epilog="\n\n".join(lines))(_flattened(function))
         return function
 
     return register
@@ -115,6 +139,7 @@ def _flattened(function: Callable[..., None]) -> Callable[..., None]:
             groups[parameter.name] = hint
             parameters += _fields_as_parameters(hint)
         else:
+            _name_in_capitals(parameter.name, hint)
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint))
 
     @wraps(function)
@@ -128,6 +153,13 @@ def _flattened(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # functions have it (PEP 362)
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _name_in_capitals(name: str, hint: Any) -> None:
+    """Has `--help` write an argument in capitals, as those that have a name of their own: `{FILE}`, not `{file}`."""
+    for one in getattr(hint, "__metadata__", ()):
+        if isinstance(one, ArgumentInfo) and one.metavar is None:
+            one.metavar = name.upper()
 
 
 def _fields_as_parameters(group: type) -> list[inspect.Parameter]:

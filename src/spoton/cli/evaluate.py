@@ -45,7 +45,7 @@ def evaluate(
     prompts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PROMPT]...",
+            metavar="PROMPT",
             help="A prompt file, or a name in a library. Several: the others are compared with the first, row by row. "
             "Default: the model alone.",
         ),

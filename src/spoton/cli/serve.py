@@ -35,7 +35,7 @@ def serve(
     places: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[LIBRARY]...",
+            metavar="LIBRARY",
             help="Folders of prompts, or `starter`; `--library` names them, too. "
             "Default: your own library and the starter library.",
         ),

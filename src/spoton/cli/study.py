@@ -73,7 +73,7 @@ def new(
 def plan(
     folder: Annotated[
         str | None,
-        typer.Argument(metavar="[FOLDER]", help="The study's folder, or its fsspec URL."),
+        typer.Argument(metavar="FOLDER", help="The study's folder, or its fsspec URL."),
     ] = None,
     preset: Annotated[
         str | None,
