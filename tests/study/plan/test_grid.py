@@ -231,6 +231,7 @@ def test_multi_task_model_tuning_repeats_model_tuning_from_one_mixture_a_seed() 
             facts,
         )
     }
+    assert tuned(seeds=[0]) == [cell for cell in cells if cell.seed == 0]
     longer = {cell.name for cell in tuned(recipe={"steps": 7})}
     assert longer.isdisjoint(cell.name for cell in cells)
 

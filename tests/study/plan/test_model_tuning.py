@@ -37,6 +37,10 @@ def test_a_mixture_has_its_own_recipe_and_sizes() -> None:
         ({"task": "mnli", "recipe": {"length": 5}}, r"model_tuning.mixture: .*length"),
         ({"task": "mnli", "recipe": {"learning_rate": 0}}, r"model_tuning.mixture: .*learning_rate"),
         ({"task": "mnli", "recipe": {"seed": 1}}, r"under seeds"),
+        (
+            {"task": "mnli", "seeds": [0, 3]},
+            r"model_tuning has the seeds \[3\], which are not among the study's \[0, 1, 2\]",
+        ),
         ({"task": "mnli", "train_size": 0}, r"model_tuning.mixture.train_size"),
     ],
 )

@@ -294,6 +294,8 @@ class _Grid:
         facts = self._facts("mixture", mixture.task)
         begun: dict[int, ModelMixture] = {}
         for cell in self.model_tuning():
+            if mixture.seeds is not None and cell.seed not in mixture.seeds:
+                continue
             if cell.seed not in begun:
                 begun[cell.seed] = ModelMixture(
                     task=mixture.task, seed=cell.seed, recipe=Recipe.preset("decoder"),

@@ -19,6 +19,8 @@ class MixtureEntry(TaskEntry):
     """At most this many training examples of the mixture; null: all."""
     validation_size: int = Field(default=200, ge=1)
     """At most this many examples to choose the checkpoint by."""
+    seeds: list[int] | None = None
+    """Which of the seeds of model tuning; null: all."""
 
     def recipe_of(self, seed: int) -> ModelRecipe:
         """Returns how the weights are tuned on the mixture with a seed.
@@ -57,6 +59,11 @@ class ModelTuningBaseline(BaseModel):
         if self.learning_rates and "learning_rate" in self.recipe:
             raise ValueError("give either learning_rates or the learning_rate of recipe, not both")
         return self
+
+    @property
+    def named_seeds(self) -> list[int]:
+        """The seeds that these entries name, which the study has to have."""
+        return [*(self.seeds or ()), *((self.mixture and self.mixture.seeds) or ())]
 
     def recipes_of(self, target: Recipe) -> list[ModelRecipe]:
         """Returns how the model is tuned on a target, on the same data as its prompts, once for every learning rate.

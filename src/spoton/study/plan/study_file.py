@@ -138,7 +138,7 @@ class StudyFile(BaseModel):
             raise ValueError("targets needs at least one task")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds has to be one or more different numbers")
-        strange = sorted(set((self.model_tuning and self.model_tuning.seeds) or ()) - set(self.seeds))
+        strange = sorted(set((self.model_tuning and self.model_tuning.named_seeds) or ()) - set(self.seeds))
         if strange:
             raise ValueError(
                 f"model_tuning has the seeds {strange}, which are not among the study's {self.seeds}"
