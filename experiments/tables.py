@@ -12,6 +12,7 @@ from pathlib import Path
 
 from experiments import (
     convert,
+    many_classes,
     ranking,
     recipe_sweep,
     related_source,
@@ -35,6 +36,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "convert": partial(convert.table, convert.CELLS),
     "methods": partial(transfer_methods.table, transfer_methods.CELLS),
     "small-tasks": partial(small_tasks.table, small_tasks.CELLS),
+    "many-classes": partial(many_classes.table, many_classes.CELLS),
 }
 """Name of a part of the page -> what returns its table."""
 ANSWERS = "answers"
