@@ -22,7 +22,7 @@ _EXPECTED = {
     "string": "text", "list": "a list", "tuple": "a list", "set": "a list", "dict": "a mapping",
     "mapping": "a mapping", "model": "a mapping", "model_attributes": "a mapping",
     "bool": "true or false", "int": "a whole number", "float": "a number", "finite_number": "a finite number",
-    "path": "a path", "missing": "a value",
+    "path": "a path",
 }  # fmt: skip
 _LIMITS = {
     "greater_than_equal": ("at least", "ge"), "greater_than": ("more than", "gt"), "less_than_equal": ("at most", "le"),
