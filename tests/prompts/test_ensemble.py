@@ -56,6 +56,11 @@ def test_what_cannot_answer_together_is_refused(prompts: list[SoftPrompt], words
         ensemble_of(prompts)
 
 
+def test_a_prompt_that_does_not_say_how_it_scores_labels_scores_by_the_sum() -> None:
+    joint = ensemble_of([prompt("imported", 2), prompt("tuned", 2, recipe={"label_score": "sum"})])
+    assert [member.name for member in joint.card.members] == ["imported", "tuned"]
+
+
 def test_a_value_that_is_not_that_of_its_members_is_refused() -> None:
     joint = ensemble_of([prompt("one", 2), prompt("two", 3)])
     with pytest.raises(PromptError, match=r"5 rows in all, and the value has 4"):

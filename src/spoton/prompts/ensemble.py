@@ -39,7 +39,9 @@ def ensemble_of(prompts: Sequence[SoftPrompt], name: str = "") -> SoftPrompt:
                     f"{first.name} and {prompt.card.name} differ in {field} ({ours!r} and {theirs!r}), so they cannot "
                     "answer together. Give prompts of one task and model."
                 )
-        if prompt.card.recipe.get("label_score") != first.recipe.get("label_score"):
+        # A card without it, such as that of an imported prompt, scores by the sum.
+        scored = [card.recipe.get("label_score", "sum") for card in (first, prompt.card)]
+        if scored[0] != scored[1]:
             raise PromptError(
                 f"{first.name} and {prompt.card.name} score labels in different ways (label_score)."
             )
