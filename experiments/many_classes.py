@@ -8,9 +8,10 @@ test split. Sources are those of the starter library, without the one that was t
 - `medical_subject`: questions of medical exams by their eight subjects.
 
 Every cell (task, seed) is a JSON file under `docs/experiments/many_classes/`. Finished cells never run again, and
-killed cells resume.
+killed cells resume. `--peers` runs a sentence encoder and SetFit on the same rows instead, see `setfit_peer.py`.
 
     python -m experiments.many_classes --data-dir data --threads 1 --seeds 0
+    python -m experiments.many_classes --data-dir data --threads 1 --seeds 0 --peers
     python -m experiments.many_classes --table
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import random
@@ -30,15 +32,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from experiments import setfit_peer
 from experiments.cells import cell_parser, claimed, model_of, require_alike, spread
 from experiments.classical_baseline import SEEDS
-from experiments.small_tasks import planned, run_cell
+from experiments.small_tasks import planned, records, run_cell
 from spoton import PromptLibrary, Recipe, resolve_task, starter_library
 from spoton.tasks import Task, load_task
 from spoton.tuning.record import write_record
 
 CELLS = Path(__file__).parents[1] / "docs" / "experiments" / "many_classes"
 ROWS, TEST = 461, 500
+PEERS = ("encoder", "setfit")
 KINDS = {
     "HUM:ind": "person", "HUM:gr": "organization", "LOC:country": "country", "LOC:city": "city", "LOC:other": "place",
     "DESC:def": "definition", "DESC:desc": "description", "DESC:manner": "manner", "DESC:reason": "reason",
@@ -89,6 +95,30 @@ def library_without(name: str, folder: Path) -> PromptLibrary:
     return PromptLibrary(folder, readonly=True)
 
 
+def task_of(name: str, seed: int, arguments: argparse.Namespace, folder: Path) -> Task:
+    """Returns a task by its name, with files in a folder."""
+    return table_of(TASKS[name][0](arguments.data_dir), seed, folder)
+
+
+def run_peers(arguments: argparse.Namespace) -> None:
+    """Runs the sentence encoder and SetFit wherever they have no result and no other process works on it."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # the encoder is in its package
+    torch.set_num_threads(arguments.threads)
+    folder = arguments.cells / "setfit"
+    folder.mkdir(parents=True, exist_ok=True)
+    for arm, seed, name in itertools.product(PEERS, arguments.seeds, arguments.tasks):
+        path = folder / f"{name}.{arm}.{seed}.json"
+        with claimed(path) as mine, tempfile.TemporaryDirectory() as place:
+            if not mine:
+                continue
+            task = task_of(name, seed, arguments, Path(place))
+            record = setfit_peer.run_cell(task, seed, tune=arm == "setfit")
+            write_record(path, record | {"task": name})
+        print(
+            path.name, f"{record['test']:.1f} {record['cpu_seconds']:.0f} CPU s", file=sys.stderr, flush=True
+        )
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs every cell that has no result and that no other process works on."""
     model = model_of(arguments)
@@ -100,9 +130,8 @@ def run(arguments: argparse.Namespace) -> None:
             with claimed(path) as mine, tempfile.TemporaryDirectory() as place:
                 if not mine:
                     continue
-                rows, seen = TASKS[name]
-                task = table_of(rows(arguments.data_dir), seed, Path(place))
-                library = library_without(seen, Path(place) / "library")
+                task = task_of(name, seed, arguments, Path(place))
+                library = library_without(TASKS[name][1], Path(place) / "library")
                 recipe = Recipe.preset("decoder", seed=seed)
                 record = run_cell(model, task, recipe, "similarity", path, library)
                 write_record(path, record | {"task": name, "classes": len(task.labels or ())})
@@ -114,17 +143,18 @@ def table(cells: Path) -> str:
     """Returns test accuracy by task as Markdown: mean and deviation over seeds. `adapt` is the arm that it chose."""
     columns = (
         "task", "classes", "training rows", "majority", "zero-shot", "TF-IDF", "TF-IDF, all rows", "scratch",
-        "transfer", "source", "adapt", "seeds",
+        "transfer", "source", "adapt", "encoder", "SetFit", "seeds",
     )  # fmt: skip
-    lines = [f"| {' | '.join(columns)} |", "|---" + "|--:" * 8 + "|---" + "|--:" * 2 + "|"]
+    lines = [f"| {' | '.join(columns)} |", "|---" + "|--:" * 8 + "|---" + "|--:" * 4 + "|"]
     for name in TASKS:
-        found = [json.loads(path.read_text()) for path in sorted(cells.glob(f"{name}.[0-9].json"))]
+        found = records(cells, f"{name}.[0-9].json")
+        peers = [[one["test"] for one in records(cells / "setfit", f"{name}.{arm}.*.json")] for arm in PEERS]
         if found:
-            lines.append(f"| {' | '.join(_row(name, found))} |")
+            lines.append(f"| {' | '.join(_row(name, found, peers))} |")
     return "\n".join(lines)
 
 
-def _row(name: str, found: Sequence[Any]) -> list[str]:
+def _row(name: str, found: Sequence[Any], peers: Sequence[Sequence[float]]) -> list[str]:
     arms = ("zero_shot", "classical", "prompt_tuning", "transfer")
     zero_shot, classical, scratch, transfer = (
         spread([one["scores"][arm]["test"] for one in found]) for arm in arms
@@ -134,7 +164,7 @@ def _row(name: str, found: Sequence[Any]) -> list[str]:
         name, str(found[0]["classes"]), str(found[0]["splits"]["train"]),
         f"{statistics.mean(one['majority'] for one in found):.1f}", zero_shot, classical, spread(all_rows), scratch,
         transfer, ", ".join(sorted({one["retrieved"][0]["name"] for one in found})),
-        spread([one["scores"][one["chosen"]]["test"] for one in found]), str(len(found)),
+        spread([one["scores"][one["chosen"]]["test"] for one in found]), *map(spread, peers), str(len(found)),
     ]  # fmt: skip
 
 
@@ -144,9 +174,14 @@ def main() -> None:
     parser.add_argument("--cells", type=Path, default=CELLS, help="folder of the results")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument(
+        "--peers", action="store_true", help="run a sentence encoder and SetFit instead of adapt"
+    )
     arguments = parser.parse_args()
     if arguments.table:
         sys.stdout.write(table(arguments.cells) + "\n")
+    elif arguments.peers:
+        run_peers(arguments)
     else:
         run(arguments)
 

@@ -125,7 +125,7 @@ def table(cells: Path) -> str:
     lines = [f"| {' | '.join(columns)} |", "|---" + "|--:" * 7 + "|---" + "|--:" * 4 + "|"]
     for name in TASKS:
         for size in SIZES:
-            found = _read(cells, f"{name}.{size}.[0-9].json")
+            found = records(cells, f"{name}.{size}.[0-9].json")
             if not found:
                 continue
             scores = {
@@ -134,7 +134,7 @@ def table(cells: Path) -> str:
             }
             all_rows = [one["classical_on_all_rows"]["scores"]["test"][one["metric"]] for one in found]
             peers = [
-                [one["test"] for one in _read(cells / "setfit", f"{name}.{size}.{arm}.*.json")]
+                [one["test"] for one in records(cells / "setfit", f"{name}.{size}.{arm}.*.json")]
                 for arm in ("encoder", "setfit")
             ]
             row = [
@@ -147,7 +147,8 @@ def table(cells: Path) -> str:
     return "\n".join(lines)
 
 
-def _read(folder: Path, pattern: str) -> list[Any]:
+def records(folder: Path, pattern: str) -> list[Any]:
+    """Returns the records of the cells whose names match a pattern, in order of their names."""
     return [json.loads(path.read_text()) for path in sorted(folder.glob(pattern))]
 
 

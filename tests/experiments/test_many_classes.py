@@ -68,10 +68,12 @@ def test_the_table_has_a_row_for_each_task(
     (tmp_path / "question_kinds.0.json").write_text(json.dumps(_cell(90.0, 88.0, "prompt_tuning")))
     (tmp_path / "question_kinds.1.json").write_text(json.dumps(_cell(86.0, 88.0, "transfer")))
     (tmp_path / "medical_subject.0.prompt.json").write_text("{")  # the record of an unfinished cell
+    (tmp_path / "setfit").mkdir()
+    (tmp_path / "setfit" / "question_kinds.setfit.0.json").write_text(json.dumps({"test": 80.0}))
     (row,) = table(tmp_path).splitlines()[2:]
     assert row == (
         "| question_kinds | 16 | 420 | 20.0 | 10.0 ± 0.0 | 70.0 ± 0.0 | 72.0 ± 0.0 | 88.0 ± 2.8 | 88.0 ± 0.0 | snli "
-        "| 89.0 ± 1.4 | 2 |"
+        "| 89.0 ± 1.4 |  | 80.0 | 2 |"
     )
     monkeypatch.setattr("sys.argv", ["many_classes", "--table", "--cells", str(tmp_path)])
     main()
