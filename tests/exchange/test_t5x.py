@@ -93,7 +93,9 @@ def test_files_that_are_missing_cut_or_foreign(tmp_path: Path) -> None:
 
 def test_a_card_that_cannot_be(tmp_path: Path) -> None:
     np.save(tmp_path / "prompt.npy", np.zeros((2, 3), np.float32))
-    with pytest.raises(PromptError, match=r"card's flavour is 1: "):
-        import_npy(tmp_path / "prompt.npy", **REQUIRED, flavour=1)
-    with pytest.raises(PromptError, match="card's name is ''"):
+    with pytest.raises(
+        PromptError, match=r"card's lables: there is no such field; did you mean labels\? Correct"
+    ):
+        import_npy(tmp_path / "prompt.npy", **REQUIRED, lables=["a"])
+    with pytest.raises(PromptError, match="card's name: found ''; expected a text that is not empty"):
         import_npy(tmp_path / "prompt.npy", **{**REQUIRED, "name": ""})

@@ -210,7 +210,7 @@ def test_wrong_tensors_under_a_right_card(
 def test_a_card_with_unknown_fields_names_them(folder: Path) -> None:
     record = '{"format": "spoton-prompt-1", "card": {"name": "a", "task": "b", "model": "c", %s}}'
     for fields, named in [
-        ('"model_fingerprint": "d", "flavour": 1', r"card\.flavour"),
+        ('"model_fingerprint": "d", "flavour": 1', r"used: flavour: there is no such field\. Upgrade"),
         ('"seed": 1', "model_finger"),
     ]:
         path = foreign(folder / "card.safetensors", {"value": torch.zeros(2, 3)}, {"spoton": record % fields})

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from spoton.errors import PromptError
-from spoton.fields import place, problems
+from spoton.fields import place, sentence
 from spoton.prompts.card import Card
 from spoton.prompts.soft_prompt import SoftPrompt
 from spoton.tasks.fill import fill
@@ -75,4 +75,5 @@ class ForeignPrompt:
                 raise PromptError(
                     f"The file does not say the card's {place(first)}, which every prompt needs. Give it."
                 ) from error
-            raise PromptError(f"The card's {problems([first])[0]}. Correct it.") from error
+            told = sentence([first], Card.model_fields, listed=False)
+            raise PromptError(f"The card's {told} Correct it.") from error

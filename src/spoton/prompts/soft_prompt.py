@@ -359,7 +359,7 @@ def _read_card(path: Path, record: Mapping[str, Any]) -> Card:
         return Card.model_validate(record.get("card"))
     except ValidationError as error:
         raise PromptError(
-            f"{path} has a card that cannot be used: {sentence(error.errors(), Card.model_fields)} "
+            f"{path} has a card that cannot be used: {sentence(error.errors())} "
             "Upgrade spoton if a newer version wrote it; otherwise fetch or tune the prompt again."
         ) from error
 
