@@ -72,7 +72,7 @@ def test_a_study_that_ran_is_found_again() -> None:
 
 
 def test_the_study_of_the_docs_is_found_again(tmp_path: Path) -> None:
-    """As above, with prompts of a library as sources, and rates of model tuning."""
+    """As above, with prompts of a library as sources, rates of model tuning, and multi-task model tuning."""
     recorded = [json.loads(file.read_text()) for file in sorted((EIGHTEEN / "cells").glob("*.json"))]
     by_task = {cell["task"]: cell for cell in recorded if cell["kind"] != "source"}
     for file in (EIGHTEEN / "prompts").glob("source.*.safetensors"):
@@ -89,7 +89,10 @@ def test_the_study_of_the_docs_is_found_again(tmp_path: Path) -> None:
     planned = [cell.name for cell in cells]
     assert planned == [cell["name"] for cell in json.loads((EIGHTEEN / "plan.json").read_text())]
     assert {cell["name"] for cell in recorded} <= set(planned)
-    kinds = {"zero-shot", "source", "scratch", "transfer", "noise", "weighted-average", "model-tuning"}
+    kinds = {
+        "zero-shot", "source", "scratch", "transfer", "noise", "weighted-average", "model-tuning", "model-mixture",
+        "multi-task-model-tuning",
+    }  # fmt: skip
     assert {cell["kind"] for cell in recorded} == kinds
 
 

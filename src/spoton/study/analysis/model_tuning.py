@@ -53,6 +53,19 @@ def model_tuning(analysis: Analysis) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
+def mixture_sentence(analysis: Analysis) -> str:
+    """Returns how multi-task model tuning compares with model tuning on the targets and seeds that have both, since the
+    mixture may have fewer; empty if none has."""
+    alone, mixed = (_scores(analysis, method) for method in (MODEL_TUNING, MULTI_TASK_MODEL_TUNING))
+    if alone is None or mixed is None or not (both := np.isfinite(alone) & np.isfinite(mixed)).any():
+        return ""
+    runs = f"{both.sum()} run{'' if both.sum() == 1 else 's'}"
+    return (
+        f" Multi-task model tuning scores {mixed[both].mean():.1f}, model tuning with the same targets and seeds "
+        f"({runs}) {alone[both].mean():.1f}."
+    )
+
+
 def covers_the_study(analysis: Analysis) -> bool:
     """Returns whether a model was tuned on every target and seed that has a run from scratch."""
     model = _scores(analysis, MODEL_TUNING)

@@ -17,7 +17,7 @@ import numpy as np
 from spoton.study.analysis.analyse import Analysis, chance
 from spoton.study.analysis.gain import MIN_TESTED_SEEDS
 from spoton.study.analysis.held_out import KEEP
-from spoton.study.analysis.model_tuning import model_tuning, ratio_sentence
+from spoton.study.analysis.model_tuning import mixture_sentence, model_tuning, ratio_sentence
 from spoton.study.analysis.source_choices import MethodResult
 from spoton.study.analysis.start_groups import DIFFERENCE, Effect, StartGroup
 from spoton.study.results.score_arrays import Mean
@@ -235,9 +235,7 @@ def _model_tuning(analysis: Analysis) -> Verdict:
         f"Over {_targets(len(gaps))} model tuning scores {model:.1f}, transfer from the source best by validation "
         f"{prompt:.1f}, tuning from scratch {scratch:.1f}."
     )
-    mixed = [row["multi_task_model_tuning"]["mean"] for row in rows if "multi_task_model_tuning" in row]
-    if scored := [mean for mean in mixed if mean is not None]:
-        told += f" Multi-task model tuning scores {np.mean(scored):.1f} over {_targets(len(scored))}."
+    told += mixture_sentence(analysis)
     chosen = analysis.row("best-by-validation")
     in_noise = chosen is not None and chosen.within_noise is True
     if prompt > model:
