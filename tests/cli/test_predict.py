@@ -56,7 +56,7 @@ def test_an_argument_that_is_a_file_means_the_file(run: Run, labelled: Path, tmp
 def test_a_text_that_looks_like_the_name_of_a_file_is_noted(run: Run, labelled: Path) -> None:
     ran = run("predict", labelled, "reviws.csv", "--json")
     assert ran.document["predictions"][0]["input"] == "reviws.csv\nVerdict:"
-    assert "There is no file reviws.csv; predict answers its name, as a text." in ran.stderr
+    assert "There is no file reviws.csv, so that name itself is answered as a text." in ran.stderr
     for text in ("I sent a file.csv", "A joy."):
         assert "There is no file" not in run("predict", labelled, text).stderr
 

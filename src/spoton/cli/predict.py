@@ -133,7 +133,7 @@ def _given(
             note(f"{files[0]} is a file; its rows are answered.")
         return _rows(Path(files[0]), encoding, delimiter)
     if len(texts) == 1 and _NAME_OF_FILE.fullmatch(texts[0]):
-        note(f"There is no file {texts[0]}; predict answers its name, as a text.")
+        note(f"There is no file {texts[0]}, so that name itself is answered as a text.")
     return [_row(one) for one in texts] if texts else _rows(file, encoding, delimiter)
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from spoton.errors import DataError
-from spoton.fields import expected, place, unknown
+from spoton.fields import expected, place, shown_value, unknown
 from spoton.parsing import MalformedError, parse_yaml
 from spoton.reading import read_text, reason
 from spoton.tasks.metrics import require_known
@@ -152,10 +152,8 @@ def _problem(field: str, problems: Sequence[ErrorDetails]) -> str:
 
 def _shown(value: Any) -> str:
     """Returns a value as YAML reads it, with its kind."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, dict | list):
-        return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
+    if value is None or isinstance(value, dict | list):
+        return shown_value(value)
     kind = {bool: "true or false", str: "text", int: "a number", float: "a number"}.get(
         type(value), "no text"
     )
